@@ -1,0 +1,389 @@
+//! The calling application: what it may do and how it proves who it is (RFC 6749 §2.1, §2.3).
+
+use std::fmt;
+use std::str::FromStr;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::refusal::Refusal;
+use crate::time::Timestamp;
+
+/// An application that acts for guests.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// What grants refer to. Never reused, so that removing a client ends its grants.
+    pub number: ClientNumber,
+    /// The public `client_id`.
+    pub id: ClientId,
+    /// Whether every request needs an API key. A public client has none to keep (RFC 6749 §2.1).
+    pub confidential: bool,
+    /// A disabled client is answered as if it didn't exist; its grants wait.
+    pub disabled: bool,
+    /// Whether token parameters may come in the query of a POST with an empty body, as existing clients send them.
+    pub query_params: bool,
+    /// Web origins that may read answers to this client (CORS).
+    pub origins: Vec<Origin>,
+    /// The keys it may authenticate with; several, so that one can replace another without a gap.
+    pub api_keys: Vec<ApiKey>,
+    /// When it was added.
+    pub created_at: Timestamp,
+}
+
+impl Client {
+    /// Decides whether the caller is the client that it names, which is `None` if there is no such client.
+    ///
+    /// A public client needs no key, but a presented one is always checked. Every caller takes the same path, and keys
+    /// are compared in constant time.
+    ///
+    /// # Errors
+    /// A refusal that the caller can't tell from the others: unknown, disabled, key missing, wrong, expired or revoked.
+    pub fn authenticate<'a>(
+        client: Option<&'a Self>,
+        key: Option<&[u8]>,
+        now: Timestamp,
+    ) -> Result<&'a Self, Refusal> {
+        let presented = ApiKeyHash::of(key.unwrap_or_default());
+        let known = client.map_or(&[][..], |client| &client.api_keys);
+        // `fold` rather than `find`: which of the keys matched must not show in the time that it takes.
+        let matched = known.iter().fold(None, |matched, known| {
+            if known.hash.matches(&presented) {
+                Some(known)
+            } else {
+                matched
+            }
+        });
+        let client = client.ok_or(Refusal::ClientUnknown)?;
+        if client.disabled {
+            return Err(Refusal::ClientDisabled);
+        }
+        match (key, matched) {
+            (None, _) if client.confidential => Err(Refusal::ApiKeyMissing),
+            (None, _) => Ok(client),
+            (Some(_), None) => Err(Refusal::ApiKeyWrong),
+            (Some(_), Some(key)) if key.revoked_at.is_some() => Err(Refusal::ApiKeyRevoked),
+            (Some(_), Some(key)) if key.expires_at.is_some_and(|end| end <= now) => {
+                Err(Refusal::ApiKeyExpired)
+            }
+            (Some(_), Some(_)) => Ok(client),
+        }
+    }
+}
+
+/// The internal number of a client.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct ClientNumber(pub i64);
+
+/// The public id of a client: 1 to 128 ASCII letters, digits and `-._:@`.
+///
+/// A narrow choice from RFC 6749 appendix A.1: nothing in it needs escaping in a query, a header, a log or a JWT.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ClientId(String);
+
+impl ClientId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ClientId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:@".contains(&byte);
+        if (1..=128).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("a client id is 1 to 128 letters, digits and `-._:@`, for example `shop-web`")
+        }
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A web origin as browsers write it in `Origin`: scheme, host and port, without a path.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Origin(String);
+
+impl Origin {
+    /// The origin as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Origin {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const PROBLEM: &str = "an origin is a scheme, a host and, unless it is the scheme's own, a port, all in lower \
+                               case and with nothing behind them, for example `https://shop.example`";
+        let (scheme, authority) = text.split_once("://").ok_or(PROBLEM)?;
+        let scheme_ok = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+            && scheme
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+            _ => (authority, None),
+        };
+        let host_ok = match host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            Some(address) => address
+                .parse::<std::net::Ipv6Addr>()
+                .is_ok_and(|a| a.to_string() == address),
+            None => {
+                !host.is_empty()
+                    && host.bytes().all(|b| {
+                        b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b)
+                    })
+            }
+        };
+        let port_ok = port.is_none_or(|port| {
+            let own = matches!((scheme, port), ("https", "443") | ("http", "80"));
+            !own && port
+                .parse::<u16>()
+                .is_ok_and(|number| number.to_string() == port)
+        });
+        (scheme_ok && host_ok && port_ok)
+            .then(|| Self(text.to_owned()))
+            .ok_or(PROBLEM)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// What is kept of an API key.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    /// The beginning of its text, which is no secret.
+    pub id: ApiKeyId,
+    /// What a presented key is compared with.
+    pub hash: ApiKeyHash,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From when on it is refused.
+    pub expires_at: Option<Timestamp>,
+    /// Set when an operator ended it.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// The beginning of an API key's text: the prefix and eight characters.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ApiKeyId(pub String);
+
+impl fmt::Display for ApiKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The SHA-256 of an API key's text. The key has 256 random bits, so there is nothing for a slow hash to protect.
+#[derive(Clone)]
+pub struct ApiKeyHash([u8; 32]);
+
+impl ApiKeyHash {
+    /// The hash of a presented text.
+    #[must_use]
+    pub fn of(text: &[u8]) -> Self {
+        Self(
+            digest(&SHA256, text)
+                .as_ref()
+                .try_into()
+                .expect("SHA-256 has 32 bytes"),
+        )
+    }
+
+    /// The hash as the store knows it.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The hash as the store knows it.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    fn matches(&self, other: &Self) -> bool {
+        verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
+
+impl fmt::Debug for ApiKeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKeyHash(…)")
+    }
+}
+
+/// The text of a new API key: shown once, never stored. It has no `Debug`, so it can't end in a log.
+pub struct ApiKeySecret(String);
+
+impl ApiKeySecret {
+    /// Makes a key from 32 random bytes: `gpk_`, 43 characters of base64url, and six more that are a checksum of them,
+    /// so that a scanner of leaked secrets can tell a key from chance.
+    #[must_use]
+    pub fn new(random: &[u8; 32]) -> Self {
+        let mut text = format!("gpk_{}", URL_SAFE_NO_PAD.encode(random));
+        let checksum = URL_SAFE_NO_PAD.encode(&digest(&SHA256, text.as_bytes()).as_ref()[..4]);
+        text.push_str(&checksum);
+        Self(text)
+    }
+
+    /// The part that names the key in lists and logs.
+    #[must_use]
+    pub fn id(&self) -> ApiKeyId {
+        ApiKeyId(self.0[..12].to_owned())
+    }
+
+    /// What is stored.
+    #[must_use]
+    pub fn hash(&self) -> ApiKeyHash {
+        ApiKeyHash::of(self.0.as_bytes())
+    }
+
+    /// The secret itself, to be shown once.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn client(confidential: bool, keys: &[&ApiKeySecret]) -> Client {
+        Client {
+            number: ClientNumber(1),
+            id: "shop".parse().unwrap(),
+            confidential,
+            disabled: false,
+            query_params: true,
+            origins: Vec::new(),
+            api_keys: keys
+                .iter()
+                .map(|key| ApiKey {
+                    id: key.id(),
+                    hash: key.hash(),
+                    created_at: NOW,
+                    expires_at: None,
+                    revoked_at: None,
+                })
+                .collect(),
+            created_at: NOW,
+        }
+    }
+
+    #[test]
+    fn who_may_act() {
+        let (right, other) = (ApiKeySecret::new(&[1; 32]), ApiKeySecret::new(&[2; 32]));
+        let key = |secret: &ApiKeySecret| Some(secret.expose().as_bytes().to_vec());
+        let check = |client: &Client, key: Option<Vec<u8>>| {
+            Client::authenticate(Some(client), key.as_deref(), NOW).map(|_| ())
+        };
+
+        let public = client(false, &[]);
+        assert_eq!(check(&public, None), Ok(()));
+        assert_eq!(check(&public, key(&right)), Err(Refusal::ApiKeyWrong));
+        assert_eq!(check(&public, Some(Vec::new())), Err(Refusal::ApiKeyWrong));
+
+        let mut confidential = client(true, &[&other, &right]);
+        assert_eq!(check(&confidential, None), Err(Refusal::ApiKeyMissing));
+        assert_eq!(check(&confidential, key(&right)), Ok(()));
+        assert_eq!(check(&confidential, key(&other)), Ok(()));
+        confidential.api_keys[0].revoked_at = Some(NOW);
+        confidential.api_keys[1].expires_at = Some(NOW);
+        assert_eq!(
+            check(&confidential, key(&other)),
+            Err(Refusal::ApiKeyRevoked)
+        );
+        assert_eq!(
+            check(&confidential, key(&right)),
+            Err(Refusal::ApiKeyExpired)
+        );
+        confidential.disabled = true;
+        assert_eq!(
+            check(&confidential, key(&right)),
+            Err(Refusal::ClientDisabled)
+        );
+
+        assert_eq!(
+            Client::authenticate(None, None, NOW).err(),
+            Some(Refusal::ClientUnknown)
+        );
+    }
+
+    #[test]
+    fn the_text_of_an_api_key() {
+        let key = ApiKeySecret::new(&[9; 32]);
+        assert_eq!(key.expose().len(), 4 + 43 + 6);
+        assert!(key.expose().starts_with(&key.id().0));
+    }
+
+    #[test]
+    fn origins_are_what_a_browser_sends() {
+        for good in [
+            "https://shop.example",
+            "http://localhost:3000",
+            "https://shop.example:8443",
+            "http://[::1]:8080",
+            "capacitor://localhost",
+        ] {
+            assert!(good.parse::<Origin>().is_ok(), "{good}");
+        }
+        for bad in [
+            "*",
+            "null",
+            "",
+            "shop.example",
+            "https://",
+            "https://shop.example/",
+            "https://shop.example/path",
+            "https://Shop.example",
+            "https://shop.example:443",
+            "http://shop.example:80",
+            "https://shop.example:0443",
+            "https://shop.example:x",
+            "https://user@shop.example",
+            "https://*.shop.example",
+            "https://[::01]",
+        ] {
+            assert!(bad.parse::<Origin>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn client_ids() {
+        assert!("shop-web.1:a@b_c".parse::<ClientId>().is_ok());
+        assert!("a".repeat(128).parse::<ClientId>().is_ok());
+        for bad in [
+            String::new(),
+            "a".repeat(129),
+            "a b".into(),
+            "é".into(),
+            "a\n".into(),
+            "a%".into(),
+        ] {
+            assert!(bad.parse::<ClientId>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The text of codes and refresh tokens: sealed, so that a forged one fails before any row is read, and so that the
+//! store needs to hold no credential, not even as a hash.
+//!
+//! A credential is 64 characters of base64url over 48 bytes: 32 bytes of plaintext and the 16-byte tag of AES-256-GCM-SIV
+//! (RFC 8452) under a fixed nonce. That mode is deterministic and stays authenticated and private when a nonce repeats:
+//! the same grant and generation seal to the same text under the same key, which is how a retry gets the same answer
+//! again, and nothing else can be learned from a text, neither time nor count.
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::grant::{Generation, GrantId};
+
+/// What the text of a code or refresh token stands for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Credential {
+    /// The grant it belongs to.
+    pub grant: GrantId,
+    /// Its place in the life of the grant: 0 is the code, anything above a refresh token.
+    pub generation: Generation,
+}
+
+impl Credential {
+    /// Which of the two it is.
+    #[must_use]
+    pub fn kind(self) -> CredentialKind {
+        match self.generation {
+            Generation::CODE => CredentialKind::Code,
+            _ => CredentialKind::RefreshToken,
+        }
+    }
+}
+
+/// The two kinds of credential. One never passes for the other (RFC 8725 §3.12).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CredentialKind {
+    /// An authorization code.
+    Code,
+    /// A refresh token.
+    RefreshToken,
+}
+
+/// A key that seals and opens credentials of one installation.
+pub struct SealingKey {
+    key: LessSafeKey,
+    associated_data: Vec<u8>,
+}
+
+impl SealingKey {
+    /// Makes a key from 32 random bytes. Texts sealed for one `installation` don't open for another, even under the
+    /// same bytes.
+    #[must_use]
+    pub fn new(bytes: &[u8; 32], installation: &[u8]) -> Self {
+        let key = UnboundKey::new(&AES_256_GCM_SIV, bytes).expect("32 bytes are a key");
+        let associated_data = [b"guestpass credential 1 ", installation].concat();
+        Self {
+            key: LessSafeKey::new(key),
+            associated_data,
+        }
+    }
+
+    /// The text of a credential: always the same for the same credential.
+    #[must_use]
+    pub fn seal(&self, credential: Credential) -> String {
+        let mut bytes = plaintext(credential).to_vec();
+        self.key
+            .seal_in_place_append_tag(fixed_nonce(), Aad::from(&self.associated_data), &mut bytes)
+            .expect("32 bytes are not too long");
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The credential behind a text. `None` if this key didn't seal exactly that text.
+    #[must_use]
+    pub fn open(&self, text: &str) -> Option<Credential> {
+        let mut bytes = [0; SEALED_BYTES];
+        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        if length != SEALED_BYTES {
+            return None;
+        }
+        let opened = self
+            .key
+            .open_in_place(fixed_nonce(), Aad::from(&self.associated_data), &mut bytes)
+            .ok()?;
+        let grant = GrantId::from_bytes(opened[8..24].try_into().ok()?)?;
+        let generation = Generation::from_u64(u64::from_be_bytes(opened[..8].try_into().ok()?));
+        let credential = Credential { grant, generation };
+        (opened == plaintext(credential)).then_some(credential)
+    }
+}
+
+/// Generation, grant and a filler that says which format and kind this is. Opening checks every byte of it.
+fn plaintext(credential: Credential) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&credential.generation.as_u64().to_be_bytes());
+    bytes[8..24].copy_from_slice(&credential.grant.to_bytes());
+    bytes[24..].copy_from_slice(match credential.kind() {
+        CredentialKind::Code => b"1-code--",
+        CredentialKind::RefreshToken => b"1-refr--",
+    });
+    bytes
+}
+
+fn fixed_nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; NONCE_LEN])
+}
+
+const SEALED_BYTES: usize = 48;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> SealingKey {
+        SealingKey::new(&[byte; 32], b"here")
+    }
+
+    fn credential(generation: u64) -> Credential {
+        let grant = GrantId::new("94173".parse().unwrap(), [3; 8]);
+        Credential {
+            grant,
+            generation: Generation::from_u64(generation),
+        }
+    }
+
+    #[test]
+    fn sealing_is_deterministic_and_opens() {
+        for generation in [0, 1, 2, u64::from(u32::MAX), i64::MAX as u64] {
+            let text = key(1).seal(credential(generation));
+            assert_eq!(text.len(), 64);
+            assert_eq!(text, key(1).seal(credential(generation)));
+            assert_eq!(key(1).open(&text), Some(credential(generation)));
+        }
+    }
+
+    #[test]
+    fn only_the_exact_text_opens() {
+        let text = key(1).seal(credential(1));
+        assert!(key(2).open(&text).is_none());
+        assert!(SealingKey::new(&[1; 32], b"there").open(&text).is_none());
+        for wrong in [
+            "",
+            "x",
+            &text[..63],
+            &format!("{text}A"),
+            &format!("{text}="),
+            &text.repeat(2),
+        ] {
+            assert!(key(1).open(wrong).is_none(), "{wrong}");
+        }
+        for at in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            assert!(key(1).open(std::str::from_utf8(&bytes).unwrap()).is_none());
+        }
+    }
+}

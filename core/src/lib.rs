@@ -1,0 +1,35 @@
+//! The protocol of Guestpass, decided in pure code.
+//!
+//! This crate turns what a client sent into typed requests, and a typed request with the stored [`Grant`](grant::Grant)
+//! into a [`Decision`](grant::Decision). It has no clock, no source of randomness, no I/O and no log: the time, random
+//! bytes and stored rows are arguments, and what should happen next is a return value. Whoever calls it carries that out.
+//!
+//! Where each rule lives:
+//!
+//! | Rule | Module |
+//! |---|---|
+//! | RFC 6749 §3.1, §3.2: parameters appear once, empty is absent, unknown is ignored | [`params`] |
+//! | RFC 6749 §4.1.1, RFC 7636 §4.3: what an authorization request must hold | [`authorize`] |
+//! | RFC 6749 §4.1.3, §6: what a token request must hold | [`token_request`] |
+//! | RFC 6749 §2.3, §3.2.1: which client may act, and with which key | [`client`] |
+//! | RFC 7636 §4.1, §4.2, §4.6: grammar and verification, S256 only | [`pkce`] |
+//! | RFC 6749 §10.10: codes and refresh tokens that can't be guessed or forged | [`credential`] |
+//! | RFC 6749 §4.1.2, §6, RFC 9700 §4.14: one use of a code, rotation, retry and replay | [`grant`] |
+//! | RFC 9068 §2: the claims of an access token | [`claims`] |
+//! | every reason to say no | [`refusal`] |
+
+#![warn(missing_docs)]
+#![warn(clippy::wildcard_enum_match_arm)]
+
+pub mod authorize;
+pub mod claims;
+pub mod client;
+pub mod credential;
+pub mod grant;
+pub mod params;
+pub mod pkce;
+pub mod policy;
+pub mod profile;
+pub mod refusal;
+pub mod time;
+pub mod token_request;

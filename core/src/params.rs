@@ -1,0 +1,319 @@
+//! A request's parameters: from one source, each at most once, empty as absent, unknown ones ignored
+//! (RFC 6749 §3.1, §3.2). What the values mean is for the requests that are parsed from them.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::refusal::Refusal;
+
+/// A parameter that an endpoint knows.
+#[derive(Debug)]
+pub struct Parameter {
+    /// The name on the wire.
+    pub name: &'static str,
+    /// The longest value, in bytes after decoding.
+    pub max_bytes: usize,
+}
+
+/// The values of the parameters in an endpoint's table.
+pub struct Params<'a> {
+    table: &'static [Parameter],
+    /// One place for each row of `table`; a parameter that came empty holds its place, so that it can't come again.
+    values: Vec<Option<Cow<'a, str>>>,
+}
+
+impl<'a> Params<'a> {
+    /// Reads a query string or an `application/x-www-form-urlencoded` body: percent-decoded once, `+` as a space.
+    ///
+    /// # Errors
+    /// [`Refusal::EncodingMalformed`] for a broken percent-encoding or text that isn't UTF-8, else as the module says.
+    pub fn from_form(table: &'static [Parameter], text: &'a [u8]) -> Result<Self, Refusal> {
+        let mut params = Self::empty(table);
+        for (index, pair) in text.split(|&byte| byte == b'&').enumerate() {
+            if index == MAX_COUNT {
+                return Err(Refusal::ParametersTooMany);
+            }
+            let (name, value) = match pair.iter().position(|&byte| byte == b'=') {
+                Some(at) => (&pair[..at], &pair[at + 1..]),
+                None => (pair, &[][..]),
+            };
+            params.insert(&form_decode(name)?, form_decode(value)?)?;
+        }
+        Ok(params)
+    }
+
+    /// Reads a JSON object whose members are all strings.
+    ///
+    /// # Errors
+    /// [`Refusal::BodyNotJson`] for any other JSON and for what isn't JSON, else as the module says.
+    pub fn from_json(table: &'static [Parameter], text: &'a [u8]) -> Result<Self, Refusal> {
+        let mut params = Self::empty(table);
+        let mut refusal = Refusal::BodyNotJson;
+        let mut deserializer = serde_json::Deserializer::from_slice(text);
+        Members {
+            params: &mut params,
+            refusal: &mut refusal,
+        }
+        .deserialize(&mut deserializer)
+        .and_then(|()| deserializer.end())
+        .map_err(|_| refusal)?;
+        Ok(params)
+    }
+
+    /// The value of a parameter in the table. `None` if absent or empty.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let place = self.place(name)?;
+        self.values[place]
+            .as_deref()
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The value of a parameter that must be there.
+    ///
+    /// # Errors
+    /// [`Refusal::ParameterMissing`] if absent or empty.
+    pub fn required(&self, name: &'static str) -> Result<&str, Refusal> {
+        self.get(name).ok_or(Refusal::ParameterMissing(name))
+    }
+
+    /// The first parameter of the table that has a value.
+    #[must_use]
+    pub fn first_present(&self) -> Option<&'static str> {
+        self.table
+            .iter()
+            .map(|parameter| parameter.name)
+            .find(|name| self.get(name).is_some())
+    }
+
+    fn empty(table: &'static [Parameter]) -> Self {
+        Self {
+            table,
+            values: vec![None; table.len()],
+        }
+    }
+
+    fn insert(&mut self, name: &str, value: Cow<'a, str>) -> Result<(), Refusal> {
+        if name.len() > MAX_NAME_BYTES {
+            return Err(Refusal::ParametersTooMany);
+        }
+        let Some(place) = self.place(name) else {
+            return Ok(());
+        };
+        let Parameter { name, max_bytes } = self.table[place];
+        if self.values[place].is_some() {
+            return Err(Refusal::ParameterRepeated(name));
+        }
+        if value.len() > max_bytes {
+            return Err(Refusal::ParameterTooLong(name));
+        }
+        // No parameter of this API has a use for them, and neither has a log line or a header that would show one.
+        if value.chars().any(char::is_control) {
+            return Err(Refusal::ParameterMalformed(name));
+        }
+        self.values[place] = Some(value);
+        Ok(())
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        self.table
+            .iter()
+            .position(|parameter| parameter.name == name)
+    }
+}
+
+/// More parameters than any client of this API sends, known or not.
+const MAX_COUNT: usize = 64;
+const MAX_NAME_BYTES: usize = 256;
+
+/// Decodes what `application/x-www-form-urlencoded` has encoded, strictly: unlike the URL standard's decoder, which lets
+/// `%zz` stand.
+///
+/// # Errors
+/// [`Refusal::EncodingMalformed`] for a broken percent-encoding or text that isn't UTF-8.
+pub fn form_decode(text: &[u8]) -> Result<Cow<'_, str>, Refusal> {
+    if !text.iter().any(|&byte| byte == b'%' || byte == b'+') {
+        return std::str::from_utf8(text)
+            .map(Cow::Borrowed)
+            .map_err(|_| Refusal::EncodingMalformed);
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.iter().copied();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                let (high, low) = (digit(), digit());
+                let (Some(high), Some(low)) = (high, low) else {
+                    return Err(Refusal::EncodingMalformed);
+                };
+                u8::try_from(high * 16 + low).expect("two hexadecimal digits make one byte")
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(decoded)
+        .map(Cow::Owned)
+        .map_err(|_| Refusal::EncodingMalformed)
+}
+
+/// Fills `params` from a JSON object while it is read: a map type would swallow repeated members.
+struct Members<'p, 'a> {
+    params: &'p mut Params<'a>,
+    refusal: &'p mut Refusal,
+}
+
+impl<'de> DeserializeSeed<'de> for Members<'_, 'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Members<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with string members")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        #[derive(Deserialize)]
+        struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        let mut count = 0;
+        while let Some((Text(name), Text(value))) = map.next_entry()? {
+            count += 1;
+            let inserted = if count > MAX_COUNT {
+                Err(Refusal::ParametersTooMany)
+            } else {
+                self.params.insert(&name, value)
+            };
+            if let Err(refusal) = inserted {
+                *self.refusal = refusal;
+                return Err(A::Error::custom("refused"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &[Parameter] = &[
+        Parameter {
+            name: "state",
+            max_bytes: 8,
+        },
+        Parameter {
+            name: "code",
+            max_bytes: 8,
+        },
+    ];
+
+    fn form(text: &str) -> Result<Option<String>, Refusal> {
+        Params::from_form(TABLE, text.as_bytes()).map(|p| p.get("state").map(ToOwned::to_owned))
+    }
+
+    fn json(text: &str) -> Result<Option<String>, Refusal> {
+        Params::from_json(TABLE, text.as_bytes()).map(|p| p.get("state").map(ToOwned::to_owned))
+    }
+
+    #[test]
+    fn forms() {
+        for (text, value) in [
+            ("", None),
+            ("state", None),
+            ("state=", None),
+            ("&&state=x&", Some("x")),
+            ("state=a=b", Some("a=b")),
+            ("state=a%2Bb+c%20d", Some("a+b c d")),
+            ("%73tate=x", Some("x")),
+            ("state=%C3%A9", Some("é")),
+            ("foo&foo=1&state=x", Some("x")),
+        ] {
+            assert_eq!(form(text), Ok(value.map(ToOwned::to_owned)), "{text}");
+        }
+        for text in [
+            "state=%",
+            "state=%4",
+            "state=%zz",
+            "%=x",
+            "state=%ff",
+            "foo=%C3",
+        ] {
+            assert_eq!(form(text), Err(Refusal::EncodingMalformed), "{text}");
+        }
+        for text in [
+            "state=a&state=a",
+            "state=&state=a",
+            "state=a&state",
+            "state=a&%73tate=b",
+        ] {
+            assert_eq!(
+                form(text),
+                Err(Refusal::ParameterRepeated("state")),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            form("state=123456789"),
+            Err(Refusal::ParameterTooLong("state"))
+        );
+        for text in ["state=%00", "state=%0A", "state=%7F", "state=%C2%80"] {
+            assert_eq!(
+                form(text),
+                Err(Refusal::ParameterMalformed("state")),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            form(&"a&".repeat(MAX_COUNT)),
+            Err(Refusal::ParametersTooMany)
+        );
+        assert_eq!(
+            form(&"a".repeat(MAX_NAME_BYTES + 1)),
+            Err(Refusal::ParametersTooMany)
+        );
+    }
+
+    #[test]
+    fn json_objects() {
+        for (text, value) in [
+            ("{}", None),
+            (r#"{"state":""}"#, None),
+            (
+                r#" {"state":"a+b%20","foo":"1","foo":"2"} "#,
+                Some("a+b%20"),
+            ),
+            (r#"{"st\u0061te":"\ud83d\ude00"}"#, Some("😀")),
+        ] {
+            assert_eq!(json(text), Ok(value.map(ToOwned::to_owned)), "{text}");
+        }
+        for text in [
+            "",
+            "[]",
+            "null",
+            r#""state""#,
+            r#"{"state":1}"#,
+            r#"{"foo":null}"#,
+            r#"{"foo":{}}"#,
+            r#"{"state":"x"} {}"#,
+            r#"{"state":"\ud83d"}"#,
+            r#"{"state":"x""#,
+        ] {
+            assert_eq!(json(text), Err(Refusal::BodyNotJson), "{text}");
+        }
+        let repeated = r#"{"state":"x","st\u0061te":"x"}"#;
+        assert_eq!(json(repeated), Err(Refusal::ParameterRepeated("state")));
+        let many = format!("{{{}}}", vec![r#""a":"""#; MAX_COUNT + 1].join(","));
+        assert_eq!(json(&many), Err(Refusal::ParametersTooMany));
+    }
+}

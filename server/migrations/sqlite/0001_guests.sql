@@ -1,0 +1,69 @@
+-- One row for the whole installation.
+create table installation (
+    only_row            integer primary key check (only_row = 1),
+    installation_id     blob    not null,   -- 16 random bytes, part of what every credential is sealed with
+    master_key_check    blob,               -- null until the first keys are made
+    revision            integer not null,   -- moves with every change to clients or keys
+    next_client_number  integer not null
+) strict;
+
+create table clients (
+    client_number  integer primary key,
+    client_id      text    not null unique,
+    confidential   integer not null,
+    disabled       integer not null,
+    query_params   integer not null,
+    created_at     integer not null         -- milliseconds since the epoch, as every time here
+) strict;
+
+create table client_origins (
+    client_number  integer not null,
+    origin         text    not null,
+    primary key (client_number, origin)
+) strict, without rowid;
+
+create table api_keys (
+    client_number  integer not null,
+    key_id         text    not null,        -- the beginning of the key's text
+    hash           blob    not null,        -- SHA-256 of the key's text
+    created_at     integer not null,
+    expires_at     integer,
+    revoked_at     integer,
+    primary key (client_number, key_id)
+) strict, without rowid;
+
+-- Signing and sealing keys, each wrapped by the master key.
+create table keys (
+    kid         text    primary key,
+    use         text    not null,           -- access-token, credential
+    algorithm   text    not null,           -- HS256, A256GCM-SIV
+    state       text    not null,           -- next, current, retiring
+    created_at  integer not null,
+    sealed      blob    not null
+) strict, without rowid;
+
+create table profiles (
+    profile_id     integer primary key,     -- `sub`
+    network_id     blob    not null,        -- `subn`
+    client_number  integer not null,
+    created_at     integer not null
+) strict;
+
+-- One row serves a grant for its whole life. No column that a refresh changes is indexed.
+create table grants (
+    profile_id     integer not null,
+    grant_id       blob    not null,        -- 8 random bytes
+    client_number  integer not null,
+    network_id     blob    not null,
+    challenge      blob    not null,
+    generation     integer not null,
+    proven         integer not null,
+    strikes        integer not null,
+    issued_at      integer not null,
+    advanced_at    integer not null,
+    expires_at     integer not null,
+    ends_at        integer not null,
+    revoked_at     integer,
+    revocation     text,
+    primary key (profile_id, grant_id)
+) strict, without rowid;

@@ -1,0 +1,194 @@
+//! The command line: which command, with which configuration, and how it ended.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::random::SecureGenerator;
+use crate::store::sqlite::{SchemaError, SqliteStore};
+
+mod client;
+mod config;
+mod db;
+mod profile;
+mod quickstart;
+mod serve;
+
+/// OAuth 2.0 for guests: profiles, codes and tokens for visitors without an account.
+#[derive(Parser)]
+#[command(name = "guestpass", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    /// Directory of the embedded store, the master key and the lock [default: ./guestpass-data]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Configuration file, in TOML
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON for scripts instead of text for people
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  guestpass quickstart                    a server, a client and a guest, to look at
+  guestpass client add shop-web --origin https://shop.example
+  guestpass client add shop-backend --confidential
+  guestpass serve --listen 127.0.0.1:8080
+  guestpass serve --listen 0.0.0.0:8080 --issuer https://id.shop.example";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the API
+    Serve(serve::Args),
+    /// Add, change and remove clients, the applications that act for guests
+    #[command(subcommand)]
+    Client(client::Command),
+    /// Look at a guest, or erase one
+    #[command(subcommand)]
+    Profile(profile::Command),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Check the database, or bring it up to date
+    #[command(subcommand)]
+    Db(db::Command),
+    /// Show a guest's whole life against a server of its own
+    Quickstart(quickstart::Args),
+}
+
+/// Runs the command that the process was started with. Exits with 0 when it is done, 1 when it failed; clap exits with 2
+/// when it wasn't understood.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(execute(cli)),
+        Err(error) => Err(Failure(format!(
+            "the program can't start its threads: {error}"
+        ))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(problem)) => {
+            eprintln!("guestpass: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(cli: Cli) -> Result<(), Failure> {
+    let mut flags = Vec::new();
+    if let Some(data_dir) = cli.data_dir.clone() {
+        flags.push(("data_dir", data_dir));
+    }
+    match &cli.command {
+        Command::Serve(args) => args.add_flags(&mut flags),
+        Command::Quickstart(args) => args.add_flags(&mut flags, cli.data_dir.is_some()),
+        Command::Client(_) | Command::Profile(_) | Command::Config(_) | Command::Db(_) => {}
+    }
+    let config = Config::load(&flags, cli.config.as_deref())?;
+    let output = Output { json: cli.json };
+    match cli.command {
+        Command::Serve(_) => serve::run(&config, output).await,
+        Command::Client(command) => client::run(command, &config, output).await,
+        Command::Profile(command) => profile::run(command, &config, output).await,
+        Command::Config(command) => config::run(&command, &config, output),
+        Command::Db(command) => db::run(&command, &config, output).await,
+        Command::Quickstart(args) => quickstart::run(&args, config, output).await,
+    }
+}
+
+/// Why a command failed: a sentence for the operator.
+struct Failure(String);
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Where results go: standard output, for people or for scripts.
+#[derive(Clone, Copy)]
+struct Output {
+    json: bool,
+}
+
+impl Output {
+    /// Prints `value` as JSON, or else what `text` says.
+    fn print(self, value: &impl Serialize, text: impl FnOnce() -> String) {
+        if self.json {
+            println!(
+                "{}",
+                serde_json::to_string(value).expect("what is printed is plain data")
+            );
+        } else {
+            println!("{}", text());
+        }
+    }
+}
+
+/// A table for people: as wide as its content.
+fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = comfy_table::Table::new();
+    table
+        .load_style(comfy_table::presets::NOTHING)
+        .set_header(header.iter().copied());
+    for row in rows {
+        table.add_row(row);
+    }
+    table
+        .lines()
+        .map(|line| line.trim().to_owned())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// A time as RFC 3339 writes it.
+fn rfc3339(at: guestpass_core::time::Timestamp) -> String {
+    let millis = u64::try_from(at.as_millis()).unwrap_or(0);
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(millis);
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// Opens the store that the configuration names; it must be there.
+fn open_store(config: &Config) -> Result<Arc<SqliteStore>, SchemaError> {
+    SqliteStore::open(&config.database, config.synchronous).map(Arc::new)
+}
+
+/// Opens the store, making it first if need be.
+fn open_or_make_store(config: &Config) -> Result<Arc<SqliteStore>, Failure> {
+    make_private_dir(&config.data_dir)?;
+    SqliteStore::migrate(&config.database, &SecureGenerator::new())?;
+    Ok(open_store(config)?)
+}
+
+/// Makes a directory that only its owner can read, unless it is there.
+fn make_private_dir(directory: &std::path::Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|error| {
+            Failure(format!(
+                "the directory {} can't be made: {error}",
+                directory.display()
+            ))
+        })
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,544 @@
+//! `guestpass client`: the applications that act for guests.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use clap::Subcommand;
+use guestpass_core::client::{ApiKey, ApiKeyId, Client, ClientId, Origin};
+use guestpass_core::time::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Failure, Output, open_or_make_store, open_store, rfc3339, table};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::random::SecureGenerator;
+use crate::registry::new_api_key;
+use crate::store::{Change, ChangeError, ClientSettings, Registry};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Add a client; a confidential one gets an API key, which is shown once
+    #[command(
+        after_help = "Examples:\n  guestpass client add shop-web --origin https://shop.example\n  \
+                            guestpass client add shop-backend --confidential --json"
+    )]
+    Add {
+        /// 1 to 128 letters, digits and -._:@
+        #[arg(value_name = "ID")]
+        id: ClientId,
+        /// Require an API key with every request
+        #[arg(long)]
+        confidential: bool,
+        /// A web origin that may read answers to this client (repeatable)
+        #[arg(long = "origin", value_name = "URL")]
+        origins: Vec<Origin>,
+        /// Refuse token parameters in the query, as existing clients send them
+        #[arg(long)]
+        no_query_params: bool,
+    },
+    /// Change a client
+    #[command(
+        after_help = "Example:\n  guestpass client set shop-web --origin https://m.shop.example --no-query-params"
+    )]
+    Set {
+        /// The client
+        #[arg(value_name = "ID")]
+        id: ClientId,
+        /// Require an API key with every request
+        #[arg(long, overrides_with = "no_confidential")]
+        confidential: bool,
+        /// Require no API key
+        #[arg(long)]
+        no_confidential: bool,
+        /// Add a web origin (repeatable)
+        #[arg(long = "origin", value_name = "URL")]
+        origins: Vec<Origin>,
+        /// Remove a web origin (repeatable)
+        #[arg(long = "no-origin", value_name = "URL")]
+        no_origins: Vec<Origin>,
+        /// Allow token parameters in the query
+        #[arg(long, overrides_with = "no_query_params")]
+        query_params: bool,
+        /// Refuse token parameters in the query
+        #[arg(long)]
+        no_query_params: bool,
+    },
+    /// List all clients
+    List,
+    /// Show a client
+    Show {
+        /// The client
+        #[arg(value_name = "ID")]
+        id: ClientId,
+    },
+    /// Answer a client as if it didn't exist, until it is enabled; its guests wait
+    Disable {
+        /// The client
+        #[arg(value_name = "ID")]
+        id: ClientId,
+    },
+    /// Answer a disabled client again
+    Enable {
+        /// The client
+        #[arg(value_name = "ID")]
+        id: ClientId,
+    },
+    /// Remove a client and end all its grants, for good
+    Remove {
+        /// The client
+        #[arg(value_name = "ID")]
+        id: ClientId,
+    },
+    /// API keys of a confidential client
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+#[derive(Subcommand)]
+pub(super) enum KeyCommand {
+    /// Add a key, which is shown once; the others go on working
+    #[command(
+        after_help = "Examples:\n  guestpass client key add shop-backend --expires 90d\n  \
+                            guestpass client key add shop-backend --expires 2027-06-30"
+    )]
+    Add {
+        /// The client
+        #[arg(value_name = "ID")]
+        id: ClientId,
+        /// When the key ends: a date, a time as RFC 3339 writes it, or how long from now (90d)
+        #[arg(long, value_name = "WHEN", value_parser = parse_when)]
+        expires: Option<When>,
+    },
+    /// List the keys of a client
+    List {
+        /// The client
+        #[arg(value_name = "ID")]
+        id: ClientId,
+    },
+    /// End a key at once
+    Revoke {
+        /// The client
+        #[arg(value_name = "ID")]
+        id: ClientId,
+        /// The beginning of the key, as `client key list` shows it
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
+}
+
+pub(super) async fn run(command: Command, config: &Config, output: Output) -> Result<(), Failure> {
+    match command {
+        Command::Add {
+            id,
+            confidential,
+            origins,
+            no_query_params,
+        } => {
+            let settings = ClientSettings {
+                confidential: Some(confidential),
+                query_params: Some(!no_query_params),
+                add_origins: origins,
+                ..ClientSettings::default()
+            };
+            add(config, output, id, settings).await
+        }
+        Command::Set {
+            id,
+            confidential,
+            no_confidential,
+            origins,
+            no_origins,
+            query_params,
+            no_query_params,
+        } => {
+            let settings = ClientSettings {
+                confidential: switch(confidential, no_confidential),
+                disabled: None,
+                query_params: switch(query_params, no_query_params),
+                add_origins: origins,
+                remove_origins: no_origins,
+            };
+            set(config, output, &id, settings).await
+        }
+        Command::List => list(config, output).await,
+        Command::Show { id } => show(config, output, &id).await,
+        Command::Disable { id } => disable(config, output, &id, true).await,
+        Command::Enable { id } => disable(config, output, &id, false).await,
+        Command::Remove { id } => {
+            change(config, &id, Change::RemoveClient(id.clone())).await?;
+            output.print(&json!({"client_id": id.as_str()}), || {
+                format!("removed {id}; its grants have ended")
+            });
+            Ok(())
+        }
+        Command::Key(KeyCommand::Add { id, expires }) => {
+            add_key(config, output, &id, expires).await
+        }
+        Command::Key(KeyCommand::List { id }) => list_keys(config, output, &id).await,
+        Command::Key(KeyCommand::Revoke { id, key }) => {
+            let now = SystemClock::new().now();
+            change(
+                config,
+                &id,
+                Change::RevokeApiKey(id.clone(), ApiKeyId(key.clone()), now),
+            )
+            .await?;
+            output.print(&json!({"client_id": id.as_str(), "key": key}), || {
+                format!("revoked {key} of {id}")
+            });
+            Ok(())
+        }
+    }
+}
+
+async fn add(
+    config: &Config,
+    output: Output,
+    id: ClientId,
+    settings: ClientSettings,
+) -> Result<(), Failure> {
+    let store = open_or_make_store(config)?;
+    let now = SystemClock::new().now();
+    let (secret, api_key) = match settings.confidential {
+        Some(true) => {
+            let (secret, key) = new_api_key(&SecureGenerator::new(), now, None);
+            (Some(secret), Some(key))
+        }
+        _ => (None, None),
+    };
+    let change = Change::AddClient {
+        id: id.clone(),
+        settings,
+        api_key,
+        now,
+    };
+    store
+        .change(change)
+        .await
+        .map_err(|error| explain(error, &id))?;
+    let secret = secret.as_ref().map(|secret| secret.expose());
+    output.print(
+        &json!({"client_id": id.as_str(), "api_key": secret}),
+        || match secret {
+            Some(secret) => {
+                format!("added {id}, a confidential client. Its API key, shown only now:\n{secret}")
+            }
+            None => format!("added {id}, a public client"),
+        },
+    );
+    Ok(())
+}
+
+async fn set(
+    config: &Config,
+    output: Output,
+    id: &ClientId,
+    settings: ClientSettings,
+) -> Result<(), Failure> {
+    change(
+        config,
+        id,
+        Change::SetClient {
+            id: id.clone(),
+            settings,
+        },
+    )
+    .await?;
+    let client = find(config, id).await?;
+    output.print(&described(&client), || {
+        let keyless = client.confidential && client.api_keys.is_empty();
+        let hint = if keyless {
+            format!(
+                "\nIt has no API key yet, so every request of it is refused. Make one: guestpass client key add {id}"
+            )
+        } else {
+            String::new()
+        };
+        format!("changed {id}{hint}")
+    });
+    Ok(())
+}
+
+async fn disable(
+    config: &Config,
+    output: Output,
+    id: &ClientId,
+    disabled: bool,
+) -> Result<(), Failure> {
+    let settings = ClientSettings {
+        disabled: Some(disabled),
+        ..ClientSettings::default()
+    };
+    change(
+        config,
+        id,
+        Change::SetClient {
+            id: id.clone(),
+            settings,
+        },
+    )
+    .await?;
+    output.print(
+        &json!({"client_id": id.as_str(), "disabled": disabled}),
+        || format!("{} {id}", if disabled { "disabled" } else { "enabled" }),
+    );
+    Ok(())
+}
+
+async fn list(config: &Config, output: Output) -> Result<(), Failure> {
+    let (_, clients) = open_store(config)?.clients().await?;
+    let all: Vec<Value> = clients.iter().map(described).collect();
+    output.print(&all, || {
+        if clients.is_empty() {
+            return "no clients yet. Add one: guestpass client add ID".to_owned();
+        }
+        let rows = clients.iter().map(|client| {
+            vec![
+                client.id.to_string(),
+                kind(client).to_owned(),
+                if client.disabled {
+                    "disabled"
+                } else {
+                    "enabled"
+                }
+                .to_owned(),
+                client
+                    .api_keys
+                    .iter()
+                    .filter(|key| key.revoked_at.is_none())
+                    .count()
+                    .to_string(),
+                joined(&client.origins),
+                rfc3339(client.created_at),
+            ]
+        });
+        table(
+            &["CLIENT", "KIND", "STATE", "KEYS", "ORIGINS", "CREATED"],
+            rows,
+        )
+    });
+    Ok(())
+}
+
+async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Failure> {
+    let client = find(config, id).await?;
+    output.print(&described(&client), || {
+        let lines = [
+            ("client", client.id.to_string()),
+            ("kind", kind(&client).to_owned()),
+            (
+                "state",
+                if client.disabled {
+                    "disabled"
+                } else {
+                    "enabled"
+                }
+                .to_owned(),
+            ),
+            (
+                "query_params",
+                if client.query_params {
+                    "allowed"
+                } else {
+                    "refused"
+                }
+                .to_owned(),
+            ),
+            ("origins", joined(&client.origins)),
+            (
+                "keys",
+                client
+                    .api_keys
+                    .iter()
+                    .map(|key| key.id.to_string())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            ),
+            ("created", rfc3339(client.created_at)),
+        ];
+        lines
+            .map(|(name, value)| format!("{name:<14}{value}").trim_end().to_owned())
+            .join("\n")
+    });
+    Ok(())
+}
+
+async fn add_key(
+    config: &Config,
+    output: Output,
+    id: &ClientId,
+    expires: Option<When>,
+) -> Result<(), Failure> {
+    let now = SystemClock::new().now();
+    let expires_at = expires.map(|when| match when {
+        When::At(at) => at,
+        When::In(duration) => now + duration,
+    });
+    if expires_at.is_some_and(|at| at <= now) {
+        return Err(Failure(
+            "--expires lies in the past. Give a date to come, or a duration such as 90d".into(),
+        ));
+    }
+    if !find(config, id).await?.confidential {
+        return Err(Failure(format!(
+            "{id} is a public client, which has no keys. Make it confidential first: guestpass client set {id} \
+             --confidential"
+        )));
+    }
+    let (secret, key) = new_api_key(&SecureGenerator::new(), now, expires_at);
+    change(config, id, Change::AddApiKey(id.clone(), key)).await?;
+    let printed = json!({
+        "client_id": id.as_str(),
+        "key": secret.id().0,
+        "api_key": secret.expose(),
+        "expires_at": expires_at.map(rfc3339),
+    });
+    output.print(&printed, || {
+        format!(
+            "added {} to {id}. The API key, shown only now:\n{}",
+            secret.id(),
+            secret.expose()
+        )
+    });
+    Ok(())
+}
+
+async fn list_keys(config: &Config, output: Output, id: &ClientId) -> Result<(), Failure> {
+    let client = find(config, id).await?;
+    let now = SystemClock::new().now();
+    let all: Vec<Value> = client
+        .api_keys
+        .iter()
+        .map(|key| described_key(key, now))
+        .collect();
+    output.print(&all, || {
+        let rows = client.api_keys.iter().map(|key| {
+            vec![
+                key.id.to_string(),
+                key_state(key, now).to_owned(),
+                rfc3339(key.created_at),
+                key.expires_at.map(rfc3339).unwrap_or_default(),
+            ]
+        });
+        table(&["KEY", "STATE", "CREATED", "EXPIRES"], rows)
+    });
+    Ok(())
+}
+
+async fn find(config: &Config, id: &ClientId) -> Result<Client, Failure> {
+    let (_, clients) = open_store(config)?.clients().await?;
+    clients
+        .into_iter()
+        .find(|client| client.id == *id)
+        .ok_or_else(|| explain(ChangeError::ClientUnknown, id))
+}
+
+async fn change(config: &Config, id: &ClientId, change: Change) -> Result<(), Failure> {
+    open_store(config)?
+        .change(change)
+        .await
+        .map_err(|error| explain(error, id))
+}
+
+fn explain(error: ChangeError, id: &ClientId) -> Failure {
+    Failure(match error {
+        ChangeError::ClientExists => {
+            format!("there is a client {id} already. To change it: guestpass client set {id} …")
+        }
+        ChangeError::ClientUnknown => {
+            format!("there is no client {id}. See which there are: guestpass client list")
+        }
+        ChangeError::ApiKeyUnknown => {
+            format!("{id} has no such key. See which it has: guestpass client key list {id}")
+        }
+        ChangeError::OriginUnknown(origin) => {
+            format!(
+                "{id} doesn't have the origin {origin}. See which it has: guestpass client show {id}"
+            )
+        }
+        ChangeError::Unavailable(error) => format!("the database can't be changed: {error}"),
+    })
+}
+
+fn described(client: &Client) -> Value {
+    json!({
+        "client_id": client.id.as_str(),
+        "confidential": client.confidential,
+        "disabled": client.disabled,
+        "query_params": client.query_params,
+        "origins": client.origins.iter().map(Origin::as_str).collect::<Vec<_>>(),
+        "keys": client.api_keys.iter().map(|key| key.id.0.as_str()).collect::<Vec<_>>(),
+        "created_at": rfc3339(client.created_at),
+    })
+}
+
+fn described_key(key: &ApiKey, now: Timestamp) -> Value {
+    json!({
+        "key": key.id.0,
+        "state": key_state(key, now),
+        "created_at": rfc3339(key.created_at),
+        "expires_at": key.expires_at.map(rfc3339),
+        "revoked_at": key.revoked_at.map(rfc3339),
+    })
+}
+
+fn kind(client: &Client) -> &'static str {
+    if client.confidential {
+        "confidential"
+    } else {
+        "public"
+    }
+}
+
+fn key_state(key: &ApiKey, now: Timestamp) -> &'static str {
+    match key {
+        ApiKey {
+            revoked_at: Some(_),
+            ..
+        } => "revoked",
+        ApiKey {
+            expires_at: Some(end),
+            ..
+        } if *end <= now => "expired",
+        _ => "active",
+    }
+}
+
+fn joined(origins: &[Origin]) -> String {
+    origins
+        .iter()
+        .map(Origin::as_str)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// What a pair of flags says: on, off, or nothing.
+fn switch(on: bool, off: bool) -> Option<bool> {
+    match (on, off) {
+        (true, _) => Some(true),
+        (false, true) => Some(false),
+        (false, false) => None,
+    }
+}
+
+/// The end of a key.
+#[derive(Clone, Copy)]
+pub(super) enum When {
+    At(Timestamp),
+    In(Duration),
+}
+
+fn parse_when(text: &str) -> Result<When, &'static str> {
+    if let Ok(duration) = humantime::parse_duration(text) {
+        return Ok(When::In(duration));
+    }
+    let whole_day = format!("{text}T00:00:00Z");
+    let time = humantime::parse_rfc3339_weak(text)
+        .or_else(|_| humantime::parse_rfc3339(&whole_day))
+        .map_err(
+            |_| "write a date (2027-06-30), a time (2027-06-30T12:00:00Z) or a duration (90d)",
+        )?;
+    let since_epoch = time
+        .duration_since(UNIX_EPOCH)
+        .map_err(|_| "write a date after 1970")?;
+    Ok(When::At(Timestamp::from_millis(0) + since_epoch))
+}

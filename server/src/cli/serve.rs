@@ -1,0 +1,258 @@
+//! `guestpass serve`: everything that runs while guests are served.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failure, Output, open_or_make_store};
+use crate::app::App;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, Issuer};
+use crate::http;
+use crate::keys::{Keys, KeysError, MasterKey};
+use crate::listen;
+use crate::random::{Random, SecureGenerator};
+use crate::registry::{Clients, FOLLOW_EVERY};
+use crate::store::sqlite::SqliteStore;
+use crate::telemetry;
+use crate::upkeep::Cleaner;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Address to listen on [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// The `iss` of every token; needed unless the address is loopback
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
+}
+
+impl Args {
+    pub(super) fn add_flags(&self, flags: &mut Vec<(&'static str, String)>) {
+        flags.extend(self.listen.clone().map(|listen| ("listen", listen)));
+        flags.extend(self.issuer.clone().map(|issuer| ("issuer", issuer)));
+    }
+}
+
+pub(super) async fn run(config: &Config, output: Output) -> Result<(), Failure> {
+    telemetry::start(config.log_level, config.log_format);
+    let server = Server::start(config).await?;
+    let address = server.address;
+    output.print(
+        &json!({"listening": format!("http://{address}"), "issuer": server.issuer.as_str()}),
+        || format!("listening on http://{address}"),
+    );
+    server.run(stop_signal()?).await;
+    Ok(())
+}
+
+/// A server that listens and is ready to run.
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    pub(super) issuer: Issuer,
+    app: Arc<App>,
+    store: Arc<SqliteStore>,
+    listener: TcpListener,
+    lock: File,
+}
+
+impl Server {
+    /// Takes the data directory, opens the store, loads or makes the keys, and listens.
+    pub(super) async fn start(config: &Config) -> Result<Self, Failure> {
+        super::make_private_dir(&config.data_dir)?;
+        let mut lock = lock(&config.data_dir)?;
+        let store = open_or_make_store(config)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let random: Arc<dyn Random> = Arc::new(SecureGenerator::new());
+        let keys = load_keys(config, &store, &*random, &*clock).await?;
+        let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+            Failure(format!(
+                "can't listen on {}: {error}. Choose another address with --listen",
+                config.listen
+            ))
+        })?;
+        let address = listener.local_addr()?;
+        let issuer = config.issuer_on(address)?;
+        lock.set_len(0)?;
+        lock.rewind()?;
+        write!(lock, "process {} on http://{address}", std::process::id())?;
+        let app = Arc::new(App {
+            grants: store.clone(),
+            clients: Clients::load(store.clone()).await?,
+            keys: Arc::new(keys),
+            policy: config.policy.clone(),
+            issuer: issuer.clone(),
+            audience: config.audience.clone(),
+            base_paths: config.base_paths.clone(),
+            clock,
+            random,
+        });
+        Ok(Self {
+            address,
+            issuer,
+            app,
+            store,
+            listener,
+            lock,
+        })
+    }
+
+    /// Serves until `stop` is done and what is under way has been answered.
+    pub(super) async fn run(self, stop: impl Future<Output = ()>) {
+        let following = tokio::spawn(follow(Arc::clone(&self.app)));
+        let cleaner = Cleaner::new(
+            self.store.clone(),
+            self.store.clone(),
+            Arc::clone(&self.app.clock),
+        );
+        let cleaning = tokio::spawn(cleaner.run());
+        tracing::info!(address = %self.address, issuer = self.issuer.as_str(), "serving");
+        listen::serve(self.listener, http::router(self.app), stop).await;
+        following.abort();
+        cleaning.abort();
+        tracing::info!("stopped");
+        drop(self.store);
+        drop(self.lock);
+    }
+}
+
+/// Done when the process is asked to end.
+fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Sees within a second what operators change.
+async fn follow(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(FOLLOW_EVERY).await;
+        if let Err(error) = app.clients.refresh().await {
+            tracing::warn!(error = %error, "the clients can't be read; what is known of them stays");
+        }
+    }
+}
+
+/// One server per data directory. The lock goes with the process, however it ends.
+fn lock(data_dir: &Path) -> Result<File, Failure> {
+    let path = data_dir.join("serve.lock");
+    let problem = |error: std::io::Error| Failure(format!("{}: {error}", path.display()));
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(problem)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let mut first = String::new();
+            let _ = file.read_to_string(&mut first);
+            let first = if first.is_empty() {
+                "another process".to_owned()
+            } else {
+                first
+            };
+            Err(Failure(format!(
+                "{} is served already, by {first}. Stop that one first, or name another directory with --data-dir",
+                data_dir.display()
+            )))
+        }
+        Err(TryLockError::Error(error)) => Err(problem(error)),
+    }
+}
+
+async fn load_keys(
+    config: &Config,
+    store: &SqliteStore,
+    random: &dyn Random,
+    clock: &dyn Clock,
+) -> Result<Keys, Failure> {
+    let file = &config.master_key_file;
+    let (place, text) = match &config.master_key {
+        Some(text) => ("GUESTPASS_MASTER_KEY".to_owned(), Some(text.clone())),
+        None => match std::fs::read_to_string(file) {
+            Ok(text) => (file.display().to_string(), Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                (file.display().to_string(), None)
+            }
+            Err(error) => {
+                return Err(Failure(format!(
+                    "the master key {}: {error}",
+                    file.display()
+                )));
+            }
+        },
+    };
+    if text.is_some() && config.master_key.is_none() {
+        warn_if_readable(file);
+    }
+    let master_key = match text {
+        Some(text) => Some(MasterKey::parse(&text).ok_or_else(|| {
+            Failure(format!(
+                "{place} is not a master key, which is 32 bytes as base64: 44 characters"
+            ))
+        })?),
+        None => None,
+    };
+    let new_master_key = || {
+        let key = MasterKey::generate(random);
+        keep(file, &key).map_err(|error| format!("{}: {error}", file.display()))?;
+        Ok(key)
+    };
+    let loaded = Keys::load(store, master_key, new_master_key, random, clock.now()).await;
+    loaded.map_err(|error| match error {
+        KeysError::MasterKeyMissing => Failure(format!(
+            "{error}. Bring back the file {} from where this database comes, or set GUESTPASS_MASTER_KEY",
+            file.display()
+        )),
+        KeysError::MasterKeyWrong => Failure(format!(
+            "{error}: {place}. Bring the master key that belongs to the database {}, usually the file {} of the same \
+             backup",
+            config.database.display(),
+            file.display()
+        )),
+        other => Failure(other.to_string()),
+    })
+}
+
+/// Writes a new master key so that it is on the disk before anything depends on it.
+fn keep(file: &Path, key: &MasterKey) -> std::io::Result<()> {
+    let mut opened = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)?;
+    writeln!(opened, "{}", key.expose())?;
+    opened.sync_all()?;
+    match file.parent() {
+        Some(directory) if directory.as_os_str().is_empty() => File::open(".")?.sync_all(),
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn warn_if_readable(file: &Path) {
+    let mode = std::fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
+    if mode & 0o077 != 0 {
+        tracing::warn!(
+            "others can read the master key {0}. Run: chmod 600 {0}",
+            file.display()
+        );
+    }
+}

@@ -1,0 +1,179 @@
+//! The loop around the pure core: load the grant, let it decide, write once.
+
+use guestpass_core::authorize::AuthorizeRequest;
+use guestpass_core::claims::Claims;
+use guestpass_core::client::Client;
+use guestpass_core::credential::{Credential, CredentialKind};
+use guestpass_core::grant::{Decision, Generation, Grant, GrantId, Revocation};
+use guestpass_core::profile::{NetworkId, Profile, ProfileId};
+use guestpass_core::refusal::Refusal;
+use guestpass_core::time::Timestamp;
+use guestpass_core::token_request::TokenRequest;
+use serde::Serialize;
+use tracing::Span;
+
+use crate::app::App;
+use crate::error::Error;
+use crate::store::{Outcome, Unavailable, Write};
+
+/// The answer of the token endpoint (RFC 6749 §5.1).
+#[derive(Serialize)]
+pub struct Tokens {
+    access_token: String,
+    refresh_token: String,
+    /// Seconds, equal to `exp - iat` of the access token.
+    expires_in: u64,
+    token_type: &'static str,
+}
+
+impl App {
+    /// Creates a guest with its first grant, and answers the grant's code.
+    pub async fn authorize(
+        &self,
+        client: &Client,
+        request: &AuthorizeRequest<'_>,
+    ) -> Result<String, Error> {
+        for _ in 0..DRAWS {
+            let now = self.clock.now();
+            let profile = Profile {
+                id: ProfileId::new(now, self.random.bytes()),
+                network_id: NetworkId::new(self.random.bytes()),
+                client: client.number,
+                created_at: now,
+            };
+            let id = GrantId::new(profile.id, self.random.bytes());
+            let owner = (client.number, profile.network_id);
+            let grant = Grant::issue(id, owner, request.challenge, &self.policy, now);
+            let code = self.keys.seal(Credential {
+                grant: id,
+                generation: grant.generation,
+            });
+            if self
+                .grants
+                .write(Write::InsertGuest(profile, grant))
+                .await?
+                == Outcome::Done
+            {
+                Span::current().record("grant.id", tracing::field::display(id));
+                return Ok(code);
+            }
+        }
+        Err(Unavailable("every profile id that was drawn is taken".into()).into())
+    }
+
+    /// Turns a code or a refresh token into new tokens. Both are one path with two decisions.
+    pub async fn redeem(
+        &self,
+        client: &Client,
+        request: &TokenRequest<'_>,
+    ) -> Result<Tokens, Error> {
+        let (text, kind) = match request {
+            TokenRequest::AuthorizationCode { code, .. } => (code, CredentialKind::Code),
+            TokenRequest::RefreshToken { refresh_token } => {
+                (refresh_token, CredentialKind::RefreshToken)
+            }
+        };
+        let presented = self.keys.open(text).ok_or(Refusal::CredentialUnknown)?;
+        if presented.kind() != kind {
+            return Err(Refusal::CredentialOfAnotherKind.into());
+        }
+        Span::current().record("grant.id", tracing::field::display(presented.grant));
+
+        // Twice, because someone else may advance the grant between our read and our write; then theirs is what to
+        // decide on.
+        for _ in 0..2 {
+            let now = self.clock.now();
+            let grant = self
+                .grants
+                .load(presented.grant)
+                .await?
+                .ok_or(Refusal::GrantGone)?;
+            let decision = match request {
+                TokenRequest::AuthorizationCode { verifier, .. } => {
+                    grant.exchange(client.number, verifier, &self.policy, now)
+                }
+                TokenRequest::RefreshToken { .. } => {
+                    grant.refresh(presented.generation, client.number, &self.policy, now)
+                }
+            };
+            match decision {
+                Decision::Advance(next) | Decision::Reissue(next) => {
+                    // Made before the write: an answer that can't be made must not advance the grant.
+                    let tokens = self.mint(client, &next, now);
+                    let proven = next.proven;
+                    let write = Write::AdvanceGrant {
+                        grant: next,
+                        from: grant.generation,
+                    };
+                    if self.grants.write(write).await? == Outcome::Done {
+                        note_advance(&grant, presented.generation, proven);
+                        return Ok(tokens);
+                    }
+                }
+                Decision::Repeat => {
+                    Span::current().record("event", "repeat");
+                    return Ok(self.mint(client, &grant, now));
+                }
+                Decision::Strike(refusal) => {
+                    self.grants.write(Write::StrikeGrant(grant.id)).await?;
+                    return Err(refusal.into());
+                }
+                Decision::Revoke(refusal, reason) => {
+                    self.grants
+                        .write(Write::RevokeGrant(grant.id, Revocation { at: now, reason }))
+                        .await?;
+                    tracing::warn!(
+                        target: "guestpass::security",
+                        { grant.id = %grant.id, client.id = %client.id, reason = reason.name() },
+                        "grant revoked"
+                    );
+                    return Err(refusal.into());
+                }
+                Decision::Refuse(refusal) => return Err(refusal.into()),
+            }
+        }
+        Err(Unavailable("the grant was advanced by others twice in a row".into()).into())
+    }
+
+    /// Seals the outstanding credential of a grant and signs an access token for it.
+    fn mint(&self, client: &Client, grant: &Grant, now: Timestamp) -> Tokens {
+        let claims = Claims {
+            issuer: self.issuer.as_str(),
+            audience: self.audience.as_deref(),
+            client_id: client.id.as_str(),
+            profile: grant.id.profile,
+            network_id: grant.network_id,
+            grant: grant.id,
+            token_id: self.random.bytes(),
+            issued_at: now,
+            expires_at: now + self.policy.access_ttl,
+        };
+        Tokens {
+            access_token: self.keys.sign(&claims),
+            refresh_token: self.keys.seal(Credential {
+                grant: grant.id,
+                generation: grant.generation,
+            }),
+            expires_in: self.policy.access_ttl.as_secs(),
+            token_type: "Bearer",
+        }
+    }
+}
+
+/// Two guests of one millisecond share an id once in two million times.
+const DRAWS: usize = 4;
+
+/// Says in the log what kind of advance it was, when it wasn't the plain one.
+fn note_advance(before: &Grant, presented: Generation, proven: Generation) {
+    if presented > before.generation {
+        Span::current().record("event", "recover");
+        tracing::error!(
+            grant.id = %before.id,
+            stored = before.generation.as_u64(),
+            presented = presented.as_u64(),
+            "a credential is newer than its row: the database went back in time"
+        );
+    } else if presented < before.generation && proven == before.proven {
+        Span::current().record("event", "reissue");
+    }
+}

@@ -1,0 +1,61 @@
+//! What every request goes through and every answer carries, whatever the endpoint.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::header::ORIGIN;
+use axum::http::{HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tracing::Instrument;
+use tracing::field::Empty;
+
+use super::{Endpoint, client_auth, endpoint_at, limits, respond};
+use crate::app::App;
+use crate::error::Error;
+use crate::listen::Peer;
+
+/// What is remembered of a request until its answer leaves.
+pub(super) struct Received {
+    /// Names the request in the answer and in the log.
+    pub(super) id: String,
+    pub(super) endpoint: Option<&'static Endpoint>,
+    pub(super) method: Method,
+    pub(super) origin: Option<HeaderValue>,
+    pub(super) tries_basic: bool,
+    pub(super) peer: Option<Peer>,
+    /// By the monotonic clock.
+    pub(super) at: Duration,
+}
+
+pub(super) async fn wrap(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let received = Received {
+        id: URL_SAFE_NO_PAD.encode(app.random.bytes::<12>()),
+        endpoint: endpoint_at(&app, request.uri().path()),
+        method: request.method().clone(),
+        origin: request.headers().get(ORIGIN).cloned(),
+        tries_basic: client_auth::tries_basic(request.headers()),
+        peer: request.extensions().get::<Peer>().copied(),
+        at: app.clock.monotonic(),
+    };
+    let span = tracing::info_span!(
+        target: "guestpass::request",
+        "request",
+        request.id = received.id,
+        client.id = Empty,
+        grant.id = Empty,
+        event = Empty,
+    );
+    let response = match limits::check(&request) {
+        Err(refusal) => Error::from(refusal).into_response(),
+        // A task of its own: it runs to its end even if the client has gone, and if it panics, nothing else does.
+        Ok(()) => match tokio::spawn(next.run(request).instrument(span.clone())).await {
+            Ok(response) => response,
+            Err(panic) => Error::Internal(panic.to_string()).into_response(),
+        },
+    };
+    span.in_scope(|| respond::finish(&app, &received, response))
+}

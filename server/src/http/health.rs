@@ -1,0 +1,35 @@
+//! `GET /livez`: the process runs. `GET /readyz`: it can also reach its database.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::Method;
+use guestpass_core::refusal::WireCode;
+use serde_json::{Value, json};
+
+use super::Endpoint;
+use crate::app::App;
+use crate::error::Error;
+
+pub(super) static LIVE: Endpoint = endpoint("/livez");
+pub(super) static READY: Endpoint = endpoint("/readyz");
+
+const fn endpoint(path: &'static str) -> Endpoint {
+    Endpoint {
+        path,
+        method: Method::GET,
+        allow: "GET, OPTIONS",
+        parameters: &[],
+        authentication_failure: WireCode::InvalidClient,
+    }
+}
+
+pub(super) async fn live() -> Json<Value> {
+    Json(json!({"status": "live"}))
+}
+
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Error> {
+    app.clients.refresh().await?;
+    Ok(Json(json!({"status": "ready"})))
+}

@@ -1,0 +1,61 @@
+//! What a request must be before anyone looks at what it says: bounded and unambiguous.
+
+use axum::extract::Request;
+use axum::http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, Version};
+use guestpass_core::refusal::Refusal;
+
+/// Checks the size of the target and the header, then what the header says of the request's end and its host.
+pub(super) fn check(request: &Request) -> Result<(), Refusal> {
+    let target = request.uri();
+    let target_bytes = target.path().len() + target.query().map_or(0, |query| query.len() + 1);
+    if target_bytes > MAX_TARGET_BYTES {
+        return Err(Refusal::TargetTooLong);
+    }
+    let headers = request.headers();
+    let (mut count, mut bytes) = (0, 0);
+    for (name, value) in headers {
+        count += 1;
+        bytes += name.as_str().len() + ": \r\n".len() + value.len();
+        if count > MAX_FIELDS || bytes > MAX_HEADER_BYTES || value.len() > MAX_FIELD_BYTES {
+            return Err(Refusal::HeadersTooLong);
+        }
+    }
+    if !framing_is_clear(headers) || !host_is_clear(request) {
+        return Err(Refusal::RequestMalformed);
+    }
+    Ok(())
+}
+
+const MAX_TARGET_BYTES: usize = 8 * 1024;
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+const MAX_FIELD_BYTES: usize = 8 * 1024;
+const MAX_FIELDS: usize = 100;
+
+/// A proxy in front may read a request's end otherwise than we do, and take its rest for another request
+/// (RFC 9112 §11.2). Only what can be read in one way is answered.
+fn framing_is_clear(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+                && !headers.contains_key(CONTENT_LENGTH)
+        }
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// RFC 9112 §3.2: exactly one `Host` field, and one that can be a host.
+fn host_is_clear(request: &Request) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => request.version() < Version::HTTP_11,
+        (Some(host), None) => {
+            let allowed =
+                |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(&byte);
+            host.as_bytes().iter().all(|&byte| allowed(byte))
+        }
+        (Some(_), Some(_)) => false,
+    }
+}

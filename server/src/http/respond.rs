@@ -1,0 +1,192 @@
+//! The one place where an error becomes a response, and where status codes for errors stand.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, PRAGMA, REFERRER_POLICY,
+    RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use guestpass_core::client::Client;
+use guestpass_core::refusal::{Refusal, WireCode};
+use serde::Serialize;
+use tracing::Span;
+
+use super::cors;
+use super::envelope::Received;
+use crate::app::App;
+use crate::error::Error;
+
+/// An answer for a client, for [`cors`] and the log to know whose it is.
+pub(super) fn to(client: Option<Arc<Client>>, answer: Result<Response, Error>) -> Response {
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    if let Some(client) = client {
+        Span::current().record("client.id", client.id.as_str());
+        response.extensions_mut().insert(cors::For(client));
+    }
+    response
+}
+
+/// The answer to `OPTIONS`; what a browser asks for is added by [`finish`].
+pub(super) async fn options() -> StatusCode {
+    StatusCode::NO_CONTENT
+}
+
+/// Renders an error, adds what every answer carries, and writes the request's line in the log.
+pub(super) fn finish(app: &App, received: &Received, mut response: Response) -> Response {
+    let error = response.extensions_mut().remove::<Error>();
+    let client = response.extensions_mut().remove::<cors::For>();
+    if let Some(error) = &error {
+        response = render(error, received);
+    }
+    let status = response.status();
+    let headers = response.headers_mut();
+    for (name, value) in ALWAYS {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    if let Ok(id) = HeaderValue::from_str(&received.id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    if let Some(endpoint) = received.endpoint {
+        if status == StatusCode::METHOD_NOT_ALLOWED || received.method == Method::OPTIONS {
+            headers.insert(ALLOW, HeaderValue::from_static(endpoint.allow));
+        }
+        cors::apply(
+            app,
+            endpoint,
+            (&received.method, received.origin.as_ref()),
+            client.as_ref(),
+            headers,
+        );
+    }
+    log(app, received, status, error.as_ref());
+    response
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const ALWAYS: [(HeaderName, &str); 5] = [
+    (CACHE_CONTROL, "no-store"),
+    (PRAGMA, "no-cache"),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+    (
+        CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    ),
+];
+
+/// The body of every error (RFC 6749 §5.2).
+#[derive(Serialize)]
+struct Body<'a> {
+    error: &'a str,
+    error_description: &'a str,
+}
+
+fn render(error: &Error, received: &Received) -> Response {
+    let mut headers = HeaderMap::new();
+    let (status, code, text) = match error {
+        Error::Refused(refusal) => {
+            let status = status(*refusal, received.tries_basic);
+            (status, wire_code(*refusal, received), refusal.public_text())
+        }
+        Error::Unavailable(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            WireCode::TemporarilyUnavailable,
+            "the server is busy or its database is, try again later".into(),
+        ),
+        Error::Internal(_) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            WireCode::ServerError,
+            "the server has met an error of its own".into(),
+        ),
+    };
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static(r#"Basic realm="guestpass", charset="UTF-8""#),
+        );
+    }
+    if matches!(error, Error::Refused(Refusal::RequestMalformed)) {
+        // Where the next request starts is anyone's guess.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    (
+        status,
+        headers,
+        Json(Body {
+            error: code.as_str(),
+            error_description: &text,
+        }),
+    )
+        .into_response()
+}
+
+/// A failed client authentication has another name at each endpoint; everything else has one.
+fn wire_code(refusal: Refusal, received: &Received) -> WireCode {
+    match (refusal.wire_code(), received.endpoint) {
+        (WireCode::InvalidClient, Some(endpoint)) => endpoint.authentication_failure,
+        (code, _) => code,
+    }
+}
+
+fn status(refusal: Refusal, tried_basic: bool) -> StatusCode {
+    match refusal {
+        Refusal::PathUnknown => StatusCode::NOT_FOUND,
+        Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Refusal::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+        Refusal::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
+        Refusal::MediaTypeUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Refusal::HeadersTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Refusal::Prefetch => StatusCode::SERVICE_UNAVAILABLE,
+        // RFC 6749 §5.2: 401 only for a client that tried the scheme which 401 asks for.
+        refusal if tried_basic && refusal.wire_code() == WireCode::InvalidClient => {
+            StatusCode::UNAUTHORIZED
+        }
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+fn log(app: &App, received: &Received, status: StatusCode, error: Option<&Error>) {
+    let refusal = match error {
+        Some(Error::Refused(refusal)) => Some(refusal.name()),
+        Some(Error::Unavailable(reason)) => {
+            tracing::warn!(target: "guestpass::request", %reason, "unavailable");
+            None
+        }
+        Some(Error::Internal(reason)) => {
+            tracing::error!(target: "guestpass::request", reason, "internal error");
+            None
+        }
+        None => None,
+    };
+    let elapsed = app.clock.monotonic().saturating_sub(received.at);
+    tracing::info!(
+        target: "guestpass::request",
+        // Never the target itself: its query may hold a code, a token or a verifier.
+        endpoint = received.endpoint.map(|endpoint| endpoint.path),
+        method = method(&received.method),
+        status = status.as_u16(),
+        refusal,
+        peer = received.peer.map(|peer| tracing::field::display(peer.0)),
+        elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+        "answered",
+    );
+}
+
+/// A method is any token that the client likes; only known ones are logged.
+fn method(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "POST", "OPTIONS", "HEAD", "PUT", "PATCH", "DELETE"];
+    KNOWN
+        .into_iter()
+        .find(|known| *known == method.as_str())
+        .unwrap_or("other")
+}

@@ -1,0 +1,19 @@
+//! Guestpass: OAuth 2.0 for guests. The library behind the `guestpass` binary and its tests.
+//!
+//! [`app::App`] holds what a request needs; [`http::router`] is the public API over it; [`grants`] is the loop that
+//! loads a grant, lets [`guestpass_core`] decide, and writes once; [`store`] is the contract with the database.
+
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod grants;
+pub mod http;
+pub mod keys;
+pub mod listen;
+pub mod random;
+pub mod registry;
+pub mod store;
+pub mod telemetry;
+pub mod upkeep;

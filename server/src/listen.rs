@@ -1,0 +1,112 @@
+//! The accept loop: from a socket to requests that know their peer and their deadline.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::Response;
+use axum::routing::future::RouteFuture;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+/// Who sent a request: the other end of the connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// By when a request must have arrived whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(pub Instant);
+
+/// Serves `router` on `listener` until `stop` is done, then lets what is under way finish.
+pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        // At the cap, new connections wait in the operating system's queue.
+        let permit = Arc::clone(&connections).acquire_owned();
+        let accepted = async { (permit.await, listener.accept().await) };
+        let (permit, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            () = &mut stop => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let connection = graceful.watch(connection(stream, peer, router.clone()));
+                tokio::spawn(async move {
+                    // A broken connection is the peer's affair; its request, if there was one, has its own line.
+                    let _ = connection.await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, mostly. Connections that end will free some.
+                tracing::error!(error = %error, "can't accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = tokio::time::sleep(DRAIN) => tracing::warn!("some requests were still under way at the end"),
+    }
+}
+
+fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+) -> http1::Connection<TokioIo<TcpStream>, Requests> {
+    // Answers are small and whole: waiting to fill a segment would only delay them.
+    let _ = stream.set_nodelay(true);
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_DEADLINE)
+        // Above our own limits (`http::limits`), so that those answer, in JSON; this is only what bounds memory.
+        .max_headers(256)
+        .max_buf_size(64 * 1024)
+        .serve_connection(
+            TokioIo::new(stream),
+            Requests {
+                router,
+                peer: Peer(peer),
+            },
+        )
+}
+
+/// Passes the requests of one connection on, each with its peer and its deadline.
+struct Requests {
+    router: Router,
+    peer: Peer,
+}
+
+impl Service<hyper::Request<Incoming>> for Requests {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = RouteFuture<Infallible>;
+
+    fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
+        request
+            .extensions_mut()
+            .insert(Deadline(Instant::now() + REQUEST_DEADLINE));
+        tower::Service::call(&mut self.router.clone(), request)
+    }
+}
+
+const MAX_CONNECTIONS: usize = 10_000;
+/// From the first byte of a request, or the end of the last one, to the end of the header.
+const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// From the end of the header to the end of the body.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// How long requests under way may take when the server stops.
+const DRAIN: Duration = Duration::from_secs(10);

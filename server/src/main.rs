@@ -1,0 +1,7 @@
+//! The `guestpass` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    guestpass::cli::run()
+}

@@ -1,0 +1,101 @@
+//! Clients as this node knows them, followed from the store; and what operators do to them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use guestpass_core::client::{ApiKey, ApiKeySecret, Client};
+use guestpass_core::time::Timestamp;
+
+use crate::random::Random;
+use crate::store::{Registry, Unavailable};
+
+/// All clients, as of some revision.
+pub struct Clients {
+    store: Arc<dyn Registry>,
+    known: RwLock<Arc<Known>>,
+}
+
+struct Known {
+    revision: i64,
+    by_id: HashMap<String, Arc<Client>>,
+    origins: HashSet<String>,
+}
+
+impl Clients {
+    /// Reads all clients.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the store can't answer.
+    pub async fn load(store: Arc<dyn Registry>) -> Result<Self, Unavailable> {
+        let known = RwLock::new(Arc::new(read(&*store).await?));
+        Ok(Self { store, known })
+    }
+
+    /// The client with that `client_id`.
+    #[must_use]
+    pub fn by_id(&self, id: &str) -> Option<Arc<Client>> {
+        self.known().by_id.get(id).map(Arc::clone)
+    }
+
+    /// Whether any client has registered that web origin.
+    #[must_use]
+    pub fn any_has_origin(&self, origin: &str) -> bool {
+        self.known().origins.contains(origin)
+    }
+
+    /// Reads all clients again if anything has changed since.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the store can't answer; what is known stays.
+    pub async fn refresh(&self) -> Result<(), Unavailable> {
+        if self.store.revision().await? != self.known().revision {
+            let known = Arc::new(read(&*self.store).await?);
+            *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        }
+        Ok(())
+    }
+
+    fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// How often a node looks for changes; they are followed within a second.
+pub const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+
+async fn read(store: &dyn Registry) -> Result<Known, Unavailable> {
+    let (revision, clients) = store.clients().await?;
+    let origins = clients
+        .iter()
+        .flat_map(|client| &client.origins)
+        .map(|origin| origin.as_str().to_owned())
+        .collect();
+    let by_id = clients
+        .into_iter()
+        .map(|client| (client.id.as_str().to_owned(), Arc::new(client)))
+        .collect();
+    Ok(Known {
+        revision,
+        by_id,
+        origins,
+    })
+}
+
+/// Makes an API key: the secret to be shown once, and what is stored of it.
+#[must_use]
+pub fn new_api_key(
+    random: &dyn Random,
+    now: Timestamp,
+    expires_at: Option<Timestamp>,
+) -> (ApiKeySecret, ApiKey) {
+    let secret = ApiKeySecret::new(&random.bytes());
+    let key = ApiKey {
+        id: secret.id(),
+        hash: secret.hash(),
+        created_at: now,
+        expires_at,
+        revoked_at: None,
+    };
+    (secret, key)
+}

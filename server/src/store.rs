@@ -1,0 +1,202 @@
+//! The contract with the database: everything that Guestpass asks of one, in terms of what it keeps.
+//!
+//! No transaction shows here. Each call is atomic and, when it has answered, durable; whoever calls has nothing to hold
+//! or to roll back. The same cases run against every implementation (`tests/it/store_contract.rs`).
+
+use std::fmt;
+use std::pin::Pin;
+
+use guestpass_core::client::{ApiKey, ApiKeyId, Client, ClientId, Origin};
+use guestpass_core::grant::{Grant, GrantId};
+use guestpass_core::profile::{Profile, ProfileId};
+use guestpass_core::time::Timestamp;
+
+pub mod sqlite;
+pub mod writes;
+
+pub use writes::{Outcome, Write};
+
+/// What an asynchronous call of an object-safe trait returns.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The hot path: what a request from a guest reads and writes.
+pub trait Grants: Send + Sync {
+    /// Reads one grant, as of some moment after the call.
+    fn load(&self, id: GrantId) -> BoxFuture<'_, Result<Option<Grant>, Unavailable>>;
+
+    /// Carries out one write. After an error its outcome is unknown: it may or may not have happened.
+    fn write(&self, write: Write) -> BoxFuture<'_, Result<Outcome, Unavailable>>;
+}
+
+/// What operators change and every node caches: clients, and the keys of the installation.
+pub trait Registry: Send + Sync {
+    /// A number that moves with every change to clients or keys.
+    fn revision(&self) -> BoxFuture<'_, Result<i64, Unavailable>>;
+
+    /// Every client, and the revision that this list is of.
+    fn clients(&self) -> BoxFuture<'_, Result<(i64, Vec<Client>), Unavailable>>;
+
+    /// Changes a client, whole or not at all.
+    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), ChangeError>>;
+
+    /// The installation and its keys.
+    fn installation(&self) -> BoxFuture<'_, Result<Installation, Unavailable>>;
+
+    /// Gives an installation without keys its first ones. `false`, and nothing changed, if it has some.
+    fn insert_first_keys(
+        &self,
+        master_key_check: [u8; 32],
+        keys: Vec<WrappedKey>,
+    ) -> BoxFuture<'_, Result<bool, Unavailable>>;
+}
+
+/// What keeps a store in order, and what operators ask of it.
+pub trait Upkeep: Send + Sync {
+    /// Looks at up to `limit` grants behind `after`, in the order of their keys, and says which had ended before
+    /// `ended_before`. Removing them is [`Write::RemoveEnded`].
+    fn ended_grants(
+        &self,
+        after: Option<GrantId>,
+        ended_before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<EndedGrants, Unavailable>>;
+
+    /// A guest and all grants of it.
+    fn profile(
+        &self,
+        id: ProfileId,
+    ) -> BoxFuture<'_, Result<Option<(Profile, Vec<Grant>)>, Unavailable>>;
+
+    /// Removes a guest and all grants of it. `false` if there was nothing to remove.
+    fn erase_profile(&self, id: ProfileId) -> BoxFuture<'_, Result<bool, Unavailable>>;
+
+    /// Checks the files from end to end and counts what they hold.
+    fn check(&self) -> BoxFuture<'_, Result<CheckReport, Unavailable>>;
+}
+
+/// The database can't answer now: full, locked, broken or shut down. Nothing is wrong with the request.
+#[derive(Clone, Debug)]
+pub struct Unavailable(pub String);
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
+/// A change to the clients.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A new client. Its number is drawn by the store and never reused.
+    AddClient {
+        /// The public id, not yet taken.
+        id: ClientId,
+        /// What else it is.
+        settings: ClientSettings,
+        /// Its first key, if any.
+        api_key: Option<ApiKey>,
+        /// The time of creation.
+        now: Timestamp,
+    },
+    /// New settings for a client.
+    SetClient {
+        /// The client.
+        id: ClientId,
+        /// Only what is to change.
+        settings: ClientSettings,
+    },
+    /// The client goes, and its grants with it: nothing else has its number, now or ever.
+    RemoveClient(ClientId),
+    /// One more key for a client.
+    AddApiKey(ClientId, ApiKey),
+    /// A key of a client ends.
+    RevokeApiKey(ClientId, ApiKeyId, Timestamp),
+}
+
+/// What is to become of a client's settings; `None` leaves one as it is, or at its default in a new client.
+#[derive(Clone, Debug, Default)]
+pub struct ClientSettings {
+    /// Needs an API key.
+    pub confidential: Option<bool>,
+    /// Answered as if it didn't exist.
+    pub disabled: Option<bool>,
+    /// May send token parameters in the query.
+    pub query_params: Option<bool>,
+    /// Origins to add; one that is there already is no error.
+    pub add_origins: Vec<Origin>,
+    /// Origins to remove.
+    pub remove_origins: Vec<Origin>,
+}
+
+/// Why a change was not made.
+#[derive(Debug)]
+pub enum ChangeError {
+    /// A client has that id already.
+    ClientExists,
+    /// No client has that id.
+    ClientUnknown,
+    /// The client has no such key.
+    ApiKeyUnknown,
+    /// The client doesn't have an origin that should be removed.
+    OriginUnknown(Origin),
+    /// The store can't answer.
+    Unavailable(Unavailable),
+}
+
+impl From<Unavailable> for ChangeError {
+    fn from(error: Unavailable) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+/// What the store knows of the installation as a whole.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    /// Random, made with the store.
+    pub id: [u8; 16],
+    /// Tells whether a master key is the right one. `None` until the first keys are made.
+    pub master_key_check: Option<[u8; 32]>,
+    /// All keys.
+    pub keys: Vec<WrappedKey>,
+    /// Whether there is any guest.
+    pub has_guests: bool,
+}
+
+/// A key as it is stored: wrapped by the master key.
+#[derive(Clone, Debug)]
+pub struct WrappedKey {
+    /// Names the key; random.
+    pub kid: String,
+    /// `access-token` or `credential`.
+    pub key_use: String,
+    /// `HS256` or `A256GCM-SIV`.
+    pub algorithm: String,
+    /// `next`, `current` or `retiring`.
+    pub state: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// The wrapped bytes.
+    pub sealed: Vec<u8>,
+}
+
+/// A part of the walk over all grants.
+#[derive(Debug)]
+pub struct EndedGrants {
+    /// Those that had ended.
+    pub ended: Vec<GrantId>,
+    /// Where the next part starts. `None` at the end.
+    pub next: Option<GrantId>,
+}
+
+/// What a check of the files found.
+#[derive(Debug)]
+pub struct CheckReport {
+    /// What is wrong, in the words of the database; empty if nothing is.
+    pub problems: Vec<String>,
+    /// How many guests there are.
+    pub profiles: u64,
+    /// How many grants there are, ended ones included.
+    pub grants: u64,
+}

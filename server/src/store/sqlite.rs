@@ -1,0 +1,247 @@
+//! The embedded store: one SQLite file, written by one thread, read by a few connections.
+//!
+//! The log is synced to the disk before a write is answered (`synchronous = FULL`). Other processes may open the same
+//! file beside a running server, as the command line does; SQLite's own locks keep them apart.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use guestpass_core::client::Client;
+use guestpass_core::grant::{Grant, GrantId};
+use guestpass_core::profile::{Profile, ProfileId};
+use guestpass_core::time::Timestamp;
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::Semaphore;
+
+use super::{
+    BoxFuture, Change, ChangeError, CheckReport, EndedGrants, Grants, Installation, Outcome,
+    Registry, Unavailable, Upkeep, WrappedKey, Write,
+};
+use crate::random::Random;
+
+mod checkpoint;
+mod grants;
+mod registry;
+mod schema;
+mod upkeep;
+mod writer;
+
+pub use schema::{Migration, SchemaError};
+
+/// A store in one SQLite file.
+pub struct SqliteStore {
+    file: PathBuf,
+    readers: Arc<Readers>,
+    writer: writer::Writer,
+}
+
+/// When SQLite syncs the log to the disk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Synchronous {
+    /// Before each batch of writes is answered.
+    Full,
+    /// Never: for measuring what syncing costs. A power cut loses guests.
+    Off,
+}
+
+impl SqliteStore {
+    /// Opens the store in `file`, which must have the current schema, and starts its threads.
+    ///
+    /// # Errors
+    /// [`SchemaError`] if the file isn't there, can't be opened or has another schema.
+    pub fn open(file: &Path, synchronous: Synchronous) -> Result<Self, SchemaError> {
+        schema::require_current(file)?;
+        let open =
+            || open(file, synchronous).map_err(|error| SchemaError::cannot_open(file, &error));
+        let readers = (0..READERS)
+            .map(|_| open())
+            .collect::<Result<Vec<_>, _>>()?;
+        for reader in &readers {
+            let only = reader.pragma_update(None, "query_only", true);
+            only.map_err(|error| SchemaError::cannot_open(file, &error))?;
+        }
+        let writer = writer::Writer::start(open()?, checkpoint::Checkpointer::start(open()?));
+        Ok(Self {
+            file: file.to_owned(),
+            readers: Arc::new(Readers {
+                idle: Mutex::new(readers),
+                permits: Semaphore::new(READERS),
+            }),
+            writer,
+        })
+    }
+
+    /// Brings the schema of `file` up to date, creating the file if need be, and says what that took.
+    ///
+    /// # Errors
+    /// [`SchemaError`] if the file can't be opened, or is newer than this program.
+    pub fn migrate(file: &Path, random: &dyn Random) -> Result<Migration, SchemaError> {
+        schema::migrate(file, random)
+    }
+
+    /// Runs `work` on a reading connection, off the threads that serve requests.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let readers = Arc::clone(&self.readers);
+        let _permit = self.readers.permits.acquire().await.map_err(unavailable)?;
+        blocking(move || {
+            let connection = readers.take();
+            let result = work(&connection);
+            readers.put_back(connection);
+            result.map_err(unavailable)
+        })
+        .await?
+    }
+
+    /// Runs `work` on a connection of its own, in one transaction: for what operators do, now and then.
+    async fn change<T, E>(
+        &self,
+        work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Unavailable> + Send + 'static,
+    {
+        let file = self.file.clone();
+        blocking(move || {
+            let mut connection = open(&file, Synchronous::Full).map_err(unavailable)?;
+            let behavior = rusqlite::TransactionBehavior::Immediate;
+            let transaction = connection
+                .transaction_with_behavior(behavior)
+                .map_err(unavailable)?;
+            let result = work(&transaction)?;
+            transaction.commit().map_err(unavailable)?;
+            Ok(result)
+        })
+        .await?
+    }
+}
+
+/// Enough that a slow read doesn't hold up the others.
+const READERS: usize = 4;
+
+impl Grants for SqliteStore {
+    fn load(&self, id: GrantId) -> BoxFuture<'_, Result<Option<Grant>, Unavailable>> {
+        Box::pin(self.read(move |connection| grants::load(connection, id)))
+    }
+
+    fn write(&self, write: Write) -> BoxFuture<'_, Result<Outcome, Unavailable>> {
+        Box::pin(self.writer.write(write))
+    }
+}
+
+impl Registry for SqliteStore {
+    fn revision(&self) -> BoxFuture<'_, Result<i64, Unavailable>> {
+        Box::pin(self.read(registry::revision))
+    }
+
+    fn clients(&self) -> BoxFuture<'_, Result<(i64, Vec<Client>), Unavailable>> {
+        Box::pin(self.read(registry::clients))
+    }
+
+    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), ChangeError>> {
+        Box::pin(self.change(move |transaction| registry::apply(transaction, &change)))
+    }
+
+    fn installation(&self) -> BoxFuture<'_, Result<Installation, Unavailable>> {
+        Box::pin(self.read(registry::installation))
+    }
+
+    fn insert_first_keys(
+        &self,
+        master_key_check: [u8; 32],
+        keys: Vec<WrappedKey>,
+    ) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(self.change(move |transaction| {
+            registry::insert_first_keys(transaction, master_key_check, &keys).map_err(unavailable)
+        }))
+    }
+}
+
+impl Upkeep for SqliteStore {
+    fn ended_grants(
+        &self,
+        after: Option<GrantId>,
+        ended_before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<EndedGrants, Unavailable>> {
+        Box::pin(
+            self.read(move |connection| {
+                upkeep::ended_grants(connection, after, ended_before, limit)
+            }),
+        )
+    }
+
+    fn profile(
+        &self,
+        id: ProfileId,
+    ) -> BoxFuture<'_, Result<Option<(Profile, Vec<Grant>)>, Unavailable>> {
+        Box::pin(self.read(move |connection| upkeep::profile(connection, id)))
+    }
+
+    fn erase_profile(&self, id: ProfileId) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(
+            self.change(move |transaction| {
+                upkeep::erase_profile(transaction, id).map_err(unavailable)
+            }),
+        )
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<CheckReport, Unavailable>> {
+        Box::pin(self.read(upkeep::check))
+    }
+}
+
+/// Connections that only read. There are as many permits as connections, so that none is ever waited for here.
+struct Readers {
+    idle: Mutex<Vec<Connection>>,
+    permits: Semaphore,
+}
+
+impl Readers {
+    fn take(&self) -> Connection {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.pop().expect("a permit stands for a connection")
+    }
+
+    fn put_back(&self, connection: Connection) {
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(connection);
+    }
+}
+
+fn open(file: &Path, synchronous: Synchronous) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(
+        None,
+        "synchronous",
+        match synchronous {
+            Synchronous::Full => "FULL",
+            Synchronous::Off => "OFF",
+        },
+    )?;
+    // Whoever commits doesn't pay for moving the log into the file: see `checkpoint`.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+/// How long to wait for another process that writes, such as the command line beside a server.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Unavailable> {
+    tokio::task::spawn_blocking(work).await.map_err(unavailable)
+}
+
+fn unavailable(error: impl std::error::Error) -> Unavailable {
+    Unavailable(error.to_string())
+}

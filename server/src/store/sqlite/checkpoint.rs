@@ -1,0 +1,76 @@
+//! Moves the log into the database file, on a connection and a thread of its own, so that no commit waits for it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use rusqlite::Connection;
+
+/// The way to the thread. When this is dropped, the thread ends.
+pub(super) struct Checkpointer {
+    wake: Option<SyncSender<()>>,
+    writes: AtomicUsize,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Checkpointer {
+    pub(super) fn start(connection: Connection) -> Self {
+        let (wake, woken) = sync_channel(1);
+        let thread = thread::Builder::new()
+            .name("sqlite-checkpoint".into())
+            .spawn(move || run(&connection, &woken))
+            .expect("a thread can be started");
+        Self {
+            wake: Some(wake),
+            writes: AtomicUsize::new(0),
+            thread: Some(thread),
+        }
+    }
+
+    /// Counts what was written, and wakes the thread when that is worth it.
+    pub(super) fn wrote(&self, count: usize) {
+        if self.writes.fetch_add(count, Ordering::Relaxed) + count >= WRITES_BETWEEN {
+            self.writes.store(0, Ordering::Relaxed);
+            // If the thread is at work already, it is awake.
+            let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
+        }
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.wake = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A write fills one or two pages of the log, so this is some 8 MiB.
+const WRITES_BETWEEN: usize = 1000;
+
+/// A log of 64 MiB. Under steady load a passive checkpoint never catches up with the writer, and the log would grow for
+/// ever; beyond this the writer is made to wait for the little that a passive one has left over.
+const RESTART_PAGES: i64 = 16_384;
+
+fn run(connection: &Connection, woken: &Receiver<()>) {
+    while woken.recv().is_ok() {
+        let result = checkpoint(connection, "passive").and_then(|log_pages| {
+            if log_pages < RESTART_PAGES {
+                Ok(log_pages)
+            } else {
+                checkpoint(connection, "restart")
+            }
+        });
+        if let Err(error) = result {
+            tracing::warn!(error = %error, "the log could not be moved into the database file");
+        }
+    }
+}
+
+/// Answers how many pages the log has.
+fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
+    connection.query_row(&format!("pragma wal_checkpoint({mode})"), [], |row| {
+        row.get(1)
+    })
+}

@@ -1,0 +1,240 @@
+//! Guests and grants as rows: the statements of the hot path.
+
+use guestpass_core::client::ClientNumber;
+use guestpass_core::grant::{
+    Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
+};
+use guestpass_core::pkce::Challenge;
+use guestpass_core::profile::{NetworkId, Profile, ProfileId};
+use guestpass_core::time::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, named_params, params};
+
+use crate::store::{Outcome, Write};
+
+pub(super) fn load(connection: &Connection, id: GrantId) -> rusqlite::Result<Option<Grant>> {
+    const SQL: &str = "select * from grants where profile_id = ? and grant_id = ?";
+    connection
+        .prepare_cached(SQL)?
+        .query_row(params![id.profile.as_i64(), id.random], |row| grant(row))
+        .optional()
+}
+
+pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<Outcome> {
+    match write {
+        Write::InsertGuest(profile, grant) => insert_guest(connection, profile, grant),
+        Write::AdvanceGrant { grant, from } => advance_grant(connection, grant, *from),
+        Write::StrikeGrant(id) => strike_grant(connection, *id),
+        Write::RevokeGrant(id, revocation) => revoke_grant(connection, *id, *revocation),
+        Write::RemoveEnded(grants, ended_before) => {
+            grants
+                .iter()
+                .try_for_each(|id| remove_ended(connection, *id, *ended_before))?;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// Two rows that come together or not at all, whatever becomes of the rest of the batch.
+fn insert_guest(
+    connection: &Connection,
+    profile: &Profile,
+    grant: &Grant,
+) -> rusqlite::Result<Outcome> {
+    connection.prepare_cached("savepoint guest")?.execute([])?;
+    let inserted =
+        insert_profile(connection, profile).and_then(|()| insert_grant(connection, grant));
+    if inserted.is_err() && !connection.is_autocommit() {
+        connection
+            .prepare_cached("rollback to guest")?
+            .execute([])?;
+    }
+    if !connection.is_autocommit() {
+        connection.prepare_cached("release guest")?.execute([])?;
+    }
+    match inserted {
+        Ok(()) => Ok(Outcome::Done),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+            Ok(Outcome::Conflict)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn insert_profile(connection: &Connection, profile: &Profile) -> rusqlite::Result<()> {
+    const SQL: &str = "insert into profiles (profile_id, network_id, client_number, created_at) values (?, ?, ?, ?)";
+    connection.prepare_cached(SQL)?.execute(params![
+        profile.id.as_i64(),
+        profile.network_id.as_bytes(),
+        profile.client.0,
+        profile.created_at.as_millis(),
+    ])?;
+    Ok(())
+}
+
+fn insert_grant(connection: &Connection, grant: &Grant) -> rusqlite::Result<()> {
+    const SQL: &str = "
+        insert into grants (profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes,
+                            issued_at, advanced_at, expires_at, ends_at)
+        values (:profile_id, :grant_id, :client_number, :network_id, :challenge, :generation, :proven, :strikes,
+                :issued_at, :advanced_at, :expires_at, :ends_at)";
+    connection.prepare_cached(SQL)?.execute(named_params! {
+        ":profile_id": grant.id.profile.as_i64(),
+        ":grant_id": grant.id.random,
+        ":client_number": grant.client.0,
+        ":network_id": grant.network_id.as_bytes(),
+        ":challenge": grant.challenge.as_bytes(),
+        ":generation": stored(grant.generation),
+        ":proven": stored(grant.proven),
+        ":strikes": grant.strikes,
+        ":issued_at": grant.issued_at.as_millis(),
+        ":advanced_at": grant.advanced_at.as_millis(),
+        ":expires_at": grant.expires_at.as_millis(),
+        ":ends_at": grant.ends_at.as_millis(),
+    })?;
+    Ok(())
+}
+
+fn advance_grant(
+    connection: &Connection,
+    grant: &Grant,
+    from: Generation,
+) -> rusqlite::Result<Outcome> {
+    const SQL: &str = "
+        update grants set generation = :generation, proven = :proven, advanced_at = :advanced_at,
+                          expires_at = :expires_at
+         where profile_id = :profile_id and grant_id = :grant_id and generation = :from and revoked_at is null
+           and (generation > 0 or strikes < :max_strikes)";
+    let changed = connection.prepare_cached(SQL)?.execute(named_params! {
+        ":generation": stored(grant.generation),
+        ":proven": stored(grant.proven),
+        ":advanced_at": grant.advanced_at.as_millis(),
+        ":expires_at": grant.expires_at.as_millis(),
+        ":profile_id": grant.id.profile.as_i64(),
+        ":grant_id": grant.id.random,
+        ":from": stored(from),
+        ":max_strikes": MAX_STRIKES,
+    })?;
+    Ok(if changed == 1 {
+        Outcome::Done
+    } else {
+        Outcome::Conflict
+    })
+}
+
+fn strike_grant(connection: &Connection, id: GrantId) -> rusqlite::Result<Outcome> {
+    const SQL: &str = "
+        update grants set strikes = strikes + 1
+         where profile_id = ? and grant_id = ? and generation = 0 and strikes < 255";
+    connection
+        .prepare_cached(SQL)?
+        .execute(params![id.profile.as_i64(), id.random])?;
+    Ok(Outcome::Done)
+}
+
+fn revoke_grant(
+    connection: &Connection,
+    id: GrantId,
+    revocation: Revocation,
+) -> rusqlite::Result<Outcome> {
+    const SQL: &str = "
+        update grants set revoked_at = ?, revocation = ?
+         where profile_id = ? and grant_id = ? and revoked_at is null";
+    connection.prepare_cached(SQL)?.execute(params![
+        revocation.at.as_millis(),
+        revocation.reason.name(),
+        id.profile.as_i64(),
+        id.random,
+    ])?;
+    Ok(Outcome::Done)
+}
+
+/// The condition stands in the statement: the row may have changed since the walk saw it.
+fn remove_ended(
+    connection: &Connection,
+    id: GrantId,
+    ended_before: Timestamp,
+) -> rusqlite::Result<()> {
+    const GRANT: &str = "
+        delete from grants
+         where profile_id = ? and grant_id = ?
+           and min(expires_at, ends_at, coalesce(revoked_at, ends_at)) < ?
+        returning generation";
+    const ORPHAN: &str = "
+        delete from profiles
+         where profile_id = ?1 and not exists (select 1 from grants where profile_id = ?1)";
+    let generation: Option<i64> = connection
+        .prepare_cached(GRANT)?
+        .query_row(
+            params![id.profile.as_i64(), id.random, ended_before.as_millis()],
+            |row| row.get(0),
+        )
+        .optional()?;
+    if generation == Some(0) {
+        connection
+            .prepare_cached(ORPHAN)?
+            .execute([id.profile.as_i64()])?;
+    }
+    Ok(())
+}
+
+pub(super) fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
+    let at = |name| row.get(name).map(Timestamp::from_millis);
+    let generation = |name| {
+        let stored = row.get::<_, i64>(name)?;
+        u64::try_from(stored)
+            .map(Generation::from_u64)
+            .map_err(|_| malformed(row, name))
+    };
+    let revoked_at: Option<i64> = row.get("revoked_at")?;
+    let revoked = match revoked_at {
+        None => None,
+        Some(at) => {
+            let name: String = row.get("revocation")?;
+            let reason =
+                RevocationReason::from_name(&name).ok_or_else(|| malformed(row, "revocation"))?;
+            Some(Revocation {
+                at: Timestamp::from_millis(at),
+                reason,
+            })
+        }
+    };
+    Ok(Grant {
+        id: GrantId::new(profile_id(row)?, row.get("grant_id")?),
+        client: ClientNumber(row.get("client_number")?),
+        network_id: NetworkId::from_bytes(row.get("network_id")?),
+        challenge: Challenge::from_bytes(row.get("challenge")?),
+        generation: generation("generation")?,
+        proven: generation("proven")?,
+        strikes: row.get("strikes")?,
+        issued_at: at("issued_at")?,
+        advanced_at: at("advanced_at")?,
+        expires_at: at("expires_at")?,
+        ends_at: at("ends_at")?,
+        revoked,
+    })
+}
+
+pub(super) fn profile(row: &Row<'_>) -> rusqlite::Result<Profile> {
+    Ok(Profile {
+        id: profile_id(row)?,
+        network_id: NetworkId::from_bytes(row.get("network_id")?),
+        client: ClientNumber(row.get("client_number")?),
+        created_at: Timestamp::from_millis(row.get("created_at")?),
+    })
+}
+
+fn profile_id(row: &Row<'_>) -> rusqlite::Result<ProfileId> {
+    ProfileId::from_i64(row.get("profile_id")?).ok_or_else(|| malformed(row, "profile_id"))
+}
+
+/// A value that this program never wrote.
+fn malformed(row: &Row<'_>, column: &str) -> rusqlite::Error {
+    let index = row.as_ref().column_index(column).unwrap_or_default();
+    rusqlite::Error::InvalidColumnType(index, column.to_owned(), Type::Integer)
+}
+
+/// SQLite's integers are signed; a generation never gets that far.
+fn stored(generation: Generation) -> i64 {
+    i64::try_from(generation.as_u64()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,287 @@
+//! Clients, their keys, and the keys of the installation.
+
+use std::collections::HashMap;
+
+use guestpass_core::client::{
+    ApiKey, ApiKeyHash, ApiKeyId, Client, ClientId, ClientNumber, Origin,
+};
+use guestpass_core::time::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use super::unavailable;
+use crate::store::{Change, ChangeError, ClientSettings, Installation, WrappedKey};
+
+pub(super) fn revision(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("select revision from installation")?
+        .query_row([], |row| row.get(0))
+}
+
+/// Reads in one transaction, so that the list is of that revision.
+pub(super) fn clients(connection: &Connection) -> rusqlite::Result<(i64, Vec<Client>)> {
+    let transaction = connection.unchecked_transaction()?;
+    let revision = revision(&transaction)?;
+    let mut origins = grouped(
+        &transaction,
+        "select * from client_origins order by origin",
+        |row| parsed::<Origin>(row, "origin"),
+    )?;
+    let mut api_keys = grouped(
+        &transaction,
+        "select * from api_keys order by created_at, key_id",
+        api_key,
+    )?;
+    let clients = transaction
+        .prepare("select * from clients order by client_id")?
+        .query_map([], |row| {
+            let number = row.get("client_number")?;
+            Ok(Client {
+                number: ClientNumber(number),
+                id: parsed(row, "client_id")?,
+                confidential: row.get("confidential")?,
+                disabled: row.get("disabled")?,
+                query_params: row.get("query_params")?,
+                origins: origins.remove(&number).unwrap_or_default(),
+                api_keys: api_keys.remove(&number).unwrap_or_default(),
+                created_at: Timestamp::from_millis(row.get("created_at")?),
+            })
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok((revision, clients))
+}
+
+pub(super) fn apply(transaction: &Transaction<'_>, change: &Change) -> Result<(), ChangeError> {
+    match change {
+        Change::AddClient {
+            id,
+            settings,
+            api_key,
+            now,
+        } => {
+            let number = add_client(transaction, id, *now)?;
+            set_client(transaction, number, settings)?;
+            if let Some(key) = api_key {
+                add_api_key(transaction, number, key)?;
+            }
+        }
+        Change::SetClient { id, settings } => {
+            set_client(transaction, number(transaction, id)?, settings)?;
+        }
+        Change::RemoveClient(id) => remove_client(transaction, number(transaction, id)?)?,
+        Change::AddApiKey(id, key) => add_api_key(transaction, number(transaction, id)?, key)?,
+        Change::RevokeApiKey(id, key, at) => {
+            revoke_api_key(transaction, number(transaction, id)?, key, *at)?;
+        }
+    }
+    transaction.execute("update installation set revision = revision + 1", [])?;
+    Ok(())
+}
+
+pub(super) fn installation(connection: &Connection) -> rusqlite::Result<Installation> {
+    let keys = connection
+        .prepare("select * from keys order by created_at, kid")?
+        .query_map([], |row| {
+            Ok(WrappedKey {
+                kid: row.get("kid")?,
+                key_use: row.get("use")?,
+                algorithm: row.get("algorithm")?,
+                state: row.get("state")?,
+                created_at: Timestamp::from_millis(row.get("created_at")?),
+                sealed: row.get("sealed")?,
+            })
+        })?
+        .collect::<Result<_, _>>()?;
+    let has_guests = connection.query_row("select exists (select 1 from profiles)", [], |row| {
+        row.get(0)
+    })?;
+    connection.query_row(
+        "select installation_id, master_key_check from installation",
+        [],
+        |row| {
+            Ok(Installation {
+                id: row.get(0)?,
+                master_key_check: row.get(1)?,
+                keys,
+                has_guests,
+            })
+        },
+    )
+}
+
+pub(super) fn insert_first_keys(
+    transaction: &Transaction<'_>,
+    master_key_check: [u8; 32],
+    keys: &[WrappedKey],
+) -> rusqlite::Result<bool> {
+    const CHECK: &str = "
+        update installation set master_key_check = ?, revision = revision + 1
+         where master_key_check is null and not exists (select 1 from keys)";
+    const KEY: &str = "insert into keys (kid, use, algorithm, state, created_at, sealed) values (?, ?, ?, ?, ?, ?)";
+    if transaction.execute(CHECK, [master_key_check])? == 0 {
+        return Ok(false);
+    }
+    for key in keys {
+        let created_at = key.created_at.as_millis();
+        transaction.execute(
+            KEY,
+            params![
+                key.kid,
+                key.key_use,
+                key.algorithm,
+                key.state,
+                created_at,
+                key.sealed
+            ],
+        )?;
+    }
+    Ok(true)
+}
+
+fn add_client(
+    transaction: &Transaction<'_>,
+    id: &ClientId,
+    now: Timestamp,
+) -> Result<i64, ChangeError> {
+    const NUMBER: &str = "
+        update installation set next_client_number = next_client_number + 1
+        returning next_client_number - 1";
+    const CLIENT: &str = "
+        insert into clients (client_number, client_id, confidential, disabled, query_params, created_at)
+        values (?, ?, false, false, true, ?)
+        on conflict (client_id) do nothing";
+    let number: i64 = transaction.query_row(NUMBER, [], |row| row.get(0))?;
+    match transaction.execute(CLIENT, params![number, id.as_str(), now.as_millis()])? {
+        1 => Ok(number),
+        _ => Err(ChangeError::ClientExists),
+    }
+}
+
+fn set_client(
+    transaction: &Transaction<'_>,
+    number: i64,
+    settings: &ClientSettings,
+) -> Result<(), ChangeError> {
+    const SET: &str = "
+        update clients
+           set confidential = coalesce(?, confidential), disabled = coalesce(?, disabled),
+               query_params = coalesce(?, query_params)
+         where client_number = ?";
+    const ADD: &str =
+        "insert into client_origins (client_number, origin) values (?, ?) on conflict do nothing";
+    const REMOVE: &str = "delete from client_origins where client_number = ? and origin = ?";
+    let ClientSettings {
+        confidential,
+        disabled,
+        query_params,
+        add_origins,
+        remove_origins,
+    } = settings;
+    transaction.execute(SET, params![confidential, disabled, query_params, number])?;
+    for origin in add_origins {
+        transaction.execute(ADD, params![number, origin.as_str()])?;
+    }
+    for origin in remove_origins {
+        if transaction.execute(REMOVE, params![number, origin.as_str()])? == 0 {
+            return Err(ChangeError::OriginUnknown(origin.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn remove_client(transaction: &Transaction<'_>, number: i64) -> Result<(), ChangeError> {
+    for table in ["api_keys", "client_origins", "clients"] {
+        transaction.execute(
+            &format!("delete from {table} where client_number = ?"),
+            [number],
+        )?;
+    }
+    Ok(())
+}
+
+fn add_api_key(
+    transaction: &Transaction<'_>,
+    number: i64,
+    key: &ApiKey,
+) -> Result<(), ChangeError> {
+    const SQL: &str = "
+        insert into api_keys (client_number, key_id, hash, created_at, expires_at) values (?, ?, ?, ?, ?)";
+    let expires_at = key.expires_at.map(Timestamp::as_millis);
+    transaction.execute(
+        SQL,
+        params![
+            number,
+            key.id.0,
+            key.hash.as_bytes(),
+            key.created_at.as_millis(),
+            expires_at
+        ],
+    )?;
+    Ok(())
+}
+
+fn revoke_api_key(
+    transaction: &Transaction<'_>,
+    number: i64,
+    key: &ApiKeyId,
+    at: Timestamp,
+) -> Result<(), ChangeError> {
+    const SQL: &str = "
+        update api_keys set revoked_at = coalesce(revoked_at, ?) where client_number = ? and key_id = ?";
+    match transaction.execute(SQL, params![at.as_millis(), number, key.0])? {
+        0 => Err(ChangeError::ApiKeyUnknown),
+        _ => Ok(()),
+    }
+}
+
+fn number(transaction: &Transaction<'_>, id: &ClientId) -> Result<i64, ChangeError> {
+    const SQL: &str = "select client_number from clients where client_id = ?";
+    transaction
+        .query_row(SQL, [id.as_str()], |row| row.get(0))
+        .optional()?
+        .ok_or(ChangeError::ClientUnknown)
+}
+
+/// Rows by the number of their client.
+fn grouped<T>(
+    connection: &Connection,
+    sql: &str,
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<HashMap<i64, Vec<T>>> {
+    let mut groups: HashMap<i64, Vec<T>> = HashMap::new();
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        groups
+            .entry(row.get("client_number")?)
+            .or_default()
+            .push(read(row)?);
+    }
+    Ok(groups)
+}
+
+fn api_key(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
+    let at = |name| {
+        row.get::<_, Option<i64>>(name)
+            .map(|at| at.map(Timestamp::from_millis))
+    };
+    Ok(ApiKey {
+        id: ApiKeyId(row.get("key_id")?),
+        hash: ApiKeyHash::from_bytes(row.get("hash")?),
+        created_at: Timestamp::from_millis(row.get("created_at")?),
+        expires_at: at("expires_at")?,
+        revoked_at: at("revoked_at")?,
+    })
+}
+
+fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    text.parse()
+        .map_err(|_| rusqlite::Error::InvalidColumnType(0, column.to_owned(), Type::Text))
+}
+
+impl From<rusqlite::Error> for ChangeError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Unavailable(unavailable(error))
+    }
+}

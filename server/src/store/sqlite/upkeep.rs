@@ -1,0 +1,87 @@
+//! What keeps the store in order, and what operators ask of it.
+
+use guestpass_core::grant::{Grant, GrantId};
+use guestpass_core::profile::{Profile, ProfileId};
+use guestpass_core::time::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::grants;
+use crate::store::{CheckReport, EndedGrants};
+
+pub(super) fn ended_grants(
+    connection: &Connection,
+    after: Option<GrantId>,
+    ended_before: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<EndedGrants> {
+    const SQL: &str = "
+        select * from grants where (profile_id, grant_id) > (?, ?) order by profile_id, grant_id limit ?";
+    let (profile, random) = after.map_or((0, [0; 8]), |id| (id.profile.as_i64(), id.random));
+    let seen: Vec<Grant> = connection
+        .prepare_cached(SQL)?
+        .query_map(
+            params![profile, random, i64::try_from(limit).unwrap_or(i64::MAX)],
+            |row| grants::grant(row),
+        )?
+        .collect::<Result<_, _>>()?;
+    let next = if seen.len() < limit {
+        None
+    } else {
+        seen.last().map(|grant| grant.id)
+    };
+    let ended = seen
+        .iter()
+        .filter(|grant| grant.ended_at() < ended_before)
+        .map(|grant| grant.id)
+        .collect();
+    Ok(EndedGrants { ended, next })
+}
+
+pub(super) fn profile(
+    connection: &Connection,
+    id: ProfileId,
+) -> rusqlite::Result<Option<(Profile, Vec<Grant>)>> {
+    let profile = connection
+        .query_row(
+            "select * from profiles where profile_id = ?",
+            [id.as_i64()],
+            |row| grants::profile(row),
+        )
+        .optional()?;
+    let Some(profile) = profile else {
+        return Ok(None);
+    };
+    let grants = connection
+        .prepare("select * from grants where profile_id = ? order by issued_at")?
+        .query_map([id.as_i64()], |row| grants::grant(row))?
+        .collect::<Result<_, _>>()?;
+    Ok(Some((profile, grants)))
+}
+
+/// Grants first: a profile without grants can't act, a grant without its profile could.
+pub(super) fn erase_profile(connection: &Connection, id: ProfileId) -> rusqlite::Result<bool> {
+    let grants = connection.execute("delete from grants where profile_id = ?", [id.as_i64()])?;
+    let profiles =
+        connection.execute("delete from profiles where profile_id = ?", [id.as_i64()])?;
+    Ok(grants + profiles > 0)
+}
+
+pub(super) fn check(connection: &Connection) -> rusqlite::Result<CheckReport> {
+    let mut problems: Vec<String> = connection
+        .prepare("pragma integrity_check")?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    problems.retain(|line| line != "ok");
+    let count = |sql| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
+    let homeless = count(
+        "select count(*) from grants where profile_id not in (select profile_id from profiles)",
+    )?;
+    if homeless > 0 {
+        problems.push(format!("{homeless} grants belong to no guest"));
+    }
+    Ok(CheckReport {
+        problems,
+        profiles: count("select count(*) from profiles")?,
+        grants: count("select count(*) from grants")?,
+    })
+}

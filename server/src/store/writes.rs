@@ -1,0 +1,55 @@
+//! The hot writes as values. A backend takes what is waiting, carries it out as one batch and answers each.
+
+use guestpass_core::grant::{Generation, Grant, GrantId, Revocation};
+use guestpass_core::profile::Profile;
+use guestpass_core::time::Timestamp;
+
+/// One write. All but the last are one statement on one row, a new guest with its first grant counting as one.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// A new guest and its first grant. [`Outcome::Conflict`] if the profile id is taken: draw again.
+    InsertGuest(Profile, Grant),
+    /// Writes what a decision has advanced, if the stored generation is still `from`, the grant isn't revoked and its
+    /// code isn't dead. [`Outcome::Conflict`] otherwise: read again.
+    AdvanceGrant {
+        /// The row as it should become.
+        grant: Grant,
+        /// The generation of the row that was decided on.
+        from: Generation,
+    },
+    /// Counts a wrong verifier, while the code is outstanding.
+    StrikeGrant(GrantId),
+    /// Ends a grant. One way, and the first revocation stands.
+    RevokeGrant(GrantId, Revocation),
+    /// Removes grants if they had ended before that time, and with each the guest, if it has no other grant and its
+    /// code was never redeemed.
+    RemoveEnded(Vec<GrantId>, Timestamp),
+}
+
+impl Write {
+    /// How much of the queue must be free for this write to be taken, as a fraction of 8.
+    ///
+    /// When there is too much to do, new guests wait before known ones: a guest whose refresh fails may be lost, one
+    /// who isn't there yet comes again.
+    pub(crate) fn must_be_free(&self) -> usize {
+        match self {
+            Self::RemoveEnded(..) => 6,
+            Self::InsertGuest(..) => 4,
+            Self::AdvanceGrant {
+                from: Generation::CODE,
+                ..
+            }
+            | Self::StrikeGrant(_) => 2,
+            Self::AdvanceGrant { .. } | Self::RevokeGrant(..) => 0,
+        }
+    }
+}
+
+/// What came of a write.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// It is durable.
+    Done,
+    /// Its condition didn't hold; nothing was written.
+    Conflict,
+}

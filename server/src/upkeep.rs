@@ -1,0 +1,118 @@
+//! Cleaning in the background: a slow walk over all grants that removes what ended long ago.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use guestpass_core::grant::{GrantId, KEEP_ENDED};
+use guestpass_core::time::Timestamp;
+
+use crate::clock::Clock;
+use crate::store::{Grants, Unavailable, Upkeep, Write};
+
+/// Walks over the grants in the order of their keys, one small part after the other, without ever being done.
+pub struct Cleaner {
+    upkeep: Arc<dyn Upkeep>,
+    grants: Arc<dyn Grants>,
+    clock: Arc<dyn Clock>,
+    position: Option<GrantId>,
+    started: (Timestamp, Duration),
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// There is more to walk.
+    Walked {
+        /// How many grants were removed.
+        removed: usize,
+    },
+    /// The walk has come to the end; the next one starts from the beginning.
+    Finished {
+        /// How many grants were removed.
+        removed: usize,
+    },
+    /// The clock has jumped since the start, so nobody knows what has ended. Nothing was removed.
+    ClockJumped,
+}
+
+impl Cleaner {
+    /// A cleaner that trusts the clock as it is now.
+    #[must_use]
+    pub fn new(upkeep: Arc<dyn Upkeep>, grants: Arc<dyn Grants>, clock: Arc<dyn Clock>) -> Self {
+        let started = (clock.now(), clock.monotonic());
+        Self {
+            upkeep,
+            grants,
+            clock,
+            position: None,
+            started,
+        }
+    }
+
+    /// Looks at the next part of the grants and removes what had ended [`KEEP_ENDED`] ago.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the store can't answer, or has more important things to do.
+    pub async fn step(&mut self) -> Result<Step, Unavailable> {
+        if self.clock_jumped() {
+            return Ok(Step::ClockJumped);
+        }
+        let ended_before = self.clock.now().before(KEEP_ENDED);
+        let part = self
+            .upkeep
+            .ended_grants(self.position, ended_before, PART)
+            .await?;
+        let removed = part.ended.len();
+        for some in part.ended.chunks(REMOVED_AT_ONCE) {
+            self.grants
+                .write(Write::RemoveEnded(some.to_vec(), ended_before))
+                .await?;
+        }
+        self.position = part.next;
+        Ok(if part.next.is_some() {
+            Step::Walked { removed }
+        } else {
+            Step::Finished { removed }
+        })
+    }
+
+    /// Steps for ever, slowly.
+    pub async fn run(mut self) {
+        loop {
+            let pause = match self.step().await {
+                Ok(Step::Walked { .. }) => BETWEEN_PARTS,
+                Ok(Step::Finished { .. }) => BETWEEN_WALKS,
+                Ok(Step::ClockJumped) => {
+                    tracing::warn!(
+                        "the clock has jumped since the start, so ended grants are not cleaned up. Set the clock right, \
+                         or restart if it is right now"
+                    );
+                    BETWEEN_WALKS
+                }
+                Err(error) => {
+                    tracing::debug!(error = %error, "cleaning waits");
+                    BETWEEN_WALKS
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn clock_jumped(&self) -> bool {
+        let (now, elapsed) = (
+            self.clock.now(),
+            self.clock.monotonic().saturating_sub(self.started.1),
+        );
+        let expected = self.started.0 + elapsed;
+        now.since(expected).max(expected.since(now)) > TOLERATED_JUMP
+    }
+}
+
+/// How many grants are looked at in one step: a read of some 30 pages.
+const PART: usize = 500;
+/// How many go in one write, so that other writes get their turn.
+const REMOVED_AT_ONCE: usize = 50;
+const BETWEEN_PARTS: Duration = Duration::from_millis(50);
+const BETWEEN_WALKS: Duration = Duration::from_secs(60);
+/// More than any honest correction, far less than would make a living grant look ended.
+const TOLERATED_JUMP: Duration = Duration::from_secs(3600);

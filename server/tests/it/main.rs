@@ -1,0 +1,15 @@
+//! The tests of the server: through its router, its listener or its binary, on a real store. A test that carries a
+//! case's number (`c058_…`) checks all that docs/conformance/cases.md says of it.
+
+mod authorize;
+mod cli;
+mod client_auth;
+mod code;
+mod cors_and_headers;
+mod crash;
+mod http_layer;
+mod races;
+mod refresh;
+mod store_contract;
+mod support;
+mod upkeep;
