@@ -308,6 +308,7 @@ impl Refusal {
 
     /// What an operator can do about it, in plain words.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a table, one row for each refusal")]
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::ParameterMissing(_) => "Send the parameter; an empty one counts as absent.",

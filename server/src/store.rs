@@ -62,10 +62,7 @@ pub trait Upkeep: Send + Sync {
     ) -> BoxFuture<'_, Result<EndedGrants, Unavailable>>;
 
     /// A guest and all grants of it.
-    fn profile(
-        &self,
-        id: ProfileId,
-    ) -> BoxFuture<'_, Result<Option<(Profile, Vec<Grant>)>, Unavailable>>;
+    fn profile(&self, id: ProfileId) -> BoxFuture<'_, Result<Option<Guest>, Unavailable>>;
 
     /// Removes a guest and all grants of it. `false` if there was nothing to remove.
     fn erase_profile(&self, id: ProfileId) -> BoxFuture<'_, Result<bool, Unavailable>>;
@@ -179,6 +176,15 @@ pub struct WrappedKey {
     pub created_at: Timestamp,
     /// The wrapped bytes.
     pub sealed: Vec<u8>,
+}
+
+/// A guest and all grants of it.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// The guest.
+    pub profile: Profile,
+    /// Its grants, the oldest first, ended ones included.
+    pub grants: Vec<Grant>,
 }
 
 /// A part of the walk over all grants.

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Failure, Output, open_store, rfc3339, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::store::{Registry, Upkeep};
+use crate::store::{Guest, Registry, Upkeep};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -31,7 +31,8 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
     let store = open_store(config)?;
     match command {
         Command::Show { sub } => {
-            let (profile, grants) = store.profile(sub).await?.ok_or_else(|| unknown(sub))?;
+            let Guest { profile, grants } =
+                store.profile(sub).await?.ok_or_else(|| unknown(sub))?;
             let (_, clients) = store.clients().await?;
             let name = |number| {
                 let known = clients.iter().find(|client| client.number == number);

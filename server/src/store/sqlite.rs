@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use guestpass_core::client::Client;
 use guestpass_core::grant::{Grant, GrantId};
-use guestpass_core::profile::{Profile, ProfileId};
+use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
 use super::{
-    BoxFuture, Change, ChangeError, CheckReport, EndedGrants, Grants, Installation, Outcome,
+    BoxFuture, Change, ChangeError, CheckReport, EndedGrants, Grants, Guest, Installation, Outcome,
     Registry, Unavailable, Upkeep, WrappedKey, Write,
 };
 use crate::random::Random;
@@ -175,10 +175,7 @@ impl Upkeep for SqliteStore {
         )
     }
 
-    fn profile(
-        &self,
-        id: ProfileId,
-    ) -> BoxFuture<'_, Result<Option<(Profile, Vec<Grant>)>, Unavailable>> {
+    fn profile(&self, id: ProfileId) -> BoxFuture<'_, Result<Option<Guest>, Unavailable>> {
         Box::pin(self.read(move |connection| upkeep::profile(connection, id)))
     }
 

@@ -16,7 +16,7 @@ pub(super) fn load(connection: &Connection, id: GrantId) -> rusqlite::Result<Opt
     const SQL: &str = "select * from grants where profile_id = ? and grant_id = ?";
     connection
         .prepare_cached(SQL)?
-        .query_row(params![id.profile.as_i64(), id.random], |row| grant(row))
+        .query_row(params![id.profile.as_i64(), id.random], grant)
         .optional()
 }
 

@@ -1,12 +1,12 @@
 //! What keeps the store in order, and what operators ask of it.
 
 use guestpass_core::grant::{Grant, GrantId};
-use guestpass_core::profile::{Profile, ProfileId};
+use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::grants;
-use crate::store::{CheckReport, EndedGrants};
+use crate::store::{CheckReport, EndedGrants, Guest};
 
 pub(super) fn ended_grants(
     connection: &Connection,
@@ -21,7 +21,7 @@ pub(super) fn ended_grants(
         .prepare_cached(SQL)?
         .query_map(
             params![profile, random, i64::try_from(limit).unwrap_or(i64::MAX)],
-            |row| grants::grant(row),
+            grants::grant,
         )?
         .collect::<Result<_, _>>()?;
     let next = if seen.len() < limit {
@@ -37,15 +37,12 @@ pub(super) fn ended_grants(
     Ok(EndedGrants { ended, next })
 }
 
-pub(super) fn profile(
-    connection: &Connection,
-    id: ProfileId,
-) -> rusqlite::Result<Option<(Profile, Vec<Grant>)>> {
+pub(super) fn profile(connection: &Connection, id: ProfileId) -> rusqlite::Result<Option<Guest>> {
     let profile = connection
         .query_row(
             "select * from profiles where profile_id = ?",
             [id.as_i64()],
-            |row| grants::profile(row),
+            grants::profile,
         )
         .optional()?;
     let Some(profile) = profile else {
@@ -53,9 +50,9 @@ pub(super) fn profile(
     };
     let grants = connection
         .prepare("select * from grants where profile_id = ? order by issued_at")?
-        .query_map([id.as_i64()], |row| grants::grant(row))?
+        .query_map([id.as_i64()], grants::grant)?
         .collect::<Result<_, _>>()?;
-    Ok(Some((profile, grants)))
+    Ok(Some(Guest { profile, grants }))
 }
 
 /// Grants first: a profile without grants can't act, a grant without its profile could.
