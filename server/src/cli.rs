@@ -93,7 +93,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
     }
     match &cli.command {
         Command::Serve(args) => args.add_flags(&mut flags),
-        Command::Quickstart(args) => args.add_flags(&mut flags, cli.data_dir.is_some()),
+        Command::Quickstart(_) => quickstart::Args::add_flags(&mut flags),
         Command::Client(_) | Command::Profile(_) | Command::Config(_) | Command::Db(_) => {}
     }
     let config = Config::load(&flags, cli.config.as_deref())?;

@@ -1,23 +1,306 @@
-//! `guestpass quickstart`: a guest's whole life, to look at.
+//! `guestpass quickstart`: a guest's whole life over HTTP, to look at, against a server of its own.
 
-use super::{Failure, Output};
+use std::net::{SocketAddr, TcpListener};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use guestpass_core::authorize::REDIRECT_URI;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use super::serve::{Server, stop_signal};
+use super::{Failure, Output, open_or_make_store};
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::random::{Random, SecureGenerator};
+use crate::store::{Change, ChangeError, ClientSettings, Registry};
+use crate::telemetry::{self, LogFormat, LogLevel};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Stop after the guest's life instead of serving on
+    /// Stop when the guest's life has been shown, instead of serving on
     #[arg(long)]
     once: bool,
 }
 
 impl Args {
-    pub(super) fn add_flags(&self, flags: &mut Vec<(&'static str, String)>, has_data_dir: bool) {
-        if !has_data_dir {
+    /// A directory of its own, unless the operator names one.
+    pub(super) fn add_flags(flags: &mut Vec<(&'static str, String)>) {
+        if flags.iter().all(|(name, _)| *name != "data_dir") {
             flags.push(("data_dir", "./guestpass-quickstart".to_owned()));
         }
     }
 }
 
-pub(super) async fn run(_args: &Args, _config: Config, _output: Output) -> Result<(), Failure> {
+pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Result<(), Failure> {
+    telemetry::start(LogLevel::WARN, LogFormat::Text);
+    if TcpListener::bind(config.listen).is_err() {
+        config.listen.set_port(0);
+    }
+    add_client(&config).await?;
+    let server = Server::start(&config).await?;
+    let address = server.address;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(server.run(async {
+        let _ = stopped.await;
+    }));
+
+    if !output.json {
+        println!(
+            "A server listens on http://{address}, its data is in {}, and it knows a client: {CLIENT}.\n\
+             A guest comes by.",
+            config.data_dir.display()
+        );
+    }
+    let steps = Story {
+        address,
+        output,
+        steps: Vec::new(),
+    }
+    .tell()
+    .await?;
+    output.print(&steps, || match args.once {
+        true => {
+            "\nThat was a guest. Without --once the server goes on, for you to try it with curl."
+                .to_owned()
+        }
+        false => what_next(address, &steps),
+    });
+    if !args.once {
+        stop_signal()?.await;
+    }
+    let _ = stop.send(());
+    let _ = serving.await;
     Ok(())
+}
+
+const CLIENT: &str = "quickstart";
+
+/// Unless an earlier run has left it.
+async fn add_client(config: &Config) -> Result<(), Failure> {
+    let id = CLIENT
+        .parse()
+        .map_err(|problem: &str| Failure(problem.to_owned()))?;
+    let now = SystemClock::new().now();
+    let change = Change::AddClient {
+        id,
+        settings: ClientSettings::default(),
+        api_key: None,
+        now,
+    };
+    match open_or_make_store(config)?.change(change).await {
+        Ok(()) | Err(ChangeError::ClientExists) => Ok(()),
+        Err(error) => Err(Failure(format!("the client can't be added: {error:?}"))),
+    }
+}
+
+/// What the guest does, step by step.
+struct Story {
+    address: SocketAddr,
+    output: Output,
+    steps: Vec<Step>,
+}
+
+/// One request and its answer.
+#[derive(Serialize)]
+struct Step {
+    title: &'static str,
+    method: &'static str,
+    path: &'static str,
+    parameters: Vec<(&'static str, String)>,
+    status: u16,
+    answer: Value,
+    /// What the access token says, decoded.
+    claims: Option<Value>,
+}
+
+impl Story {
+    async fn tell(mut self) -> Result<Vec<Step>, Failure> {
+        let random = SecureGenerator::new();
+        let random: &dyn Random = &random;
+        let verifier = URL_SAFE_NO_PAD.encode(random.bytes::<32>());
+        let challenge = URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()));
+        let state = URL_SAFE_NO_PAD.encode(random.bytes::<9>());
+        let authorize = [
+            ("redirect_uri", REDIRECT_URI),
+            ("response_type", "code"),
+            ("client_id", CLIENT),
+            ("state", &state),
+            ("code_challenge", &challenge),
+            ("code_challenge_method", "S256"),
+        ];
+        let title = "Authorize: a new guest, and a code for it";
+        let code = self
+            .step(title, ("GET", "/oauth/authorize"), &authorize)
+            .await?
+            .text("code")?;
+        let exchange = [
+            ("grant_type", "authorization_code"),
+            ("client_id", CLIENT),
+            ("redirect_uri", REDIRECT_URI),
+            ("code", &code),
+            ("code_verifier", &verifier),
+        ];
+        let title = "Exchange: the code, with the verifier behind its challenge, for tokens";
+        let mut token = self
+            .step(title, TOKEN, &exchange)
+            .await?
+            .text("refresh_token")?;
+        for title in [
+            "Refresh: the next day, for the same guest",
+            "Refresh again: each answer replaces the last",
+        ] {
+            let refresh = [
+                ("grant_type", "refresh_token"),
+                ("client_id", CLIENT),
+                ("refresh_token", token.as_str()),
+            ];
+            token = self
+                .step(title, TOKEN, &refresh)
+                .await?
+                .text("refresh_token")?;
+        }
+        Ok(self.steps)
+    }
+
+    async fn step(
+        &mut self,
+        title: &'static str,
+        (method, path): (&'static str, &'static str),
+        parameters: &[(&'static str, &str)],
+    ) -> Result<&Step, Failure> {
+        let (status, answer) = send(self.address, method, path, parameters).await?;
+        let claims = answer["access_token"].as_str().and_then(decoded);
+        let parameters = parameters
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()))
+            .collect();
+        self.steps.push(Step {
+            title,
+            method,
+            path,
+            parameters,
+            status: status.as_u16(),
+            answer,
+            claims,
+        });
+        let step = &self.steps[self.steps.len() - 1];
+        if !self.output.json {
+            println!("\n{}. {}", self.steps.len(), step.described());
+        }
+        Ok(step)
+    }
+}
+
+const TOKEN: (&str, &str) = ("POST", "/oauth/token");
+
+impl Step {
+    fn text(&self, member: &str) -> Result<String, Failure> {
+        let text = self.answer[member].as_str().map(ToOwned::to_owned);
+        text.ok_or_else(|| {
+            Failure(format!(
+                "the server answered {}: {}",
+                self.status, self.answer
+            ))
+        })
+    }
+
+    fn described(&self) -> String {
+        let mut lines = vec![
+            self.title.to_owned(),
+            String::new(),
+            format!("   {} {}", self.method, self.path),
+        ];
+        lines.extend(
+            self.parameters
+                .iter()
+                .map(|(name, value)| format!("       {name} = {value}")),
+        );
+        lines.push(format!("   {}", self.status));
+        lines.extend(indented(&self.answer));
+        if let Some(claims) = &self.claims {
+            lines.push("   the access token says".to_owned());
+            lines.extend(indented(claims));
+        }
+        lines.join("\n")
+    }
+}
+
+fn indented(json: &Value) -> Vec<String> {
+    let text = serde_json::to_string_pretty(json).unwrap_or_default();
+    text.lines().map(|line| format!("       {line}")).collect()
+}
+
+/// The payload of a JWT. Its signature is not checked: this server has just made it.
+fn decoded(token: &str) -> Option<Value> {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&payload).ok()
+}
+
+/// Sends a request on a connection of its own; the parameters go where the method has them.
+async fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    parameters: &[(&str, &str)],
+) -> Result<(StatusCode, Value), Failure> {
+    // None of these values holds a character that needs encoding.
+    let encoded = parameters
+        .iter()
+        .map(|(n, v)| format!("{n}={v}"))
+        .collect::<Vec<_>>()
+        .join("&");
+    let (target, body) = match method {
+        "GET" => (format!("{path}?{encoded}"), String::new()),
+        _ => (path.to_owned(), encoded),
+    };
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(Method::from_bytes(method.as_bytes())?)
+        .uri(target)
+        .header("host", address.to_string())
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Full::new(Bytes::from(body)))?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    Ok((status, serde_json::from_slice(&body)?))
+}
+
+fn what_next(address: SocketAddr, steps: &[Step]) -> String {
+    let first = steps.first().and_then(|step| {
+        step.parameters
+            .iter()
+            .find(|(name, _)| *name == "code_challenge")
+    });
+    let challenge = first.map_or("", |(_, challenge)| challenge);
+    let last = steps.last().map(|step| &step.answer["refresh_token"]);
+    let refresh_token = last.and_then(Value::as_str).unwrap_or_default();
+    format!(
+        "
+The guest is known now. What to try next, in another terminal:
+
+  another guest
+    curl 'http://{address}/oauth/authorize?client_id={CLIENT}&response_type=code&state=xyz\
+         &redirect_uri={REDIRECT_URI}&code_challenge_method=S256&code_challenge={challenge}'
+
+  refresh the one above, and then again within 30 seconds: the same answer, because the first may have been lost
+    curl http://{address}/oauth/token -d grant_type=refresh_token -d client_id={CLIENT} \\
+         -d refresh_token={refresh_token}
+
+  see why something is refused
+    curl -i http://{address}/oauth/token -d grant_type=password -d client_id={CLIENT}
+
+Serving on. Ctrl-C ends it."
+    )
 }

@@ -7,6 +7,7 @@ mod client_auth;
 mod code;
 mod cors_and_headers;
 mod crash;
+mod docs;
 mod http_layer;
 mod races;
 mod refresh;

@@ -1,0 +1,28 @@
+.POSIX:
+.PHONY: quickstart test docs audit clean
+
+CARGO = cargo
+
+# A server, a client and a guest, to look at.
+quickstart:
+	@command -v $(CARGO) >/dev/null || { echo 'Needs Rust: install it with rustup, then try again.' >&2; exit 1; }
+	@echo 'Building. The first time takes some minutes.'
+	@$(CARGO) build --quiet --locked
+	@./target/debug/guestpass quickstart
+
+# Everything that continuous integration checks.
+test:
+	@tests/run
+
+# Writes the documents that are generated: after a change of refusals or settings, and after a test run.
+docs:
+	@GUESTPASS_WRITE_DOCS=1 $(CARGO) test --quiet --locked --test it docs::
+	@python3 docs/conformance/generate.py target/test.log
+
+# Known vulnerabilities, where the advisory database can be downloaded.
+audit:
+	@tests/tools
+	@PATH="$$PWD/target/tools/bin:$$PATH" $(CARGO) deny check advisories
+
+clean:
+	@$(CARGO) clean
