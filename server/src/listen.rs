@@ -21,9 +21,14 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// By when a request must have arrived whole.
+/// How long a request may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadline(pub Instant);
+pub struct Deadline {
+    /// By when it must have arrived whole.
+    pub arrival: Instant,
+    /// By when it must be answered. What it has set going goes on to its end all the same.
+    pub answer: Instant,
+}
 
 /// Serves `router` on `listener` until `stop` is done, then lets what is under way finish.
 pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
@@ -96,9 +101,11 @@ impl Service<hyper::Request<Incoming>> for Requests {
 
     fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer);
+        let arrival = Instant::now() + ARRIVAL_DEADLINE;
+        let answer = arrival + ANSWER_DEADLINE;
         request
             .extensions_mut()
-            .insert(Deadline(Instant::now() + REQUEST_DEADLINE));
+            .insert(Deadline { arrival, answer });
         tower::Service::call(&mut self.router.clone(), request)
     }
 }
@@ -107,6 +114,8 @@ const MAX_CONNECTIONS: usize = 10_000;
 /// From the first byte of a request, or the end of the last one, to the end of the header.
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// From the end of the header to the end of the body.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+const ARRIVAL_DEADLINE: Duration = Duration::from_secs(10);
+/// From then on: longer than the store waits for another process that writes.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// How long requests under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);

@@ -26,7 +26,7 @@ pub(super) async fn read(
     }
     let collected = Limited::new(body, MAX_BYTES).collect();
     let collected = match deadline {
-        Some(Deadline(at)) => tokio::time::timeout_at(at, collected)
+        Some(Deadline { arrival, .. }) => tokio::time::timeout_at(arrival, collected)
             .await
             .map_err(|_| Refusal::BodyTooSlow)?,
         None => collected.await,

@@ -16,7 +16,8 @@ use tracing::field::Empty;
 use super::{Endpoint, client_auth, endpoint_at, limits, respond};
 use crate::app::App;
 use crate::error::Error;
-use crate::listen::Peer;
+use crate::listen::{Deadline, Peer};
+use crate::store::Unavailable;
 
 /// What is remembered of a request until its answer leaves.
 pub(super) struct Received {
@@ -51,11 +52,23 @@ pub(super) async fn wrap(State(app): State<Arc<App>>, request: Request, next: Ne
     );
     let response = match limits::check(&request) {
         Err(refusal) => Error::from(refusal).into_response(),
-        // A task of its own: it runs to its end even if the client has gone, and if it panics, nothing else does.
-        Ok(()) => match tokio::spawn(next.run(request).instrument(span.clone())).await {
-            Ok(response) => response,
-            Err(panic) => Error::Internal(panic.to_string()).into_response(),
-        },
+        Ok(()) => handle(request, next).instrument(span.clone()).await,
     };
     span.in_scope(|| respond::finish(&app, &received, response))
+}
+
+/// Runs the handler in a task of its own: it runs to its end even if the client has gone or the deadline has passed, and
+/// if it panics, nothing else does.
+async fn handle(request: Request, next: Next) -> Response {
+    let deadline = request.extensions().get::<Deadline>().copied();
+    let handler = tokio::spawn(next.run(request).in_current_span());
+    let result = match deadline {
+        Some(Deadline { answer, .. }) => tokio::time::timeout_at(answer, handler).await,
+        None => Ok(handler.await),
+    };
+    match result {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => Error::Internal(panic.to_string()).into_response(),
+        Err(_) => Error::from(Unavailable("the answer took too long".into())).into_response(),
+    }
 }

@@ -28,6 +28,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt;
 
+pub(crate) mod binary;
+mod connection;
 mod log;
 
 pub(crate) use log::lines_of;
@@ -427,6 +429,10 @@ impl Sent {
     }
 
     fn into_request(self) -> Request<Body> {
+        self.into_http().map(Body::from)
+    }
+
+    fn into_http(self) -> Request<Vec<u8>> {
         let (content_type, body) = match &self.form {
             Form::Query => (None, Vec::new()),
             Form::Body => (
@@ -460,7 +466,7 @@ impl Sent {
         for (name, value) in &self.headers {
             builder = builder.header(name, &value[..]);
         }
-        builder.body(Body::from(body)).unwrap()
+        builder.body(body).unwrap()
     }
 
     /// What of this request must never be logged.
