@@ -7,6 +7,7 @@ use guestpass_core::policy::Policy;
 use crate::clock::Clock;
 use crate::config::Issuer;
 use crate::keys::Keys;
+use crate::metrics::Metrics;
 use crate::random::Random;
 use crate::registry::Clients;
 use crate::store::Grants;
@@ -27,6 +28,8 @@ pub struct App {
     pub audience: Option<String>,
     /// Where `/oauth/…` is served; `""` is the root.
     pub base_paths: Vec<String>,
+    /// What is counted.
+    pub metrics: Metrics,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.

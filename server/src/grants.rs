@@ -14,6 +14,7 @@ use tracing::Span;
 
 use crate::app::App;
 use crate::error::Error;
+use crate::metrics::{Granted, Revoked};
 use crate::store::{Outcome, Unavailable, Write};
 
 /// The answer of the token endpoint (RFC 6749 §5.1).
@@ -106,12 +107,15 @@ impl App {
                         from: grant.generation,
                     };
                     if self.grants.write(write).await? == Outcome::Done {
-                        note_advance(&grant, presented.generation, proven);
+                        self.note_granted(
+                            request,
+                            advance_kind(&grant, presented.generation, proven),
+                        );
                         return Ok(tokens);
                     }
                 }
                 Decision::Repeat => {
-                    Span::current().record("event", "repeat");
+                    self.note_granted(request, "repeat");
                     return Ok(self.mint(client, &grant, now));
                 }
                 Decision::Strike(refusal) => {
@@ -122,6 +126,12 @@ impl App {
                     self.grants
                         .write(Write::RevokeGrant(grant.id, Revocation { at: now, reason }))
                         .await?;
+                    self.metrics
+                        .revocations
+                        .get_or_create(&Revoked {
+                            reason: reason.name(),
+                        })
+                        .inc();
                     tracing::warn!(
                         target: "guestpass::security",
                         { grant.id = %grant.id, client.id = %client.id, reason = reason.name() },
@@ -133,6 +143,22 @@ impl App {
             }
         }
         Err(Unavailable("the grant was advanced by others twice in a row".into()).into())
+    }
+
+    /// Counts a granted request, and names its decision in the log.
+    fn note_granted(&self, request: &TokenRequest<'_>, decision: &'static str) {
+        let grant_type = match request {
+            TokenRequest::AuthorizationCode { .. } => "authorization_code",
+            TokenRequest::RefreshToken { .. } => "refresh_token",
+        };
+        self.metrics
+            .tokens
+            .get_or_create(&Granted {
+                grant_type,
+                decision,
+            })
+            .inc();
+        Span::current().record("decision", decision);
     }
 
     /// Seals the outstanding credential of a grant and signs an access token for it.
@@ -163,17 +189,19 @@ impl App {
 /// Two guests of one millisecond share an id once in two million times.
 const DRAWS: usize = 4;
 
-/// Says in the log what kind of advance it was, when it wasn't the plain one.
-fn note_advance(before: &Grant, presented: Generation, proven: Generation) {
+/// What kind of advance it was: `recover` if the row had gone back in time.
+fn advance_kind(before: &Grant, presented: Generation, proven: Generation) -> &'static str {
     if presented > before.generation {
-        Span::current().record("event", "recover");
         tracing::error!(
             grant.id = %before.id,
             stored = before.generation.as_u64(),
             presented = presented.as_u64(),
             "a credential is newer than its row: the database went back in time"
         );
+        "recover"
     } else if presented < before.generation && proven == before.proven {
-        Span::current().record("event", "reissue");
+        "reissue"
+    } else {
+        "advance"
     }
 }

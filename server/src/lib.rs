@@ -3,6 +3,7 @@
 //! [`app::App`] holds what a request needs; [`http::router`] is the public API over it; [`grants`] is the loop that
 //! loads a grant, lets [`guestpass_core`] decide, and writes once; [`store`] is the contract with the database.
 
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod clock;
@@ -12,6 +13,7 @@ pub mod grants;
 pub mod http;
 pub mod keys;
 pub mod listen;
+pub mod metrics;
 pub mod random;
 pub mod registry;
 pub mod store;

@@ -12,12 +12,14 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, Output, open_or_make_store};
+use crate::admin;
 use crate::app::App;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Issuer};
 use crate::http;
 use crate::keys::{Keys, KeysError, MasterKey};
 use crate::listen;
+use crate::metrics::Metrics;
 use crate::random::{Random, SecureGenerator};
 use crate::registry::{Clients, FOLLOW_EVERY};
 use crate::store::sqlite::SqliteStore;
@@ -60,6 +62,7 @@ pub(super) struct Server {
     app: Arc<App>,
     store: Arc<SqliteStore>,
     listener: TcpListener,
+    admin_listener: Option<TcpListener>,
     lock: File,
 }
 
@@ -72,12 +75,11 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let random: Arc<dyn Random> = Arc::new(SecureGenerator::new());
         let keys = load_keys(config, &store, &*random, &*clock).await?;
-        let listener = TcpListener::bind(config.listen).await.map_err(|error| {
-            Failure(format!(
-                "can't listen on {}: {error}. Choose another address with --listen",
-                config.listen
-            ))
-        })?;
+        let listener = bind(config.listen, "--listen").await?;
+        let admin_listener = match config.admin_listen {
+            Some(address) => Some(bind(address, "admin_listen").await?),
+            None => None,
+        };
         let address = listener.local_addr()?;
         let issuer = config.issuer_on(address)?;
         lock.set_len(0)?;
@@ -91,6 +93,7 @@ impl Server {
             issuer: issuer.clone(),
             audience: config.audience.clone(),
             base_paths: config.base_paths.clone(),
+            metrics: Metrics::new(store.batches()),
             clock,
             random,
         });
@@ -100,6 +103,7 @@ impl Server {
             app,
             store,
             listener,
+            admin_listener,
             lock,
         })
     }
@@ -113,14 +117,29 @@ impl Server {
             Arc::clone(&self.app.clock),
         );
         let cleaning = tokio::spawn(cleaner.run());
+        let administering = self.admin_listener.map(|listener| {
+            let router = admin::router(Arc::clone(&self.app));
+            tokio::spawn(listen::serve(listener, router, std::future::pending()))
+        });
         tracing::info!(address = %self.address, issuer = self.issuer.as_str(), "serving");
         listen::serve(self.listener, http::router(self.app), stop).await;
         following.abort();
         cleaning.abort();
+        if let Some(administering) = administering {
+            administering.abort();
+        }
         tracing::info!("stopped");
         drop(self.store);
         drop(self.lock);
     }
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure(format!(
+            "can't listen on {address}: {error}. Choose another address with {setting}"
+        ))
+    })
 }
 
 /// Done when the process is asked to end.

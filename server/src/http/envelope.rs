@@ -48,7 +48,7 @@ pub(super) async fn wrap(State(app): State<Arc<App>>, request: Request, next: Ne
         request.id = received.id,
         client.id = Empty,
         grant.id = Empty,
-        event = Empty,
+        decision = Empty,
     );
     let response = match limits::check(&request) {
         Err(refusal) => Error::from(refusal).into_response(),

@@ -18,6 +18,7 @@ use super::cors;
 use super::envelope::Received;
 use crate::app::App;
 use crate::error::Error;
+use crate::metrics::{Answered, Refused};
 
 /// An answer for a client, for [`cors`] and the log to know whose it is.
 pub(super) fn to(client: Option<Arc<Client>>, answer: Result<Response, Error>) -> Response {
@@ -168,11 +169,25 @@ fn log(app: &App, received: &Received, status: StatusCode, error: Option<&Error>
         }
         None => None,
     };
+    let endpoint = received.endpoint.map_or("", |endpoint| endpoint.path);
+    app.metrics
+        .answers
+        .get_or_create(&Answered {
+            endpoint,
+            status: status.as_u16(),
+        })
+        .inc();
+    if let Some(refusal) = refusal {
+        app.metrics
+            .refusals
+            .get_or_create(&Refused { refusal })
+            .inc();
+    }
     let elapsed = app.clock.monotonic().saturating_sub(received.at);
     tracing::info!(
         target: "guestpass::request",
         // Never the target itself: its query may hold a code, a token or a verifier.
-        endpoint = received.endpoint.map(|endpoint| endpoint.path),
+        endpoint,
         method = method(&received.method),
         status = status.as_u16(),
         refusal,

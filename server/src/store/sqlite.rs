@@ -14,6 +14,7 @@ use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
+use super::writes::Batches;
 use super::{
     BoxFuture, Change, ChangeError, CheckReport, EndedGrants, Grants, Guest, Installation, Outcome,
     Registry, Unavailable, Upkeep, WrappedKey, Write,
@@ -78,6 +79,12 @@ impl SqliteStore {
     /// [`SchemaError`] if the file can't be opened, or is newer than this program.
     pub fn migrate(file: &Path, random: &dyn Random) -> Result<Migration, SchemaError> {
         schema::migrate(file, random)
+    }
+
+    /// What is measured of the writes.
+    #[must_use]
+    pub fn batches(&self) -> &Batches {
+        &self.writer.batches
     }
 
     /// Runs `work` on a reading connection, off the threads that serve requests.

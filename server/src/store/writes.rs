@@ -3,6 +3,7 @@
 use guestpass_core::grant::{Generation, Grant, GrantId, Revocation};
 use guestpass_core::profile::Profile;
 use guestpass_core::time::Timestamp;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 /// One write. All but the last are one statement on one row, a new guest with its first grant counting as one.
 #[derive(Clone, Debug)]
@@ -52,4 +53,22 @@ pub enum Outcome {
     Done,
     /// Its condition didn't hold; nothing was written.
     Conflict,
+}
+
+/// What a backend measures of its batches.
+#[derive(Clone)]
+pub struct Batches {
+    /// How many writes each had.
+    pub writes: Histogram,
+    /// How long each took, from its first statement until it was durable.
+    pub seconds: Histogram,
+}
+
+impl Default for Batches {
+    fn default() -> Self {
+        Self {
+            writes: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
+            seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 16)),
+        }
+    }
 }

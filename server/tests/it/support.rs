@@ -18,6 +18,7 @@ use guestpass::app::App;
 use guestpass::clock::Clock;
 use guestpass::config::Config;
 use guestpass::keys::{Keys, MasterKey};
+use guestpass::metrics::Metrics;
 use guestpass::random::Random;
 use guestpass::registry::{Clients, new_api_key};
 use guestpass::store::sqlite::SqliteStore;
@@ -86,6 +87,7 @@ impl TestApp {
             issuer: ISSUER.parse().unwrap(),
             audience: None,
             base_paths: config.base_paths,
+            metrics: Metrics::new(store.batches()),
             clock: clock.clone(),
             random: random.clone(),
         });
@@ -217,6 +219,7 @@ impl TestApp {
             issuer: self.app.issuer.clone(),
             audience: None,
             base_paths: self.app.base_paths.clone(),
+            metrics: Metrics::new(store.batches()),
             clock: self.clock.clone(),
             random: self.random.clone(),
         };

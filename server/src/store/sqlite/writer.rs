@@ -2,16 +2,19 @@
 //! a batch is what arrived while the last one was synced, so there is no timer and no choice between speed and delay.
 
 use std::thread;
+use std::time::Instant;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpointer;
 use super::{grants, unavailable};
+use crate::store::writes::Batches;
 use crate::store::{Outcome, Unavailable, Write};
 
 /// The way to the thread. When this is dropped, the thread finishes what was queued and ends.
 pub(super) struct Writer {
+    pub(super) batches: Batches,
     queue: Option<mpsc::Sender<Job>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -24,11 +27,14 @@ struct Job {
 impl Writer {
     pub(super) fn start(connection: Connection, checkpointer: Checkpointer) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
+        let batches = Batches::default();
+        let measured = batches.clone();
         let thread = thread::Builder::new()
             .name("sqlite-writer".into())
-            .spawn(move || run(&connection, &checkpointer, jobs))
+            .spawn(move || run(&connection, &checkpointer, &measured, jobs))
             .expect("a thread can be started");
         Self {
+            batches,
             queue: Some(queue),
             thread: Some(thread),
         }
@@ -65,10 +71,20 @@ impl Drop for Writer {
 /// How many writes may wait. A few hundred fill a batch; more only adds delay.
 const QUEUE: usize = 1024;
 
-fn run(connection: &Connection, checkpointer: &Checkpointer, mut jobs: mpsc::Receiver<Job>) {
+fn run(
+    connection: &Connection,
+    checkpointer: &Checkpointer,
+    batches: &Batches,
+    mut jobs: mpsc::Receiver<Job>,
+) {
     let mut batch = Vec::with_capacity(QUEUE);
     while jobs.blocking_recv_many(&mut batch, QUEUE) > 0 {
+        let started = Instant::now();
         let outcomes = commit(connection, &batch);
+        batches
+            .writes
+            .observe(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
+        batches.seconds.observe(started.elapsed().as_secs_f64());
         checkpointer.wrote(batch.len());
         for (job, outcome) in batch.drain(..).zip(outcomes) {
             // Nobody waits any more if the caller's task has ended; the write stands all the same.

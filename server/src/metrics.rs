@@ -1,0 +1,97 @@
+//! What is counted, for the operators' `/metrics`. No label holds anything that a client chose.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use crate::store::writes::Batches;
+
+/// Every metric of a process.
+pub struct Metrics {
+    registry: Registry,
+    /// Answers by endpoint and status.
+    pub answers: Family<Answered, Counter>,
+    /// Refusals by reason.
+    pub refusals: Family<Refused, Counter>,
+    /// Granted token requests by what was decided.
+    pub tokens: Family<Granted, Counter>,
+    /// Grants that were ended, by reason.
+    pub revocations: Family<Revoked, Counter>,
+}
+
+/// Labels of an answer.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct Answered {
+    /// The path below the base path, empty where there is nothing.
+    pub endpoint: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+}
+
+/// Labels of a refusal.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct Refused {
+    /// Its stable name, as in docs/errors.md.
+    pub refusal: &'static str,
+}
+
+/// Labels of a granted token request.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct Granted {
+    /// As RFC 6749 names it.
+    pub grant_type: &'static str,
+    /// `advance`, `repeat`, `reissue` or `recover`.
+    pub decision: &'static str,
+}
+
+/// Labels of a revocation.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct Revoked {
+    /// Its stable name.
+    pub reason: &'static str,
+}
+
+impl Metrics {
+    /// All counters at zero, beside what the store measures.
+    #[must_use]
+    pub fn new(batches: &Batches) -> Self {
+        let mut registry = Registry::with_prefix("guestpass");
+        let (answers, refusals) = (Family::default(), Family::default());
+        let (tokens, revocations) = (Family::default(), Family::default());
+        registry.register("answers", "Answers by endpoint and status", answers.clone());
+        registry.register("refusals", "Refusals by reason", refusals.clone());
+        registry.register(
+            "tokens",
+            "Granted token requests by decision",
+            tokens.clone(),
+        );
+        registry.register(
+            "revocations",
+            "Grants that were ended, by reason",
+            revocations.clone(),
+        );
+        registry.register("batch_writes", "Writes in a batch", batches.writes.clone());
+        registry.register(
+            "batch_seconds",
+            "Time to write and sync a batch",
+            batches.seconds.clone(),
+        );
+        Self {
+            registry,
+            answers,
+            refusals,
+            tokens,
+            revocations,
+        }
+    }
+
+    /// The text that a scraper reads (OpenMetrics 1.0).
+    #[must_use]
+    pub fn expose(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string doesn't fail");
+        text
+    }
+}

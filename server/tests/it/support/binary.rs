@@ -1,0 +1,260 @@
+//! The real binary, run as an operator runs it: command after command on one data directory, or as a server.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::connection::Connection;
+use super::{Answer, Sent};
+
+/// A data directory to be, and what the environment says of it.
+pub(crate) struct Binary {
+    directory: TempDir,
+    environment: Vec<(String, String)>,
+}
+
+/// What a command that has ended left behind.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Binary {
+    /// An installation that doesn't exist yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            directory: TempDir::new().unwrap(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// Sets a variable for all commands from now on.
+    pub(crate) fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// The data directory that every command is told.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Where the commands run: empty but for the data directory and what the test puts there.
+    pub(crate) fn working_dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A command that isn't told the data directory. Of the environment it sees what the test has set, and no more.
+    pub(crate) fn bare_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_guestpass"));
+        command
+            .args(args)
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Ended {
+        let data_dir = self.data_dir();
+        let args = [&["--data-dir", data_dir.to_str().unwrap()], args].concat();
+        run(self.bare_command(&args))
+    }
+
+    /// Runs a command that must succeed, and reads the JSON that it prints.
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        self.run(&[&["--json"], args].concat()).json()
+    }
+
+    /// Runs a command that must fail as a command that was understood does, and answers what it says.
+    pub(crate) fn failure(&self, args: &[&str]) -> String {
+        let ended = self.run(args);
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(1), ""),
+            "{ended:?}"
+        );
+        ended.stderr
+    }
+
+    /// Starts a server, on a port that the operating system chooses.
+    pub(crate) fn serve(&self) -> Server {
+        self.serve_with(&[])
+    }
+
+    /// Starts a server with more arguments.
+    pub(crate) fn serve_with(&self, args: &[&str]) -> Server {
+        let data_dir = self.data_dir();
+        let always = [
+            "--data-dir",
+            data_dir.to_str().unwrap(),
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+        ];
+        let log = self.directory.path().join("log");
+        let mut child = self
+            .bare_command(&[&always, args].concat())
+            .stdout(Stdio::piped())
+            .stderr(
+                File::options()
+                    .create(true)
+                    .append(true)
+                    .open(&log)
+                    .unwrap(),
+            )
+            .spawn()
+            .unwrap();
+        let lines = lines(child.stdout.take().unwrap());
+        let mut server = Server {
+            address: ([127, 0, 0, 1], 0).into(),
+            child,
+            lines,
+            log,
+        };
+        let first = server.line();
+        let address = first.strip_prefix("listening on http://");
+        server.address = address
+            .unwrap_or_else(|| panic!("{first}"))
+            .parse()
+            .unwrap();
+        server
+    }
+}
+
+/// A server that is killed at the end of its test, if it is still there.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Sends one request on a connection of its own.
+    pub(crate) fn send(&self, request: &Sent) -> Answer {
+        self.connect().send(request).unwrap()
+    }
+
+    /// A connection, to be kept.
+    pub(crate) fn connect(&self) -> Connection {
+        Connection::open(self.address).unwrap()
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All that servers of this installation have written to standard error.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// The next line on standard output.
+    pub(crate) fn line(&mut self) -> String {
+        self.lines
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|_| panic!("the server says nothing: {}", self.log()))
+    }
+
+    /// `SIGKILL`: the process has no say in it.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// `SIGTERM`: the process is asked to end.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        // The standard library sends no other signal than SIGKILL; every shell does.
+        let id = self.child.id().to_string();
+        let sent = Command::new("sh")
+            .args(["-c", "kill -TERM \"$0\"", &id])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+        wait(&mut self.child)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ended {
+    /// The JSON that a command which succeeded has printed, all of it.
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(mut command: Command) -> Ended {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // What a command says fits into a pipe, so that it can end before it is read.
+    let code = wait(&mut child).code();
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    child.stdout.unwrap().read_to_string(&mut stdout).unwrap();
+    child.stderr.unwrap().read_to_string(&mut stderr).unwrap();
+    Ended {
+        code,
+        stdout,
+        stderr,
+    }
+}
+
+/// Looks at `done` again and again until it holds.
+pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "still not: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Longer than anything takes on the busiest machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for the end of a process, but not for ever.
+fn wait(child: &mut Child) -> ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if start.elapsed() > PATIENCE {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("process {} didn't end", child.id());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The lines of a pipe, which a thread reads so that waiting for one can end.
+fn lines(pipe: ChildStdout) -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    lines
+}
