@@ -87,11 +87,11 @@ impl Cleaner {
                         "the clock has jumped since the start, so ended grants are not cleaned up. Set the clock right, \
                          or restart if it is right now"
                     );
-                    BETWEEN_WALKS
+                    BEFORE_RETRY
                 }
                 Err(error) => {
                     tracing::debug!(error = %error, "cleaning waits");
-                    BETWEEN_WALKS
+                    BEFORE_RETRY
                 }
             };
             tokio::time::sleep(pause).await;
@@ -113,6 +113,8 @@ const PART: usize = 500;
 /// How many go in one write, so that other writes get their turn.
 const REMOVED_AT_ONCE: usize = 50;
 const BETWEEN_PARTS: Duration = Duration::from_millis(50);
-const BETWEEN_WALKS: Duration = Duration::from_secs(60);
+const BETWEEN_WALKS: Duration = Duration::from_secs(3600);
+/// After what may be better soon.
+const BEFORE_RETRY: Duration = Duration::from_secs(60);
 /// More than any honest correction, far less than would make a living grant look ended.
 const TOLERATED_JUMP: Duration = Duration::from_secs(3600);

@@ -1,6 +1,8 @@
 //! The schema and its versions. SQLite keeps the number of the last migration in `user_version`.
 
 use std::fmt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -88,6 +90,8 @@ pub(super) fn require_current(file: &Path) -> Result<(), SchemaError> {
 }
 
 pub(super) fn migrate(file: &Path, random: &dyn Random) -> Result<Migration, SchemaError> {
+    create_private(file)
+        .map_err(|error| SchemaError::CannotOpen(file.to_owned(), error.to_string()))?;
     let from = run(file, random).map_err(|error| SchemaError::cannot_open(file, &error))?;
     if from > MIGRATIONS.len() {
         return Err(SchemaError::Newer(file.to_owned()));
@@ -96,6 +100,16 @@ pub(super) fn migrate(file: &Path, random: &dyn Random) -> Result<Migration, Sch
         from,
         to: MIGRATIONS.len(),
     })
+}
+
+/// Only its owner may read the file; SQLite gives the log beside it the same mode.
+fn create_private(file: &Path) -> std::io::Result<()> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(file)
+        .map(drop)
 }
 
 fn run(file: &Path, random: &dyn Random) -> rusqlite::Result<usize> {
