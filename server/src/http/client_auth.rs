@@ -67,22 +67,21 @@ impl Presented {
 
 /// Whether the request tries Basic authentication, so that a failure is answered in its terms.
 pub(super) fn tries_basic(headers: &HeaderMap) -> bool {
-    headers.get_all(AUTHORIZATION).iter().any(|field| {
-        field
-            .as_bytes()
-            .get(..BASIC.len())
-            .is_some_and(|scheme| scheme.eq_ignore_ascii_case(BASIC))
+    basic_fields(headers).next().is_some()
+}
+
+/// What stands behind the scheme in every `Authorization: Basic`, be it nothing.
+fn basic_fields(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers.get_all(AUTHORIZATION).iter().filter_map(|field| {
+        let (scheme, rest) = field.as_bytes().split_at_checked(b"basic".len())?;
+        let is_basic = scheme.eq_ignore_ascii_case(b"basic") && matches!(rest, [] | [b' ', ..]);
+        is_basic.then_some(rest)
     })
 }
 
-const BASIC: &[u8] = b"basic ";
-
 /// User and password of Basic authentication, both form-encoded inside it (RFC 6749 §2.3.1).
 fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, Refusal> {
-    let mut fields = headers.get_all(AUTHORIZATION).iter().filter_map(|field| {
-        let (scheme, rest) = field.as_bytes().split_at_checked(BASIC.len())?;
-        scheme.eq_ignore_ascii_case(BASIC).then_some(rest)
-    });
+    let mut fields = basic_fields(headers);
     let Some(encoded) = fields.next() else {
         return Ok(None);
     };

@@ -2,17 +2,25 @@
 
 use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Version};
 use guestpass_core::refusal::Refusal;
 
-/// Checks the size of the target and the header, then what the header says of the request's end and its host.
+/// Checks what the header says of the request's end and its host, then the size of the target and the header. In this
+/// order, because only the first ends the connection: any other answer trusts that the next request starts where this
+/// one says that it ends.
 pub(super) fn check(request: &Request) -> Result<(), Refusal> {
+    let headers = request.headers();
+    if !framing_is_clear(headers) || !host_is_clear(request) {
+        return Err(Refusal::RequestMalformed);
+    }
     let target = request.uri();
-    let target_bytes = target.path().len() + target.query().map_or(0, |query| query.len() + 1);
-    if target_bytes > MAX_TARGET_BYTES {
+    // RFC 9112 §3.2.2: a target may also name the host.
+    let host = target.authority().map_or("", Authority::as_str);
+    let query_bytes = target.query().map_or(0, |query| query.len() + 1);
+    if host.len() + target.path().len() + query_bytes > MAX_TARGET_BYTES {
         return Err(Refusal::TargetTooLong);
     }
-    let headers = request.headers();
     let (mut count, mut bytes) = (0, 0);
     for (name, value) in headers {
         count += 1;
@@ -20,9 +28,6 @@ pub(super) fn check(request: &Request) -> Result<(), Refusal> {
         if count > MAX_FIELDS || bytes > MAX_HEADER_BYTES || value.len() > MAX_FIELD_BYTES {
             return Err(Refusal::HeadersTooLong);
         }
-    }
-    if !framing_is_clear(headers) || !host_is_clear(request) {
-        return Err(Refusal::RequestMalformed);
     }
     Ok(())
 }

@@ -87,10 +87,8 @@ enum MediaType {
 
 /// `None` if the request names none.
 fn media_type(headers: &HeaderMap) -> Result<Option<MediaType>, Refusal> {
-    let coding = headers
-        .get(CONTENT_ENCODING)
-        .map(|coding| coding.as_bytes());
-    if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Refusal::MediaTypeUnsupported);
     }
     let mut fields = headers.get_all(CONTENT_TYPE).iter();
