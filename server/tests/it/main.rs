@@ -1,6 +1,8 @@
 //! The tests of the server: through its router, its listener or its binary, on a real store. A test that carries a
 //! case's number (`c058_…`) checks all that docs/conformance/cases.md says of it.
 
+#![cfg(test)]
+
 mod admin;
 mod authorize;
 mod cli;

@@ -1,1 +1,182 @@
+//! The contract with the database, case by case: what anything that implements the traits of `store.rs` must do.
+//!
+//! A case sees only the traits. It runs on every backend that is named below, each time on an empty store.
 
+use std::any::Any;
+use std::sync::Arc;
+
+use guestpass::store::sqlite::{SqliteStore, Synchronous};
+use guestpass::store::{Grants, Outcome, Registry, Upkeep, Write};
+use guestpass_core::client::ClientNumber;
+use guestpass_core::grant::{Generation, Grant, GrantId};
+use guestpass_core::pkce::Challenge;
+use guestpass_core::profile::{NetworkId, Profile, ProfileId};
+use guestpass_core::time::Timestamp;
+use tempfile::TempDir;
+
+use crate::support::SeededRandom;
+
+mod grants;
+mod registry;
+mod upkeep;
+
+/// An empty store, by its contracts.
+struct Store {
+    grants: Arc<dyn Grants>,
+    registry: Arc<dyn Registry>,
+    upkeep: Arc<dyn Upkeep>,
+    /// Makes writes wait until what it answers is dropped, so that they are carried out together.
+    hold_writes: Box<dyn Fn() -> Box<dyn Any> + Send + Sync>,
+    /// Whatever else must live as long as the store.
+    _kept: Box<dyn Any + Send + Sync>,
+}
+
+/// Every case, by the file that it stands in.
+macro_rules! cases {
+    ($($file:ident: $($case:ident)*;)*) => {
+        macro_rules! run_on {
+            ($backend:ident) => {
+                mod $backend {
+                    $(mod $file {
+                        use crate::store_contract as contract;
+
+                        $(#[tokio::test]
+                        async fn $case() {
+                            contract::$file::$case(&contract::$backend().await).await;
+                        })*
+                    })*
+                }
+            };
+        }
+    };
+}
+
+cases! {
+    grants:
+        what_was_never_written_is_not_there
+        values_come_back_as_they_were
+        a_taken_id_is_a_conflict_and_leaves_nothing
+        an_advance_needs_the_generation_that_it_was_decided_on
+        an_advance_writes_what_a_decision_changes
+        a_revoked_grant_does_not_advance
+        a_code_that_was_guessed_at_does_not_advance
+        strikes_count_while_the_code_is_outstanding
+        the_first_revocation_stands
+        one_of_many_advances_wins
+        a_write_that_fails_leaves_the_others_of_its_batch_alone;
+    registry:
+        a_client_is_read_as_it_was_added
+        a_change_moves_the_revision_unless_it_fails
+        a_taken_client_id_leaves_the_client_alone
+        a_client_that_is_not_there_cannot_be_changed
+        settings_change_one_by_one
+        a_change_is_made_whole_or_not_at_all
+        api_keys_come_and_end
+        a_removed_client_leaves_nothing
+        a_client_number_is_never_used_again
+        the_first_keys_are_inserted_once
+        of_two_first_keys_at_once_one_stands
+        the_installation_knows_whether_it_has_guests;
+    upkeep:
+        the_walk_sees_every_grant_once
+        a_grant_has_ended_by_the_first_of_its_ends
+        a_removal_looks_again
+        an_orphan_goes_with_its_grant_and_a_redeemed_guest_stays
+        a_removal_takes_what_it_names_and_no_more
+        a_guest_is_shown_with_its_grants
+        an_erased_guest_is_gone_and_the_others_stay
+        the_check_counts_and_finds_nothing_wrong;
+}
+
+run_on!(sqlite);
+
+async fn sqlite() -> Store {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("guestpass.db");
+    SqliteStore::migrate(&file, &SeededRandom::new()).unwrap();
+    let store = Arc::new(SqliteStore::open(&file, Synchronous::Off).unwrap());
+    let hold_writes = move || -> Box<dyn Any> {
+        let other = rusqlite::Connection::open(&file).unwrap();
+        other.execute_batch("begin immediate").unwrap();
+        Box::new(other)
+    };
+    Store {
+        grants: store.clone(),
+        registry: store.clone(),
+        upkeep: store,
+        hold_writes: Box::new(hold_writes),
+        _kept: Box::new(directory),
+    }
+}
+
+impl Store {
+    async fn write(&self, write: Write) -> Outcome {
+        self.grants.write(write).await.unwrap()
+    }
+
+    async fn insert(&self, (profile, grant): &(Profile, Grant)) {
+        let insert = Write::InsertGuest(profile.clone(), grant.clone());
+        assert_eq!(self.write(insert).await, Outcome::Done);
+    }
+
+    async fn load(&self, id: GrantId) -> Option<Grant> {
+        self.grants.load(id).await.unwrap()
+    }
+
+    /// How many guests and grants there are.
+    async fn counts(&self) -> (u64, u64) {
+        let report = self.upkeep.check().await.unwrap();
+        assert_eq!(report.problems, Vec::<String>::new());
+        (report.profiles, report.grants)
+    }
+}
+
+/// When everything here begins.
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+fn at(millis_after: i64) -> Timestamp {
+    Timestamp::from_millis(NOW.as_millis() + millis_after)
+}
+
+/// A guest whose code is outstanding. Guests with a higher number come later in the order of keys.
+fn guest(number: u8) -> (Profile, Grant) {
+    let profile = Profile {
+        id: ProfileId::from_i64(i64::from(number) + 1).unwrap(),
+        network_id: NetworkId::from_bytes([number; 16]),
+        client: ClientNumber(7),
+        created_at: NOW,
+    };
+    let grant = Grant {
+        id: GrantId::new(profile.id, [number; 8]),
+        client: profile.client,
+        network_id: profile.network_id,
+        challenge: Challenge::from_bytes([number; 32]),
+        generation: Generation::CODE,
+        proven: Generation::CODE,
+        strikes: 0,
+        issued_at: NOW,
+        advanced_at: NOW,
+        expires_at: at(60_000),
+        ends_at: at(1_000_000),
+        revoked: None,
+    };
+    (profile, grant)
+}
+
+/// The grant after one more step.
+fn advanced(grant: &Grant) -> Grant {
+    Grant {
+        generation: grant.generation.next(),
+        proven: grant.generation,
+        advanced_at: at(1_000),
+        expires_at: at(500_000),
+        ..grant.clone()
+    }
+}
+
+fn advance(from: &Grant) -> Write {
+    Write::AdvanceGrant {
+        grant: advanced(from),
+        from: from.generation,
+    }
+}

@@ -3,6 +3,8 @@
 //! [`TestApp::send`] is the only way to the router. It checks there, for every answer, what every answer must have, so
 //! that a test states only what is special to its case.
 
+use std::cell::Cell;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -27,10 +29,12 @@ use guestpass_core::policy::Policy;
 use guestpass_core::time::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::Barrier;
 use tower::ServiceExt;
 
 pub(crate) mod binary;
-mod connection;
+pub(crate) mod connection;
 mod log;
 
 pub(crate) use log::lines_of;
@@ -168,17 +172,62 @@ impl TestApp {
         answer
     }
 
+    /// Sends a request, and is gone before there is an answer.
+    pub(crate) async fn abandon(&self, request: Sent) {
+        let answer = self.router.clone().oneshot(request.into_request());
+        tokio::select! {
+            biased;
+            _ = answer => {}
+            () = std::future::ready(()) => {}
+        }
+    }
+
+    /// Sends all requests at the same time, each from a task of its own, and answers in their order.
+    pub(crate) async fn at_once(self: &Arc<Self>, requests: Vec<Sent>) -> Vec<Answer> {
+        let start = Arc::new(Barrier::new(requests.len()));
+        let send = |request| {
+            let (test, start) = (Arc::clone(self), Arc::clone(&start));
+            tokio::spawn(async move {
+                start.wait().await;
+                test.send(request).await
+            })
+        };
+        let sent: Vec<_> = requests.into_iter().map(send).collect();
+        let mut answers = Vec::new();
+        for answer in sent {
+            answers.push(answer.await.unwrap());
+        }
+        answers
+    }
+
     /// Sends a request that must be refused with a `400`, that `error`, and no change to any row.
     pub(crate) async fn refused(&self, request: Sent, error: &str) -> Answer {
-        let before = self.rows();
+        let (row, before) = (format!("{request:?}"), self.rows());
         let answer = self.send(request).await;
         assert_eq!(
             (answer.status, answer.error()),
             (StatusCode::BAD_REQUEST, error),
-            "{answer:?}"
+            "{row} {answer:?}"
         );
-        assert_eq!(self.rows(), before, "a refused request must change nothing");
+        assert_eq!(
+            self.rows(),
+            before,
+            "{row} a refused request must change nothing"
+        );
         answer
+    }
+
+    /// Serves the router on a loopback socket, for what only a connection can show, until the test ends.
+    pub(crate) async fn listen(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = self.router.clone();
+        tokio::spawn(guestpass::listen::serve(
+            listener,
+            router,
+            std::future::pending(),
+        ));
+        address
     }
 
     /// Takes a new guest of the client through authorize, and answers the code.
@@ -408,6 +457,12 @@ impl Sent {
     pub(crate) fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.form = Form::Raw(body.as_ref().to_vec());
         self
+    }
+
+    /// The value of a parameter.
+    pub(crate) fn value(&self, name: &str) -> &str {
+        let mut parameters = self.parameters.iter();
+        &parameters.find(|(known, _)| known == name).unwrap().1
     }
 
     /// The parameters, encoded.
@@ -673,6 +728,11 @@ fn int(claims: &Value, name: &str) -> i64 {
         .unwrap_or_else(|| panic!("no {name}: {claims}"))
 }
 
+/// The S256 challenge of a verifier (RFC 7636 §4.2).
+pub(crate) fn challenge_of(verifier: &str) -> String {
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()))
+}
+
 /// Encodes all but unreserved characters, byte for byte.
 pub(crate) fn percent(text: &str) -> String {
     let encode = |byte: u8| match byte {
@@ -726,18 +786,32 @@ impl Clock for FakeClock {
     }
 }
 
-/// Randomness that is the same in every run: SHA-256 of a counter.
+/// Randomness that is the same in every run and another in every test, so that a request's id finds its lines in the
+/// log that all tests share: SHA-256 of the test's name and a counter.
 pub(crate) struct SeededRandom {
+    seed: String,
     counter: AtomicU64,
     panics: AtomicBool,
 }
 
 impl SeededRandom {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        thread_local!(static MADE: Cell<u64> = const { Cell::new(0) });
+        let thread = std::thread::current();
         Self {
+            seed: format!(
+                "{} {}",
+                thread.name().unwrap(),
+                MADE.replace(MADE.get() + 1)
+            ),
             counter: AtomicU64::new(0),
             panics: AtomicBool::new(false),
         }
+    }
+
+    fn block(&self, counter: u64) -> [u8; 32] {
+        let block = digest(&SHA256, format!("{} {counter}", self.seed).as_bytes());
+        block.as_ref().try_into().unwrap()
     }
 
     /// Makes the next draw for a guest or a token panic, as a defect in a handler would.
@@ -754,11 +828,8 @@ impl Random for SeededRandom {
             "a test asked for this panic"
         );
         for chunk in bytes.chunks_mut(32) {
-            let block = digest(
-                &SHA256,
-                &self.counter.fetch_add(1, Ordering::SeqCst).to_be_bytes(),
-            );
-            chunk.copy_from_slice(&block.as_ref()[..chunk.len()]);
+            let block = self.block(self.counter.fetch_add(1, Ordering::SeqCst));
+            chunk.copy_from_slice(&block[..chunk.len()]);
         }
     }
 }

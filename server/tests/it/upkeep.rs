@@ -1,1 +1,309 @@
+//! Cleaning up, and what has to wait when there is more to write than the disk takes.
 
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use guestpass::store::sqlite::SqliteStore;
+use guestpass::store::{BoxFuture, Grants, Outcome, Unavailable, Write};
+use guestpass::upkeep::{Cleaner, Step};
+use guestpass_core::client::ClientNumber;
+use guestpass_core::grant::{Grant, GrantId, Revocation, RevocationReason};
+use guestpass_core::pkce::Challenge;
+use guestpass_core::policy::Policy;
+use guestpass_core::profile::{NetworkId, Profile, ProfileId};
+use guestpass_core::time::Timestamp;
+use tokio::task::JoinSet;
+
+use crate::support::{SHOP, Sent, TestApp, authorize, exchange, refresh};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[tokio::test]
+async fn an_orphan_goes_seven_days_after_its_code_has_expired() {
+    let test = TestApp::new().await;
+    let mut cleaner = cleaner(&test);
+    test.code(SHOP).await;
+    test.clock.advance(Policy::default().code_ttl + 7 * DAY);
+    assert_eq!(walk(&mut cleaner).await, 0);
+    assert_eq!((test.count("profiles"), test.count("grants")), (1, 1));
+    test.clock.advance(MILLISECOND);
+    assert_eq!(walk(&mut cleaner).await, 1);
+    assert_eq!((test.count("profiles"), test.count("grants")), (0, 0));
+}
+
+#[tokio::test]
+async fn an_ended_grant_goes_seven_days_after_its_end_and_its_guest_stays() {
+    let short = Policy {
+        refresh_max: 20 * DAY,
+        ..Policy::default()
+    };
+    for (how, policy, lives) in [
+        ("unused", Policy::default(), Policy::default().refresh_idle),
+        ("at its absolute end", short, 20 * DAY),
+        ("revoked", Policy::default(), Duration::ZERO),
+    ] {
+        let test = TestApp::with_policy(policy).await;
+        let mut cleaner = cleaner(&test);
+        let code = test.code(SHOP).await;
+        test.granted(exchange(&code)).await;
+        if how == "revoked" {
+            test.send(exchange(&code)).await;
+        }
+        test.clock.advance(lives + 7 * DAY);
+        assert_eq!(walk(&mut cleaner).await, 0, "{how}");
+        test.clock.advance(MILLISECOND);
+        assert_eq!(walk(&mut cleaner).await, 1, "{how}");
+        assert_eq!(
+            (test.count("profiles"), test.count("grants")),
+            (1, 0),
+            "{how}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_live_grant_stays() {
+    let test = TestApp::new().await;
+    let mut cleaner = cleaner(&test);
+    let (mut used, _unused) = (test.guest().await, test.guest().await);
+    for removed in [0, 1, 0] {
+        test.clock.advance(300 * DAY);
+        assert_eq!(walk(&mut cleaner).await, removed);
+        used = test.granted(refresh(&used.refresh_token)).await;
+    }
+    assert_eq!(test.count("grants"), 1);
+}
+
+#[tokio::test]
+async fn a_walk_goes_in_parts_and_the_next_one_starts_again() {
+    let test = TestApp::new().await;
+    let mut cleaner = cleaner(&test);
+    for _ in 0..501 {
+        test.guest().await;
+    }
+    // Behind all the others in the order of keys.
+    test.clock.advance(MILLISECOND);
+    test.code(SHOP).await;
+    test.clock.advance(8 * DAY);
+    for expected in [Step::Walked { removed: 0 }, Step::Finished { removed: 1 }] {
+        assert_eq!(cleaner.step().await.unwrap(), expected);
+    }
+    test.clock.advance(Policy::default().refresh_idle);
+    for expected in [Step::Walked { removed: 500 }, Step::Finished { removed: 1 }] {
+        assert_eq!(cleaner.step().await.unwrap(), expected);
+    }
+    assert_eq!((test.count("profiles"), test.count("grants")), (501, 0));
+}
+
+#[tokio::test]
+async fn nothing_is_removed_while_the_clock_is_wrong() {
+    let test = TestApp::new().await;
+    test.code(SHOP).await;
+    let mut cleaner = cleaner(&test);
+    let days = |days: i64| days * 86_400_000;
+
+    test.clock.jump(days(30));
+    assert_eq!(cleaner.step().await.unwrap(), Step::ClockJumped);
+    test.clock.advance(DAY);
+    assert_eq!(
+        cleaner.step().await.unwrap(),
+        Step::ClockJumped,
+        "it is still wrong"
+    );
+    test.clock.jump(days(-60));
+    assert_eq!(
+        cleaner.step().await.unwrap(),
+        Step::ClockJumped,
+        "it is wrong the other way"
+    );
+    assert_eq!(test.count("grants"), 1);
+
+    test.clock.jump(days(30));
+    assert_eq!(
+        cleaner.step().await.unwrap(),
+        Step::Finished { removed: 0 },
+        "one day has passed"
+    );
+    // As a time server corrects it.
+    test.clock.jump(60_000);
+    test.clock.advance(7 * DAY);
+    assert_eq!(cleaner.step().await.unwrap(), Step::Finished { removed: 1 });
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_cleaning_first_then_new_guests_then_codes_then_refreshes() {
+    let test = Arc::new(TestApp::new().await);
+    let mut cleaner = cleaner(&test);
+    test.code(SHOP).await;
+    test.clock.advance(8 * DAY);
+    let code = test.code(SHOP).await;
+    let guests = [test.guest().await, test.guest().await];
+
+    let mut jam = Jam::start(&test).await;
+    cleaner.step().await.unwrap_err();
+
+    let guests_taken = jam.fill(new_guest).await;
+    assert!(guests_taken > 0, "guests are taken when cleaning isn't");
+    unavailable(&test, authorize()).await;
+
+    let strikes_taken = jam.fill(|| Write::StrikeGrant(nobody())).await;
+    assert!(strikes_taken > 0, "codes are taken when guests aren't");
+    unavailable(&test, exchange(&code)).await;
+
+    // Refreshes are taken to the last place in the queue. There is as much room for them alone as there was for codes
+    // alone; of two, one gets the last place.
+    for _ in 1..strikes_taken {
+        assert!(
+            jam.queue(revocation()).await,
+            "refreshes are taken when codes aren't"
+        );
+    }
+    let mut refreshes = JoinSet::new();
+    for guest in &guests {
+        let (test, refresh) = (Arc::clone(&test), refresh(&guest.refresh_token));
+        refreshes.spawn(async move { test.send(refresh).await });
+    }
+    let refused = refreshes.join_next().await.unwrap().unwrap();
+    assert_eq!(
+        refused.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{refused:?}"
+    );
+    jam.release().await;
+    let taken = refreshes.join_next().await.unwrap().unwrap();
+    assert_eq!(taken.status, StatusCode::OK, "{taken:?}");
+
+    // All that were refused lost nothing by it.
+    for guest in &guests {
+        test.granted(refresh(&guest.refresh_token)).await;
+    }
+    test.granted(exchange(&code)).await;
+    test.code(SHOP).await;
+    let both_orphans = Step::Finished { removed: 2 };
+    assert_eq!(cleaner.step().await.unwrap(), both_orphans);
+}
+
+/// A cleaner that trusts the clock as it is now.
+fn cleaner(test: &TestApp) -> Cleaner {
+    Cleaner::new(test.store.clone(), test.store.clone(), test.clock.clone())
+}
+
+/// Walks to the end, and answers how many grants were removed.
+async fn walk(cleaner: &mut Cleaner) -> usize {
+    let mut removed = 0;
+    for _ in 0..100 {
+        match cleaner.step().await.unwrap() {
+            Step::Walked { removed: some } => removed += some,
+            Step::Finished { removed: some } => return removed + some,
+            Step::ClockJumped => panic!("the clock has jumped"),
+        }
+    }
+    panic!("the walk has no end");
+}
+
+/// Sends a request that must be put off, with no change to any row.
+async fn unavailable(test: &TestApp, request: Sent) {
+    let before = test.rows();
+    let answer = test.send(request).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+    assert_eq!(test.rows(), before);
+}
+
+/// A store that can't write, because another process holds the lock, so that its queue fills.
+struct Jam<'a> {
+    store: &'a SqliteStore,
+    lock: rusqlite::Connection,
+    waiting: Vec<BoxFuture<'a, Result<Outcome, Unavailable>>>,
+}
+
+impl<'a> Jam<'a> {
+    /// Fills the queue until there is no room for cleaning.
+    async fn start(test: &'a TestApp) -> Self {
+        let lock = test.sql();
+        lock.execute_batch("begin immediate").unwrap();
+        let mut jam = Jam {
+            store: &test.store,
+            lock,
+            waiting: Vec::new(),
+        };
+        let remove_nothing = || Write::RemoveEnded(Vec::new(), test.app.clock.now());
+        // Once, and only once, the writing thread takes what is waiting, and then stands before the lock. It has done
+        // so when more was taken than the queue has room for.
+        for _ in 0..1_000_000 {
+            jam.fill(remove_nothing).await;
+            if jam.waiting.len() > ROOM_FOR_CLEANING {
+                return jam;
+            }
+            std::thread::yield_now();
+        }
+        panic!("the writing thread took nothing");
+    }
+
+    /// Queues one write after the other until one is refused, and answers how many were taken.
+    async fn fill(&mut self, write: impl Fn() -> Write) -> usize {
+        let before = self.waiting.len();
+        while self.queue(write()).await {}
+        self.waiting.len() - before
+    }
+
+    /// Queues a write. `false` if it was refused.
+    async fn queue(&mut self, write: Write) -> bool {
+        let mut write = self.store.write(write);
+        match poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await {
+            Poll::Pending => {
+                self.waiting.push(write);
+                true
+            }
+            Poll::Ready(answer) => {
+                answer.expect_err("nothing can be written");
+                false
+            }
+        }
+    }
+
+    /// Lets the store write all that is waiting.
+    async fn release(self) {
+        self.lock.execute_batch("rollback").unwrap();
+        for write in self.waiting {
+            write.await.unwrap();
+        }
+    }
+}
+
+/// A quarter of the queue of the SQLite store.
+const ROOM_FOR_CLEANING: usize = 256;
+
+/// The same guest each time, with a code from long ago: one is inserted, the others conflict.
+fn new_guest() -> Write {
+    let now = Timestamp::from_millis(0);
+    let owner = (ClientNumber(1), NetworkId::from_bytes([0; 16]));
+    let challenge = Challenge::from_bytes([0; 32]);
+    let grant = Grant::issue(nobody(), owner, challenge, &Policy::default(), now);
+    let profile = Profile {
+        id: grant.id.profile,
+        network_id: grant.network_id,
+        client: grant.client,
+        created_at: now,
+    };
+    Write::InsertGuest(profile, grant)
+}
+
+fn revocation() -> Write {
+    let at = Timestamp::from_millis(0);
+    Write::RevokeGrant(
+        nobody(),
+        Revocation {
+            at,
+            reason: RevocationReason::Contested,
+        },
+    )
+}
+
+/// A grant that no guest of a test has.
+fn nobody() -> GrantId {
+    GrantId::new(ProfileId::from_i64(1).unwrap(), [0; 8])
+}

@@ -1,0 +1,347 @@
+//! The hot path: [`guestpass::store::Grants`].
+
+use std::sync::Arc;
+
+use guestpass::store::{Outcome, Write};
+use guestpass_core::client::ClientNumber;
+use guestpass_core::grant::{
+    Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
+};
+use guestpass_core::pkce::Challenge;
+use guestpass_core::profile::{NetworkId, Profile, ProfileId};
+use guestpass_core::time::Timestamp;
+
+use super::{NOW, Store, advance, advanced, at, guest};
+
+pub(super) async fn what_was_never_written_is_not_there(store: &Store) {
+    let (profile, grant) = guest(1);
+    assert_eq!(store.load(grant.id).await, None);
+    store.insert(&(profile.clone(), grant)).await;
+    let sibling = GrantId::new(profile.id, [9; 8]);
+    assert_eq!(store.load(sibling).await, None);
+    assert_eq!(store.load(guest(2).1.id).await, None);
+}
+
+pub(super) async fn values_come_back_as_they_were(store: &Store) {
+    let lowest = extreme(1, i64::MIN, 0, 0);
+    let highest = extreme(i64::MAX, i64::MAX, i64::MAX, 0xff);
+    for (profile, grant) in [&guest(1), &lowest, &highest] {
+        store.insert(&(profile.clone(), grant.clone())).await;
+        assert_eq!(store.load(grant.id).await.as_ref(), Some(grant));
+        let found = store.upkeep.profile(profile.id).await.unwrap().unwrap();
+        assert_eq!(
+            (&found.profile, &found.grants),
+            (profile, &vec![grant.clone()])
+        );
+    }
+}
+
+/// A guest that has nothing but the values given.
+fn extreme(id: i64, number: i64, generation: i64, byte: u8) -> (Profile, Grant) {
+    let time = Timestamp::from_millis(number);
+    let profile = Profile {
+        id: ProfileId::from_i64(id).unwrap(),
+        network_id: NetworkId::from_bytes([byte; 16]),
+        client: ClientNumber(number),
+        created_at: time,
+    };
+    let generation = Generation::from_u64(u64::try_from(generation).unwrap());
+    let grant = Grant {
+        id: GrantId::new(profile.id, [byte; 8]),
+        client: profile.client,
+        network_id: profile.network_id,
+        challenge: Challenge::from_bytes([byte; 32]),
+        generation,
+        proven: generation,
+        strikes: byte,
+        issued_at: time,
+        advanced_at: time,
+        expires_at: time,
+        ends_at: time,
+        revoked: None,
+    };
+    (profile, grant)
+}
+
+pub(super) async fn a_taken_id_is_a_conflict_and_leaves_nothing(store: &Store) {
+    let first = guest(1);
+    store.insert(&first).await;
+    let second = guest(2);
+
+    let taken_profile = Profile {
+        id: first.0.id,
+        ..second.0.clone()
+    };
+    let other_grant = Grant {
+        id: GrantId::new(first.0.id, [9; 8]),
+        ..second.1.clone()
+    };
+    let insert = Write::InsertGuest(taken_profile, other_grant.clone());
+    assert_eq!(store.write(insert).await, Outcome::Conflict);
+    assert_eq!(store.load(other_grant.id).await, None);
+
+    // The profile is free and its grant isn't: neither is written.
+    let taken_grant = Grant {
+        id: first.1.id,
+        ..second.1
+    };
+    let insert = Write::InsertGuest(second.0.clone(), taken_grant);
+    assert_eq!(store.write(insert).await, Outcome::Conflict);
+    assert!(store.upkeep.profile(second.0.id).await.unwrap().is_none());
+
+    assert_eq!(store.load(first.1.id).await, Some(first.1.clone()));
+    let found = store.upkeep.profile(first.0.id).await.unwrap().unwrap();
+    assert_eq!(found.profile, first.0);
+    assert_eq!(store.counts().await, (1, 1));
+}
+
+pub(super) async fn an_advance_needs_the_generation_that_it_was_decided_on(store: &Store) {
+    let (profile, code) = guest(1);
+    assert_eq!(
+        store.write(advance(&code)).await,
+        Outcome::Conflict,
+        "no such grant"
+    );
+    assert_eq!(store.load(code.id).await, None);
+
+    store.insert(&(profile, code.clone())).await;
+    let first = advanced(&code);
+    assert_eq!(
+        store.write(advance(&first)).await,
+        Outcome::Conflict,
+        "from the future"
+    );
+    assert_eq!(store.load(code.id).await, Some(code.clone()));
+    assert_eq!(store.write(advance(&code)).await, Outcome::Done);
+    assert_eq!(
+        store.write(advance(&code)).await,
+        Outcome::Conflict,
+        "from the past"
+    );
+    assert_eq!(store.load(code.id).await, Some(first.clone()));
+    assert_eq!(store.write(advance(&first)).await, Outcome::Done);
+    assert_eq!(store.load(code.id).await, Some(advanced(&first)));
+}
+
+pub(super) async fn an_advance_writes_what_a_decision_changes(store: &Store) {
+    let (profile, code) = guest(1);
+    store.insert(&(profile, code.clone())).await;
+    // A restored row catches up with a credential that is far ahead of it.
+    let ahead = Grant {
+        generation: Generation::from_u64(u64::try_from(i64::MAX).unwrap()),
+        proven: Generation::from_u64(u64::try_from(i64::MAX - 1).unwrap()),
+        advanced_at: Timestamp::from_millis(i64::MIN),
+        expires_at: Timestamp::from_millis(i64::MAX),
+        ..code.clone()
+    };
+    let write = Write::AdvanceGrant {
+        grant: ahead.clone(),
+        from: code.generation,
+    };
+    assert_eq!(store.write(write).await, Outcome::Done);
+    assert_eq!(store.load(code.id).await, Some(ahead));
+}
+
+pub(super) async fn a_revoked_grant_does_not_advance(store: &Store) {
+    for (number, steps) in [(1, 0), (2, 1)] {
+        let (profile, mut grant) = guest(number);
+        store.insert(&(profile, grant.clone())).await;
+        for _ in 0..steps {
+            assert_eq!(store.write(advance(&grant)).await, Outcome::Done);
+            grant = advanced(&grant);
+        }
+        let revoked = Revocation {
+            at: at(1),
+            reason: RevocationReason::Contested,
+        };
+        store.write(Write::RevokeGrant(grant.id, revoked)).await;
+        assert_eq!(
+            store.write(advance(&grant)).await,
+            Outcome::Conflict,
+            "after {steps} steps"
+        );
+        let stored = store.load(grant.id).await;
+        assert_eq!(
+            stored,
+            Some(Grant {
+                revoked: Some(revoked),
+                ..grant
+            })
+        );
+    }
+}
+
+pub(super) async fn a_code_that_was_guessed_at_does_not_advance(store: &Store) {
+    for strikes in [MAX_STRIKES - 1, MAX_STRIKES, MAX_STRIKES + 1] {
+        let (profile, code) = guest(strikes);
+        store.insert(&(profile, code.clone())).await;
+        for _ in 0..strikes {
+            store.write(Write::StrikeGrant(code.id)).await;
+        }
+        let outcome = store.write(advance(&code)).await;
+        assert_eq!(
+            outcome == Outcome::Done,
+            strikes < MAX_STRIKES,
+            "{strikes} strikes"
+        );
+    }
+    // Once it is redeemed, its strikes are of the past.
+    let (profile, mut grant) = guest(99);
+    (grant.strikes, grant.generation) = (MAX_STRIKES, Generation::CODE.next());
+    store.insert(&(profile, grant.clone())).await;
+    assert_eq!(store.write(advance(&grant)).await, Outcome::Done);
+}
+
+pub(super) async fn strikes_count_while_the_code_is_outstanding(store: &Store) {
+    let (profile, code) = guest(1);
+    assert_eq!(
+        store.write(Write::StrikeGrant(code.id)).await,
+        Outcome::Done
+    );
+    assert_eq!(store.load(code.id).await, None);
+
+    store.insert(&(profile, code.clone())).await;
+    for strikes in 1..=3 {
+        assert_eq!(
+            store.write(Write::StrikeGrant(code.id)).await,
+            Outcome::Done
+        );
+        let struck = Grant {
+            strikes,
+            ..code.clone()
+        };
+        assert_eq!(store.load(code.id).await, Some(struck));
+    }
+    assert_eq!(store.write(advance(&code)).await, Outcome::Done);
+    assert_eq!(
+        store.write(Write::StrikeGrant(code.id)).await,
+        Outcome::Done
+    );
+    let redeemed = Grant {
+        strikes: 3,
+        ..advanced(&code)
+    };
+    assert_eq!(store.load(code.id).await, Some(redeemed));
+
+    let (profile, mut dead) = guest(2);
+    dead.strikes = u8::MAX;
+    store.insert(&(profile, dead.clone())).await;
+    assert_eq!(
+        store.write(Write::StrikeGrant(dead.id)).await,
+        Outcome::Done
+    );
+    assert_eq!(
+        store.load(dead.id).await,
+        Some(dead),
+        "there is no more to count"
+    );
+}
+
+pub(super) async fn the_first_revocation_stands(store: &Store) {
+    let reasons = [
+        RevocationReason::CodeReplayed,
+        RevocationReason::Contested,
+        RevocationReason::RefreshTokenReplayed,
+        RevocationReason::RetriedLate,
+    ];
+    for (number, reason) in (1..).zip(reasons) {
+        let (profile, grant) = guest(number);
+        let first = Revocation {
+            at: at(i64::from(number)),
+            reason,
+        };
+        let write = Write::RevokeGrant(grant.id, first);
+        assert_eq!(
+            store.write(write.clone()).await,
+            Outcome::Done,
+            "no such grant"
+        );
+        assert_eq!(store.load(grant.id).await, None);
+
+        store.insert(&(profile, grant.clone())).await;
+        let second = Revocation {
+            at: NOW,
+            reason: reasons[usize::from(number) % reasons.len()],
+        };
+        for write in [write, Write::RevokeGrant(grant.id, second)] {
+            assert_eq!(store.write(write).await, Outcome::Done);
+            let stored = store.load(grant.id).await;
+            assert_eq!(
+                stored,
+                Some(Grant {
+                    revoked: Some(first),
+                    ..grant.clone()
+                })
+            );
+        }
+    }
+}
+
+pub(super) async fn one_of_many_advances_wins(store: &Store) {
+    let (profile, code) = guest(1);
+    store.insert(&(profile, code.clone())).await;
+    let outcomes = all_at_once(store, vec![advance(&code); 50]).await;
+    let won = outcomes.iter().filter(|outcome| **outcome == Outcome::Done);
+    assert_eq!((won.count(), outcomes.len()), (1, 50));
+    assert_eq!(store.load(code.id).await, Some(advanced(&code)));
+}
+
+pub(super) async fn a_write_that_fails_leaves_the_others_of_its_batch_alone(store: &Store) {
+    let [known, other, new] = [1, 2, 3].map(guest);
+    store.insert(&known).await;
+    store.insert(&other).await;
+    let insert =
+        |profile: &Profile, grant: &Grant| Write::InsertGuest(profile.clone(), grant.clone());
+    let half_taken = Profile {
+        id: ProfileId::from_i64(99).unwrap(),
+        ..new.0.clone()
+    };
+    let revocation = Revocation {
+        at: NOW,
+        reason: RevocationReason::Contested,
+    };
+    let batch = [
+        (Write::StrikeGrant(known.1.id), Outcome::Done),
+        (insert(&known.0, &new.1), Outcome::Conflict),
+        (insert(&half_taken, &known.1), Outcome::Conflict),
+        (insert(&new.0, &new.1), Outcome::Done),
+        (advance(&advanced(&known.1)), Outcome::Conflict),
+        (Write::RevokeGrant(other.1.id, revocation), Outcome::Done),
+    ];
+    let (writes, expected): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    assert_eq!(all_at_once(store, writes).await, expected);
+
+    assert_eq!(
+        store.load(known.1.id).await,
+        Some(Grant {
+            strikes: 1,
+            ..known.1
+        })
+    );
+    assert_eq!(
+        store.load(other.1.id).await,
+        Some(Grant {
+            revoked: Some(revocation),
+            ..other.1
+        })
+    );
+    assert_eq!(store.load(new.1.id).await, Some(new.1));
+    assert_eq!(store.counts().await, (3, 3));
+}
+
+/// Gives the store all of these while it can carry out none of them, then lets it.
+async fn all_at_once(store: &Store, writes: Vec<Write>) -> Vec<Outcome> {
+    let held = (store.hold_writes)();
+    let begin = |write| {
+        let grants = Arc::clone(&store.grants);
+        tokio::spawn(async move { grants.write(write).await.unwrap() })
+    };
+    let begun: Vec<_> = writes.into_iter().map(begin).collect();
+    tokio::task::yield_now().await;
+    drop(held);
+    let mut outcomes = Vec::new();
+    for write in begun {
+        outcomes.push(write.await.unwrap());
+    }
+    outcomes
+}

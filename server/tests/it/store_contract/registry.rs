@@ -1,0 +1,430 @@
+//! Clients, their keys and those of the installation: [`guestpass::store::Registry`].
+
+use guestpass::store::{Change, ChangeError, ClientSettings, WrappedKey};
+use guestpass_core::client::{
+    ApiKey, ApiKeyHash, ApiKeyId, Client, ClientId, ClientNumber, Origin,
+};
+use guestpass_core::time::Timestamp;
+
+use super::{NOW, Store, at, guest};
+
+const A: &str = "https://a.example";
+const B: &str = "http://localhost:3000";
+
+pub(super) async fn a_client_is_read_as_it_was_added(store: &Store) {
+    store.change(add("plain")).await;
+    let plain = store.client("plain").await;
+    assert_eq!((described(&plain), plain.created_at), ("query".into(), NOW));
+    assert_eq!(plain.api_keys.len(), 0);
+
+    for (name, byte, time) in [("lowest", 0, i64::MIN), ("highest", 0xff, i64::MAX)] {
+        let settings = settings(|s| {
+            (s.confidential, s.disabled, s.query_params) = (Some(true), Some(true), Some(false));
+            s.add_origins = vec![origin(A), origin(B)];
+        });
+        let now = Timestamp::from_millis(time);
+        let mut key = api_key("gpk_1");
+        (key.created_at, key.expires_at) = (now, Some(now));
+        key.hash = ApiKeyHash::from_bytes([byte; 32]);
+        let (id, api_key) = (client_id(name), Some(key));
+        store
+            .change(Change::AddClient {
+                id,
+                settings,
+                api_key,
+                now,
+            })
+            .await;
+
+        let client = store.client(name).await;
+        assert_eq!(described(&client), format!("confidential disabled {B} {A}"));
+        let key = &client.api_keys[0];
+        assert_eq!(
+            (key.id.0.as_str(), key.hash.as_bytes()),
+            ("gpk_1", &[byte; 32])
+        );
+        assert_eq!((client.created_at, key.created_at), (now, now));
+        assert_eq!((key.expires_at, key.revoked_at), (Some(now), None));
+    }
+}
+
+pub(super) async fn a_change_moves_the_revision_unless_it_fails(store: &Store) {
+    let (shop, key) = (client_id("shop"), |id: &str| ApiKeyId(id.into()));
+    let set = Change::SetClient {
+        id: shop.clone(),
+        settings: ClientSettings::default(),
+    };
+    let changes = [
+        (set.clone(), false),
+        (add("shop"), true),
+        (add("shop"), false),
+        (set, true),
+        (Change::AddApiKey(shop.clone(), api_key("gpk_1")), true),
+        (Change::RevokeApiKey(shop.clone(), key("gpk_2"), NOW), false),
+        (Change::RevokeApiKey(shop.clone(), key("gpk_1"), NOW), true),
+        (Change::RemoveClient(shop.clone()), true),
+        (Change::RemoveClient(shop), false),
+    ];
+    for (change, succeeds) in changes {
+        let before = store.revision().await;
+        let changed = store.registry.change(change.clone()).await;
+        assert_eq!(changed.is_ok(), succeeds, "{change:?}: {changed:?}");
+        assert_eq!(store.revision().await != before, succeeds, "{change:?}");
+        assert_eq!(
+            store.registry.clients().await.unwrap().0,
+            store.revision().await
+        );
+    }
+}
+
+pub(super) async fn a_taken_client_id_leaves_the_client_alone(store: &Store) {
+    store.change(add("shop")).await;
+    let before = format!("{:?}", store.client("shop").await);
+    let again = Change::AddClient {
+        id: client_id("shop"),
+        settings: settings(|s| (s.confidential, s.add_origins) = (Some(true), vec![origin(A)])),
+        api_key: Some(api_key("gpk_1")),
+        now: at(1),
+    };
+    let refused = store.registry.change(again).await;
+    assert!(
+        matches!(refused, Err(ChangeError::ClientExists)),
+        "{refused:?}"
+    );
+    assert_eq!(format!("{:?}", store.client("shop").await), before);
+}
+
+pub(super) async fn a_client_that_is_not_there_cannot_be_changed(store: &Store) {
+    store.change(add("shop")).await;
+    let absent = || client_id("shop2");
+    for change in [
+        set("shop2", ClientSettings::default()),
+        Change::RemoveClient(absent()),
+        Change::AddApiKey(absent(), api_key("gpk_1")),
+        Change::RevokeApiKey(absent(), ApiKeyId("gpk_1".into()), NOW),
+        Change::RemoveClient(client_id("Shop")),
+    ] {
+        let refused = store.registry.change(change.clone()).await;
+        assert!(
+            matches!(refused, Err(ChangeError::ClientUnknown)),
+            "{change:?}: {refused:?}"
+        );
+    }
+    assert_eq!(store.registry.clients().await.unwrap().1.len(), 1);
+}
+
+pub(super) async fn settings_change_one_by_one(store: &Store) {
+    store.change(add("shop")).await;
+    store.change(add("bystander")).await;
+    let its_own = settings(|s| s.add_origins = vec![origin(A), origin(B)]);
+    store.change(set("bystander", its_own)).await;
+    let steps = [
+        (
+            settings(|s| s.confidential = Some(true)),
+            "confidential query".to_owned(),
+        ),
+        (
+            settings(|s| s.disabled = Some(true)),
+            "confidential disabled query".into(),
+        ),
+        (
+            settings(|s| s.query_params = Some(false)),
+            "confidential disabled".into(),
+        ),
+        (settings(|_| {}), "confidential disabled".into()),
+        (
+            settings(|s| s.confidential = Some(false)),
+            "disabled".into(),
+        ),
+        (settings(|s| s.disabled = Some(false)), "".into()),
+        (
+            settings(|s| s.add_origins = vec![origin(A), origin(B)]),
+            format!("{B} {A}"),
+        ),
+        (
+            settings(|s| s.add_origins = vec![origin(A)]),
+            format!("{B} {A}"),
+        ),
+        (settings(|s| s.remove_origins = vec![origin(A)]), B.into()),
+        (
+            settings(|s| {
+                s.query_params = Some(true);
+                (s.add_origins, s.remove_origins) = (vec![origin(A)], vec![origin(B)]);
+            }),
+            format!("query {A}"),
+        ),
+    ];
+    for (settings, expected) in steps {
+        store.change(set("shop", settings.clone())).await;
+        assert_eq!(
+            described(&store.client("shop").await),
+            expected,
+            "{settings:?}"
+        );
+    }
+    let bystander = store.client("bystander").await;
+    assert_eq!(described(&bystander), format!("query {B} {A}"));
+}
+
+pub(super) async fn a_change_is_made_whole_or_not_at_all(store: &Store) {
+    store.change(add("shop")).await;
+    let settings = settings(|s| {
+        s.confidential = Some(true);
+        s.add_origins = vec![origin(A)];
+        s.remove_origins = vec![origin(A), origin(B)];
+    });
+    let add = Change::AddClient {
+        id: client_id("other"),
+        settings: settings.clone(),
+        api_key: Some(api_key("gpk_1")),
+        now: NOW,
+    };
+    for change in [add, set("shop", settings)] {
+        match store.registry.change(change).await {
+            Err(ChangeError::OriginUnknown(unknown)) => assert_eq!(unknown, origin(B)),
+            other => panic!("{other:?}"),
+        }
+    }
+    let (_, clients) = store.registry.clients().await.unwrap();
+    let all: Vec<_> = clients.iter().map(described).collect();
+    assert_eq!(all, ["query"]);
+}
+
+pub(super) async fn api_keys_come_and_end(store: &Store) {
+    let (shop, other) = (client_id("shop"), client_id("other"));
+    for client in ["shop", "other"] {
+        store.change(add(client)).await;
+    }
+    store
+        .change(Change::AddApiKey(shop.clone(), api_key("gpk_a")))
+        .await;
+    store
+        .change(Change::AddApiKey(shop.clone(), api_key("gpk_b")))
+        .await;
+    // Two clients may have keys that begin alike.
+    store
+        .change(Change::AddApiKey(other.clone(), api_key("gpk_b")))
+        .await;
+
+    for revoked_at in [at(2), at(1)] {
+        let key = ApiKeyId("gpk_b".into());
+        store
+            .change(Change::RevokeApiKey(shop.clone(), key, revoked_at))
+            .await;
+    }
+    let of_another = Change::RevokeApiKey(other, ApiKeyId("gpk_a".into()), NOW);
+    let refused = store.registry.change(of_another).await;
+    assert!(
+        matches!(refused, Err(ChangeError::ApiKeyUnknown)),
+        "{refused:?}"
+    );
+
+    let ends = async |client| {
+        let keys = store.client(client).await.api_keys.into_iter();
+        let mut ends: Vec<_> = keys.map(|key| (key.id.0, key.revoked_at)).collect();
+        ends.sort();
+        ends
+    };
+    assert_eq!(
+        ends("shop").await,
+        [("gpk_a".into(), None), ("gpk_b".into(), Some(at(2)))]
+    );
+    assert_eq!(ends("other").await, [("gpk_b".into(), None)]);
+}
+
+pub(super) async fn a_removed_client_leaves_nothing(store: &Store) {
+    for client in ["shop", "bystander"] {
+        store.change(add(client)).await;
+        store
+            .change(set(client, settings(|s| s.add_origins = vec![origin(A)])))
+            .await;
+        store
+            .change(Change::AddApiKey(client_id(client), api_key("gpk_1")))
+            .await;
+    }
+    store.change(Change::RemoveClient(client_id("shop"))).await;
+    assert_eq!(store.registry.clients().await.unwrap().1.len(), 1);
+    store.change(add("shop")).await;
+    let again = store.client("shop").await;
+    assert_eq!(
+        (described(&again), again.api_keys.len()),
+        ("query".into(), 0)
+    );
+    let bystander = store.client("bystander").await;
+    assert_eq!(
+        (described(&bystander), bystander.api_keys.len()),
+        (format!("query {A}"), 1)
+    );
+}
+
+/// Grants name their client by its number: whoever got it would get them too.
+pub(super) async fn a_client_number_is_never_used_again(store: &Store) {
+    let mut numbers: Vec<ClientNumber> = Vec::new();
+    for _ in 0..3 {
+        for client in ["shop", "other"] {
+            store.change(add(client)).await;
+            let number = store.client(client).await.number;
+            assert!(
+                !numbers.contains(&number),
+                "{number:?} was one of {numbers:?}"
+            );
+            numbers.push(number);
+        }
+        for client in ["other", "shop"] {
+            store.change(Change::RemoveClient(client_id(client))).await;
+        }
+    }
+}
+
+pub(super) async fn the_first_keys_are_inserted_once(store: &Store) {
+    let (before, revision) = (
+        store.registry.installation().await.unwrap(),
+        store.revision().await,
+    );
+    assert_eq!((before.keys.len(), before.master_key_check), (0, None));
+
+    let all_bytes = (0..=u8::MAX).collect();
+    let keys = [
+        ("key-1", i64::MIN, Vec::new()),
+        ("key-2", i64::MAX, all_bytes),
+    ]
+    .map(wrapped_key);
+    assert!(
+        store
+            .registry
+            .insert_first_keys([0xff; 32], keys.to_vec())
+            .await
+            .unwrap()
+    );
+    let after = store.registry.installation().await.unwrap();
+    assert_eq!(
+        (after.id, after.master_key_check),
+        (before.id, Some([0xff; 32]))
+    );
+    assert_eq!(format!("{:?}", after.keys), format!("{keys:?}"));
+    assert_ne!(store.revision().await, revision);
+
+    let revision = store.revision().await;
+    let others = vec![wrapped_key(("key-3", 0, vec![1]))];
+    assert!(
+        !store
+            .registry
+            .insert_first_keys([1; 32], others)
+            .await
+            .unwrap()
+    );
+    let unchanged = store.registry.installation().await.unwrap();
+    assert_eq!(format!("{unchanged:?}"), format!("{after:?}"));
+    assert_eq!(store.revision().await, revision);
+}
+
+pub(super) async fn of_two_first_keys_at_once_one_stands(store: &Store) {
+    let insert = |byte: u8, kid| {
+        let keys = vec![wrapped_key((kid, 0, vec![byte]))];
+        store.registry.insert_first_keys([byte; 32], keys)
+    };
+    let (first, second) = tokio::join!(insert(1, "key-1"), insert(2, "key-2"));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert!(first != second, "{first} {second}");
+    let winner = if first { 1 } else { 2 };
+    let installation = store.registry.installation().await.unwrap();
+    assert_eq!(installation.master_key_check, Some([winner; 32]));
+    assert_eq!(
+        (installation.keys.len(), &installation.keys[0].sealed),
+        (1, &vec![winner])
+    );
+}
+
+pub(super) async fn the_installation_knows_whether_it_has_guests(store: &Store) {
+    let has_guests = async || store.registry.installation().await.unwrap().has_guests;
+    assert!(!has_guests().await);
+    store.insert(&guest(1)).await;
+    assert!(has_guests().await);
+    assert!(store.upkeep.erase_profile(guest(1).0.id).await.unwrap());
+    assert!(!has_guests().await);
+}
+
+impl Store {
+    /// Makes a change that must succeed.
+    async fn change(&self, change: Change) {
+        self.registry.change(change).await.unwrap();
+    }
+
+    /// The client with that id, which must be there.
+    async fn client(&self, id: &str) -> Client {
+        let (_, clients) = self.registry.clients().await.unwrap();
+        clients
+            .into_iter()
+            .find(|client| client.id == client_id(id))
+            .unwrap()
+    }
+
+    async fn revision(&self) -> i64 {
+        self.registry.revision().await.unwrap()
+    }
+}
+
+fn add(id: &str) -> Change {
+    let (id, settings) = (client_id(id), ClientSettings::default());
+    Change::AddClient {
+        id,
+        settings,
+        api_key: None,
+        now: NOW,
+    }
+}
+
+fn set(id: &str, settings: ClientSettings) -> Change {
+    Change::SetClient {
+        id: client_id(id),
+        settings,
+    }
+}
+
+fn settings(change: impl FnOnce(&mut ClientSettings)) -> ClientSettings {
+    let mut settings = ClientSettings::default();
+    change(&mut settings);
+    settings
+}
+
+/// What a client may do, in words, and its origins in the order of the alphabet.
+fn described(client: &Client) -> String {
+    let switches = [
+        (client.confidential, "confidential"),
+        (client.disabled, "disabled"),
+        (client.query_params, "query"),
+    ];
+    let on = switches.iter().filter(|(on, _)| *on).map(|(_, name)| *name);
+    let mut origins: Vec<_> = client.origins.iter().map(Origin::as_str).collect();
+    origins.sort();
+    on.chain(origins).collect::<Vec<_>>().join(" ")
+}
+
+fn client_id(id: &str) -> ClientId {
+    id.parse().unwrap()
+}
+
+fn origin(origin: &str) -> Origin {
+    origin.parse().unwrap()
+}
+
+fn api_key(id: &str) -> ApiKey {
+    ApiKey {
+        id: ApiKeyId(id.into()),
+        hash: ApiKeyHash::of(id.as_bytes()),
+        created_at: NOW,
+        expires_at: None,
+        revoked_at: None,
+    }
+}
+
+fn wrapped_key((kid, created_at, sealed): (&str, i64, Vec<u8>)) -> WrappedKey {
+    WrappedKey {
+        kid: kid.into(),
+        key_use: "access-token".into(),
+        algorithm: "HS256".into(),
+        state: "current".into(),
+        created_at: Timestamp::from_millis(created_at),
+        sealed,
+    }
+}

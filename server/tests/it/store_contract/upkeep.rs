@@ -1,0 +1,192 @@
+//! Cleaning, looking and erasing: [`guestpass::store::Upkeep`], and the removal that belongs to it.
+
+use guestpass::store::{Outcome, Write};
+use guestpass_core::grant::{GrantId, Revocation, RevocationReason};
+use guestpass_core::profile::ProfileId;
+use guestpass_core::time::Timestamp;
+
+use super::{NOW, Store, advance, advanced, at, guest};
+
+pub(super) async fn the_walk_sees_every_grant_once(store: &Store) {
+    let guests: Vec<_> = (0..7).map(guest).collect();
+    // Not in the order of keys.
+    for at in [3, 0, 6, 1, 5, 2, 4] {
+        store.insert(&guests[at]).await;
+    }
+    let all: Vec<GrantId> = guests.iter().map(|(_, grant)| grant.id).collect();
+    for limit in [1, 2, 3, 6, 7, 8] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        for _ in 0..=guests.len() + 1 {
+            let part = store
+                .upkeep
+                .ended_grants(after, at(60_001), limit)
+                .await
+                .unwrap();
+            assert!(part.ended.len() <= limit);
+            seen.extend(part.ended);
+            after = part.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!((seen, after), (all.clone(), None), "in parts of {limit}");
+    }
+}
+
+pub(super) async fn a_grant_has_ended_by_the_first_of_its_ends(store: &Store) {
+    // When it expires, ends and was revoked; when it had ended.
+    let rows = [
+        (10, 20, None, 10),
+        (20, 10, None, 10),
+        (10, 10, None, 10),
+        (20, 20, Some(10), 10),
+        (10, 20, Some(20), 10),
+        (20, 10, Some(30), 10),
+    ];
+    for (number, (expires, ends, revoked, ended)) in (1..).zip(rows) {
+        let (profile, mut grant) = guest(number);
+        (grant.expires_at, grant.ends_at) = (at(expires), at(ends));
+        store.insert(&(profile, grant.clone())).await;
+        if let Some(revoked) = revoked {
+            revoke(store, grant.id, at(revoked)).await;
+        }
+        for (before, has_ended) in [(at(ended), false), (at(ended + 1), true)] {
+            let part = store.upkeep.ended_grants(None, before, 100).await.unwrap();
+            let found = part.ended.contains(&grant.id);
+            assert_eq!(found, has_ended, "row {number}, before {before:?}");
+            // What is removed is what was found.
+            let remove = Write::RemoveEnded(vec![grant.id], before);
+            assert_eq!(store.write(remove).await, Outcome::Done);
+            assert_eq!(
+                store.load(grant.id).await.is_none(),
+                has_ended,
+                "row {number}"
+            );
+        }
+    }
+}
+
+pub(super) async fn a_removal_looks_again(store: &Store) {
+    let (profile, code) = guest(1);
+    store.insert(&(profile.clone(), code.clone())).await;
+    let before = at(60_001);
+    let part = store.upkeep.ended_grants(None, before, 100).await.unwrap();
+    assert_eq!(part.ended, [code.id]);
+    // Another node, whose clock is behind, redeems the code meanwhile.
+    assert_eq!(store.write(advance(&code)).await, Outcome::Done);
+    assert_eq!(
+        store.write(Write::RemoveEnded(part.ended, before)).await,
+        Outcome::Done
+    );
+    assert_eq!(store.load(code.id).await, Some(advanced(&code)));
+    assert!(store.upkeep.profile(profile.id).await.unwrap().is_some());
+}
+
+pub(super) async fn an_orphan_goes_with_its_grant_and_a_redeemed_guest_stays(store: &Store) {
+    let [orphan, guessed, redeemed] = [1, 2, 3].map(guest);
+    for guest in [&orphan, &guessed, &redeemed] {
+        store.insert(guest).await;
+    }
+    revoke(store, guessed.1.id, NOW).await;
+    assert_eq!(store.write(advance(&redeemed.1)).await, Outcome::Done);
+    let all = [&orphan, &guessed, &redeemed].map(|(_, grant)| grant.id);
+    let remove = Write::RemoveEnded(all.to_vec(), at(1_000_000));
+    assert_eq!(store.write(remove).await, Outcome::Done);
+    assert_eq!(store.counts().await, (1, 0));
+    let found = store.upkeep.profile(redeemed.0.id).await.unwrap().unwrap();
+    assert_eq!((found.profile, found.grants), (redeemed.0, vec![]));
+}
+
+pub(super) async fn a_removal_takes_what_it_names_and_no_more(store: &Store) {
+    let guests: Vec<_> = (1..=4).map(guest).collect();
+    for guest in &guests {
+        store.insert(guest).await;
+    }
+    let (first, third) = (guests[0].1.id, guests[2].1.id);
+    let absent = GrantId::new(guests[1].0.id, [9; 8]);
+    let named = vec![first, absent, third, first];
+    let remove = Write::RemoveEnded(named, at(1_000_000));
+    assert_eq!(store.write(remove).await, Outcome::Done);
+    assert_eq!(
+        store
+            .write(Write::RemoveEnded(Vec::new(), at(1_000_000)))
+            .await,
+        Outcome::Done
+    );
+    for (at, (profile, grant)) in guests.iter().enumerate() {
+        let stays = at % 2 == 1;
+        assert_eq!(store.load(grant.id).await.is_some(), stays, "{at}");
+        assert_eq!(
+            store.upkeep.profile(profile.id).await.unwrap().is_some(),
+            stays,
+            "{at}"
+        );
+    }
+}
+
+pub(super) async fn a_guest_is_shown_with_its_grants(store: &Store) {
+    let (profile, grant) = guest(1);
+    assert!(store.upkeep.profile(profile.id).await.unwrap().is_none());
+    store.insert(&(profile.clone(), grant.clone())).await;
+    store.insert(&guest(2)).await;
+    revoke(store, grant.id, at(5)).await;
+    let found = store.upkeep.profile(profile.id).await.unwrap().unwrap();
+    let revoked = store.load(grant.id).await.unwrap();
+    assert!(revoked.revoked.is_some());
+    assert_eq!((found.profile, found.grants), (profile, vec![revoked]));
+}
+
+pub(super) async fn an_erased_guest_is_gone_and_the_others_stay(store: &Store) {
+    let guests = [1, 2, 3].map(guest);
+    for guest in &guests {
+        store.insert(guest).await;
+    }
+    let (profile, grant) = &guests[1];
+    assert!(store.upkeep.erase_profile(profile.id).await.unwrap());
+    assert!(store.upkeep.profile(profile.id).await.unwrap().is_none());
+    assert_eq!(store.load(grant.id).await, None);
+    assert_eq!(
+        store.write(advance(grant)).await,
+        Outcome::Conflict,
+        "it can't be redeemed"
+    );
+    assert_eq!(store.counts().await, (2, 2));
+
+    assert!(
+        !store.upkeep.erase_profile(profile.id).await.unwrap(),
+        "nothing to remove"
+    );
+    assert!(
+        !store
+            .upkeep
+            .erase_profile(ProfileId::from_i64(i64::MAX).unwrap())
+            .await
+            .unwrap()
+    );
+    assert_eq!(store.counts().await, (2, 2));
+}
+
+pub(super) async fn the_check_counts_and_finds_nothing_wrong(store: &Store) {
+    assert_eq!(store.counts().await, (0, 0));
+    for number in 1..=3 {
+        store.insert(&guest(number)).await;
+    }
+    let redeemed = guest(3).1;
+    assert_eq!(store.write(advance(&redeemed)).await, Outcome::Done);
+    revoke(store, redeemed.id, NOW).await;
+    assert_eq!(store.counts().await, (3, 3), "ended ones count");
+    let remove = Write::RemoveEnded(vec![redeemed.id], at(1));
+    assert_eq!(store.write(remove).await, Outcome::Done);
+    assert_eq!(store.counts().await, (3, 2));
+}
+
+async fn revoke(store: &Store, id: GrantId, at: Timestamp) {
+    let revocation = Revocation {
+        at,
+        reason: RevocationReason::Contested,
+    };
+    assert_eq!(
+        store.write(Write::RevokeGrant(id, revocation)).await,
+        Outcome::Done
+    );
+}
