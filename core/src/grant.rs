@@ -162,8 +162,8 @@ impl Grant {
         if now >= self.expires_at {
             return Decision::Refuse(Refusal::RefreshTokenExpired);
         }
-        // A clock that stepped back, or another node's that runs ahead, counts as inside the window.
-        let in_window = now < self.advanced_at + policy.grace;
+        // A clock that stepped back, or another node's that runs ahead, counts as inside the window, if there is one.
+        let in_window = !policy.grace.is_zero() && now < self.advanced_at + policy.grace;
         if g == n {
             Decision::Advance(self.advanced(n.next(), n, policy, now))
         } else if g >= p && in_window {

@@ -272,7 +272,6 @@ fn without_grace_a_credential_works_once() {
 
 /// The same when a clock is behind: another node's, or that of a request which waited for its row.
 #[test]
-#[ignore = "a grace of 0 still opens a window to a clock that is behind"]
 fn without_grace_a_clock_that_is_behind_opens_no_window() {
     let policy = strict_without_grace();
     let mut server = Server::redeemed(&policy);

@@ -83,12 +83,12 @@ impl App {
         // Twice, because someone else may advance the grant between our read and our write; then theirs is what to
         // decide on.
         for _ in 0..2 {
-            let now = self.clock.now();
             let grant = self
                 .grants
                 .load(presented.grant)
                 .await?
                 .ok_or(Refusal::GrantGone)?;
+            let now = self.clock.now();
             let decision = match request {
                 TokenRequest::AuthorizationCode { verifier, .. } => {
                     grant.exchange(client.number, verifier, &self.policy, now)
