@@ -1,1 +1,177 @@
+//! Many requests for one grant at the same moment, on a real store: the write settles who was first.
+//!
+//! The clock stands still while they run, so that what they may be answered doesn't hang on how fast they are.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use guestpass::store::Upkeep;
+use tokio::sync::mpsc;
+
+use crate::support::{Answer, SHOP, TestApp, WRONG_VERIFIER, exchange, refresh};
+
+const ROUNDS: usize = 10;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_fifty_redemptions_of_one_code_one_is_granted() {
+    let test = Arc::new(TestApp::new().await);
+    for round in 1..=ROUNDS {
+        let code = test.code(SHOP).await;
+        let answers = test.at_once(vec![exchange(&code); 50]).await;
+        let (granted, refused) = outcomes(&answers);
+        assert_eq!((granted.len(), refused), (1, 49), "round {round}");
+        // The losers had every proof right, so they were replays, and those end the grant.
+        assert_eq!(revocations(&test), vec!["code_replayed"; round]);
+        assert!(!test.is_live(&granted[0]).await, "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_verifiers_at_the_same_moment_are_all_counted() {
+    let test = Arc::new(TestApp::new().await);
+    for round in 1..=ROUNDS {
+        let code = test.code(SHOP).await;
+        let wrong = exchange(&code).set("code_verifier", WRONG_VERIFIER);
+        let answers = test.at_once(vec![wrong; 5]).await;
+        assert_eq!(outcomes(&answers), (Vec::new(), 5), "round {round}");
+        test.refused(exchange(&code), "invalid_grant").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_refreshes_of_one_token_get_one_successor() {
+    let test = Arc::new(TestApp::new().await);
+    let mut token = test.guest().await.refresh_token;
+    let mut seen = HashSet::new();
+    for round in 1..=ROUNDS {
+        let predecessor = token.clone();
+        // Its first use; then, as if all answers had been lost, late retries of it.
+        for _ in 1..=2 {
+            let answers = test.at_once(vec![refresh(&predecessor); 32]).await;
+            let (granted, refused) = outcomes(&answers);
+            let successors: HashSet<String> = granted.into_iter().collect();
+            assert_eq!((successors.len(), refused), (1, 0), "round {round}");
+            token = successors.into_iter().next().unwrap();
+            assert!(seen.insert(token.clone()), "round {round}");
+            test.clock.advance_secs(30);
+        }
+        assert_eq!(generations(&test), [1 + 2 * round as u64]);
+    }
+    assert!(test.is_live(&token).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_retry_beside_the_use_of_its_successor_ends_nothing() {
+    let test = Arc::new(TestApp::new().await);
+    for round in 1..=ROUNDS {
+        let first = test.guest().await.refresh_token;
+        let second = test.granted(refresh(&first)).await.refresh_token;
+        test.clock.advance_secs(30);
+        let requests = [vec![refresh(&first); 8], vec![refresh(&second); 8]].concat();
+        let answers = test.at_once(requests).await;
+        let (retried, _) = outcomes(&answers[..8]);
+        let (used, refused) = outcomes(&answers[8..]);
+        // A retry that came after the use was overtaken by it; all others got the one successor.
+        assert_eq!((used.len(), refused), (8, 0), "round {round}");
+        let successors: HashSet<_> = retried.iter().chain(&used).collect();
+        assert_eq!(successors.len(), 1, "round {round}");
+        assert!(revocations(&test).is_empty(), "round {round}");
+        assert!(test.is_live(&used[0]).await, "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_beside_a_refresh_leaves_one_leaf_or_none() {
+    let test = Arc::new(TestApp::new().await);
+    for round in 1..=ROUNDS {
+        let spent = test.guest().await.refresh_token;
+        let second = test.granted(refresh(&spent)).await.refresh_token;
+        let newest = test.granted(refresh(&second)).await.refresh_token;
+        test.clock.advance_secs(30);
+        let before = revocations(&test).len();
+        let requests = [vec![refresh(&spent); 8], vec![refresh(&newest); 8]].concat();
+        let answers = test.at_once(requests).await;
+        let (replayed, _) = outcomes(&answers[..8]);
+        assert!(replayed.is_empty(), "round {round}");
+        let (granted, _) = outcomes(&answers[8..]);
+        let leaves: HashSet<_> = granted.iter().collect();
+        assert!(leaves.len() <= 1, "round {round}");
+        // Who came first decides whether it was a replay or a request overtaken on its way.
+        let was_replay = revocations(&test).len() > before;
+        for leaf in leaves.into_iter().chain([&newest]) {
+            assert_eq!(test.is_live(leaf).await, !was_replay, "round {round}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_erased_between_refreshes_stays_erased() {
+    let test = Arc::new(TestApp::new().await);
+    let other = test.guest().await.refresh_token;
+    for round in 1..=ROUNDS {
+        let guest = test.guest().await;
+        let sub = guest.sub().parse().unwrap();
+        let (progress, mut refreshed) = mpsc::unbounded_channel();
+        let erased = Arc::new(AtomicBool::new(false));
+        let refreshing = tokio::spawn({
+            let (test, erased) = (Arc::clone(&test), Arc::clone(&erased));
+            async move {
+                let mut token = guest.refresh_token;
+                loop {
+                    let too_late = erased.load(Ordering::SeqCst);
+                    let answer = test.send(refresh(&token)).await;
+                    let (mut granted, refused) = outcomes(&[answer]);
+                    if refused == 1 {
+                        return token;
+                    }
+                    assert!(!too_late, "round {round}");
+                    token = granted.remove(0);
+                    progress.send(()).unwrap();
+                }
+            }
+        });
+        for _ in 0..round {
+            refreshed.recv().await.unwrap();
+        }
+        assert!(test.store.erase_profile(sub).await.unwrap());
+        erased.store(true, Ordering::SeqCst);
+        let token = refreshing.await.unwrap();
+        test.refused(refresh(&token), "invalid_grant").await;
+        let left = (test.count("profiles"), test.count("grants"));
+        assert_eq!(left, (1, 1), "round {round}");
+    }
+    assert!(test.is_live(&other).await);
+}
+
+/// The refresh tokens that were given, and how many requests were refused with `invalid_grant`. There must be no other
+/// answer.
+fn outcomes(answers: &[Answer]) -> (Vec<String>, usize) {
+    let (granted, refused): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| answer.status == 200);
+    for answer in &refused {
+        let outcome = (answer.status.as_u16(), answer.error());
+        assert_eq!(outcome, (400, "invalid_grant"), "{answer:?}");
+    }
+    let tokens = granted.iter().map(|answer| answer.tokens().refresh_token);
+    (tokens.collect(), refused.len())
+}
+
+/// Why grants were revoked, those that were.
+fn revocations(test: &TestApp) -> Vec<String> {
+    column(
+        test,
+        "select revocation from grants where revoked_at is not null",
+    )
+}
+
+fn generations(test: &TestApp) -> Vec<u64> {
+    column(test, "select generation from grants")
+}
+
+fn column<T: rusqlite::types::FromSql>(test: &TestApp, sql: &str) -> Vec<T> {
+    let connection = test.sql();
+    let mut statement = connection.prepare(sql).unwrap();
+    let values = statement.query_map([], |row| row.get(0)).unwrap();
+    values.collect::<Result<_, _>>().unwrap()
+}

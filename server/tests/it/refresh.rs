@@ -1,16 +1,353 @@
-//! Section 3 of the cases: a refresh token into new tokens.
+//! Section 3 of the cases: a refresh token into new tokens. C079 waits for revocation.
 
-use crate::support::{TestApp, refresh};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use guestpass::store::{Change, ClientSettings, Upkeep};
+use guestpass_core::policy::{LateRetry, Policy};
+
+use crate::support::{
+    Answer, SHOP, Sent, Stored, TestApp, Tokens, VERIFIER, WRONG_VERIFIER, authorize, exchange,
+    refresh, sha256,
+};
+
+mod decisions;
 
 #[tokio::test]
 async fn c067_a_refresh_token_gives_new_tokens_for_the_same_guest() {
     let test = TestApp::new().await;
     let first = test.guest().await;
     let second = test.granted(refresh(&first.refresh_token)).await;
-    assert_eq!(second.sub(), first.sub());
-    assert_eq!(second.claims["subn"], first.claims["subn"]);
+    for claim in ["sub", "subn", "sid", "client_id"] {
+        assert_eq!(second.claims[claim], first.claims[claim], "{claim}");
+    }
     assert_ne!(second.access_token, first.access_token);
     assert_ne!(second.refresh_token, first.refresh_token);
     assert!(test.is_live(&second.refresh_token).await);
     assert_eq!((test.count("profiles"), test.count("grants")), (1, 1));
+    // The first is no leaf any more: it gives nothing new, and nothing at all once the second is used.
+    let again = test.granted(refresh(&first.refresh_token)).await;
+    assert_eq!(again.refresh_token, second.refresh_token);
+    test.granted(refresh(&second.refresh_token)).await;
+    test.refused(refresh(&first.refresh_token), "invalid_grant")
+        .await;
+}
+
+#[tokio::test]
+async fn c068_the_redirect_uri_may_be_absent_but_not_wrong() {
+    let test = TestApp::new().await;
+    let first = test.guest().await;
+    let evil = refresh(&first.refresh_token).set("redirect_uri", "https://evil.example");
+    test.refused(evil, "invalid_grant").await;
+    test.granted(refresh(&first.refresh_token).unset("redirect_uri"))
+        .await;
+}
+
+#[tokio::test]
+async fn c069_the_refresh_token_is_one_parameter_of_bounded_length() {
+    let test = TestApp::new().await;
+    let token = test.guest().await.refresh_token;
+    let request = refresh(&token);
+    for (what, broken) in [
+        ("absent", request.clone().unset("refresh_token")),
+        ("empty", request.clone().set("refresh_token", "")),
+        ("twice", request.clone().also("refresh_token", &token)),
+        ("513 bytes", refresh(&"a".repeat(513))),
+        ("NUL", refresh(&format!("{token}\0"))),
+    ] {
+        let answer = test.refused(broken, "invalid_request").await;
+        let description = answer.text("error_description");
+        assert!(
+            description.contains("refresh_token"),
+            "{what}: {description}"
+        );
+    }
+    assert!(test.is_live(&token).await);
+}
+
+#[tokio::test]
+async fn c070_a_token_that_was_never_issued_is_refused() {
+    let test = TestApp::new().await;
+    let token = test.guest().await.refresh_token;
+    let unknown = TestApp::new().await.guest().await.refresh_token;
+    assert_eq!(unknown.len(), token.len());
+    let sealed = URL_SAFE_NO_PAD.decode(&token).unwrap();
+    let flipped = (0..sealed.len() * 8).map(|bit| {
+        let mut bytes = sealed.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        URL_SAFE_NO_PAD.encode(bytes)
+    });
+    let malformed = [
+        "x",
+        "no such token",
+        "é",
+        "%",
+        "null",
+        "..",
+        &"a".repeat(512),
+    ];
+    let around = [
+        format!("{token}="),
+        format!("{token}A"),
+        format!(" {token}"),
+        token.repeat(2),
+    ];
+    let truncated = (1..token.len()).map(|length| token[..length].to_owned());
+    let wrong = flipped
+        .chain(truncated)
+        .chain(around)
+        .chain(malformed.map(ToOwned::to_owned))
+        .chain([unknown, token.to_ascii_lowercase()]);
+    let mut bodies = HashSet::new();
+    for wrong in wrong {
+        bodies.insert(test.refused(refresh(&wrong), "invalid_grant").await.body);
+    }
+    assert_eq!(bodies.len(), 1);
+    assert!(test.is_live(&token).await);
+}
+
+#[tokio::test]
+async fn c071_a_token_works_for_its_own_client_only() {
+    let test = TestApp::new().await;
+    test.add_client("other", ClientSettings::default()).await;
+    let first = test.guest().await.refresh_token;
+    let stolen = refresh(&first).set("client_id", "other");
+    test.refused(stolen.clone(), "invalid_grant").await;
+    let second = test.granted(refresh(&first)).await.refresh_token;
+    test.granted(refresh(&second)).await;
+    // A replay by another client proves nothing against this one.
+    test.clock.advance_secs(30);
+    test.refused(stolen, "invalid_grant").await;
+    assert!(test.is_live(&second).await);
+}
+
+#[tokio::test]
+async fn c072_the_client_must_say_who_it_is() {
+    let test = TestApp::new().await;
+    let token = test.guest().await.refresh_token;
+    test.refused(refresh(&token).unset("client_id"), "invalid_request")
+        .await;
+    assert!(test.is_live(&token).await);
+}
+
+#[tokio::test]
+async fn c076_a_replay_ends_one_family_alone() {
+    // Several grants of one guest wait for clients that may resume one.
+    let test = TestApp::new().await;
+    test.add_client("other", ClientSettings::default()).await;
+    let for_other = |request: Sent| request.set("client_id", "other");
+    let (replayed, device) = (test.guest().await, test.guest().await);
+    let elsewhere = test.granted(for_other(exchange(&test.code("other").await)));
+    let elsewhere = elsewhere.await;
+
+    let second = test.granted(refresh(&replayed.refresh_token)).await;
+    test.granted(refresh(&second.refresh_token)).await;
+    test.clock.advance_secs(30);
+    let answer = test.send(refresh(&replayed.refresh_token)).await;
+    assert_eq!(answer.error(), "invalid_grant");
+    assert!(!test.is_live(&second.refresh_token).await);
+
+    assert!(test.is_live(&device.refresh_token).await);
+    test.granted(for_other(refresh(&elsewhere.refresh_token)))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c077_tabs_that_refresh_at_once_get_one_successor() {
+    let test = Arc::new(TestApp::new().await);
+    let token = test.guest().await.refresh_token;
+    let answers = test.at_once(vec![refresh(&token); 20]).await;
+    let successors: HashSet<String> = tokens(&answers).map(|given| given.refresh_token).collect();
+    assert_eq!(tokens(&answers).count(), 20);
+    assert_eq!(successors.len(), 1);
+    assert_eq!(grants(&test), [(2, false)]);
+    assert!(test.is_live(successors.iter().next().unwrap()).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c078_without_a_window_one_of_many_is_granted_and_no_second_leaf_lives() {
+    let policy = Policy {
+        grace: Duration::ZERO,
+        late_retry: LateRetry::Revoke,
+        ..Policy::default()
+    };
+    let test = Arc::new(TestApp::with_policy(policy).await);
+    let token = test.guest().await.refresh_token;
+    let answers = test.at_once(vec![refresh(&token); 50]).await;
+    let granted: Vec<Tokens> = tokens(&answers).collect();
+    assert_eq!(granted.len(), 1);
+    for answer in answers.iter().filter(|answer| answer.status != 200) {
+        let refused = (answer.status, answer.error());
+        assert_eq!(refused, (StatusCode::BAD_REQUEST, "invalid_grant"));
+    }
+    // The others were late retries, so not even the one that was granted is live.
+    assert_eq!(grants(&test), [(2, true)]);
+    for token in [&token, &granted[0].refresh_token] {
+        assert!(!test.is_live(token).await);
+    }
+}
+
+#[tokio::test]
+async fn c080_use_extends_the_idle_end_and_never_the_last() {
+    const DAY: u64 = 86_400;
+    let policy = || Policy {
+        refresh_idle: Duration::from_secs(30 * DAY),
+        refresh_max: Duration::from_secs(90 * DAY),
+        ..Policy::default()
+    };
+    let test = TestApp::with_policy(policy()).await;
+    let idle = test.guest().await.refresh_token;
+    test.clock.advance_secs(30 * DAY - 1);
+    assert!(test.is_live(&idle).await);
+    test.clock.advance_secs(2);
+    test.refused(refresh(&idle), "invalid_grant").await;
+
+    let test = TestApp::with_policy(policy()).await;
+    let mut token = test.guest().await.refresh_token;
+    for _ in 1..90 {
+        test.clock.advance_secs(DAY);
+        token = test.granted(refresh(&token)).await.refresh_token;
+    }
+    test.clock.advance_secs(DAY - 1);
+    assert!(test.is_live(&token).await);
+    test.clock.advance_secs(2);
+    test.refused(refresh(&token), "invalid_grant").await;
+}
+
+#[tokio::test]
+async fn c081_an_expired_access_token_beside_it_is_no_obstacle() {
+    let test = TestApp::new().await;
+    let mut tokens = test.guest().await;
+    for header in ["x-dressipi-jwt", "authorization"] {
+        test.clock.advance_secs(86_401);
+        let expired = match header {
+            "authorization" => format!("Bearer {}", tokens.access_token),
+            _ => tokens.access_token.clone(),
+        };
+        let request = refresh(&tokens.refresh_token).header(header, expired);
+        tokens = test.granted(request).await;
+    }
+}
+
+#[tokio::test]
+async fn c082_an_erased_guest_and_a_disabled_client_are_refused() {
+    let test = TestApp::new().await;
+    let (erased, kept) = (test.guest().await, test.guest().await);
+    let sub = erased.sub().parse().unwrap();
+    assert!(test.store.erase_profile(sub).await.unwrap());
+    test.refused(refresh(&erased.refresh_token), "invalid_grant")
+        .await;
+
+    let disabled = |disabled| ClientSettings {
+        disabled: Some(disabled),
+        ..ClientSettings::default()
+    };
+    test.set_client(SHOP, disabled(true)).await;
+    test.refused(refresh(&kept.refresh_token), "invalid_client")
+        .await;
+    test.set_client(SHOP, disabled(false)).await;
+    test.granted(refresh(&kept.refresh_token)).await;
+}
+
+#[tokio::test]
+async fn a_client_that_was_removed_has_no_grants_when_it_is_added_again() {
+    let test = TestApp::new().await;
+    let token = test.guest().await.refresh_token;
+    test.change(Change::RemoveClient(SHOP.parse().unwrap()))
+        .await;
+    test.refused(refresh(&token), "invalid_client").await;
+    test.add_client(SHOP, ClientSettings::default()).await;
+    test.refused(refresh(&token), "invalid_grant").await;
+}
+
+#[tokio::test]
+async fn c083_a_thousand_rotations_take_no_room() {
+    let test = TestApp::new().await;
+    let mut token = test.guest().await.refresh_token;
+    let size = |test: &TestApp| {
+        const SQL: &str = "select page_count * page_size from pragma_page_count, pragma_page_size";
+        let size = test.sql().query_row(SQL, [], |row| row.get::<_, u64>(0));
+        size.unwrap()
+    };
+    let before = size(&test);
+    let mut seen = HashSet::new();
+    for _ in 0..1000 {
+        test.clock.advance_secs(60);
+        token = test.granted(refresh(&token)).await.refresh_token;
+        assert!(seen.insert(token.clone()));
+    }
+    assert_eq!((test.count("profiles"), test.count("grants")), (1, 1));
+    assert_eq!(size(&test), before, "as the log has it");
+    let file = test.file();
+    let _directory = test.stop();
+    assert_eq!(file.metadata().unwrap().len(), before, "without its log");
+}
+
+#[tokio::test]
+async fn c084_the_database_holds_no_credential_and_no_bare_key() {
+    let test = TestApp::new().await;
+    let key = test.add_confidential_client("backend").await;
+    let by_backend = |request: Sent| {
+        request
+            .set("client_id", "backend")
+            .header("x-api-key", &key)
+    };
+    let code = test.send(by_backend(authorize())).await.text("code");
+    let guessed = by_backend(exchange(&code)).set("code_verifier", WRONG_VERIFIER);
+    assert_eq!(test.send(guessed).await.error(), "invalid_grant");
+    let first = test.granted(by_backend(exchange(&code))).await;
+    let second = test
+        .granted(by_backend(refresh(&first.refresh_token)))
+        .await;
+
+    let stored = Stored::in_files_of(test.file().parent().unwrap());
+    // What stands there instead of a key and a verifier. It also shows that the search finds what there is.
+    let hashes = [&*key, VERIFIER].map(|secret| sha256(secret.as_bytes()));
+    assert!(hashes.iter().all(|hash| stored.holds(hash)));
+    let signature = |tokens: &Tokens| tokens.access_token.rsplit('.').next().unwrap().to_owned();
+    for secret in [
+        &*key,
+        VERIFIER,
+        WRONG_VERIFIER,
+        &code,
+        &first.refresh_token,
+        &second.refresh_token,
+        &signature(&first),
+        &signature(&second),
+    ] {
+        let (text, hash) = (secret.as_bytes(), sha256(secret.as_bytes()));
+        let decoded = URL_SAFE_NO_PAD.decode(secret).unwrap_or_default();
+        for form in [text, &hash, &decoded, &sha256(&decoded)] {
+            let expected = hashes.iter().any(|stored| stored == form);
+            assert_eq!(stored.holds_any_part_of(form), expected, "{secret}");
+        }
+    }
+    // Whatever 32 bytes were drawn for is a key: to seal, to sign, of the API, or over these. What is shorter is an id or
+    // a nonce, so that the beginnings may be found.
+    for drawn in test.random.drawn() {
+        let encoded = STANDARD.encode(drawn);
+        for form in [&drawn[16..], &encoded.as_bytes()[24..], &sha256(&drawn)] {
+            assert!(!stored.holds_any_part_of(form), "a bare key");
+        }
+    }
+}
+
+/// What those were given who were given something.
+fn tokens(answers: &[Answer]) -> impl Iterator<Item = Tokens> {
+    let granted = answers.iter().filter(|answer| answer.status == 200);
+    granted.map(Answer::tokens)
+}
+
+/// The outstanding generation of each grant, and whether it was revoked.
+fn grants(test: &TestApp) -> Vec<(u64, bool)> {
+    let sql = test.sql();
+    let mut grants = sql
+        .prepare("select generation, revoked_at is not null from grants")
+        .unwrap();
+    let rows = grants.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    rows.unwrap().collect::<Result<_, _>>().unwrap()
 }

@@ -36,8 +36,11 @@ use tower::ServiceExt;
 pub(crate) mod binary;
 pub(crate) mod connection;
 mod log;
+mod stored;
 
-pub(crate) use log::lines_of;
+pub(crate) use connection::Connection;
+pub(crate) use log::{TextLog, lines_of};
+pub(crate) use stored::Stored;
 
 /// The API's own example of a verifier and its challenge.
 pub(crate) const VERIFIER: &str = "1tBnEmtSImyCykPHxHYBdzpSFhKEj0Q1LuiHd4fdDlY";
@@ -162,13 +165,7 @@ impl TestApp {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let answer = Answer::read(response).await;
         answer.check(&method);
-        let written = log::since(log_start);
-        for secret in secrets.iter().chain(&answer.secrets()) {
-            assert!(
-                !written.contains(secret.as_str()),
-                "the log holds a secret: {secret}\n{written}"
-            );
-        }
+        log::assert_free_of(log_start, secrets.iter().chain(&answer.secrets()));
         answer
     }
 
@@ -277,7 +274,11 @@ impl TestApp {
             .oneshot(request)
             .await
             .unwrap();
-        response.status() == StatusCode::OK
+        match response.status() {
+            StatusCode::OK => true,
+            StatusCode::BAD_REQUEST => false,
+            status => panic!("the copy answers {status}"),
+        }
     }
 
     /// Every row of guests and grants, as text: for comparing before with after.
@@ -313,6 +314,11 @@ impl TestApp {
     /// The database file.
     pub(crate) fn file(&self) -> PathBuf {
         self.directory.path().join("guestpass.db")
+    }
+
+    /// Ends the server, its threads and its connections, and keeps its files.
+    pub(crate) fn stop(self) -> TempDir {
+        self.directory
     }
 }
 
@@ -529,8 +535,16 @@ impl Sent {
 
     /// What of this request must never be logged.
     fn secrets(&self) -> Vec<String> {
-        const SECRET: [&str; 4] = ["code", "code_verifier", "refresh_token", "code_challenge"];
-        const SECRET_HEADERS: [&str; 3] = ["x-api-key", "authorization", "x-dressipi-jwt"];
+        const SECRET: [&str; 6] = [
+            "code",
+            "code_verifier",
+            "refresh_token",
+            "code_challenge",
+            "api_key",
+            "x-api-key",
+        ];
+        const SECRET_HEADERS: [&str; 4] =
+            ["x-api-key", "authorization", "x-dressipi-jwt", "cookie"];
         let parameters = self
             .parameters
             .iter()
@@ -730,7 +744,11 @@ fn int(claims: &Value, name: &str) -> i64 {
 
 /// The S256 challenge of a verifier (RFC 7636 §4.2).
 pub(crate) fn challenge_of(verifier: &str) -> String {
-    URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()))
+    URL_SAFE_NO_PAD.encode(sha256(verifier.as_bytes()))
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    digest(&SHA256, bytes).as_ref().try_into().unwrap()
 }
 
 /// Encodes all but unreserved characters, byte for byte.
@@ -809,9 +827,14 @@ impl SeededRandom {
         }
     }
 
+    /// All that was drawn so far: each time, the beginning of such a block or the whole.
+    pub(crate) fn drawn(&self) -> Vec<[u8; 32]> {
+        let drawn = self.counter.load(Ordering::SeqCst);
+        (0..drawn).map(|counter| self.block(counter)).collect()
+    }
+
     fn block(&self, counter: u64) -> [u8; 32] {
-        let block = digest(&SHA256, format!("{} {counter}", self.seed).as_bytes());
-        block.as_ref().try_into().unwrap()
+        sha256(format!("{} {counter}", self.seed).as_bytes())
     }
 
     /// Makes the next draw for a guest or a token panic, as a defect in a handler would.

@@ -3,12 +3,13 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::binary::PATIENCE;
 use super::{Answer, Sent};
 
-/// A connection on which request follows answer.
+/// A connection on which request follows answer. Its calls block: a test that has the server in its own process gives it
+/// threads of its own (`flavor = "multi_thread"`).
 pub(crate) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
@@ -23,21 +24,48 @@ impl Connection {
     /// Sends a request and reads its answer, which is checked for what every answer must have. An error means that the
     /// connection broke before the answer was there, whole.
     pub(crate) fn send(&mut self, request: &Sent) -> io::Result<Answer> {
-        let request = request.clone().into_http();
-        let (parts, body) = request.into_parts();
-        let mut message = format!("{} {} HTTP/1.1\r\n", parts.method, parts.uri).into_bytes();
-        for (name, value) in &parts.headers {
-            message.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        self.write(request.wire())?;
+        self.answer_to(&request.method)
+    }
+
+    /// Sends these bytes. An error means that the server closed before it had them all.
+    pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.0.get_mut().write_all(bytes.as_ref())
+    }
+
+    /// Reads one more answer, to a request with that method.
+    pub(crate) fn answer_to(&mut self, method: &Method) -> io::Result<Answer> {
+        let answer = self.read_answer(method)?;
+        if answer.header("x-request-id").is_some() {
+            answer.check(method);
+        } else {
+            answer.check_early();
         }
-        message.extend(format!("content-length: {}\r\n\r\n", body.len()).into_bytes());
-        message.extend(body);
-        self.0.get_mut().write_all(&message)?;
-        let answer = self.answer()?;
-        answer.check(&parts.method);
         Ok(answer)
     }
 
-    fn answer(&mut self) -> io::Result<Answer> {
+    /// Reads what is left on a connection that the server ends: one answer, which says so, and nothing behind it.
+    pub(crate) fn last_answer(&mut self) -> io::Result<Answer> {
+        let answer = self.answer_to(&Method::GET)?;
+        if answer.header("connection") != Some("close") {
+            return Err(io::Error::other(format!(
+                "the connection stays: {answer:?}"
+            )));
+        }
+        let mut rest = Vec::new();
+        match self.0.read_to_end(&mut rest) {
+            // The server closed with something of ours unread.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            other => drop(other?),
+        }
+        if rest.is_empty() {
+            return Ok(answer);
+        }
+        let rest = String::from_utf8_lossy(&rest);
+        Err(io::Error::other(format!("an answer too many: {rest}")))
+    }
+
+    fn read_answer(&mut self, method: &Method) -> io::Result<Answer> {
         let status_line = self.line()?;
         let status = status_line
             .split(' ')
@@ -52,8 +80,10 @@ impl Connection {
             let name: HeaderName = name.parse().unwrap();
             headers.append(name, HeaderValue::from_str(value).unwrap());
         }
+        // RFC 9110 §9.3.2: it is the length that the body would have had.
         let length = headers
             .get("content-length")
+            .filter(|_| method != Method::HEAD)
             .map_or("0", |length| length.to_str().unwrap());
         let mut body = vec![0; length.parse().unwrap()];
         self.0.read_exact(&mut body)?;
@@ -71,6 +101,31 @@ impl Connection {
         match line.strip_suffix("\r\n") {
             Some(line) => Ok(line.to_owned()),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+impl Sent {
+    /// The request as HTTP/1.1 writes it.
+    pub(crate) fn wire(&self) -> Vec<u8> {
+        let (parts, body) = self.clone().into_http().into_parts();
+        let mut message = format!("{} {} HTTP/1.1\r\n", parts.method, parts.uri).into_bytes();
+        for (name, value) in &parts.headers {
+            message.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        message.extend(format!("content-length: {}\r\n\r\n", body.len()).into_bytes());
+        message.extend(body);
+        message
+    }
+}
+
+impl Answer {
+    /// What an answer must have that the HTTP library gives before there is a request.
+    fn check_early(&self) {
+        assert!(self.status.is_client_error(), "{self:?}");
+        assert!(self.body.is_empty(), "{self:?}");
+        for name in ["server", "location", "access-control-allow-origin"] {
+            assert_eq!(self.header(name), None, "{self:?}");
         }
     }
 }

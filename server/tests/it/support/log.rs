@@ -5,6 +5,7 @@ use std::sync::{Mutex, Once, PoisonError};
 
 use guestpass::telemetry::{LogFormat, LogLevel, subscriber};
 use serde_json::Value;
+use tracing::subscriber::DefaultGuard;
 
 static WRITTEN: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
@@ -15,7 +16,7 @@ pub(super) fn start() {
         tracing::subscriber::set_global_default(subscriber(
             LogLevel::TRACE,
             LogFormat::Json,
-            || Keep,
+            || Keep(&WRITTEN),
         ))
         .unwrap();
     });
@@ -32,20 +33,52 @@ pub(super) fn since(start: usize) -> String {
     String::from_utf8_lossy(&written[start..]).into_owned()
 }
 
-/// The lines about the request with that id.
-pub(crate) fn lines_of(request_id: &str) -> Vec<Value> {
+/// None of these secrets has been written since there was that much.
+pub(super) fn assert_free_of<'a>(start: usize, secrets: impl Iterator<Item = &'a String>) {
+    let written = since(start);
+    for secret in secrets {
+        assert!(
+            !written.contains(secret.as_str()),
+            "the log holds a secret: {secret}\n{written}"
+        );
+    }
+}
+
+/// The lines that hold this text, such as the id of a request.
+pub(crate) fn lines_of(text: &str) -> Vec<Value> {
     let written = since(0);
-    let lines = written.lines().filter(|line| line.contains(request_id));
+    let lines = written.lines().filter(|line| line.contains(text));
     lines
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
 }
 
-struct Keep;
+/// What this thread logs while it lives, in the format for people; the common log doesn't get it.
+pub(crate) struct TextLog {
+    written: &'static Mutex<Vec<u8>>,
+    _guard: DefaultGuard,
+}
+
+impl TextLog {
+    pub(crate) fn start() -> Self {
+        let written: &'static Mutex<Vec<u8>> = Box::leak(Box::default());
+        let subscriber = subscriber(LogLevel::TRACE, LogFormat::Text, move || Keep(written));
+        Self {
+            written,
+            _guard: tracing::subscriber::set_default(subscriber),
+        }
+    }
+
+    pub(crate) fn read(&self) -> String {
+        String::from_utf8(self.written.lock().unwrap().clone()).unwrap()
+    }
+}
+
+struct Keep(&'static Mutex<Vec<u8>>);
 
 impl io::Write for Keep {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        WRITTEN
+        self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .extend_from_slice(bytes);

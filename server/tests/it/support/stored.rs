@@ -1,0 +1,32 @@
+//! What a store's files hold, byte for byte, whatever table, free page or log it stands in.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+/// Every 16 bytes in a row. What is shorter can't be told from chance.
+pub(crate) struct Stored(HashSet<[u8; 16]>);
+
+impl Stored {
+    /// Reads all files of a directory.
+    pub(crate) fn in_files_of(directory: &Path) -> Self {
+        let mut parts = HashSet::new();
+        for file in std::fs::read_dir(directory).unwrap() {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            parts.extend(
+                bytes
+                    .windows(16)
+                    .map(|part| <[u8; 16]>::try_from(part).unwrap()),
+            );
+        }
+        Self(parts)
+    }
+
+    pub(crate) fn holds(&self, bytes: &[u8]) -> bool {
+        assert!(bytes.len() >= 16, "too short to search for");
+        bytes.windows(16).all(|part| self.0.contains(part))
+    }
+
+    pub(crate) fn holds_any_part_of(&self, bytes: &[u8]) -> bool {
+        bytes.windows(16).any(|part| self.0.contains(part))
+    }
+}
