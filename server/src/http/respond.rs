@@ -115,8 +115,10 @@ fn render(error: &Error, received: &Received) -> Response {
             HeaderValue::from_static(r#"Basic realm="guestpass", charset="UTF-8""#),
         );
     }
-    if matches!(error, Error::Refused(Refusal::RequestMalformed)) {
-        // Where the next request starts is anyone's guess.
+    if let Error::Refused(Refusal::RequestMalformed | Refusal::BodyTooLong | Refusal::BodyTooSlow) =
+        error
+    {
+        // Where the next request starts is anyone's guess, or far off.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     (
