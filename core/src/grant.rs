@@ -216,7 +216,7 @@ impl Grant {
     }
 }
 
-/// How many wrong verifiers a code survives, less one.
+/// The wrong verifier with which a code dies.
 pub const MAX_STRIKES: u8 = 5;
 
 /// How long ended grants and orphaned guests are kept before the cleaner may remove them.
@@ -316,6 +316,8 @@ pub enum RevocationReason {
     RefreshTokenReplayed,
     /// A refresh was tried again after the grace window, under [`LateRetry::Revoke`].
     RetriedLate,
+    /// A reason of a newer version of this program.
+    Unrecognized,
 }
 
 impl RevocationReason {
@@ -327,12 +329,13 @@ impl RevocationReason {
             Self::Contested => "contested",
             Self::RefreshTokenReplayed => "refresh_token_replayed",
             Self::RetriedLate => "retried_late",
+            Self::Unrecognized => "unrecognized",
         }
     }
 
     /// The reason with that stable name.
     #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Self {
         [
             Self::CodeReplayed,
             Self::Contested,
@@ -341,5 +344,6 @@ impl RevocationReason {
         ]
         .into_iter()
         .find(|reason| reason.name() == name)
+        .unwrap_or(Self::Unrecognized)
     }
 }

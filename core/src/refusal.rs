@@ -515,7 +515,7 @@ pub enum WireCode {
     UnsupportedGrantType,
     /// Not `code`.
     UnsupportedResponseType,
-    /// Try again later; nothing has changed.
+    /// Try again later: nothing is wrong with the request.
     TemporarilyUnavailable,
     /// A defect of this server.
     ServerError,

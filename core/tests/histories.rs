@@ -1,8 +1,8 @@
 //! One grant, and everything that may happen to it.
 //!
-//! First the rules as tables, cell by cell. Then random histories, for what holds whoever does what. Then every history of
-//! an honest client, within bounds: it must keep its grant. Last, random thefts: they must come out. What is random is
-//! the same in every run, and what fails is shrunk before it is shown.
+//! First the rules as tables, cell by cell. Then random histories, for what holds whoever does what. Then every history
+//! of an honest client, within bounds: it must keep its grant. Last, random thefts: they must come out. What is random
+//! is the same in every run, and what fails is shrunk before it is shown.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
@@ -132,7 +132,8 @@ fn the_exchange_table() {
     }
 }
 
-// Any history: what holds whoever does what.
+// Any history: what holds whoever does what. If the row goes back in time, a credential that was spent may work once
+// more; what that breaks is checked on histories without rewinds.
 
 /// A code is worth one exchange.
 #[test]
@@ -224,8 +225,8 @@ fn nothing_extends_a_grant() {
     });
 }
 
-/// What has expired gets nothing, and that it has expired is not written. Of a token that is newer than its row, the row
-/// knows only when the grant ends.
+/// What has expired gets nothing, and that it has expired is not written. Of a token that is newer than its row, the
+/// row only knows when the grant ends.
 #[test]
 fn expiry_is_never_written() {
     for_every_answer(histories_with_rewinds(), |_, answer| {
@@ -257,28 +258,14 @@ fn a_code_replay_never_ends_a_grant_later_than_600_s_after_issue() {
     });
 }
 
-/// Under a grace of 0 and `late_retry = revoke`, while no clock is behind the one that wrote the row.
+/// Under a grace of 0 and `late_retry = revoke`, whatever the clocks do.
 #[test]
 fn without_grace_a_credential_works_once() {
     for_every_history(histories(), |policy, answers| {
-        let on_time = answers
-            .iter()
-            .filter(|answer| answer.now >= answer.read.advanced_at);
-        let mut successes = on_time.filter(|answer| answer.token().is_some());
+        let mut successes = answers.iter().filter(|answer| answer.token().is_some());
         let mut used = BTreeSet::new();
         !policy.grace.is_zero() || successes.all(|answer| used.insert(answer.request.presented()))
     });
-}
-
-/// The same when a clock is behind: another node's, or that of a request which waited for its row.
-#[test]
-fn without_grace_a_clock_that_is_behind_opens_no_window() {
-    let policy = strict_without_grace();
-    let mut server = Server::redeemed(&policy);
-    let refresh = Request::Refresh(CLIENT, nth(1));
-    assert!(server.serve(refresh).is_some());
-    server.now = server.now.before(MILLISECOND);
-    assert_eq!(server.serve(refresh), None);
 }
 
 /// In whatever order they write, requests that read one row together get one successor, and nobody is suspected.
@@ -311,7 +298,7 @@ fn requests_that_race_get_one_successor() {
 fn a_revocation_survives_the_store() {
     for_every_answer(histories(), |_, answer| {
         let reason = answer.after.revoked.map(|revocation| revocation.reason);
-        reason == reason.and_then(|reason| RevocationReason::from_name(reason.name()))
+        reason == reason.map(|reason| RevocationReason::from_name(reason.name()))
     });
 }
 
@@ -850,7 +837,7 @@ impl<'a> Server<'a> {
 
     /// Carries out what is decided on the row that was read. `None` if that is stale: it has been read again.
     ///
-    /// The real server takes the time anew then, and gives up after the second try. Neither helps the rules to hold.
+    /// The real server takes the time anew then, and gives up after the second try. The rules must hold without that.
     fn write(&mut self, reading: &mut Reading) -> Option<Answer> {
         let (request, before) = (reading.request, self.row.clone());
         let decision = request.decide(&reading.row, self.policy, reading.now);

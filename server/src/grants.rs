@@ -4,7 +4,7 @@ use guestpass_core::authorize::AuthorizeRequest;
 use guestpass_core::claims::Claims;
 use guestpass_core::client::Client;
 use guestpass_core::credential::{Credential, CredentialKind};
-use guestpass_core::grant::{Decision, Generation, Grant, GrantId, Revocation};
+use guestpass_core::grant::{Decision, Generation, Grant, GrantId, Revocation, RevocationReason};
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::refusal::Refusal;
 use guestpass_core::time::Timestamp;
@@ -123,20 +123,11 @@ impl App {
                     return Err(refusal.into());
                 }
                 Decision::Revoke(refusal, reason) => {
-                    self.grants
-                        .write(Write::RevokeGrant(grant.id, Revocation { at: now, reason }))
-                        .await?;
-                    self.metrics
-                        .revocations
-                        .get_or_create(&Revoked {
-                            reason: reason.name(),
-                        })
-                        .inc();
-                    tracing::warn!(
-                        target: "guestpass::security",
-                        { grant.id = %grant.id, client.id = %client.id, reason = reason.name() },
-                        "grant revoked"
-                    );
+                    let revocation = Revocation { at: now, reason };
+                    let write = Write::RevokeGrant(grant.id, revocation);
+                    if self.grants.write(write).await? == Outcome::Done {
+                        self.note_revoked(client, &grant, reason);
+                    }
                     return Err(refusal.into());
                 }
                 Decision::Refuse(refusal) => return Err(refusal.into()),
@@ -159,6 +150,20 @@ impl App {
             })
             .inc();
         Span::current().record("decision", decision);
+    }
+
+    /// Counts a revocation, and tells the operator: someone may hold what isn't theirs.
+    fn note_revoked(&self, client: &Client, grant: &Grant, reason: RevocationReason) {
+        let reason = reason.name();
+        self.metrics
+            .revocations
+            .get_or_create(&Revoked { reason })
+            .inc();
+        tracing::warn!(
+            target: "guestpass::security",
+            { grant.id = %grant.id, client.id = %client.id, reason },
+            "grant revoked"
+        );
     }
 
     /// Seals the outstanding credential of a grant and signs an access token for it.

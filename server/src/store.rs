@@ -106,7 +106,7 @@ pub enum Change {
     },
     /// The client goes, and its grants with it: nothing else has its number, now or ever.
     RemoveClient(ClientId),
-    /// One more key for a client.
+    /// One more key for a confidential client.
     AddApiKey(ClientId, ApiKey),
     /// A key of a client ends.
     RevokeApiKey(ClientId, ApiKeyId, Timestamp),
@@ -134,6 +134,8 @@ pub enum ChangeError {
     ClientExists,
     /// No client has that id.
     ClientUnknown,
+    /// The client is public, so it has no keys.
+    ClientPublic,
     /// The client has no such key.
     ApiKeyUnknown,
     /// The client doesn't have an origin that should be removed.

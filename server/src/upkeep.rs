@@ -54,10 +54,11 @@ impl Cleaner {
     /// # Errors
     /// [`Unavailable`] if the store can't answer, or has more important things to do.
     pub async fn step(&mut self) -> Result<Step, Unavailable> {
-        if self.clock_jumped() {
+        let now = self.clock.now();
+        if self.jumped(now) {
             return Ok(Step::ClockJumped);
         }
-        let ended_before = self.clock.now().before(KEEP_ENDED);
+        let ended_before = now.before(KEEP_ENDED);
         let part = self
             .upkeep
             .ended_grants(self.position, ended_before, PART)
@@ -76,8 +77,10 @@ impl Cleaner {
         })
     }
 
-    /// Steps for ever, slowly.
+    /// Steps for ever, slowly. It begins late: a machine that starts with a wrong clock has set it right by then, which
+    /// shows as a jump.
     pub async fn run(mut self) {
+        tokio::time::sleep(BETWEEN_WALKS).await;
         loop {
             let pause = match self.step().await {
                 Ok(Step::Walked { .. }) => BETWEEN_PARTS,
@@ -90,7 +93,7 @@ impl Cleaner {
                     BEFORE_RETRY
                 }
                 Err(error) => {
-                    tracing::debug!(error = %error, "cleaning waits");
+                    tracing::warn!(error = %error, "cleaning waits");
                     BEFORE_RETRY
                 }
             };
@@ -98,11 +101,8 @@ impl Cleaner {
         }
     }
 
-    fn clock_jumped(&self) -> bool {
-        let (now, elapsed) = (
-            self.clock.now(),
-            self.clock.monotonic().saturating_sub(self.started.1),
-        );
+    fn jumped(&self, now: Timestamp) -> bool {
+        let elapsed = self.clock.monotonic().saturating_sub(self.started.1);
         let expected = self.started.0 + elapsed;
         now.since(expected).max(expected.since(now)) > TOLERATED_JUMP
     }

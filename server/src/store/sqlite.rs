@@ -67,7 +67,7 @@ impl SqliteStore {
             file: file.to_owned(),
             readers: Arc::new(Readers {
                 idle: Mutex::new(readers),
-                permits: Semaphore::new(READERS),
+                permits: Arc::new(Semaphore::new(READERS)),
             }),
             writer,
         })
@@ -93,11 +93,13 @@ impl SqliteStore {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Unavailable> {
         let readers = Arc::clone(&self.readers);
-        let _permit = self.readers.permits.acquire().await.map_err(unavailable)?;
+        let permits = Arc::clone(&self.readers.permits);
+        let permit = permits.acquire_owned().await.map_err(unavailable)?;
         blocking(move || {
             let connection = readers.take();
             let result = work(&connection);
             readers.put_back(connection);
+            drop(permit);
             result.map_err(unavailable)
         })
         .await?
@@ -202,7 +204,7 @@ impl Upkeep for SqliteStore {
 /// Connections that only read. There are as many permits as connections, so that none is ever waited for here.
 struct Readers {
     idle: Mutex<Vec<Connection>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
 }
 
 impl Readers {

@@ -5,7 +5,7 @@ use guestpass_core::profile::Profile;
 use guestpass_core::time::Timestamp;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-/// One write. All but the last are one statement on one row, a new guest with its first grant counting as one.
+/// One write. All but `RemoveEnded` are one statement on one row, a new guest with its first grant counting as one.
 #[derive(Clone, Debug)]
 pub enum Write {
     /// A new guest and its first grant. [`Outcome::Conflict`] if the profile id is taken: draw again.
@@ -20,11 +20,13 @@ pub enum Write {
     },
     /// Counts a wrong verifier, while the code is outstanding.
     StrikeGrant(GrantId),
-    /// Ends a grant. One way, and the first revocation stands.
+    /// Ends a grant. One way, and the first revocation stands: [`Outcome::Conflict`] if there is one already.
     RevokeGrant(GrantId, Revocation),
-    /// Removes grants if they had ended before that time, and with each the guest, if it has no other grant and its
-    /// code was never redeemed.
+    /// Removes grants if they had ended before that time or their client is gone, and with each the guest, if it has no
+    /// other grant and its code was never redeemed.
     RemoveEnded(Vec<GrantId>, Timestamp),
+    /// Changes nothing: asks whether writes get through.
+    Probe,
 }
 
 impl Write {
@@ -41,7 +43,7 @@ impl Write {
                 ..
             }
             | Self::StrikeGrant(_) => 2,
-            Self::AdvanceGrant { .. } | Self::RevokeGrant(..) => 0,
+            Self::AdvanceGrant { .. } | Self::RevokeGrant(..) | Self::Probe => 0,
         }
     }
 }

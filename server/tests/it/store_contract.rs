@@ -6,8 +6,8 @@ use std::any::Any;
 use std::sync::Arc;
 
 use guestpass::store::sqlite::{SqliteStore, Synchronous};
-use guestpass::store::{Grants, Outcome, Registry, Upkeep, Write};
-use guestpass_core::client::ClientNumber;
+use guestpass::store::{Change, ClientSettings, Grants, Outcome, Registry, Upkeep, Write};
+use guestpass_core::client::{ClientId, ClientNumber};
 use guestpass_core::grant::{Generation, Grant, GrantId};
 use guestpass_core::pkce::Challenge;
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
@@ -80,6 +80,7 @@ cases! {
     upkeep:
         the_walk_sees_every_grant_once
         a_grant_has_ended_by_the_first_of_its_ends
+        a_grant_ends_with_its_client
         a_removal_looks_again
         an_orphan_goes_with_its_grant_and_a_redeemed_guest_stays
         a_removal_takes_what_it_names_and_no_more
@@ -123,6 +124,20 @@ impl Store {
         self.grants.load(id).await.unwrap()
     }
 
+    /// Adds the client that guests here are of: the first, so its number is 1.
+    async fn add_the_client(&self) -> ClientId {
+        let id: ClientId = "shop".parse().unwrap();
+        let settings = ClientSettings::default();
+        let add = Change::AddClient {
+            id: id.clone(),
+            settings,
+            api_key: None,
+            now: NOW,
+        };
+        self.registry.change(add).await.unwrap();
+        id
+    }
+
     /// How many guests and grants there are.
     async fn counts(&self) -> (u64, u64) {
         let report = self.upkeep.check().await.unwrap();
@@ -143,7 +158,7 @@ fn guest(number: u8) -> (Profile, Grant) {
     let profile = Profile {
         id: ProfileId::from_i64(i64::from(number) + 1).unwrap(),
         network_id: NetworkId::from_bytes([number; 16]),
-        client: ClientNumber(7),
+        client: ClientNumber(1),
         created_at: NOW,
     };
     let grant = Grant {

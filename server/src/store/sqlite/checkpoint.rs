@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -50,27 +51,38 @@ impl Drop for Checkpointer {
 const WRITES_BETWEEN: usize = 1000;
 
 /// A log of 64 MiB. Under steady load a passive checkpoint never catches up with the writer, and the log would grow for
-/// ever; beyond this the writer is made to wait for the little that a passive one has left over.
+/// ever; at this length the writer is made to wait for the little that a passive one has left over.
 const RESTART_PAGES: i64 = 16_384;
 
+/// How long the writer may be made to wait in vain, because someone still reads an old part of the log.
+const RESTART_PATIENCE: Duration = Duration::from_millis(100);
+
 fn run(connection: &Connection, woken: &Receiver<()>) {
+    let mut restart_at = RESTART_PAGES;
     while woken.recv().is_ok() {
-        let result = checkpoint(connection, "passive").and_then(|log_pages| {
-            if log_pages < RESTART_PAGES {
-                Ok(log_pages)
-            } else {
-                checkpoint(connection, "restart")
-            }
-        });
-        if let Err(error) = result {
+        if let Err(error) = shorten(connection, &mut restart_at) {
             tracing::warn!(error = %error, "the log could not be moved into the database file");
         }
     }
 }
 
-/// Answers how many pages the log has.
-fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
-    connection.query_row(&format!("pragma wal_checkpoint({mode})"), [], |row| {
-        row.get(1)
-    })
+fn shorten(connection: &Connection, restart_at: &mut i64) -> rusqlite::Result<()> {
+    let (_, log_pages) = checkpoint(connection, "passive")?;
+    if log_pages >= *restart_at {
+        connection.busy_timeout(RESTART_PATIENCE)?;
+        let (was_busy, _) = checkpoint(connection, "restart")?;
+        // A long read, a backup perhaps: let the log grow rather than stall the writer again and again.
+        *restart_at = if was_busy {
+            log_pages + RESTART_PAGES
+        } else {
+            RESTART_PAGES
+        };
+    }
+    Ok(())
+}
+
+/// Answers whether someone was in the way, and how many pages the log has.
+fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<(bool, i64)> {
+    let sql = format!("pragma wal_checkpoint({mode})");
+    connection.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
 }

@@ -26,6 +26,7 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
         Write::AdvanceGrant { grant, from } => advance_grant(connection, grant, *from),
         Write::StrikeGrant(id) => strike_grant(connection, *id),
         Write::RevokeGrant(id, revocation) => revoke_grant(connection, *id, *revocation),
+        Write::Probe => Ok(Outcome::Done),
         Write::RemoveEnded(grants, ended_before) => {
             grants
                 .iter()
@@ -104,7 +105,7 @@ fn advance_grant(
         update grants set generation = :generation, proven = :proven, advanced_at = :advanced_at,
                           expires_at = :expires_at
          where profile_id = :profile_id and grant_id = :grant_id and generation = :from and revoked_at is null
-           and (generation > 0 or strikes < :max_strikes)";
+           and (:generation > 1 or strikes < :max_strikes)";
     let changed = connection.prepare_cached(SQL)?.execute(named_params! {
         ":generation": stored(grant.generation),
         ":proven": stored(grant.proven),
@@ -115,11 +116,7 @@ fn advance_grant(
         ":from": stored(from),
         ":max_strikes": MAX_STRIKES,
     })?;
-    Ok(if changed == 1 {
-        Outcome::Done
-    } else {
-        Outcome::Conflict
-    })
+    Ok(done_if_one(changed))
 }
 
 fn strike_grant(connection: &Connection, id: GrantId) -> rusqlite::Result<Outcome> {
@@ -140,14 +137,27 @@ fn revoke_grant(
     const SQL: &str = "
         update grants set revoked_at = ?, revocation = ?
          where profile_id = ? and grant_id = ? and revoked_at is null";
-    connection.prepare_cached(SQL)?.execute(params![
+    let changed = connection.prepare_cached(SQL)?.execute(params![
         revocation.at.as_millis(),
         revocation.reason.name(),
         id.profile.as_i64(),
         id.random,
     ])?;
-    Ok(Outcome::Done)
+    Ok(done_if_one(changed))
 }
+
+fn done_if_one(changed: usize) -> Outcome {
+    if changed == 1 {
+        Outcome::Done
+    } else {
+        Outcome::Conflict
+    }
+}
+
+/// What the cleaner may remove: what had ended before `:ended_before`, and what belongs to a client that is gone.
+pub(super) const ENDED: &str = "
+    (min(expires_at, ends_at, coalesce(revoked_at, ends_at)) < :ended_before
+     or client_number not in (select client_number from clients))";
 
 /// The condition stands in the statement: the row may have changed since the walk saw it.
 fn remove_ended(
@@ -155,18 +165,21 @@ fn remove_ended(
     id: GrantId,
     ended_before: Timestamp,
 ) -> rusqlite::Result<()> {
-    const GRANT: &str = "
-        delete from grants
-         where profile_id = ? and grant_id = ?
-           and min(expires_at, ends_at, coalesce(revoked_at, ends_at)) < ?
-        returning generation";
     const ORPHAN: &str = "
         delete from profiles
          where profile_id = ?1 and not exists (select 1 from grants where profile_id = ?1)";
+    let grant = format!(
+        "delete from grants where profile_id = :profile_id and grant_id = :grant_id and {ENDED}
+         returning generation"
+    );
     let generation: Option<i64> = connection
-        .prepare_cached(GRANT)?
+        .prepare_cached(&grant)?
         .query_row(
-            params![id.profile.as_i64(), id.random, ended_before.as_millis()],
+            named_params! {
+                ":profile_id": id.profile.as_i64(),
+                ":grant_id": id.random,
+                ":ended_before": ended_before.as_millis(),
+            },
             |row| row.get(0),
         )
         .optional()?;
@@ -191,8 +204,7 @@ pub(super) fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
         None => None,
         Some(at) => {
             let name: String = row.get("revocation")?;
-            let reason =
-                RevocationReason::from_name(&name).ok_or_else(|| malformed(row, "revocation"))?;
+            let reason = RevocationReason::from_name(&name);
             Some(Revocation {
                 at: Timestamp::from_millis(at),
                 reason,
@@ -224,7 +236,7 @@ pub(super) fn profile(row: &Row<'_>) -> rusqlite::Result<Profile> {
     })
 }
 
-fn profile_id(row: &Row<'_>) -> rusqlite::Result<ProfileId> {
+pub(super) fn profile_id(row: &Row<'_>) -> rusqlite::Result<ProfileId> {
     ProfileId::from_i64(row.get("profile_id")?).ok_or_else(|| malformed(row, "profile_id"))
 }
 

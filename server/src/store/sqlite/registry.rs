@@ -205,19 +205,21 @@ fn add_api_key(
     key: &ApiKey,
 ) -> Result<(), ChangeError> {
     const SQL: &str = "
-        insert into api_keys (client_number, key_id, hash, created_at, expires_at) values (?, ?, ?, ?, ?)";
+        insert into api_keys (client_number, key_id, hash, created_at, expires_at)
+        select client_number, ?, ?, ?, ? from clients where client_number = ? and confidential";
     let expires_at = key.expires_at.map(Timestamp::as_millis);
-    transaction.execute(
-        SQL,
-        params![
-            number,
-            key.id.0,
-            key.hash.as_bytes(),
-            key.created_at.as_millis(),
-            expires_at
-        ],
-    )?;
-    Ok(())
+    let created_at = key.created_at.as_millis();
+    let row = params![
+        key.id.0,
+        key.hash.as_bytes(),
+        created_at,
+        expires_at,
+        number
+    ];
+    match transaction.execute(SQL, row)? {
+        0 => Err(ChangeError::ClientPublic),
+        _ => Ok(()),
+    }
 }
 
 fn revoke_api_key(

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use super::BUSY_TIMEOUT;
 use crate::random::Random;
 
-/// Numbered from 1 and never changed once released; the next version adds one and must let the old program go on.
+/// Numbered from 1 and never changed once released.
 const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_guests.sql")];
 
 /// What a migration did.

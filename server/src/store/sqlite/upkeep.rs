@@ -1,11 +1,11 @@
 //! What keeps the store in order, and what operators ask of it.
 
-use guestpass_core::grant::{Grant, GrantId};
+use guestpass_core::grant::GrantId;
 use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::grants;
+use super::grants::{self, ENDED};
 use crate::store::{CheckReport, EndedGrants, Guest};
 
 pub(super) fn ended_grants(
@@ -14,25 +14,37 @@ pub(super) fn ended_grants(
     ended_before: Timestamp,
     limit: usize,
 ) -> rusqlite::Result<EndedGrants> {
-    const SQL: &str = "
-        select * from grants where (profile_id, grant_id) > (?, ?) order by profile_id, grant_id limit ?";
+    let sql = format!(
+        "select profile_id, grant_id, {ENDED} from grants
+          where (profile_id, grant_id) > (:profile_id, :grant_id)
+          order by profile_id, grant_id limit :limit"
+    );
     let (profile, random) = after.map_or((0, [0; 8]), |id| (id.profile.as_i64(), id.random));
-    let seen: Vec<Grant> = connection
-        .prepare_cached(SQL)?
+    let seen: Vec<(GrantId, bool)> = connection
+        .prepare_cached(&sql)?
         .query_map(
-            params![profile, random, i64::try_from(limit).unwrap_or(i64::MAX)],
-            grants::grant,
+            named_params! {
+                ":profile_id": profile,
+                ":grant_id": random,
+                ":ended_before": ended_before.as_millis(),
+                ":limit": i64::try_from(limit).unwrap_or(i64::MAX),
+            },
+            |row| {
+                Ok((
+                    GrantId::new(grants::profile_id(row)?, row.get(1)?),
+                    row.get(2)?,
+                ))
+            },
         )?
         .collect::<Result<_, _>>()?;
     let next = if seen.len() < limit {
         None
     } else {
-        seen.last().map(|grant| grant.id)
+        seen.last().map(|(id, _)| *id)
     };
     let ended = seen
-        .iter()
-        .filter(|grant| grant.ended_at() < ended_before)
-        .map(|grant| grant.id)
+        .into_iter()
+        .filter_map(|(id, ended)| ended.then_some(id))
         .collect();
     Ok(EndedGrants { ended, next })
 }
@@ -63,7 +75,9 @@ pub(super) fn erase_profile(connection: &Connection, id: ProfileId) -> rusqlite:
     Ok(grants + profiles > 0)
 }
 
+/// Reads in one transaction, so that the counts are of one moment.
 pub(super) fn check(connection: &Connection) -> rusqlite::Result<CheckReport> {
+    let connection = connection.unchecked_transaction()?;
     let mut problems: Vec<String> = connection
         .prepare("pragma integrity_check")?
         .query_map([], |row| row.get(0))?

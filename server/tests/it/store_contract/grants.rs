@@ -253,7 +253,7 @@ pub(super) async fn the_first_revocation_stands(store: &Store) {
         let write = Write::RevokeGrant(grant.id, first);
         assert_eq!(
             store.write(write.clone()).await,
-            Outcome::Done,
+            Outcome::Conflict,
             "no such grant"
         );
         assert_eq!(store.load(grant.id).await, None);
@@ -263,8 +263,9 @@ pub(super) async fn the_first_revocation_stands(store: &Store) {
             at: NOW,
             reason: reasons[usize::from(number) % reasons.len()],
         };
-        for write in [write, Write::RevokeGrant(grant.id, second)] {
-            assert_eq!(store.write(write).await, Outcome::Done);
+        let again = Write::RevokeGrant(grant.id, second);
+        for (write, outcome) in [(write, Outcome::Done), (again, Outcome::Conflict)] {
+            assert_eq!(store.write(write).await, outcome);
             let stored = store.load(grant.id).await;
             assert_eq!(
                 stored,

@@ -50,14 +50,12 @@ pub(super) async fn a_client_is_read_as_it_was_added(store: &Store) {
 
 pub(super) async fn a_change_moves_the_revision_unless_it_fails(store: &Store) {
     let (shop, key) = (client_id("shop"), |id: &str| ApiKeyId(id.into()));
-    let set = Change::SetClient {
-        id: shop.clone(),
-        settings: ClientSettings::default(),
-    };
+    let set = set("shop", settings(|s| s.confidential = Some(true)));
     let changes = [
         (set.clone(), false),
         (add("shop"), true),
         (add("shop"), false),
+        (Change::AddApiKey(shop.clone(), api_key("gpk_1")), false),
         (set, true),
         (Change::AddApiKey(shop.clone(), api_key("gpk_1")), true),
         (Change::RevokeApiKey(shop.clone(), key("gpk_2"), NOW), false),
@@ -192,8 +190,10 @@ pub(super) async fn a_change_is_made_whole_or_not_at_all(store: &Store) {
 
 pub(super) async fn api_keys_come_and_end(store: &Store) {
     let (shop, other) = (client_id("shop"), client_id("other"));
+    let confidential = settings(|s| s.confidential = Some(true));
     for client in ["shop", "other"] {
         store.change(add(client)).await;
+        store.change(set(client, confidential.clone())).await;
     }
     store
         .change(Change::AddApiKey(shop.clone(), api_key("gpk_a")))
@@ -236,7 +236,10 @@ pub(super) async fn a_removed_client_leaves_nothing(store: &Store) {
     for client in ["shop", "bystander"] {
         store.change(add(client)).await;
         store
-            .change(set(client, settings(|s| s.add_origins = vec![origin(A)])))
+            .change(set(
+                client,
+                settings(|s| (s.confidential, s.add_origins) = (Some(true), vec![origin(A)])),
+            ))
             .await;
         store
             .change(Change::AddApiKey(client_id(client), api_key("gpk_1")))
@@ -253,7 +256,7 @@ pub(super) async fn a_removed_client_leaves_nothing(store: &Store) {
     let bystander = store.client("bystander").await;
     assert_eq!(
         (described(&bystander), bystander.api_keys.len()),
-        (format!("query {A}"), 1)
+        (format!("confidential query {A}"), 1)
     );
 }
 

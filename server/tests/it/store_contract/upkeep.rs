@@ -1,6 +1,6 @@
 //! Cleaning, looking and erasing: [`guestpass::store::Upkeep`], and the removal that belongs to it.
 
-use guestpass::store::{Outcome, Write};
+use guestpass::store::{Change, Outcome, Write};
 use guestpass_core::grant::{GrantId, Revocation, RevocationReason};
 use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
@@ -34,6 +34,7 @@ pub(super) async fn the_walk_sees_every_grant_once(store: &Store) {
 }
 
 pub(super) async fn a_grant_has_ended_by_the_first_of_its_ends(store: &Store) {
+    store.add_the_client().await;
     // When it expires, ends and was revoked; when it had ended.
     let rows = [
         (10, 20, None, 10),
@@ -66,7 +67,26 @@ pub(super) async fn a_grant_has_ended_by_the_first_of_its_ends(store: &Store) {
     }
 }
 
+pub(super) async fn a_grant_ends_with_its_client(store: &Store) {
+    let id = store.add_the_client().await;
+    let (profile, code) = guest(1);
+    store.insert(&(profile, code.clone())).await;
+    for (ended, grants) in [(vec![], 1), (vec![code.id], 0)] {
+        let part = store.upkeep.ended_grants(None, NOW, 100).await.unwrap();
+        assert_eq!(part.ended, ended);
+        let remove = Write::RemoveEnded(vec![code.id], NOW);
+        assert_eq!(store.write(remove).await, Outcome::Done);
+        assert_eq!(store.counts().await.1, grants);
+        // The second time there is none to remove.
+        let _ = store
+            .registry
+            .change(Change::RemoveClient(id.clone()))
+            .await;
+    }
+}
+
 pub(super) async fn a_removal_looks_again(store: &Store) {
+    store.add_the_client().await;
     let (profile, code) = guest(1);
     store.insert(&(profile.clone(), code.clone())).await;
     let before = at(60_001);
