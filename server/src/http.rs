@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::handler::Handler;
 use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
@@ -26,23 +27,18 @@ mod token;
 /// The public API over `app`.
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
-        .route(health::LIVE.path, health::LIVE.route(health::live))
-        .route(health::READY.path, health::READY.route(health::ready));
+        .route(health::LIVE.path, health::LIVE.route(&app, health::live))
+        .route(health::READY.path, health::READY.route(&app, health::ready));
     for base in &app.base_paths {
+        let authorize = authorize::ENDPOINT.route(&app, authorize::get);
+        let token = token::ENDPOINT.route(&app, token::post);
         router = router
-            .route(
-                &format!("{base}{}", authorize::ENDPOINT.path),
-                authorize::ENDPOINT.route(authorize::get),
-            )
-            .route(
-                &format!("{base}{}", token::ENDPOINT.path),
-                token::ENDPOINT.route(token::post),
-            );
+            .route(&format!("{base}{}", authorize::ENDPOINT.path), authorize)
+            .route(&format!("{base}{}", token::ENDPOINT.path), token);
     }
-    router
-        .fallback(async || Error::from(Refusal::PathUnknown))
-        .layer(from_fn_with_state(Arc::clone(&app), envelope::wrap))
-        .with_state(app)
+    let nothing = async || Error::from(Refusal::PathUnknown);
+    let envelope = from_fn_with_state((Arc::clone(&app), None), envelope::wrap);
+    router.fallback(nothing.layer(envelope)).with_state(app)
 }
 
 /// What is known of an endpoint before any request.
@@ -61,9 +57,9 @@ struct Endpoint {
 }
 
 impl Endpoint {
-    fn route<H, T>(&'static self, handler: H) -> MethodRouter<Arc<App>>
+    fn route<H, T>(&'static self, app: &Arc<App>, handler: H) -> MethodRouter<Arc<App>>
     where
-        H: axum::handler::Handler<T, Arc<App>>,
+        H: Handler<T, Arc<App>>,
         T: 'static,
     {
         let method = MethodFilter::try_from(self.method.clone()).expect("a standard method");
@@ -74,23 +70,11 @@ impl Endpoint {
             .on(MethodFilter::HEAD, not_allowed)
             .on(MethodFilter::OPTIONS, respond::options)
             .fallback(not_allowed)
+            .layer(from_fn_with_state(
+                (Arc::clone(app), Some(self)),
+                envelope::wrap,
+            ))
     }
-}
-
-/// The endpoint at a path of the request target, if there is one.
-fn endpoint_at(app: &App, path: &str) -> Option<&'static Endpoint> {
-    let at_base = |base: &String| {
-        let path = path.strip_prefix(base.as_str())?;
-        [&authorize::ENDPOINT, &token::ENDPOINT]
-            .into_iter()
-            .find(|endpoint| endpoint.path == path)
-    };
-    let at_root = || {
-        [&health::LIVE, &health::READY]
-            .into_iter()
-            .find(|endpoint| endpoint.path == path)
-    };
-    app.base_paths.iter().find_map(at_base).or_else(at_root)
 }
 
 impl IntoResponse for Error {

@@ -111,11 +111,12 @@ impl Service<hyper::Request<Incoming>> for Requests {
 }
 
 const MAX_CONNECTIONS: usize = 10_000;
-/// From the first byte of a request, or the end of the last one, to the end of the header.
-const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// From the start of a connection, or the end of the last request on it, to the end of the header. Longer than proxies
+/// keep an idle connection, lest they send a request into one that is closing.
+const HEADER_DEADLINE: Duration = Duration::from_secs(75);
 /// From the end of the header to the end of the body.
 const ARRIVAL_DEADLINE: Duration = Duration::from_secs(10);
 /// From then on: longer than the store waits for another process that writes.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
-/// How long requests under way may take when the server stops.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long requests under way may take when the server stops: less than a service manager waits before it kills.
+const DRAIN: Duration = Duration::from_secs(5);

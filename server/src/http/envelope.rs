@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tracing::Instrument;
 use tracing::field::Empty;
 
-use super::{Endpoint, client_auth, endpoint_at, limits, respond};
+use super::{Endpoint, client_auth, limits, respond};
 use crate::app::App;
 use crate::error::Error;
 use crate::listen::{Deadline, Peer};
@@ -32,10 +32,15 @@ pub(super) struct Received {
     pub(super) at: Duration,
 }
 
-pub(super) async fn wrap(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// The middleware around an endpoint, or around the answer for paths where there is none.
+pub(super) async fn wrap(
+    State((app, endpoint)): State<(Arc<App>, Option<&'static Endpoint>)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let received = Received {
         id: URL_SAFE_NO_PAD.encode(app.random.bytes::<12>()),
-        endpoint: endpoint_at(&app, request.uri().path()),
+        endpoint,
         method: request.method().clone(),
         origin: request.headers().get(ORIGIN).cloned(),
         tries_basic: client_auth::tries_basic(request.headers()),

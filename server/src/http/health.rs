@@ -1,4 +1,4 @@
-//! `GET /livez`: the process runs. `GET /readyz`: it can also reach its database.
+//! `GET /livez`: the process runs. `GET /readyz`: it can also read and write its database.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::Endpoint;
 use crate::app::App;
 use crate::error::Error;
+use crate::store::Write;
 
 pub(super) static LIVE: Endpoint = endpoint("/livez");
 pub(super) static READY: Endpoint = endpoint("/readyz");
@@ -31,5 +32,6 @@ pub(super) async fn live() -> Json<Value> {
 
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Error> {
     app.clients.refresh().await?;
+    app.grants.write(Write::Probe).await?;
     Ok(Json(json!({"status": "ready"})))
 }

@@ -19,6 +19,7 @@ use super::envelope::Received;
 use crate::app::App;
 use crate::error::Error;
 use crate::metrics::{Answered, Refused};
+use crate::store::Unavailable;
 
 /// An answer for a client, for [`cors`] and the log to know whose it is.
 pub(super) fn to(client: Option<Arc<Client>>, answer: Result<Response, Error>) -> Response {
@@ -158,45 +159,50 @@ fn status(refusal: Refusal, tried_basic: bool) -> StatusCode {
     }
 }
 
+/// The one line about a request.
 fn log(app: &App, received: &Received, status: StatusCode, error: Option<&Error>) {
-    let refusal = match error {
-        Some(Error::Refused(refusal)) => Some(refusal.name()),
-        Some(Error::Unavailable(reason)) => {
-            tracing::warn!(target: "guestpass::request", %reason, "unavailable");
-            None
+    let endpoint = received.endpoint.map_or("", |endpoint| endpoint.path);
+    let answered = Answered {
+        endpoint,
+        status: status.as_u16(),
+    };
+    app.metrics.answers.get_or_create(&answered).inc();
+    let elapsed = app.clock.monotonic().saturating_sub(received.at);
+    // The level of a line stands in the program, not in a variable, hence a macro. Never the request target itself: its
+    // query may hold a code, a token or a verifier.
+    macro_rules! line {
+        ($level:ident $(, $field:ident)*) => {
+            tracing::$level!(
+                target: "guestpass::request",
+                endpoint,
+                method = method(&received.method),
+                status = status.as_u16(),
+                $($field,)*
+                peer = received.peer.map(|peer| tracing::field::display(peer.0)),
+                elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+                "answered",
+            )
+        };
+    }
+    match error {
+        None => line!(info),
+        Some(Error::Refused(refusal)) => {
+            let refusal = refusal.name();
+            app.metrics
+                .refusals
+                .get_or_create(&Refused { refusal })
+                .inc();
+            line!(info, refusal);
+        }
+        Some(Error::Unavailable(Unavailable(reason))) => {
+            let reason = reason.as_str();
+            line!(warn, reason);
         }
         Some(Error::Internal(reason)) => {
-            tracing::error!(target: "guestpass::request", reason, "internal error");
-            None
+            let reason = reason.as_str();
+            line!(error, reason);
         }
-        None => None,
-    };
-    let endpoint = received.endpoint.map_or("", |endpoint| endpoint.path);
-    app.metrics
-        .answers
-        .get_or_create(&Answered {
-            endpoint,
-            status: status.as_u16(),
-        })
-        .inc();
-    if let Some(refusal) = refusal {
-        app.metrics
-            .refusals
-            .get_or_create(&Refused { refusal })
-            .inc();
     }
-    let elapsed = app.clock.monotonic().saturating_sub(received.at);
-    tracing::info!(
-        target: "guestpass::request",
-        // Never the target itself: its query may hold a code, a token or a verifier.
-        endpoint,
-        method = method(&received.method),
-        status = status.as_u16(),
-        refusal,
-        peer = received.peer.map(|peer| tracing::field::display(peer.0)),
-        elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-        "answered",
-    );
 }
 
 /// A method is any token that the client likes; only known ones are logged.

@@ -66,15 +66,20 @@ fn params<'a>(
     query: &'a [u8],
     body: &'a Bytes,
 ) -> Result<(Source, Params<'a>), Refusal> {
-    let from_query = Params::from_form(ENDPOINT.parameters, query)?;
-    let media_type = media_type(headers)?;
-    let from_body = match media_type {
-        None | Some(MediaType::Form) if body.is_empty() => return Ok((Source::Query, from_query)),
+    let from_body = match media_type(headers)? {
+        None | Some(MediaType::Form) if body.is_empty() => {
+            return Ok((
+                Source::Query,
+                Params::from_form(ENDPOINT.parameters, query)?,
+            ));
+        }
         None => return Err(Refusal::MediaTypeUnsupported),
         Some(MediaType::Form) => Params::from_form(ENDPOINT.parameters, body)?,
         Some(MediaType::Json) => Params::from_json(ENDPOINT.parameters, body)?,
     };
-    match from_query.first_present() {
+    // What else the query holds, even if it is broken, is not for us.
+    let from_query = Params::from_form(ENDPOINT.parameters, query).ok();
+    match from_query.and_then(|params| params.first_present()) {
         Some(name) => Err(Refusal::ParameterInQuery(name)),
         None => Ok((Source::Body, from_body)),
     }

@@ -286,7 +286,7 @@ async fn c144_an_answer_is_for_the_pages_of_its_client() {
             (authorize().header("x-api-key", "wrong"), 400),
             (exchange(&code).set("code_verifier", WRONG_VERIFIER), 400),
             (exchange(&code), 200),
-            (exchange(&code).as_json(), 400),
+            (exchange(&code).in_json(), 400),
             (refresh(&tokens.refresh_token), 200),
             (refresh("wrong").in_query(), 400),
             (refresh("wrong").header("x-api-key", "wrong"), 400),

@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod access_token;
 mod admin;
 mod authorize;
 mod cli;

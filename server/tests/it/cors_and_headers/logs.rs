@@ -203,7 +203,7 @@ fn forgeries() -> Vec<Sent> {
         authorize().set(line_end, "x"),
         exchange(line_end),
         refresh(line_end).in_query(),
-        exchange("x").as_json().set("client_id", line_end),
+        exchange("x").in_json().set("client_id", line_end),
         request("GET", "/x%0aFAKE-RECORD"),
         request("FAKE-RECORD|`'", "/oauth/token"),
         authorize().header(
