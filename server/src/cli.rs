@@ -1,11 +1,14 @@
 //! The command line: which command, with which configuration, and how it ended.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
+use guestpass_core::time::Timestamp;
 use serde::Serialize;
 
 use crate::config::Config;
@@ -126,14 +129,13 @@ struct Output {
 impl Output {
     /// Prints `value` as JSON, or else what `text` says.
     fn print(self, value: &impl Serialize, text: impl FnOnce() -> String) {
-        if self.json {
-            println!(
-                "{}",
-                serde_json::to_string(value).expect("what is printed is plain data")
-            );
+        let text = if self.json {
+            serde_json::to_string(value).expect("what is printed is plain data")
         } else {
-            println!("{}", text());
-        }
+            text()
+        };
+        // Whoever has closed the other end doesn't want to read it.
+        let _ = writeln!(io::stdout(), "{text}");
     }
 }
 
@@ -153,12 +155,14 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
         .join("\n")
 }
 
-/// A time as RFC 3339 writes it.
-fn rfc3339(at: guestpass_core::time::Timestamp) -> String {
-    let millis = u64::try_from(at.as_millis()).unwrap_or(0);
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(millis);
-    humantime::format_rfc3339_seconds(time).to_string()
+/// A time as RFC 3339 writes it, which has no years beyond 9999.
+fn rfc3339(at: Timestamp) -> String {
+    let millis = at.as_millis().clamp(0, END_OF_9999);
+    let since_epoch = Duration::from_millis(u64::try_from(millis).unwrap_or_default());
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch).to_string()
 }
+
+const END_OF_9999: i64 = 253_402_300_799_000;
 
 /// Opens the store that the configuration names; it must be there.
 fn open_store(config: &Config) -> Result<Arc<SqliteStore>, SchemaError> {
@@ -168,7 +172,22 @@ fn open_store(config: &Config) -> Result<Arc<SqliteStore>, SchemaError> {
 /// Opens the store, making it first if need be.
 fn open_or_make_store(config: &Config) -> Result<Arc<SqliteStore>, Failure> {
     make_private_dir(&config.data_dir)?;
+    let is_new = !config.database.exists();
+    if is_new && config.master_key.is_none() && config.master_key_file.exists() {
+        return Err(Failure(format!(
+            "there is a master key, {}, but not the database that belongs to it, {}. Bring that back; or, if this is a \
+             new installation with a prepared key, make an empty one: guestpass db migrate",
+            config.master_key_file.display(),
+            config.database.display()
+        )));
+    }
     SqliteStore::migrate(&config.database, &SecureGenerator::new())?;
+    if is_new {
+        tracing::warn!(
+            database = %config.database.display(),
+            "there was no database, so this is a new installation without guests"
+        );
+    }
     Ok(open_store(config)?)
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use guestpass_core::policy::{LateRetry, MAX_CODE_TTL, MAX_GRACE, Policy};
 use serde::Serialize;
 
+use crate::keys::MasterKey;
 use crate::store::sqlite::Synchronous;
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -33,7 +34,7 @@ pub struct Config {
     /// When SQLite syncs.
     pub synchronous: Synchronous,
     /// The master key itself, if the environment gives it.
-    pub master_key: Option<String>,
+    pub master_key: Option<MasterKey>,
     /// Where the master key is kept otherwise.
     pub master_key_file: PathBuf,
     /// Lifetimes and choices of tokens.
@@ -164,7 +165,14 @@ impl Config {
         flags: &[(&'static str, String)],
         file: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        Self::from_sources(flags, std::env::vars().collect(), file)
+        let ours = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name
+                .into_string()
+                .ok()
+                .filter(|name| name.starts_with(PREFIX))?;
+            Some((name, value.to_string_lossy().into_owned()))
+        });
+        Self::from_sources(flags, ours.collect(), file)
     }
 
     /// As [`Config::load`], with the environment as an argument.
@@ -372,9 +380,9 @@ impl Values {
             _ => PathBuf::from(text),
         };
         let database = self.one("database", |text| match text.strip_prefix("sqlite:") {
-            Some(path) => Ok(PathBuf::from(path)),
+            Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
             None if text.is_empty() => Ok(data_dir.join("guestpass.db")),
-            None => Err("write sqlite:PATH; this version has no other store".to_owned()),
+            _ => Err("write sqlite:PATH; this version has no other store".to_owned()),
         })?;
         self.one("tokens.algorithm", |text| match text {
             "HS256" => Ok(()),
@@ -400,7 +408,10 @@ impl Values {
                 "off" => Ok(Synchronous::Off),
                 _ => Err("write full or off".to_owned()),
             })?,
-            master_key: self.optional("master_key", |text| Ok(text.to_owned()))?,
+            master_key: self.optional("master_key", |text| {
+                MasterKey::parse(text)
+                    .ok_or_else(|| "write 32 bytes as base64: 44 characters".to_owned())
+            })?,
             master_key_file: in_data_dir(self.text("master_key_file"), "master.key"),
             audience: self.optional("tokens.audience", audience)?,
             log_level: self.one("log.level", |text| {
@@ -471,7 +482,12 @@ impl Values {
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<T, ConfigError> {
         let (text, origin) = &self.0[name];
-        parse(text).map_err(|problem| ConfigError(format!("{name} = {text} ({origin}): {problem}")))
+        parse(text).map_err(|problem| {
+            ConfigError(format!(
+                "{name} = {} ({origin}): {problem}",
+                redacted(name, text)
+            ))
+        })
     }
 
     /// As [`Values::one`], for a setting that may be empty.
@@ -500,18 +516,29 @@ impl Values {
                 let (text, origin) = &self.0[name];
                 let computed = computed.iter().find(|(computed, _)| computed == name);
                 let value = match computed {
-                    _ if *name == "master_key" && !text.is_empty() => "(secret)",
-                    Some((_, value)) => value,
-                    None => text,
+                    Some((_, value)) => value.clone(),
+                    None => redacted(name, text),
                 };
                 ShownSetting {
                     name,
-                    value: value.to_owned(),
+                    value,
                     origin: origin.to_string(),
                     about,
                 }
             })
             .collect()
+    }
+}
+
+/// What may be shown of a setting: not the master key, and no password inside a URL.
+fn redacted(name: &str, text: &str) -> String {
+    let authority = text
+        .split_once("://")
+        .and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
+    match authority {
+        _ if name == "master_key" && !text.is_empty() => "(secret)".to_owned(),
+        Some((scheme, rest)) => format!("{scheme}://(secret)@{rest}"),
+        None => text.to_owned(),
     }
 }
 
@@ -672,7 +699,15 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_shown() {
-        let shown = config(&[("GUESTPASS_MASTER_KEY", "hush")]).unwrap().shown;
-        assert!(!format!("{shown:?}").contains("hush"));
+        let key = "aHVzaGh1c2hodXNoaHVzaGh1c2hodXNoaHVzaGh1c2g=";
+        let shown = config(&[("GUESTPASS_MASTER_KEY", key)]).unwrap().shown;
+        assert!(!format!("{shown:?}").contains(key));
+        for (name, value) in [
+            ("GUESTPASS_MASTER_KEY", "hush"),
+            ("GUESTPASS_DATABASE", "postgres://guest:hush@db/x"),
+        ] {
+            let error = config(&[(name, value)]).err().unwrap().to_string();
+            assert!(!error.contains("hush"), "{error}");
+        }
     }
 }

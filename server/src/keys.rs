@@ -148,6 +148,7 @@ impl SigningKey {
 }
 
 /// 32 random bytes that wrap all other keys. It has no `Debug`, so it can't end in a log.
+#[derive(Clone)]
 pub struct MasterKey([u8; 32]);
 
 impl MasterKey {

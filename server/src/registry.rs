@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use guestpass_core::client::{ApiKey, ApiKeySecret, Client};
+use guestpass_core::client::{ApiKey, ApiKeySecret, Client, ClientId};
 use guestpass_core::time::Timestamp;
 
 use crate::random::Random;
-use crate::store::{Registry, Unavailable};
+use crate::store::{Change, ChangeError, ClientSettings, Registry, Unavailable};
 
 /// All clients, as of some revision.
 pub struct Clients {
@@ -50,8 +50,12 @@ impl Clients {
     /// [`Unavailable`] if the store can't answer; what is known stays.
     pub async fn refresh(&self) -> Result<(), Unavailable> {
         if self.store.revision().await? != self.known().revision {
-            let known = Arc::new(read(&*self.store).await?);
-            *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+            let read = read(&*self.store).await?;
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            // Another call may have read something newer meanwhile.
+            if read.revision > known.revision {
+                *known = Arc::new(read);
+            }
         }
         Ok(())
     }
@@ -80,6 +84,51 @@ async fn read(store: &dyn Registry) -> Result<Known, Unavailable> {
         by_id,
         origins,
     })
+}
+
+/// Adds a client. A confidential one gets its first API key, whose secret is answered.
+///
+/// # Errors
+/// [`ChangeError::ClientExists`], or the store can't answer.
+pub async fn add_client(
+    store: &dyn Registry,
+    id: ClientId,
+    settings: ClientSettings,
+    random: &dyn Random,
+    now: Timestamp,
+) -> Result<Option<ApiKeySecret>, ChangeError> {
+    let (secret, api_key) = match settings.confidential {
+        Some(true) => {
+            let (secret, key) = new_api_key(random, now, None);
+            (Some(secret), Some(key))
+        }
+        _ => (None, None),
+    };
+    store
+        .change(Change::AddClient {
+            id,
+            settings,
+            api_key,
+            now,
+        })
+        .await?;
+    Ok(secret)
+}
+
+/// Gives a confidential client one more API key, and answers its secret.
+///
+/// # Errors
+/// [`ChangeError::ClientUnknown`], [`ChangeError::ClientPublic`], or the store can't answer.
+pub async fn add_api_key(
+    store: &dyn Registry,
+    id: ClientId,
+    expires_at: Option<Timestamp>,
+    random: &dyn Random,
+    now: Timestamp,
+) -> Result<ApiKeySecret, ChangeError> {
+    let (secret, key) = new_api_key(random, now, expires_at);
+    store.change(Change::AddApiKey(id, key)).await?;
+    Ok(secret)
 }
 
 /// Makes an API key: the secret to be shown once, and what is stored of it.

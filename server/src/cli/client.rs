@@ -11,7 +11,7 @@ use super::{Failure, Output, open_or_make_store, open_store, rfc3339, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::random::SecureGenerator;
-use crate::registry::new_api_key;
+use crate::registry;
 use crate::store::{Change, ChangeError, ClientSettings, Registry};
 
 #[derive(Subcommand)]
@@ -197,24 +197,9 @@ async fn add(
     settings: ClientSettings,
 ) -> Result<(), Failure> {
     let store = open_or_make_store(config)?;
-    let now = SystemClock::new().now();
-    let (secret, api_key) = match settings.confidential {
-        Some(true) => {
-            let (secret, key) = new_api_key(&SecureGenerator::new(), now, None);
-            (Some(secret), Some(key))
-        }
-        _ => (None, None),
-    };
-    let change = Change::AddClient {
-        id: id.clone(),
-        settings,
-        api_key,
-        now,
-    };
-    store
-        .change(change)
-        .await
-        .map_err(|error| explain(error, &id))?;
+    let (random, now) = (SecureGenerator::new(), SystemClock::new().now());
+    let added = registry::add_client(&*store, id.clone(), settings, &random, now).await;
+    let secret = added.map_err(|error| explain(error, &id))?;
     let secret = secret.as_ref().map(|secret| secret.expose());
     output.print(
         &json!({"client_id": id.as_str(), "api_key": secret}),
@@ -378,14 +363,9 @@ async fn add_key(
             "--expires lies in the past. Give a date to come, or a duration such as 90d".into(),
         ));
     }
-    if !find(config, id).await?.confidential {
-        return Err(Failure(format!(
-            "{id} is a public client, which has no keys. Make it confidential first: guestpass client set {id} \
-             --confidential"
-        )));
-    }
-    let (secret, key) = new_api_key(&SecureGenerator::new(), now, expires_at);
-    change(config, id, Change::AddApiKey(id.clone(), key)).await?;
+    let (store, random) = (open_store(config)?, SecureGenerator::new());
+    let added = registry::add_api_key(&*store, id.clone(), expires_at, &random, now).await;
+    let secret = added.map_err(|error| explain(error, id))?;
     let printed = json!({
         "client_id": id.as_str(),
         "key": secret.id().0,
@@ -447,6 +427,10 @@ fn explain(error: ChangeError, id: &ClientId) -> Failure {
         ChangeError::ClientUnknown => {
             format!("there is no client {id}. See which there are: guestpass client list")
         }
+        ChangeError::ClientPublic => format!(
+            "{id} is a public client, which has no keys. Make it confidential first: guestpass client set {id} \
+             --confidential"
+        ),
         ChangeError::ApiKeyUnknown => {
             format!("{id} has no such key. See which it has: guestpass client key list {id}")
         }
@@ -527,9 +511,14 @@ pub(super) enum When {
     In(Duration),
 }
 
+const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
+
 fn parse_when(text: &str) -> Result<When, &'static str> {
     if let Ok(duration) = humantime::parse_duration(text) {
-        return Ok(When::In(duration));
+        let longest = "a key may live for 100 years at most";
+        return (duration <= CENTURY)
+            .then_some(When::In(duration))
+            .ok_or(longest);
     }
     let whole_day = format!("{text}T00:00:00Z");
     let time = humantime::parse_rfc3339_weak(text)

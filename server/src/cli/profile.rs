@@ -89,7 +89,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
 
 fn unknown(sub: ProfileId) -> Failure {
     Failure(format!(
-        "there is no guest {sub}. A `sub` stands in the guest's access tokens, and in no log"
+        "there is no guest {sub}. The `sub` stands in the guest's access tokens"
     ))
 }
 

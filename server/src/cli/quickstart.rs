@@ -32,10 +32,21 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// A directory of its own, unless the operator names one.
+    /// An installation of its own, whatever the environment or a file says of the operator's real one.
     pub(super) fn add_flags(flags: &mut Vec<(&'static str, String)>) {
-        if flags.iter().all(|(name, _)| *name != "data_dir") {
-            flags.push(("data_dir", "./guestpass-quickstart".to_owned()));
+        const OWN: [(&str, &str); 7] = [
+            ("data_dir", "./guestpass-quickstart"),
+            ("database", ""),
+            ("master_key", ""),
+            ("master_key_file", ""),
+            ("issuer", ""),
+            ("base_paths", "/,/api"),
+            ("admin_listen", ""),
+        ];
+        for (name, value) in OWN {
+            if flags.iter().all(|(named, _)| *named != name) {
+                flags.push((name, value.to_owned()));
+            }
         }
     }
 }

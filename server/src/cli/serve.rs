@@ -1,7 +1,7 @@
 //! `guestpass serve`: everything that runs while guests are served.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, Output, open_or_make_store};
+use super::{Failure, Output, make_private_dir, open_or_make_store};
 use crate::admin;
 use crate::app::App;
 use crate::clock::{Clock, SystemClock};
@@ -30,28 +30,33 @@ use crate::upkeep::Cleaner;
 pub(super) struct Args {
     /// Address to listen on [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
-    listen: Option<String>,
+    listen: Option<SocketAddr>,
     /// The `iss` of every token; needed unless the address is loopback
     #[arg(long, value_name = "URL")]
-    issuer: Option<String>,
+    issuer: Option<Issuer>,
 }
 
 impl Args {
     pub(super) fn add_flags(&self, flags: &mut Vec<(&'static str, String)>) {
-        flags.extend(self.listen.clone().map(|listen| ("listen", listen)));
-        flags.extend(self.issuer.clone().map(|issuer| ("issuer", issuer)));
+        flags.extend(self.listen.map(|listen| ("listen", listen.to_string())));
+        flags.extend(
+            self.issuer
+                .iter()
+                .map(|issuer| ("issuer", issuer.as_str().to_owned())),
+        );
     }
 }
 
 pub(super) async fn run(config: &Config, output: Output) -> Result<(), Failure> {
     telemetry::start(config.log_level, config.log_format);
+    let stop = stop_signal()?;
     let server = Server::start(config).await?;
     let address = server.address;
     output.print(
         &json!({"listening": format!("http://{address}"), "issuer": server.issuer.as_str()}),
         || format!("listening on http://{address}"),
     );
-    server.run(stop_signal()?).await;
+    server.run(stop).await;
     Ok(())
 }
 
@@ -69,8 +74,9 @@ pub(super) struct Server {
 impl Server {
     /// Takes the data directory, opens the store, loads or makes the keys, and listens.
     pub(super) async fn start(config: &Config) -> Result<Self, Failure> {
-        super::make_private_dir(&config.data_dir)?;
-        let mut lock = lock(&config.data_dir)?;
+        config.issuer_on(config.listen)?;
+        make_private_dir(&config.data_dir)?;
+        let mut lock = lock(&config.database)?;
         let store = open_or_make_store(config)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let random: Arc<dyn Random> = Arc::new(SecureGenerator::new());
@@ -82,8 +88,6 @@ impl Server {
         };
         let address = listener.local_addr()?;
         let issuer = config.issuer_on(address)?;
-        lock.set_len(0)?;
-        lock.rewind()?;
         write!(lock, "process {} on http://{address}", std::process::id())?;
         let app = Arc::new(App {
             grants: store.clone(),
@@ -123,10 +127,12 @@ impl Server {
         });
         tracing::info!(address = %self.address, issuer = self.issuer.as_str(), "serving");
         listen::serve(self.listener, http::router(self.app), stop).await;
-        following.abort();
-        cleaning.abort();
-        if let Some(administering) = administering {
-            administering.abort();
+        for task in [Some(following), Some(cleaning), administering]
+            .into_iter()
+            .flatten()
+        {
+            task.abort();
+            let _ = task.await;
         }
         tracing::info!("stopped");
         drop(self.store);
@@ -166,19 +172,25 @@ async fn follow(app: Arc<App>) {
     }
 }
 
-/// One server per data directory. The lock goes with the process, however it ends.
-fn lock(data_dir: &Path) -> Result<File, Failure> {
-    let path = data_dir.join("serve.lock");
+/// One server per database. The lock goes with the process, however it ends; the file beside the database stays, and
+/// says who holds it.
+fn lock(database: &Path) -> Result<File, Failure> {
+    let path = database.with_extension("lock");
     let problem = |error: std::io::Error| Failure(format!("{}: {error}", path.display()));
-    let mut file = OpenOptions::new()
+    let mut options = OpenOptions::new();
+    options
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
-        .open(&path)
-        .map_err(problem)?;
+        .mode(0o600);
+    let mut file = options.open(&path).map_err(problem)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => {
+            // The last holder's name.
+            file.set_len(0).map_err(problem)?;
+            Ok(file)
+        }
         Err(TryLockError::WouldBlock) => {
             let mut first = String::new();
             let _ = file.read_to_string(&mut first);
@@ -189,7 +201,7 @@ fn lock(data_dir: &Path) -> Result<File, Failure> {
             };
             Err(Failure(format!(
                 "{} is served already, by {first}. Stop that one first, or name another directory with --data-dir",
-                data_dir.display()
+                database.display()
             )))
         }
         Err(TryLockError::Error(error)) => Err(problem(error)),
@@ -203,31 +215,9 @@ async fn load_keys(
     clock: &dyn Clock,
 ) -> Result<Keys, Failure> {
     let file = &config.master_key_file;
-    let (place, text) = match &config.master_key {
-        Some(text) => ("GUESTPASS_MASTER_KEY".to_owned(), Some(text.clone())),
-        None => match std::fs::read_to_string(file) {
-            Ok(text) => (file.display().to_string(), Some(text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                (file.display().to_string(), None)
-            }
-            Err(error) => {
-                return Err(Failure(format!(
-                    "the master key {}: {error}",
-                    file.display()
-                )));
-            }
-        },
-    };
-    if text.is_some() && config.master_key.is_none() {
-        warn_if_readable(file);
-    }
-    let master_key = match text {
-        Some(text) => Some(MasterKey::parse(&text).ok_or_else(|| {
-            Failure(format!(
-                "{place} is not a master key, which is 32 bytes as base64: 44 characters"
-            ))
-        })?),
-        None => None,
+    let (place, master_key) = match &config.master_key {
+        Some(key) => ("GUESTPASS_MASTER_KEY".to_owned(), Some(key.clone())),
+        None => (file.display().to_string(), read_master_key(file)?),
     };
     let new_master_key = || {
         let key = MasterKey::generate(random);
@@ -250,15 +240,40 @@ async fn load_keys(
     })
 }
 
-/// Writes a new master key so that it is on the disk before anything depends on it.
+/// Reads the master key, if there is one.
+fn read_master_key(file: &Path) -> Result<Option<MasterKey>, Failure> {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(Failure(format!(
+                "the master key {}: {error}",
+                file.display()
+            )));
+        }
+    };
+    warn_if_readable(file);
+    MasterKey::parse(&text).map(Some).ok_or_else(|| {
+        Failure(format!(
+            "{} is not a master key, which is 32 bytes as base64: 44 characters. Bring back the right file",
+            file.display()
+        ))
+    })
+}
+
+/// Writes a new master key, so that it is on the disk, whole, before anything depends on it, and replaces none.
 fn keep(file: &Path, key: &MasterKey) -> std::io::Result<()> {
+    let part = file.with_extension("part");
     let mut opened = OpenOptions::new()
         .write(true)
-        .create_new(true)
+        .create(true)
+        .truncate(true)
         .mode(0o600)
-        .open(file)?;
+        .open(&part)?;
     writeln!(opened, "{}", key.expose())?;
     opened.sync_all()?;
+    std::fs::hard_link(&part, file)?;
+    std::fs::remove_file(&part)?;
     match file.parent() {
         Some(directory) if directory.as_os_str().is_empty() => File::open(".")?.sync_all(),
         Some(directory) => File::open(directory)?.sync_all(),

@@ -31,8 +31,9 @@ Every refusal is `{\"error\": …, \"error_description\": …}`. The client lear
 name, in the field `refusal` of the line with the answer's `x-request-id`. Look the name up here.
 
 The status is 400, but 401 where `Authorization: Basic` was tried and failed, and 404, 405, 408, 413, 414, 415, 431 where
-HTTP has a status of its own. `503 temporarily_unavailable` with `Retry-After` means that nothing was decided and nothing
-is lost: the client keeps what it has and tries again. `500 server_error` is a defect: please report its log line.
+HTTP has a status of its own. `503 temporarily_unavailable` with `Retry-After` means that nothing is wrong with the
+request: the client keeps what it has and tries again. If the write was under way, it may have been done all the same; a
+refresh that is tried again then gets the same answer. `500 server_error` is a defect: please report its log line.
 
 | refusal | `error` | `error_description` | what to do |
 |---|---|---|---|
@@ -65,7 +66,8 @@ const SETTINGS: &str = "\
 Generated from the code by `make docs`.
 
 Flags win over the environment, the environment over the file that `--config` or `GUESTPASS_CONFIG` names, the file over
-the defaults. `guestpass config show` prints what is in force and where it comes from; `guestpass config check` checks it
+the defaults. A `GUESTPASS_…` variable that no setting has is an error; so in Kubernetes, where a Service named
+`guestpass` would make such variables, set `enableServiceLinks: false`. `guestpass config show` prints what is in force and where it comes from; `guestpass config check` checks it
 as `serve` would. Durations are written as `2s`, `10m`, `24h`, `365d`. In the file, a dot makes a table:
 
 ```toml

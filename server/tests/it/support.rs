@@ -22,7 +22,7 @@ use guestpass::config::Config;
 use guestpass::keys::{Keys, MasterKey};
 use guestpass::metrics::Metrics;
 use guestpass::random::Random;
-use guestpass::registry::{Clients, new_api_key};
+use guestpass::registry::{self, Clients};
 use guestpass::store::sqlite::SqliteStore;
 use guestpass::store::{Change, ClientSettings, Registry};
 use guestpass_core::policy::Policy;
@@ -135,9 +135,10 @@ impl TestApp {
 
     /// Gives a client one more API key.
     pub(crate) async fn add_api_key(&self, id: &str, expires_at: Option<Timestamp>) -> String {
-        let (secret, key) = new_api_key(&*self.random, self.clock.now(), expires_at);
-        self.change(Change::AddApiKey(id.parse().unwrap(), key))
-            .await;
+        let (id, now) = (id.parse().unwrap(), self.clock.now());
+        let added = registry::add_api_key(&*self.store, id, expires_at, &*self.random, now).await;
+        let secret = added.unwrap();
+        self.app.clients.refresh().await.unwrap();
         secret.expose().to_owned()
     }
 
@@ -454,7 +455,7 @@ impl Sent {
     }
 
     /// Sends the parameters as a JSON object.
-    pub(crate) fn as_json(mut self) -> Self {
+    pub(crate) fn in_json(mut self) -> Self {
         self.form = Form::Json;
         self
     }

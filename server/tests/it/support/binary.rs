@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::connection::Connection;
-use super::{Answer, Sent};
+use super::{Answer, Sent, Tokens, authorize, exchange};
 
 /// A data directory to be, and what the environment says of it.
 pub(crate) struct Binary {
@@ -118,23 +118,33 @@ impl Binary {
         let lines = lines(child.stdout.take().unwrap());
         let mut server = Server {
             address: ([127, 0, 0, 1], 0).into(),
+            announced: String::new(),
             child,
             lines,
             log,
         };
-        let first = server.line();
-        let address = first.strip_prefix("listening on http://");
-        server.address = address
-            .unwrap_or_else(|| panic!("{first}"))
-            .parse()
-            .unwrap();
+        server.announced = server.line();
+        server.address = announced_address(&server.announced);
         server
     }
+}
+
+/// Where the server listens, from the first line that it prints, for people or for scripts.
+fn announced_address(line: &str) -> SocketAddr {
+    let json: Option<Value> = serde_json::from_str(line).ok();
+    let url = match &json {
+        Some(json) => json["listening"].as_str(),
+        None => line.strip_prefix("listening on "),
+    };
+    let address = url.and_then(|url| url.strip_prefix("http://"));
+    address.unwrap_or_else(|| panic!("{line}")).parse().unwrap()
 }
 
 /// A server that is killed at the end of its test, if it is still there.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    /// The first line that it printed.
+    pub(crate) announced: String,
     child: Child,
     lines: mpsc::Receiver<String>,
     log: PathBuf,
@@ -144,6 +154,12 @@ impl Server {
     /// Sends one request on a connection of its own.
     pub(crate) fn send(&self, request: &Sent) -> Answer {
         self.connect().send(request).unwrap()
+    }
+
+    /// Takes a new guest of [`SHOP`](super::SHOP) through authorize and exchange.
+    pub(crate) fn guest(&self) -> Tokens {
+        let code = self.send(&authorize()).text("code");
+        self.send(&exchange(&code)).tokens()
     }
 
     /// A connection, to be kept.
@@ -161,7 +177,7 @@ impl Server {
     }
 
     /// The next line on standard output.
-    pub(crate) fn line(&mut self) -> String {
+    fn line(&mut self) -> String {
         self.lines
             .recv_timeout(PATIENCE)
             .unwrap_or_else(|_| panic!("the server says nothing: {}", self.log()))

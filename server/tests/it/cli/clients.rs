@@ -1,0 +1,214 @@
+//! `guestpass client`, and that a running server follows it.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use guestpass_core::client::ApiKeySecret;
+use serde_json::{Value, json};
+
+use crate::support::binary::{Binary, Server, eventually};
+use crate::support::{SHOP, authorize};
+
+#[test]
+fn adding_a_client_prints_its_id_and_its_key_and_nothing_else() {
+    let binary = Binary::new();
+    let added = binary.json(&["client", "add", SHOP]);
+    assert_eq!(added, json!({"client_id": SHOP, "api_key": null}));
+
+    let added = binary.json(&["client", "add", "back-end", "--confidential"]);
+    let key = added["api_key"].as_str().unwrap();
+    assert_eq!(added, json!({"client_id": "back-end", "api_key": key}));
+    assert_eq!(
+        (key.len(), &key[..4]),
+        (ApiKeySecret::new(&[0; 32]).expose().len(), "gpk_")
+    );
+    let shown = binary.json(&["client", "show", "back-end"]);
+    assert_eq!(shown["keys"], json!([&key[..12]]));
+    assert!(
+        !binary
+            .run(&["client", "show", "back-end"])
+            .stdout
+            .contains(key)
+    );
+}
+
+#[test]
+fn settings_are_set_and_undone() {
+    let binary = Binary::new();
+    binary.json(&[
+        "client",
+        "add",
+        SHOP,
+        "--origin",
+        "https://a.example",
+        "--no-query-params",
+    ]);
+    let described = |client: &Value| {
+        json!([
+            client["confidential"],
+            client["query_params"],
+            client["origins"]
+        ])
+    };
+    let (a, b) = ("https://a.example", "https://b.example");
+    let added = binary.json(&["client", "show", SHOP]);
+    assert_eq!(described(&added), json!([false, false, [a]]));
+    for (flags, expected) in [
+        (&["--confidential"][..], json!([true, false, [a]])),
+        (&["--query-params"], json!([true, true, [a]])),
+        (&[], json!([true, true, [a]])),
+        (&["--no-confidential"], json!([false, true, [a]])),
+        (&["--no-query-params"], json!([false, false, [a]])),
+        (
+            &["--origin", b, "--origin", a],
+            json!([false, false, [a, b]]),
+        ),
+        (&["--no-origin", a], json!([false, false, [b]])),
+        (
+            &["--origin", a, "--no-origin", b],
+            json!([false, false, [a]]),
+        ),
+        // The last one counts, as when a script adds flags to those of another.
+        (
+            &["--confidential", "--no-confidential"],
+            json!([false, false, [a]]),
+        ),
+        (
+            &["--no-confidential", "--confidential"],
+            json!([true, false, [a]]),
+        ),
+        (
+            &["--query-params", "--no-query-params"],
+            json!([true, false, [a]]),
+        ),
+        (
+            &["--no-query-params", "--query-params"],
+            json!([true, true, [a]]),
+        ),
+    ] {
+        let changed = binary.json(&[&["client", "set", SHOP], flags].concat());
+        assert_eq!(described(&changed), expected, "{flags:?}");
+        assert_eq!(binary.json(&["client", "show", SHOP]), changed, "{flags:?}");
+    }
+    let before = binary.json(&["client", "list"]);
+    binary.failure(&["client", "set", SHOP, "--no-confidential", "--no-origin", b]);
+    assert_eq!(
+        binary.json(&["client", "list"]),
+        before,
+        "whole or not at all"
+    );
+}
+
+#[test]
+fn a_key_ends_when_it_is_told_to() {
+    let binary = Binary::new();
+    binary.json(&["client", "add", "back-end", "--confidential"]);
+    let add = ["client", "key", "add", "back-end"];
+    for (when, expected) in [
+        ("2999-12-31", "2999-12-31T00:00:00Z"),
+        ("2999-12-31T12:30:00Z", "2999-12-31T12:30:00Z"),
+        ("2999-12-31 12:30:00", "2999-12-31T12:30:00Z"),
+    ] {
+        let added = binary.json(&[&add[..], &["--expires", when]].concat());
+        assert_eq!(added["expires_at"], expected, "{when}");
+        assert_eq!(
+            listed(&binary, &added["key"])["expires_at"],
+            expected,
+            "{when}"
+        );
+    }
+    for (when, after) in [("90d", 90 * 86_400), ("1h 30m", 5400), ("1y", 31_557_600)] {
+        let added = binary.json(&[&add[..], &["--expires", when]].concat());
+        let key = listed(&binary, &added["key"]);
+        let [from, to] = ["created_at", "expires_at"]
+            .map(|member| humantime::parse_rfc3339(key[member].as_str().unwrap()).unwrap());
+        assert_eq!(
+            to.duration_since(from).unwrap(),
+            Duration::from_secs(after),
+            "{when}"
+        );
+        assert_eq!(
+            (&key["state"], &key["expires_at"]),
+            (&json!("active"), &added["expires_at"])
+        );
+    }
+    let before = binary.json(&["client", "key", "list", "back-end"]);
+    for past in ["2001-01-01", "2001-01-01T00:00:00Z", "1970-01-01", "0s"] {
+        let problem = binary.failure(&[&add[..], &["--expires", past]].concat());
+        assert!(problem.contains("lies in the past"), "{past}: {problem}");
+    }
+    assert_eq!(binary.json(&["client", "key", "list", "back-end"]), before);
+}
+
+#[test]
+fn a_key_is_revoked_and_the_others_go_on() {
+    let binary = Binary::new();
+    binary.json(&["client", "add", "back-end", "--confidential"]);
+    let added = binary.json(&["client", "key", "add", "back-end"]);
+    let revoked = binary.json(&[
+        "client",
+        "key",
+        "revoke",
+        "back-end",
+        added["key"].as_str().unwrap(),
+    ]);
+    assert_eq!(
+        revoked,
+        json!({"client_id": "back-end", "key": added["key"]})
+    );
+    let keys = binary.json(&["client", "key", "list", "back-end"]);
+    for key in keys.as_array().unwrap() {
+        let is_revoked = key["key"] == added["key"];
+        let state = if is_revoked { "revoked" } else { "active" };
+        assert_eq!(
+            (&key["state"], key["revoked_at"].is_string()),
+            (&json!(state), is_revoked)
+        );
+    }
+    assert_eq!(keys.as_array().unwrap().len(), 2);
+}
+
+/// A key as `client key list` shows it.
+fn listed(binary: &Binary, key: &Value) -> Value {
+    let keys = binary.json(&["client", "key", "list", "back-end"]);
+    let found = keys
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|listed| listed["key"] == *key);
+    found
+        .unwrap_or_else(|| panic!("no {key} in {keys}"))
+        .clone()
+}
+
+#[test]
+fn a_running_server_follows_what_is_done_beside_it() {
+    let binary = Binary::new();
+    let server = binary.serve();
+    let follows = |args: &[&str], status: StatusCode, api_key: Option<&str>| {
+        let printed = binary.json(&[&["client"], args].concat());
+        followed(&server, status, api_key, &format!("{args:?}"));
+        printed
+    };
+    let (served, refused) = (StatusCode::OK, StatusCode::BAD_REQUEST);
+    follows(&["add", SHOP], served, None);
+    follows(&["disable", SHOP], refused, None);
+    follows(&["enable", SHOP], served, None);
+    follows(&["set", SHOP, "--confidential"], refused, None);
+    let added = binary.json(&["client", "key", "add", SHOP]);
+    let (key, api_key) = (added["key"].as_str().unwrap(), added["api_key"].as_str());
+    followed(&server, served, api_key, "key add");
+    follows(&["key", "revoke", SHOP, key], refused, api_key);
+    follows(&["set", SHOP, "--no-confidential"], served, None);
+    follows(&["remove", SHOP], refused, None);
+    assert!(server.stop().success());
+}
+
+/// Waits until [`SHOP`] is answered so. A second is what is promised; a busy machine gets more.
+fn followed(server: &Server, status: StatusCode, api_key: Option<&str>, what: &str) {
+    let request = match api_key {
+        Some(api_key) => authorize().header("x-api-key", api_key),
+        None => authorize(),
+    };
+    eventually(what, || server.send(&request).status == status);
+}

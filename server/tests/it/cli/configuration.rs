@@ -1,0 +1,100 @@
+//! `guestpass config`, and what no command accepts.
+
+use serde_json::json;
+
+use crate::support::binary::Binary;
+
+#[test]
+fn the_configuration_is_shown_with_its_origins_and_without_its_secrets() {
+    const SECRET: &str = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3I=";
+    let mut binary = Binary::new();
+    let file = binary.working_dir().join("guestpass.toml");
+    std::fs::write(&file, "[tokens]\ngrace = \"10s\"\naccess_ttl = \"1h\"").unwrap();
+    binary.set_variable("GUESTPASS_CONFIG", file.to_str().unwrap());
+    binary.set_variable("GUESTPASS_TOKENS__GRACE", "20s");
+    binary.set_variable("GUESTPASS_MASTER_KEY", SECRET);
+    let (data_dir, file) = (binary.data_dir(), format!("file {}", file.display()));
+    let data_dir = data_dir.to_str().unwrap();
+
+    let shown = binary.json(&["config", "show"]);
+    for (name, value, origin) in [
+        ("data_dir", data_dir, "command line"),
+        ("tokens.grace", "20s", "environment GUESTPASS_TOKENS__GRACE"),
+        ("tokens.access_ttl", "1h", file.as_str()),
+        ("tokens.code_ttl", "60s", "default"),
+        ("master_key", "(secret)", "environment GUESTPASS_MASTER_KEY"),
+    ] {
+        let setting = shown
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|setting| setting["name"] == name);
+        let setting = setting.unwrap_or_else(|| panic!("no {name} in {shown}"));
+        assert_eq!(
+            (&setting["value"], &setting["origin"]),
+            (&json!(value), &json!(origin))
+        );
+    }
+    for args in [["config", "show"], ["config", "check"], ["client", "list"]] {
+        for args in [args.to_vec(), [&args[..], &["--json"]].concat()] {
+            let said = binary.run(&args);
+            assert!(
+                !said.stdout.contains(SECRET) && !said.stderr.contains(SECRET),
+                "{said:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_misspelt_setting_is_refused_and_the_right_one_named() {
+    for (variable, file, hint) in [
+        (Some("GUESTPASS_LISTN"), "", "GUESTPASS_LISTEN"),
+        (
+            Some("GUESTPASS_SQLITE_SYNCHRONOUS"),
+            "",
+            "GUESTPASS_SQLITE__SYNCHRONOUS",
+        ),
+        (None, "listne = \"127.0.0.1:0\"", "listen"),
+        (None, "[tokens]\ngrase = \"10s\"", "tokens.grace"),
+        (None, "master_key = \"x\"", "master_key_file"),
+        (None, "listen = ", "guestpass.toml"),
+    ] {
+        let mut binary = Binary::new();
+        if let Some(variable) = variable {
+            binary.set_variable(variable, "x");
+        }
+        std::fs::write(binary.working_dir().join("guestpass.toml"), file).unwrap();
+        for command in [
+            &["serve"][..],
+            &["client", "list"],
+            &["config", "check"],
+            &["db", "migrate"],
+        ] {
+            let problem = binary.failure(&[&["--config", "guestpass.toml"], command].concat());
+            assert!(
+                problem.contains(hint),
+                "{command:?} should say {hint}: {problem}"
+            );
+        }
+        assert!(!binary.data_dir().exists());
+    }
+}
+
+#[test]
+fn an_address_that_others_can_reach_needs_an_issuer() {
+    for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80"] {
+        let mut binary = Binary::new();
+        let problem = binary.failure(&["serve", "--listen", listen]);
+        assert!(problem.contains("--issuer https://"), "{problem}");
+        assert!(!binary.data_dir().exists(), "nothing is made before");
+
+        binary.set_variable("GUESTPASS_LISTEN", listen);
+        binary.failure(&["config", "check"]);
+        binary.set_variable("GUESTPASS_ISSUER", "https://id.example");
+        assert_eq!(binary.json(&["config", "check"]), json!({"ok": true}));
+    }
+    let ended = Binary::new().run(&["serve", "--issuer", "http://id.example"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("https://id.example"), "{ended:?}");
+}

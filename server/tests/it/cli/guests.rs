@@ -1,0 +1,76 @@
+//! `guestpass profile`, beside a running server.
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::binary::Binary;
+use crate::support::{SHOP, Tokens, authorize, exchange, refresh};
+
+#[test]
+fn a_guest_is_shown_as_it_is() {
+    let binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    let server = binary.serve();
+    let code = server.send(&authorize()).text("code");
+    let tokens = server.send(&exchange(&code)).tokens();
+    server.send(&refresh(&tokens.refresh_token)).tokens();
+
+    let shown = show(&binary, &tokens);
+    for member in ["sub", "subn", "client_id"] {
+        assert_eq!(shown[member], tokens.claims[member], "{member}");
+    }
+    let grant = &shown["grants"][0];
+    assert_eq!(shown["grants"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&grant["sid"], &grant["client_id"]),
+        (&tokens.claims["sid"], &json!(SHOP))
+    );
+    assert_eq!(
+        (&grant["state"], &grant["generation"]),
+        (&json!("active"), &json!(2))
+    );
+
+    assert_eq!(
+        server.send(&exchange(&code)).status,
+        StatusCode::BAD_REQUEST,
+        "a replay"
+    );
+    assert_eq!(
+        show(&binary, &tokens)["grants"][0]["state"],
+        "revoked (code_replayed)"
+    );
+    binary.json(&["client", "remove", SHOP]);
+    assert_eq!(show(&binary, &tokens)["client_id"], "(removed)");
+}
+
+#[test]
+fn an_erased_guest_is_gone_at_once() {
+    let binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    let server = binary.serve();
+    let (erased, other) = (server.guest(), server.guest());
+    assert_eq!(
+        binary.json(&["profile", "erase", erased.sub()]),
+        json!({"sub": erased.sub()})
+    );
+
+    let answer = server.send(&refresh(&erased.refresh_token));
+    assert_eq!(
+        (answer.status, answer.error()),
+        (StatusCode::BAD_REQUEST, "invalid_grant")
+    );
+    for command in ["show", "erase"] {
+        let problem = binary.failure(&["profile", command, erased.sub()]);
+        assert!(problem.contains(erased.sub()), "{problem}");
+    }
+    server.send(&refresh(&other.refresh_token)).tokens();
+    let report = binary.json(&["db", "check"]);
+    assert_eq!(
+        report,
+        json!({"ok": true, "problems": [], "profiles": 1, "grants": 1})
+    );
+}
+
+fn show(binary: &Binary, tokens: &Tokens) -> Value {
+    binary.json(&["profile", "show", tokens.sub()])
+}
