@@ -48,26 +48,35 @@ def results(log):
 
 def page(tests):
     cases = re.findall(r"^\| (C\d{3}) \|", (HERE / "cases.md").read_text(), re.MULTILINE)
-    waiting = dict(
-        line.split(" ", 1)
-        for line in (HERE / "waiting.txt").read_text().splitlines()
-        if not line.startswith("#")
-    )
+    waiting = reasons((HERE / "waiting.txt").read_text())
     rows, counts = [], defaultdict(int)
     for case in cases:
-        state = "waits"
+        state = "wait"
         if tests[case]:
-            state = "passes" if all(tests[case].values()) else "**fails**"
+            state = "pass" if all(tests[case].values()) else "**fail**"
         need = waiting.get(case, "")
-        if state == "passes" and need.startswith("part: "):
-            state = "passes in part"
+        if state == "pass" and need.startswith("part: "):
+            state = "pass in part"
         counts[state] += 1
         names = "<br>".join(f"`{name}`" for name in sorted(tests[case]))
         rows.append(f"| {case} | {state} | {need.removeprefix('part: ')} | {names} |")
-    order = ["passes", "passes in part", "**fails**", "waits"]
+    order = ["pass", "pass in part", "**fail**", "wait"]
     summary = ", ".join(f"{counts[state]} {state}" for state in order if counts[state])
     table = ["| case | | waits for | tests |", "|---|---|---|---|", *rows]
     return HEADER + f"Of {len(cases)} cases: {summary}.\n\n" + "\n".join(table) + "\n"
+
+
+def reasons(text):
+    """What each waiting case waits for."""
+    waiting = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        cases, need = line.split(" ", 1)
+        first, _, last = cases.partition("-")
+        for number in range(int(first[1:]), int((last or first)[1:]) + 1):
+            waiting[f"C{number:03}"] = need
+    return waiting
 
 
 if __name__ == "__main__":

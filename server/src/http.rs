@@ -78,7 +78,7 @@ impl Endpoint {
 }
 
 impl IntoResponse for Error {
-    /// Leaves the error for [`envelope`], which knows the endpoint and the request and turns it into an answer there.
+    /// Leaves the error for the envelope, which knows the endpoint and the request and turns it into an answer there.
     fn into_response(self) -> Response {
         let mut response = Response::default();
         response.extensions_mut().insert(self);

@@ -163,12 +163,12 @@ fn a_wrong_master_key_is_refused_and_the_right_one_asked_for() {
     }
     std::fs::write(&file, right).unwrap();
     still_served(&binary, &tokens);
-    binary.set_variable("GUESTPASS_MASTER_KEY", MASTER_KEY);
-    let problem = binary.failure(&["serve", "--listen", "127.0.0.1:0"]);
-    assert!(
-        problem.contains("GUESTPASS_MASTER_KEY") && !problem.contains(MASTER_KEY),
-        "{problem}"
-    );
+    for key in [MASTER_KEY, "not a key"] {
+        binary.set_variable("GUESTPASS_MASTER_KEY", key);
+        let problem = binary.failure(&["serve", "--listen", "127.0.0.1:0"]);
+        assert!(problem.contains("GUESTPASS_MASTER_KEY"), "{problem}");
+        assert!(!problem.contains(key), "{problem}");
+    }
 }
 
 #[test]
