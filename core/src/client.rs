@@ -187,6 +187,14 @@ pub struct ApiKey {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ApiKeyId(pub String);
 
+impl ApiKeyId {
+    /// The id in the text of a whole key, or of the id itself.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        Self(text.get(..12).unwrap_or(text).to_owned())
+    }
+}
+
 impl fmt::Display for ApiKeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
@@ -249,7 +257,7 @@ impl ApiKeySecret {
     /// The part that names the key in lists and logs.
     #[must_use]
     pub fn id(&self) -> ApiKeyId {
-        ApiKeyId(self.0[..12].to_owned())
+        ApiKeyId::of(&self.0)
     }
 
     /// What is stored.

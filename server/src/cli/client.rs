@@ -119,7 +119,7 @@ pub(super) enum KeyCommand {
         /// The client
         #[arg(value_name = "ID")]
         id: ClientId,
-        /// The beginning of the key, as `client key list` shows it
+        /// The key, or its beginning as `client key list` shows it
         #[arg(value_name = "KEY")]
         key: String,
     },
@@ -175,14 +175,14 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
         }
         Command::Key(KeyCommand::List { id }) => list_keys(config, output, &id).await,
         Command::Key(KeyCommand::Revoke { id, key }) => {
-            let now = SystemClock::new().now();
+            let (key, now) = (ApiKeyId::of(&key), SystemClock::new().now());
             change(
                 config,
                 &id,
-                Change::RevokeApiKey(id.clone(), ApiKeyId(key.clone()), now),
+                Change::RevokeApiKey(id.clone(), key.clone(), now),
             )
             .await?;
-            output.print(&json!({"client_id": id.as_str(), "key": key}), || {
+            output.print(&json!({"client_id": id.as_str(), "key": key.0}), || {
                 format!("revoked {key} of {id}")
             });
             Ok(())

@@ -52,7 +52,7 @@ impl Args {
 }
 
 pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Result<(), Failure> {
-    telemetry::start(LogLevel::WARN, LogFormat::Text);
+    telemetry::start(LogLevel::ERROR, LogFormat::Text);
     if TcpListener::bind(config.listen).is_err() {
         config.listen.set_port(0);
     }

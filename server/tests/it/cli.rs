@@ -10,6 +10,7 @@ use crate::support::{SHOP, Tokens};
 mod clients;
 mod configuration;
 mod guests;
+mod quickstart;
 mod serve;
 
 const CLIENT: &str = "client_id confidential created_at disabled keys origins query_params";
