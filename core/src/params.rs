@@ -80,13 +80,19 @@ impl<'a> Params<'a> {
         self.get(name).ok_or(Refusal::ParameterMissing(name))
     }
 
-    /// The first parameter of the table that has a value.
+    /// The first parameter of the table that a query names and gives a value, whatever else is wrong with the query.
     #[must_use]
-    pub fn first_present(&self) -> Option<&'static str> {
-        self.table
-            .iter()
-            .map(|parameter| parameter.name)
-            .find(|name| self.get(name).is_some())
+    pub fn named_in(table: &[Parameter], query: &[u8]) -> Option<&'static str> {
+        let names = query.split(|&byte| byte == b'&').filter_map(|pair| {
+            let at = pair.iter().position(|&byte| byte == b'=')?;
+            if at + 1 < pair.len() {
+                form_decode(&pair[..at]).ok()
+            } else {
+                None
+            }
+        });
+        let known = |name: Cow<'_, str>| table.iter().find(|known| known.name == name);
+        names.filter_map(known).map(|known| known.name).next()
     }
 
     fn empty(table: &'static [Parameter]) -> Self {
@@ -282,6 +288,20 @@ mod tests {
             form(&"a".repeat(MAX_NAME_BYTES + 1)),
             Err(Refusal::ParametersTooMany)
         );
+    }
+
+    #[test]
+    fn a_name_is_found_in_a_broken_query() {
+        for (query, name) in [
+            ("", None),
+            ("foo=1&state", None),
+            ("state=&code=", None),
+            ("%zz=1&foo=%zz", None),
+            ("foo=%zz&%63ode=%zz", Some("code")),
+            ("state=a&state=b", Some("state")),
+        ] {
+            assert_eq!(Params::named_in(TABLE, query.as_bytes()), name, "{query}");
+        }
     }
 
     #[test]

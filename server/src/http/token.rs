@@ -77,9 +77,7 @@ fn params<'a>(
         Some(MediaType::Form) => Params::from_form(ENDPOINT.parameters, body)?,
         Some(MediaType::Json) => Params::from_json(ENDPOINT.parameters, body)?,
     };
-    // What else the query holds, even if it is broken, is not for us.
-    let from_query = Params::from_form(ENDPOINT.parameters, query).ok();
-    match from_query.and_then(|params| params.first_present()) {
+    match Params::named_in(ENDPOINT.parameters, query) {
         Some(name) => Err(Refusal::ParameterInQuery(name)),
         None => Ok((Source::Body, from_body)),
     }

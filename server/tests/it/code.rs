@@ -115,11 +115,18 @@ async fn c041_query_and_body_are_never_merged() {
     let test = TestApp::new().await;
     let code = test.code(SHOP).await;
     let path = format!("/oauth/token?code={code}");
+    let twice = format!("/oauth/token?code={code}&code={code}");
+    let broken = format!("/oauth/token?utm=%zz&code={code}");
     let requests = [
         exchange(&code).unset("code").path(&path),
         exchange(&code).path(&path),
+        exchange(&code).path(&twice),
+        exchange(&code).path(&broken),
     ];
     refused_for_now(&test, &code, "invalid_request", &requests).await;
+    // What isn't an OAuth parameter is nobody's business here.
+    test.granted(exchange(&code).path("/oauth/token?utm=%zz&utm=x&code"))
+        .await;
 }
 
 #[tokio::test]
