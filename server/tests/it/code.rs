@@ -125,6 +125,7 @@ async fn c041_query_and_body_are_never_merged() {
     ];
     refused_for_now(&test, &code, "invalid_request", &requests).await;
     // What isn't an OAuth parameter is nobody's business here.
+    let code = test.code(SHOP).await;
     test.granted(exchange(&code).path("/oauth/token?utm=%zz&utm=x&code"))
         .await;
 }
