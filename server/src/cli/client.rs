@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use clap::Subcommand;
 use guestpass_core::client::{ApiKey, ApiKeyId, Client, ClientId, Origin};
 use guestpass_core::time::Timestamp;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Failure, Output, open_or_make_store, open_store, rfc3339, table};
@@ -200,17 +201,24 @@ async fn add(
     let (random, now) = (SecureGenerator::new(), SystemClock::new().now());
     let added = registry::add_client(&*store, id.clone(), settings, &random, now).await;
     let secret = added.map_err(|error| explain(error, &id))?;
-    let secret = secret.as_ref().map(|secret| secret.expose());
-    output.print(
-        &json!({"client_id": id.as_str(), "api_key": secret}),
-        || match secret {
-            Some(secret) => {
-                format!("added {id}, a confidential client. Its API key, shown only now:\n{secret}")
-            }
-            None => format!("added {id}, a public client"),
-        },
-    );
+    let added = Added {
+        client_id: id.as_str(),
+        api_key: secret.as_ref().map(|s| s.expose()),
+    };
+    output.print(&added, || match added.api_key {
+        Some(key) => {
+            format!("added {id}, a confidential client. Its API key, shown only now:\n{key}")
+        }
+        None => format!("added {id}, a public client"),
+    });
     Ok(())
+}
+
+/// What `client add --json` prints, in this order.
+#[derive(Serialize)]
+struct Added<'a> {
+    client_id: &'a str,
+    api_key: Option<&'a str>,
 }
 
 async fn set(

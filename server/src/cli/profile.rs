@@ -1,6 +1,7 @@
 //! `guestpass profile`: one guest.
 
 use clap::Subcommand;
+use guestpass_core::client::Client;
 use guestpass_core::grant::{Generation, Grant};
 use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
@@ -34,10 +35,8 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             let Guest { profile, grants } =
                 store.profile(sub).await?.ok_or_else(|| unknown(sub))?;
             let (_, clients) = store.clients().await?;
-            let name = |number| {
-                let known = clients.iter().find(|client| client.number == number);
-                known.map_or("(removed)", |client| client.id.as_str())
-            };
+            let client = |number| clients.iter().find(|client| client.number == number);
+            let name = |number| client(number).map_or("(removed)", |client| client.id.as_str());
             let now = SystemClock::new().now();
             let described = json!({
                 "sub": sub.to_string(),
@@ -47,7 +46,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
                 "grants": grants.iter().map(|grant| json!({
                     "sid": grant.id.to_string(),
                     "client_id": name(grant.client),
-                    "state": state(grant, now),
+                    "state": state(grant, client(grant.client), now),
                     "generation": grant.generation.as_u64(),
                     "issued_at": rfc3339(grant.issued_at),
                     "advanced_at": rfc3339(grant.advanced_at),
@@ -59,7 +58,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
                     vec![
                         grant.id.to_string(),
                         name(grant.client).to_owned(),
-                        state(grant, now),
+                        state(grant, client(grant.client), now),
                         rfc3339(grant.issued_at),
                         rfc3339(grant.advanced_at),
                         rfc3339(grant.expires_at),
@@ -93,8 +92,9 @@ fn unknown(sub: ProfileId) -> Failure {
     ))
 }
 
-fn state(grant: &Grant, now: Timestamp) -> String {
+fn state(grant: &Grant, client: Option<&Client>, now: Timestamp) -> String {
     match grant.revoked {
+        _ if client.is_none() => "ended (client removed)".to_owned(),
         Some(revocation) => format!("revoked ({})", revocation.reason.name()),
         None if grant.ended_at() <= now => "expired".to_owned(),
         None if grant.generation == Generation::CODE => "pending".to_owned(),

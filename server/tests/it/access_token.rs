@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use guestpass::config::Config;
+use guestpass::store::ClientSettings;
 use guestpass_core::policy::Policy;
 use serde_json::{Value, json};
 
@@ -87,6 +89,30 @@ async fn c097_ten_thousand_tokens_decode_with_plain_base64_and_none_is_like_anot
             "one id came twice"
         );
     }
+}
+
+#[tokio::test]
+async fn c097_the_longest_token_fits_where_clients_keep_it() {
+    let issuer = format!("https://{}", "i".repeat(128 - "https://".len()));
+    let environment = vec![
+        ("GUESTPASS_ISSUER".to_owned(), issuer),
+        ("GUESTPASS_TOKENS__AUDIENCE".to_owned(), "a".repeat(64)),
+    ];
+    let config = Config::from_sources(&[], environment, None).unwrap();
+    let test = TestApp::with_config(config).await;
+    let client_id = "c".repeat(128);
+    test.add_client(&client_id, ClientSettings::default()).await;
+    let code = test.code(&client_id).await;
+    // The helper checks that the whole answer keeps to 1,536 bytes.
+    let tokens = test
+        .granted(exchange(&code).set("client_id", &client_id))
+        .await;
+    assert!(
+        tokens.access_token.len() < 1024,
+        "{} bytes",
+        tokens.access_token.len()
+    );
+    assert_eq!(tokens.claims["aud"].as_array().unwrap().len(), 2);
 }
 
 fn is_uuid_v4(value: &Value) -> bool {

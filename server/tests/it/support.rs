@@ -70,13 +70,18 @@ impl TestApp {
 
     /// A server with another policy.
     pub(crate) async fn with_policy(policy: Policy) -> Self {
+        let config = Config::from_sources(&[], Vec::new(), None).unwrap();
+        Self::with_config(Config { policy, ..config }).await
+    }
+
+    /// A server with this configuration, as far as it matters to a router.
+    pub(crate) async fn with_config(config: Config) -> Self {
         log::start();
         let directory = TempDir::new().unwrap();
         let clock = Arc::new(FakeClock::new());
         let random = Arc::new(SeededRandom::new());
         let file = directory.path().join("guestpass.db");
         SqliteStore::migrate(&file, &*random).unwrap();
-        let config = Config::from_sources(&[], Vec::new(), None).unwrap();
         let store = Arc::new(SqliteStore::open(&file, config.synchronous).unwrap());
         let master_key = MasterKey::generate(&*random);
         let keys = Keys::load(
@@ -90,9 +95,9 @@ impl TestApp {
             grants: store.clone(),
             clients: Clients::load(store.clone()).await.unwrap(),
             keys: Arc::new(keys.await.unwrap()),
-            policy,
-            issuer: ISSUER.parse().unwrap(),
-            audience: None,
+            policy: config.policy,
+            issuer: config.issuer.unwrap_or_else(|| ISSUER.parse().unwrap()),
+            audience: config.audience,
             base_paths: config.base_paths,
             metrics: Metrics::new(store.batches()),
             clock: clock.clone(),
