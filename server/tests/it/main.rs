@@ -11,6 +11,7 @@ mod client_auth;
 mod code;
 mod cors_and_headers;
 mod crash;
+mod deadlines;
 mod docs;
 mod http_layer;
 mod races;

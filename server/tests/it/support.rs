@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guestpass::app::App;
@@ -168,11 +169,16 @@ impl TestApp {
         let secrets = request.secrets();
         let request = request.into_request();
         let method = request.method().clone();
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let answer = Answer::read(response).await;
+        let answer = self.send_http(request).await;
         answer.check(&method);
         log::assert_free_of(log_start, secrets.iter().chain(&answer.secrets()));
         answer
+    }
+
+    /// Sends a request that [`Sent`] can't make.
+    pub(crate) async fn send_http(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        Answer::read(response).await
     }
 
     /// Sends a request, and is gone before there is an answer.

@@ -1,0 +1,71 @@
+//! What a request may take: by when it must have arrived, and by when it is answered whatever the store does.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{Method, Request, StatusCode};
+use guestpass::listen::Deadline;
+use hyper::body::Frame;
+use tokio::time::Instant;
+
+use crate::support::binary::eventually;
+use crate::support::{TestApp, authorize};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_hangs_is_a_503_and_what_was_begun_is_finished() {
+    let test = TestApp::new().await;
+    let other = test.sql();
+    other.execute_batch("begin immediate").unwrap();
+    let request = Request::get(authorize().target()).header("host", "id.example");
+    let answer = test
+        .send_http(request.extension(at_once()).body(Body::empty()).unwrap())
+        .await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+    answer.check(&Method::GET);
+
+    assert_eq!(test.count("profiles"), 0);
+    other.execute_batch("rollback").unwrap();
+    eventually("the guest is there", || test.count("profiles") == 1);
+}
+
+#[tokio::test]
+async fn a_body_that_never_arrives_is_a_408() {
+    let test = TestApp::new().await;
+    let mut deadline = at_once();
+    deadline.answer += std::time::Duration::from_secs(60);
+    let request = Request::post("/oauth/token")
+        .header("host", "id.example")
+        .extension(deadline);
+    let answer = test
+        .send_http(request.body(Body::new(Never)).unwrap())
+        .await;
+    assert_eq!(answer.status, StatusCode::REQUEST_TIMEOUT, "{answer:?}");
+    assert_eq!(answer.error(), "invalid_request");
+    assert_eq!(answer.header("connection"), Some("close"));
+    answer.check(&Method::POST);
+}
+
+/// A deadline that is over when the request begins.
+fn at_once() -> Deadline {
+    Deadline {
+        arrival: Instant::now(),
+        answer: Instant::now(),
+    }
+}
+
+/// A body whose sender has fallen asleep.
+struct Never;
+
+impl HttpBody for Never {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Pending
+    }
+}
