@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::random::SecureGenerator;
 use crate::store::sqlite::{SchemaError, SqliteStore};
 
+mod api_key;
 mod client;
 mod config;
 mod db;

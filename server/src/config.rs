@@ -3,19 +3,23 @@
 //! Only this module reads the environment. A name that no setting has is an error, wherever it stands, because a typing
 //! error must not become a default.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use guestpass_core::policy::{LateRetry, MAX_CODE_TTL, MAX_GRACE, Policy};
-use serde::Serialize;
 
 use crate::keys::MasterKey;
 use crate::store::sqlite::Synchronous;
 use crate::telemetry::{LogFormat, LogLevel};
+
+mod issuer;
+mod settings;
+mod values;
+
+pub use issuer::Issuer;
+pub use values::{ConfigError, ShownSetting};
+use values::{Origin, PREFIX, Values};
 
 /// Every choice, parsed.
 pub struct Config {
@@ -47,109 +51,6 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What to show an operator.
     pub shown: Vec<ShownSetting>,
-}
-
-/// A setting as `config show` prints it.
-#[derive(Clone, Debug, Serialize)]
-pub struct ShownSetting {
-    /// Its name, as in the file.
-    pub name: &'static str,
-    /// Its value, unless that is a secret.
-    pub value: String,
-    /// Where the value comes from.
-    pub origin: String,
-    /// What it is for.
-    pub about: &'static str,
-}
-
-/// A setting that exists.
-struct Setting {
-    name: &'static str,
-    default: &'static str,
-    about: &'static str,
-}
-
-const SETTINGS: &[Setting] = &[
-    setting(
-        "data_dir",
-        "./guestpass-data",
-        "directory of the embedded store, the master key and the lock",
-    ),
-    setting("listen", "127.0.0.1:8080", "address of the public API"),
-    setting(
-        "issuer",
-        "",
-        "`iss` of every token; on loopback it follows from `listen`",
-    ),
-    setting(
-        "base_paths",
-        "/,/api",
-        "where /oauth/… is served, separated by commas",
-    ),
-    setting(
-        "admin_listen",
-        "",
-        "address of the operators' API; off by default",
-    ),
-    setting(
-        "database",
-        "",
-        "sqlite:PATH; by default guestpass.db in the data directory",
-    ),
-    setting(
-        "master_key",
-        "",
-        "32 bytes as base64, from the environment only; else see master_key_file",
-    ),
-    setting(
-        "master_key_file",
-        "",
-        "file with the master key; by default master.key in the data directory",
-    ),
-    setting(
-        "sqlite.synchronous",
-        "full",
-        "full, or off to measure what syncing costs: a power cut then loses guests",
-    ),
-    setting("tokens.algorithm", "HS256", "how access tokens are signed"),
-    setting("tokens.audience", "", "stands before the issuer in `aud`"),
-    setting("tokens.access_ttl", "24h", "lifetime of an access token"),
-    setting("tokens.code_ttl", "60s", "lifetime of a code, at most 10m"),
-    setting(
-        "tokens.grace",
-        "30s",
-        "how long a retried refresh gets the same answer again, at most 5m",
-    ),
-    setting(
-        "tokens.late_retry",
-        "reissue",
-        "what a retry gets after that: reissue or revoke",
-    ),
-    setting(
-        "tokens.max_unproven",
-        "8",
-        "how many unused successors there may be in a row",
-    ),
-    setting(
-        "tokens.refresh_idle",
-        "365d",
-        "how long an unused refresh token works",
-    ),
-    setting(
-        "tokens.refresh_max",
-        "5y",
-        "how long a guest stays recognised at most",
-    ),
-    setting("log.level", "info", "error, warn, info, debug or trace"),
-    setting("log.format", "text", "text or json"),
-];
-
-const fn setting(name: &'static str, default: &'static str, about: &'static str) -> Setting {
-    Setting {
-        name,
-        default,
-        about,
-    }
 }
 
 impl Config {
@@ -204,7 +105,7 @@ impl Config {
         for (name, text) in flags {
             values.set(name, text.clone(), Origin::Flag)?;
         }
-        values.parse()
+        Self::parse(&values)
     }
 
     /// The issuer for a server that listens on `bound`.
@@ -214,164 +115,16 @@ impl Config {
     pub fn issuer_on(&self, bound: SocketAddr) -> Result<Issuer, ConfigError> {
         match &self.issuer {
             Some(issuer) => Ok(issuer.clone()),
-            None if bound.ip().is_loopback() => Ok(Issuer(format!("http://{bound}"))),
+            None if bound.ip().is_loopback() => Ok(Issuer::on_loopback(bound)),
             None => Err(ConfigError(format!(
                 "the server listens on {bound}, which others can reach, so it needs a fixed issuer. Say which: \
                  `guestpass serve --issuer https://id.example`, or `issuer = \"https://id.example\"` in the file"
             ))),
         }
     }
-}
 
-/// Variables of the environment that start so are settings.
-const PREFIX: &str = "GUESTPASS_";
-/// Names the file.
-const CONFIG_VARIABLE: &str = "GUESTPASS_CONFIG";
-
-/// The issuer of every token (RFC 8414 §2): https, or http on loopback; no query, fragment or trailing slash.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Issuer(String);
-
-impl Issuer {
-    /// The issuer, byte for byte as configured.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Issuer {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let rest = text
-            .strip_prefix("https://")
-            .or_else(|| text.strip_prefix("http://"));
-        let authority = rest
-            .map(|rest| rest.split('/').next().unwrap_or_default())
-            .unwrap_or_default();
-        let host = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => host,
-            _ => authority,
-        };
-        let address = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse::<IpAddr>();
-        let loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:/[]".contains(&byte);
-        if host.is_empty() || !text.bytes().all(allowed) {
-            return Err(
-                "it must be a URL without query, fragment or user, for example https://id.example"
-                    .into(),
-            );
-        }
-        if text.starts_with("http://") && !loopback {
-            return Err(format!(
-                "tokens must not travel in clear: write https://{}",
-                &text["http://".len()..]
-            ));
-        }
-        if text.ends_with('/') {
-            return Err(format!(
-                "leave the last slash out: {}",
-                text.trim_end_matches('/')
-            ));
-        }
-        if text.len() > 128 {
-            return Err("it has more than 128 bytes, and every token carries it twice".into());
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-/// What can't be right, and what to type instead.
-#[derive(Debug)]
-pub struct ConfigError(String);
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
-enum Origin {
-    Default,
-    File(PathBuf),
-    Environment(String),
-    Flag,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File(path) => write!(f, "file {}", path.display()),
-            Self::Environment(variable) => write!(f, "environment {variable}"),
-            Self::Flag => f.write_str("command line"),
-        }
-    }
-}
-
-/// The text of every setting, and where it comes from.
-struct Values(BTreeMap<&'static str, (String, Origin)>);
-
-impl Values {
-    fn defaults() -> Self {
-        Self(
-            SETTINGS
-                .iter()
-                .map(|s| (s.name, (s.default.to_owned(), Origin::Default)))
-                .collect(),
-        )
-    }
-
-    fn set(&mut self, name: &str, text: String, origin: Origin) -> Result<(), ConfigError> {
-        let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
-            let nearest = SETTINGS
-                .iter()
-                .map(|setting| (strsim::jaro_winkler(setting.name, name), setting.name))
-                .max_by(|a, b| a.0.total_cmp(&b.0))
-                .map_or("", |(_, nearest)| nearest);
-            let nearest = match origin {
-                Origin::Environment(_) => {
-                    format!("{PREFIX}{}", nearest.replace('.', "__").to_uppercase())
-                }
-                _ => nearest.to_owned(),
-            };
-            return Err(ConfigError(format!(
-                "there is no setting `{name}` ({origin}). Did you mean `{nearest}`? `guestpass config show` lists them \
-                 all"
-            )));
-        };
-        if setting.name == "master_key" && matches!(origin, Origin::File(_)) {
-            return Err(ConfigError(
-                "a master key doesn't belong into the configuration file. Put it into a file of its own, mode 0600, \
-                 and name that: master_key_file = \"…\""
-                    .into(),
-            ));
-        }
-        self.0.insert(setting.name, (text, origin));
-        Ok(())
-    }
-
-    fn read_file(&mut self, file: &Path) -> Result<(), ConfigError> {
-        let problem =
-            |error: &dyn fmt::Display| ConfigError(format!("{}: {error}", file.display()));
-        let text = std::fs::read_to_string(file).map_err(|error| problem(&error))?;
-        let table: toml::Table = text.parse().map_err(|error| problem(&error))?;
-        let mut settings = Vec::new();
-        flatten("", &table, &mut settings).map_err(|error| problem(&error))?;
-        for (name, text) in settings {
-            self.set(&name, text, Origin::File(file.to_owned()))?;
-        }
-        Ok(())
-    }
-
-    fn parse(self) -> Result<Config, ConfigError> {
-        let data_dir = self.one("data_dir", |text| match text {
+    fn parse(values: &Values) -> Result<Self, ConfigError> {
+        let data_dir = values.one("data_dir", |text| match text {
             "" => Err("name a directory".to_owned()),
             _ => Ok(PathBuf::from(text)),
         })?;
@@ -379,46 +132,46 @@ impl Values {
             "" => data_dir.join(name),
             _ => PathBuf::from(text),
         };
-        let database = self.one("database", |text| match text.strip_prefix("sqlite:") {
+        let database = values.one("database", |text| match text.strip_prefix("sqlite:") {
             Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
             None if text.is_empty() => Ok(data_dir.join("guestpass.db")),
             _ => Err("write sqlite:PATH; this version has no other store".to_owned()),
         })?;
-        self.one("tokens.algorithm", |text| match text {
+        values.one("tokens.algorithm", |text| match text {
             "HS256" => Ok(()),
             _ => Err("this version signs with HS256".to_owned()),
         })?;
-        let policy = self.policy()?;
-        let shown = self.shown(&[
+        let policy = policy(values)?;
+        let shown = values.shown(&[
             ("database", format!("sqlite:{}", database.display())),
             (
                 "master_key_file",
-                in_data_dir(self.text("master_key_file"), "master.key")
+                in_data_dir(values.text("master_key_file"), "master.key")
                     .display()
                     .to_string(),
             ),
         ]);
-        Ok(Config {
-            listen: self.one("listen", address)?,
-            issuer: self.optional("issuer", str::parse)?,
-            base_paths: self.one("base_paths", base_paths)?,
-            admin_listen: self.optional("admin_listen", address)?,
-            synchronous: self.one("sqlite.synchronous", |text| match text {
+        Ok(Self {
+            listen: values.one("listen", address)?,
+            issuer: values.optional("issuer", str::parse)?,
+            base_paths: values.one("base_paths", base_paths)?,
+            admin_listen: values.optional("admin_listen", address)?,
+            synchronous: values.one("sqlite.synchronous", |text| match text {
                 "full" => Ok(Synchronous::Full),
                 "off" => Ok(Synchronous::Off),
                 _ => Err("write full or off".to_owned()),
             })?,
-            master_key: self.optional("master_key", |text| {
+            master_key: values.optional("master_key", |text| {
                 MasterKey::parse(text)
                     .ok_or_else(|| "write 32 bytes as base64: 44 characters".to_owned())
             })?,
-            master_key_file: in_data_dir(self.text("master_key_file"), "master.key"),
-            audience: self.optional("tokens.audience", audience)?,
-            log_level: self.one("log.level", |text| {
+            master_key_file: in_data_dir(values.text("master_key_file"), "master.key"),
+            audience: values.optional("tokens.audience", audience)?,
+            log_level: values.one("log.level", |text| {
                 text.parse()
                     .map_err(|_| "write error, warn, info, debug or trace".to_owned())
             })?,
-            log_format: self.one("log.format", |text| match text {
+            log_format: values.one("log.format", |text| match text {
                 "text" => Ok(LogFormat::Text),
                 "json" => Ok(LogFormat::Json),
                 _ => Err("write text or json".to_owned()),
@@ -429,146 +182,59 @@ impl Values {
             shown,
         })
     }
-
-    fn policy(&self) -> Result<Policy, ConfigError> {
-        let duration = |name, shortest: Duration, longest: Duration| {
-            self.one(name, |text| {
-                let value = humantime::parse_duration(text)
-                    .map_err(|_| "write a duration such as 2s, 10m, 24h or 365d".to_owned())?;
-                if value < shortest || value > longest {
-                    let (shortest, longest) = (
-                        humantime::format_duration(shortest),
-                        humantime::format_duration(longest),
-                    );
-                    return Err(format!("it must lie between {shortest} and {longest}"));
-                }
-                Ok(value)
-            })
-        };
-        let policy = Policy {
-            access_ttl: duration("tokens.access_ttl", SECOND, CENTURY)?,
-            code_ttl: duration("tokens.code_ttl", SECOND, MAX_CODE_TTL)?,
-            grace: duration("tokens.grace", Duration::ZERO, MAX_GRACE)?,
-            late_retry: self.one("tokens.late_retry", |text| match text {
-                "reissue" => Ok(LateRetry::Reissue),
-                "revoke" => Ok(LateRetry::Revoke),
-                _ => Err("write reissue or revoke".to_owned()),
-            })?,
-            max_unproven: self.one("tokens.max_unproven", |text| match text.parse() {
-                Ok(count @ 1..=1000) => Ok(count),
-                _ => Err("write a number from 1 to 1000".to_owned()),
-            })?,
-            refresh_idle: duration("tokens.refresh_idle", SECOND, CENTURY)?,
-            refresh_max: duration("tokens.refresh_max", SECOND, CENTURY)?,
-        };
-        if policy.access_ttl.subsec_nanos() != 0 {
-            return Err(ConfigError(
-                "tokens.access_ttl must be whole seconds, as `exp` is".into(),
-            ));
-        }
-        if policy.grace.is_zero() && policy.late_retry == LateRetry::Reissue {
-            return Err(ConfigError(
-                "tokens.grace = 0s leaves every second tab to tokens.late_retry = reissue, and then tabs would use up \
-                 tokens.max_unproven. Set tokens.late_retry = \"revoke\", or a grace such as 30s"
-                    .into(),
-            ));
-        }
-        Ok(policy)
-    }
-
-    fn one<T>(
-        &self,
-        name: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Result<T, ConfigError> {
-        let (text, origin) = &self.0[name];
-        parse(text).map_err(|problem| {
-            ConfigError(format!(
-                "{name} = {} ({origin}): {problem}",
-                redacted(name, text)
-            ))
-        })
-    }
-
-    /// As [`Values::one`], for a setting that may be empty.
-    fn optional<T>(
-        &self,
-        name: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Result<Option<T>, ConfigError> {
-        self.one(name, |text| {
-            if text.is_empty() {
-                Ok(None)
-            } else {
-                parse(text).map(Some)
-            }
-        })
-    }
-
-    fn text(&self, name: &str) -> &str {
-        &self.0[name].0
-    }
-
-    fn shown(&self, computed: &[(&str, String)]) -> Vec<ShownSetting> {
-        SETTINGS
-            .iter()
-            .map(|Setting { name, about, .. }| {
-                let (text, origin) = &self.0[name];
-                let computed = computed.iter().find(|(computed, _)| computed == name);
-                let value = match computed {
-                    Some((_, value)) => value.clone(),
-                    None => redacted(name, text),
-                };
-                ShownSetting {
-                    name,
-                    value,
-                    origin: origin.to_string(),
-                    about,
-                }
-            })
-            .collect()
-    }
 }
 
-/// What may be shown of a setting: not the master key, and no password inside a URL.
-fn redacted(name: &str, text: &str) -> String {
-    let authority = text
-        .split_once("://")
-        .and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
-    match authority {
-        _ if name == "master_key" && !text.is_empty() => "(secret)".to_owned(),
-        Some((scheme, rest)) => format!("{scheme}://(secret)@{rest}"),
-        None => text.to_owned(),
+/// Names the file.
+const CONFIG_VARIABLE: &str = "GUESTPASS_CONFIG";
+
+fn policy(values: &Values) -> Result<Policy, ConfigError> {
+    let duration = |name, shortest: Duration, longest: Duration| {
+        values.one(name, |text| {
+            let value = humantime::parse_duration(text)
+                .map_err(|_| "write a duration such as 2s, 10m, 24h or 365d".to_owned())?;
+            if value < shortest || value > longest {
+                let (shortest, longest) = (
+                    humantime::format_duration(shortest),
+                    humantime::format_duration(longest),
+                );
+                return Err(format!("it must lie between {shortest} and {longest}"));
+            }
+            Ok(value)
+        })
+    };
+    let policy = Policy {
+        access_ttl: duration("tokens.access_ttl", SECOND, CENTURY)?,
+        code_ttl: duration("tokens.code_ttl", SECOND, MAX_CODE_TTL)?,
+        grace: duration("tokens.grace", Duration::ZERO, MAX_GRACE)?,
+        late_retry: values.one("tokens.late_retry", |text| match text {
+            "reissue" => Ok(LateRetry::Reissue),
+            "revoke" => Ok(LateRetry::Revoke),
+            _ => Err("write reissue or revoke".to_owned()),
+        })?,
+        max_unproven: values.one("tokens.max_unproven", |text| match text.parse() {
+            Ok(count @ 1..=1000) => Ok(count),
+            _ => Err("write a number from 1 to 1000".to_owned()),
+        })?,
+        refresh_idle: duration("tokens.refresh_idle", SECOND, CENTURY)?,
+        refresh_max: duration("tokens.refresh_max", SECOND, CENTURY)?,
+    };
+    if policy.access_ttl.subsec_nanos() != 0 {
+        return Err(ConfigError(
+            "tokens.access_ttl must be whole seconds, as `exp` is".into(),
+        ));
     }
+    if policy.grace.is_zero() && policy.late_retry == LateRetry::Reissue {
+        return Err(ConfigError(
+            "tokens.grace = 0s leaves every second tab to tokens.late_retry = reissue, and then tabs would use up \
+             tokens.max_unproven. Set tokens.late_retry = \"revoke\", or a grace such as 30s"
+                .into(),
+        ));
+    }
+    Ok(policy)
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
-
-fn flatten(
-    prefix: &str,
-    table: &toml::Table,
-    settings: &mut Vec<(String, String)>,
-) -> Result<(), String> {
-    for (key, value) in table {
-        let name = if prefix.is_empty() {
-            key.clone()
-        } else {
-            format!("{prefix}.{key}")
-        };
-        match value {
-            toml::Value::Table(table) => flatten(&name, table, settings)?,
-            toml::Value::String(text) => settings.push((name, text.clone())),
-            toml::Value::Integer(number) => settings.push((name, number.to_string())),
-            toml::Value::Array(items) if items.iter().all(toml::Value::is_str) => {
-                let items: Vec<_> = items.iter().filter_map(toml::Value::as_str).collect();
-                settings.push((name, items.join(",")));
-            }
-            _ => return Err(format!("{name} must be a text, for example {name} = \"…\"")),
-        }
-    }
-    Ok(())
-}
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()

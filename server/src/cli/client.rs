@@ -1,14 +1,11 @@
 //! `guestpass client`: the applications that act for guests.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use clap::Subcommand;
-use guestpass_core::client::{ApiKey, ApiKeyId, Client, ClientId, Origin};
-use guestpass_core::time::Timestamp;
+use guestpass_core::client::{Client, ClientId, Origin};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Failure, Output, open_or_make_store, open_store, rfc3339, table};
+use super::{Failure, Output, api_key, open_or_make_store, open_store, rfc3339, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::random::SecureGenerator;
@@ -91,39 +88,7 @@ pub(super) enum Command {
     },
     /// API keys of a confidential client
     #[command(subcommand)]
-    Key(KeyCommand),
-}
-
-#[derive(Subcommand)]
-pub(super) enum KeyCommand {
-    /// Add a key, which is shown once; the others go on working
-    #[command(
-        after_help = "Examples:\n  guestpass client key add shop-backend --expires 90d\n  \
-                            guestpass client key add shop-backend --expires 2027-06-30"
-    )]
-    Add {
-        /// The client
-        #[arg(value_name = "ID")]
-        id: ClientId,
-        /// When the key ends: a date, a time as RFC 3339 writes it, or how long from now (90d)
-        #[arg(long, value_name = "WHEN", value_parser = parse_when)]
-        expires: Option<When>,
-    },
-    /// List the keys of a client
-    List {
-        /// The client
-        #[arg(value_name = "ID")]
-        id: ClientId,
-    },
-    /// End a key at once
-    Revoke {
-        /// The client
-        #[arg(value_name = "ID")]
-        id: ClientId,
-        /// The key, or its beginning as `client key list` shows it
-        #[arg(value_name = "KEY")]
-        key: String,
-    },
+    Key(api_key::Command),
 }
 
 pub(super) async fn run(command: Command, config: &Config, output: Output) -> Result<(), Failure> {
@@ -171,23 +136,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             });
             Ok(())
         }
-        Command::Key(KeyCommand::Add { id, expires }) => {
-            add_key(config, output, &id, expires).await
-        }
-        Command::Key(KeyCommand::List { id }) => list_keys(config, output, &id).await,
-        Command::Key(KeyCommand::Revoke { id, key }) => {
-            let (key, now) = (ApiKeyId::of(&key), SystemClock::new().now());
-            change(
-                config,
-                &id,
-                Change::RevokeApiKey(id.clone(), key.clone(), now),
-            )
-            .await?;
-            output.print(&json!({"client_id": id.as_str(), "key": key.0}), || {
-                format!("revoked {key} of {id}")
-            });
-            Ok(())
-        }
+        Command::Key(command) => api_key::run(command, config, output).await,
     }
 }
 
@@ -355,64 +304,7 @@ async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
     Ok(())
 }
 
-async fn add_key(
-    config: &Config,
-    output: Output,
-    id: &ClientId,
-    expires: Option<When>,
-) -> Result<(), Failure> {
-    let now = SystemClock::new().now();
-    let expires_at = expires.map(|when| match when {
-        When::At(at) => at,
-        When::In(duration) => now + duration,
-    });
-    if expires_at.is_some_and(|at| at <= now) {
-        return Err(Failure(
-            "--expires lies in the past. Give a date to come, or a duration such as 90d".into(),
-        ));
-    }
-    let (store, random) = (open_store(config)?, SecureGenerator::new());
-    let added = registry::add_api_key(&*store, id.clone(), expires_at, &random, now).await;
-    let secret = added.map_err(|error| explain(error, id))?;
-    let printed = json!({
-        "client_id": id.as_str(),
-        "key": secret.id().0,
-        "api_key": secret.expose(),
-        "expires_at": expires_at.map(rfc3339),
-    });
-    output.print(&printed, || {
-        format!(
-            "added {} to {id}. The API key, shown only now:\n{}",
-            secret.id(),
-            secret.expose()
-        )
-    });
-    Ok(())
-}
-
-async fn list_keys(config: &Config, output: Output, id: &ClientId) -> Result<(), Failure> {
-    let client = find(config, id).await?;
-    let now = SystemClock::new().now();
-    let all: Vec<Value> = client
-        .api_keys
-        .iter()
-        .map(|key| described_key(key, now))
-        .collect();
-    output.print(&all, || {
-        let rows = client.api_keys.iter().map(|key| {
-            vec![
-                key.id.to_string(),
-                key_state(key, now).to_owned(),
-                rfc3339(key.created_at),
-                key.expires_at.map(rfc3339).unwrap_or_default(),
-            ]
-        });
-        table(&["KEY", "STATE", "CREATED", "EXPIRES"], rows)
-    });
-    Ok(())
-}
-
-async fn find(config: &Config, id: &ClientId) -> Result<Client, Failure> {
+pub(super) async fn find(config: &Config, id: &ClientId) -> Result<Client, Failure> {
     let (_, clients) = open_store(config)?.clients().await?;
     clients
         .into_iter()
@@ -420,14 +312,14 @@ async fn find(config: &Config, id: &ClientId) -> Result<Client, Failure> {
         .ok_or_else(|| explain(ChangeError::ClientUnknown, id))
 }
 
-async fn change(config: &Config, id: &ClientId, change: Change) -> Result<(), Failure> {
+pub(super) async fn change(config: &Config, id: &ClientId, change: Change) -> Result<(), Failure> {
     open_store(config)?
         .change(change)
         .await
         .map_err(|error| explain(error, id))
 }
 
-fn explain(error: ChangeError, id: &ClientId) -> Failure {
+pub(super) fn explain(error: ChangeError, id: &ClientId) -> Failure {
     Failure(match error {
         ChangeError::ClientExists => {
             format!("there is a client {id} already. To change it: guestpass client set {id} …")
@@ -463,35 +355,11 @@ fn described(client: &Client) -> Value {
     })
 }
 
-fn described_key(key: &ApiKey, now: Timestamp) -> Value {
-    json!({
-        "key": key.id.0,
-        "state": key_state(key, now),
-        "created_at": rfc3339(key.created_at),
-        "expires_at": key.expires_at.map(rfc3339),
-        "revoked_at": key.revoked_at.map(rfc3339),
-    })
-}
-
 fn kind(client: &Client) -> &'static str {
     if client.confidential {
         "confidential"
     } else {
         "public"
-    }
-}
-
-fn key_state(key: &ApiKey, now: Timestamp) -> &'static str {
-    match key {
-        ApiKey {
-            revoked_at: Some(_),
-            ..
-        } => "revoked",
-        ApiKey {
-            expires_at: Some(end),
-            ..
-        } if *end <= now => "expired",
-        _ => "active",
     }
 }
 
@@ -510,32 +378,4 @@ fn switch(on: bool, off: bool) -> Option<bool> {
         (false, true) => Some(false),
         (false, false) => None,
     }
-}
-
-/// The end of a key.
-#[derive(Clone, Copy)]
-pub(super) enum When {
-    At(Timestamp),
-    In(Duration),
-}
-
-const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
-
-fn parse_when(text: &str) -> Result<When, &'static str> {
-    if let Ok(duration) = humantime::parse_duration(text) {
-        let longest = "a key may live for 100 years at most";
-        return (duration <= CENTURY)
-            .then_some(When::In(duration))
-            .ok_or(longest);
-    }
-    let whole_day = format!("{text}T00:00:00Z");
-    let time = humantime::parse_rfc3339_weak(text)
-        .or_else(|_| humantime::parse_rfc3339(&whole_day))
-        .map_err(
-            |_| "write a date (2027-06-30), a time (2027-06-30T12:00:00Z) or a duration (90d)",
-        )?;
-    let since_epoch = time
-        .duration_since(UNIX_EPOCH)
-        .map_err(|_| "write a date after 1970")?;
-    Ok(When::At(Timestamp::from_millis(0) + since_epoch))
 }

@@ -1,0 +1,177 @@
+//! `guestpass client key`: the API keys of a confidential client.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use clap::Subcommand;
+use guestpass_core::client::{ApiKey, ApiKeyId, ClientId};
+use guestpass_core::time::Timestamp;
+use serde_json::{Value, json};
+
+use super::client::{change, explain, find};
+use super::{Failure, Output, open_store, rfc3339, table};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::random::SecureGenerator;
+use crate::registry;
+use crate::store::Change;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Add a key, which is shown once; the others go on working
+    #[command(
+        after_help = "Examples:\n  guestpass client key add shop-backend --expires 90d\n  \
+                            guestpass client key add shop-backend --expires 2027-06-30"
+    )]
+    Add {
+        /// The client
+        #[arg(value_name = "ID")]
+        id: ClientId,
+        /// When the key ends: a date, a time as RFC 3339 writes it, or how long from now (90d)
+        #[arg(long, value_name = "WHEN", value_parser = parse_when)]
+        expires: Option<When>,
+    },
+    /// List the keys of a client
+    List {
+        /// The client
+        #[arg(value_name = "ID")]
+        id: ClientId,
+    },
+    /// End a key at once
+    Revoke {
+        /// The client
+        #[arg(value_name = "ID")]
+        id: ClientId,
+        /// The key, or its beginning as `client key list` shows it
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
+}
+
+pub(super) async fn run(command: Command, config: &Config, output: Output) -> Result<(), Failure> {
+    match command {
+        Command::Add { id, expires } => add(config, output, &id, expires).await,
+        Command::List { id } => list(config, output, &id).await,
+        Command::Revoke { id, key } => {
+            let (key, now) = (ApiKeyId::of(&key), SystemClock::new().now());
+            change(
+                config,
+                &id,
+                Change::RevokeApiKey(id.clone(), key.clone(), now),
+            )
+            .await?;
+            output.print(&json!({"client_id": id.as_str(), "key": key.0}), || {
+                format!("revoked {key} of {id}")
+            });
+            Ok(())
+        }
+    }
+}
+
+async fn add(
+    config: &Config,
+    output: Output,
+    id: &ClientId,
+    expires: Option<When>,
+) -> Result<(), Failure> {
+    let now = SystemClock::new().now();
+    let expires_at = expires.map(|when| match when {
+        When::At(at) => at,
+        When::In(duration) => now + duration,
+    });
+    if expires_at.is_some_and(|at| at <= now) {
+        return Err(Failure(
+            "--expires lies in the past. Give a date to come, or a duration such as 90d".into(),
+        ));
+    }
+    let (store, random) = (open_store(config)?, SecureGenerator::new());
+    let added = registry::add_api_key(&*store, id.clone(), expires_at, &random, now).await;
+    let secret = added.map_err(|error| explain(error, id))?;
+    let printed = json!({
+        "client_id": id.as_str(),
+        "key": secret.id().0,
+        "api_key": secret.expose(),
+        "expires_at": expires_at.map(rfc3339),
+    });
+    output.print(&printed, || {
+        format!(
+            "added {} to {id}. The API key, shown only now:\n{}",
+            secret.id(),
+            secret.expose()
+        )
+    });
+    Ok(())
+}
+
+async fn list(config: &Config, output: Output, id: &ClientId) -> Result<(), Failure> {
+    let client = find(config, id).await?;
+    let now = SystemClock::new().now();
+    let all: Vec<Value> = client
+        .api_keys
+        .iter()
+        .map(|key| described(key, now))
+        .collect();
+    output.print(&all, || {
+        let rows = client.api_keys.iter().map(|key| {
+            vec![
+                key.id.to_string(),
+                state(key, now).to_owned(),
+                rfc3339(key.created_at),
+                key.expires_at.map(rfc3339).unwrap_or_default(),
+            ]
+        });
+        table(&["KEY", "STATE", "CREATED", "EXPIRES"], rows)
+    });
+    Ok(())
+}
+
+fn described(key: &ApiKey, now: Timestamp) -> Value {
+    json!({
+        "key": key.id.0,
+        "state": state(key, now),
+        "created_at": rfc3339(key.created_at),
+        "expires_at": key.expires_at.map(rfc3339),
+        "revoked_at": key.revoked_at.map(rfc3339),
+    })
+}
+
+fn state(key: &ApiKey, now: Timestamp) -> &'static str {
+    match key {
+        ApiKey {
+            revoked_at: Some(_),
+            ..
+        } => "revoked",
+        ApiKey {
+            expires_at: Some(end),
+            ..
+        } if *end <= now => "expired",
+        _ => "active",
+    }
+}
+
+/// The end of a key.
+#[derive(Clone, Copy)]
+pub(super) enum When {
+    At(Timestamp),
+    In(Duration),
+}
+
+const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
+
+fn parse_when(text: &str) -> Result<When, &'static str> {
+    if let Ok(duration) = humantime::parse_duration(text) {
+        let longest = "a key may live for 100 years at most";
+        return (duration <= CENTURY)
+            .then_some(When::In(duration))
+            .ok_or(longest);
+    }
+    let whole_day = format!("{text}T00:00:00Z");
+    let time = humantime::parse_rfc3339_weak(text)
+        .or_else(|_| humantime::parse_rfc3339(&whole_day))
+        .map_err(
+            |_| "write a date (2027-06-30), a time (2027-06-30T12:00:00Z) or a duration (90d)",
+        )?;
+    let since_epoch = time
+        .duration_since(UNIX_EPOCH)
+        .map_err(|_| "write a date after 1970")?;
+    Ok(When::At(Timestamp::from_millis(0) + since_epoch))
+}

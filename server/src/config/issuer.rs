@@ -1,0 +1,66 @@
+//! Who signs.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+/// The issuer of every token (RFC 8414 §2): https, or http on loopback; no query, fragment or trailing slash.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Issuer(String);
+
+impl Issuer {
+    /// What a server on loopback is called, where nobody else can reach it.
+    pub(super) fn on_loopback(address: SocketAddr) -> Self {
+        Self(format!("http://{address}"))
+    }
+
+    /// The issuer, byte for byte as configured.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Issuer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rest = text
+            .strip_prefix("https://")
+            .or_else(|| text.strip_prefix("http://"));
+        let authority = rest
+            .map(|rest| rest.split('/').next().unwrap_or_default())
+            .unwrap_or_default();
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => host,
+            _ => authority,
+        };
+        let address = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>();
+        let loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:/[]".contains(&byte);
+        if host.is_empty() || !text.bytes().all(allowed) {
+            return Err(
+                "it must be a URL without query, fragment or user, for example https://id.example"
+                    .into(),
+            );
+        }
+        if text.starts_with("http://") && !loopback {
+            return Err(format!(
+                "tokens must not travel in clear: write https://{}",
+                &text["http://".len()..]
+            ));
+        }
+        if text.ends_with('/') {
+            return Err(format!(
+                "leave the last slash out: {}",
+                text.trim_end_matches('/')
+            ));
+        }
+        if text.len() > 128 {
+            return Err("it has more than 128 bytes, and every token carries it twice".into());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}

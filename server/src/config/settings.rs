@@ -1,0 +1,91 @@
+//! Every setting there is.
+
+/// A setting that exists.
+pub(super) struct Setting {
+    pub(super) name: &'static str,
+    pub(super) default: &'static str,
+    pub(super) about: &'static str,
+}
+
+pub(super) const SETTINGS: &[Setting] = &[
+    setting(
+        "data_dir",
+        "./guestpass-data",
+        "directory of the embedded store, the master key and the lock",
+    ),
+    setting("listen", "127.0.0.1:8080", "address of the public API"),
+    setting(
+        "issuer",
+        "",
+        "`iss` of every token; on loopback it follows from `listen`",
+    ),
+    setting(
+        "base_paths",
+        "/,/api",
+        "where /oauth/… is served, separated by commas",
+    ),
+    setting(
+        "admin_listen",
+        "",
+        "address of the operators' API; off by default",
+    ),
+    setting(
+        "database",
+        "",
+        "sqlite:PATH; by default guestpass.db in the data directory",
+    ),
+    setting(
+        "master_key",
+        "",
+        "32 bytes as base64, from the environment only; else see master_key_file",
+    ),
+    setting(
+        "master_key_file",
+        "",
+        "file with the master key; by default master.key in the data directory",
+    ),
+    setting(
+        "sqlite.synchronous",
+        "full",
+        "full, or off to measure what syncing costs: a power cut then loses guests",
+    ),
+    setting("tokens.algorithm", "HS256", "how access tokens are signed"),
+    setting("tokens.audience", "", "stands before the issuer in `aud`"),
+    setting("tokens.access_ttl", "24h", "lifetime of an access token"),
+    setting("tokens.code_ttl", "60s", "lifetime of a code, at most 10m"),
+    setting(
+        "tokens.grace",
+        "30s",
+        "how long a retried refresh gets the same answer again, at most 5m",
+    ),
+    setting(
+        "tokens.late_retry",
+        "reissue",
+        "what a retry gets after that: reissue or revoke",
+    ),
+    setting(
+        "tokens.max_unproven",
+        "8",
+        "how many unused successors there may be in a row",
+    ),
+    setting(
+        "tokens.refresh_idle",
+        "365d",
+        "how long an unused refresh token works",
+    ),
+    setting(
+        "tokens.refresh_max",
+        "5y",
+        "how long a guest stays recognised at most",
+    ),
+    setting("log.level", "info", "error, warn, info, debug or trace"),
+    setting("log.format", "text", "text or json"),
+];
+
+const fn setting(name: &'static str, default: &'static str, about: &'static str) -> Setting {
+    Setting {
+        name,
+        default,
+        about,
+    }
+}

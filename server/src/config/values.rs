@@ -1,0 +1,207 @@
+//! The text of every setting, from whichever source counts.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::settings::{SETTINGS, Setting};
+
+/// The text of every setting, and where it comes from.
+pub(super) struct Values(BTreeMap<&'static str, (String, Origin)>);
+
+impl Values {
+    pub(super) fn defaults() -> Self {
+        Self(
+            SETTINGS
+                .iter()
+                .map(|s| (s.name, (s.default.to_owned(), Origin::Default)))
+                .collect(),
+        )
+    }
+
+    pub(super) fn set(
+        &mut self,
+        name: &str,
+        text: String,
+        origin: Origin,
+    ) -> Result<(), ConfigError> {
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
+            let nearest = SETTINGS
+                .iter()
+                .map(|setting| (strsim::jaro_winkler(setting.name, name), setting.name))
+                .max_by(|a, b| a.0.total_cmp(&b.0))
+                .map_or("", |(_, nearest)| nearest);
+            let nearest = match origin {
+                Origin::Environment(_) => {
+                    format!("{PREFIX}{}", nearest.replace('.', "__").to_uppercase())
+                }
+                _ => nearest.to_owned(),
+            };
+            return Err(ConfigError(format!(
+                "there is no setting `{name}` ({origin}). Did you mean `{nearest}`? `guestpass config show` lists them \
+                 all"
+            )));
+        };
+        if setting.name == "master_key" && matches!(origin, Origin::File(_)) {
+            return Err(ConfigError(
+                "a master key doesn't belong into the configuration file. Put it into a file of its own, mode 0600, \
+                 and name that: master_key_file = \"…\""
+                    .into(),
+            ));
+        }
+        self.0.insert(setting.name, (text, origin));
+        Ok(())
+    }
+
+    pub(super) fn read_file(&mut self, file: &Path) -> Result<(), ConfigError> {
+        let problem =
+            |error: &dyn fmt::Display| ConfigError(format!("{}: {error}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|error| problem(&error))?;
+        let table: toml::Table = text.parse().map_err(|error| problem(&error))?;
+        let mut settings = Vec::new();
+        flatten("", &table, &mut settings).map_err(|error| problem(&error))?;
+        for (name, text) in settings {
+            self.set(&name, text, Origin::File(file.to_owned()))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn one<T>(
+        &self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        let (text, origin) = &self.0[name];
+        parse(text).map_err(|problem| {
+            ConfigError(format!(
+                "{name} = {} ({origin}): {problem}",
+                redacted(name, text)
+            ))
+        })
+    }
+
+    /// As [`Values::one`], for a setting that may be empty.
+    pub(super) fn optional<T>(
+        &self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        self.one(name, |text| {
+            if text.is_empty() {
+                Ok(None)
+            } else {
+                parse(text).map(Some)
+            }
+        })
+    }
+
+    pub(super) fn text(&self, name: &str) -> &str {
+        &self.0[name].0
+    }
+
+    pub(super) fn shown(&self, computed: &[(&str, String)]) -> Vec<ShownSetting> {
+        SETTINGS
+            .iter()
+            .map(|Setting { name, about, .. }| {
+                let (text, origin) = &self.0[name];
+                let computed = computed.iter().find(|(computed, _)| computed == name);
+                let value = match computed {
+                    Some((_, value)) => value.clone(),
+                    None => redacted(name, text),
+                };
+                ShownSetting {
+                    name,
+                    value,
+                    origin: origin.to_string(),
+                    about,
+                }
+            })
+            .collect()
+    }
+}
+
+/// Variables of the environment that start so are settings.
+pub(super) const PREFIX: &str = "GUESTPASS_";
+
+/// A setting as `config show` prints it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShownSetting {
+    /// Its name, as in the file.
+    pub name: &'static str,
+    /// Its value, unless that is a secret.
+    pub value: String,
+    /// Where the value comes from.
+    pub origin: String,
+    /// What it is for.
+    pub about: &'static str,
+}
+
+/// What can't be right, and what to type instead.
+#[derive(Debug)]
+pub struct ConfigError(pub(super) String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Where a value comes from.
+pub(super) enum Origin {
+    Default,
+    File(PathBuf),
+    Environment(String),
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Environment(variable) => write!(f, "environment {variable}"),
+            Self::Flag => f.write_str("command line"),
+        }
+    }
+}
+
+/// What may be shown of a setting: not the master key, and no password inside a URL.
+fn redacted(name: &str, text: &str) -> String {
+    let authority = text
+        .split_once("://")
+        .and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
+    match authority {
+        _ if name == "master_key" && !text.is_empty() => "(secret)".to_owned(),
+        Some((scheme, rest)) => format!("{scheme}://(secret)@{rest}"),
+        None => text.to_owned(),
+    }
+}
+
+fn flatten(
+    prefix: &str,
+    table: &toml::Table,
+    settings: &mut Vec<(String, String)>,
+) -> Result<(), String> {
+    for (key, value) in table {
+        let name = if prefix.is_empty() {
+            key.clone()
+        } else {
+            format!("{prefix}.{key}")
+        };
+        match value {
+            toml::Value::Table(table) => flatten(&name, table, settings)?,
+            toml::Value::String(text) => settings.push((name, text.clone())),
+            toml::Value::Integer(number) => settings.push((name, number.to_string())),
+            toml::Value::Array(items) if items.iter().all(toml::Value::is_str) => {
+                let items: Vec<_> = items.iter().filter_map(toml::Value::as_str).collect();
+                settings.push((name, items.join(",")));
+            }
+            _ => return Err(format!("{name} must be a text, for example {name} = \"…\"")),
+        }
+    }
+    Ok(())
+}
