@@ -17,6 +17,7 @@ test:
 # Writes the documents that are generated: after a change of refusals or settings, and after a test run.
 docs:
 	@GUESTPASS_WRITE_DOCS=1 $(CARGO) test --quiet --locked --test it docs::
+	@[ -s target/test.log ] || { echo 'Run make test first: the table of cases comes from its results.' >&2; exit 1; }
 	@python3 docs/conformance/generate.py target/test.log
 
 # Known vulnerabilities, where the advisory database can be downloaded.

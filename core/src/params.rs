@@ -32,14 +32,10 @@ impl<'a> Params<'a> {
     /// [`Refusal::EncodingMalformed`] for a broken percent-encoding or text that isn't UTF-8, else as the module says.
     pub fn from_form(table: &'static [Parameter], text: &'a [u8]) -> Result<Self, Refusal> {
         let mut params = Self::empty(table);
-        for (index, pair) in text.split(|&byte| byte == b'&').enumerate() {
+        for (index, (name, value)) in pairs(text).enumerate() {
             if index == MAX_COUNT {
                 return Err(Refusal::ParametersTooMany);
             }
-            let (name, value) = match pair.iter().position(|&byte| byte == b'=') {
-                Some(at) => (&pair[..at], &pair[at + 1..]),
-                None => (pair, &[][..]),
-            };
             params.insert(&form_decode(name)?, form_decode(value)?)?;
         }
         Ok(params)
@@ -83,16 +79,15 @@ impl<'a> Params<'a> {
     /// The first parameter of the table that a query names and gives a value, whatever else is wrong with the query.
     #[must_use]
     pub fn named_in(table: &[Parameter], query: &[u8]) -> Option<&'static str> {
-        let names = query.split(|&byte| byte == b'&').filter_map(|pair| {
-            let at = pair.iter().position(|&byte| byte == b'=')?;
-            if at + 1 < pair.len() {
-                form_decode(&pair[..at]).ok()
-            } else {
-                None
-            }
-        });
-        let known = |name: Cow<'_, str>| table.iter().find(|known| known.name == name);
-        names.filter_map(known).map(|known| known.name).next()
+        pairs(query)
+            .filter(|(_, value)| !value.is_empty())
+            .find_map(|(name, _)| {
+                let name = form_decode(name).ok()?;
+                table
+                    .iter()
+                    .map(|known| known.name)
+                    .find(|known| *known == name)
+            })
     }
 
     fn empty(table: &'static [Parameter]) -> Self {
@@ -129,6 +124,15 @@ impl<'a> Params<'a> {
             .iter()
             .position(|parameter| parameter.name == name)
     }
+}
+
+/// Names and values, still encoded.
+fn pairs(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    text.split(|&byte| byte == b'&')
+        .map(|pair| match pair.iter().position(|&byte| byte == b'=') {
+            Some(at) => (&pair[..at], &pair[at + 1..]),
+            None => (pair, &[][..]),
+        })
 }
 
 /// More parameters than any client of this API sends, known or not.

@@ -13,7 +13,7 @@ pub struct Policy {
     pub grace: Duration,
     /// What a predecessor gets after the grace window, while its successor is unused.
     pub late_retry: LateRetry,
-    /// How many unproven successors there may be in a row.
+    /// How many times in a row a late retry is reissued before two parties are assumed.
     pub max_unproven: u64,
     /// How long a refresh token works when it isn't used.
     pub refresh_idle: Duration,

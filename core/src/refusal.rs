@@ -361,7 +361,7 @@ impl Refusal {
                 "Send x-api-key, or make the client public: `guestpass client set ID --no-confidential`."
             }
             Self::ApiKeyWrong => {
-                "Compare the key's first 12 characters with `guestpass client key list ID`; or make a new one."
+                "Compare the key's first 12 characters with `guestpass client key list ID`; or make a new one. A public client has no key: leave x-api-key out."
             }
             Self::ApiKeyExpired => "Make a new key: `guestpass client key add ID`.",
             Self::ApiKeyRevoked => {
@@ -379,9 +379,11 @@ impl Refusal {
                 "Send the code as code and the refresh token as refresh_token."
             }
             Self::GrantGone => {
-                "The guest was erased, or the grant ended more than a week ago. The client must authorize anew."
+                "The guest was erased, its client was removed, or the grant ended more than a week ago. The client must authorize anew."
             }
-            Self::GrantOfAnotherClient => "Use the client_id that the code was issued to.",
+            Self::GrantOfAnotherClient => {
+                "Use the client_id that the code or refresh token was issued to."
+            }
             Self::GrantRevoked => {
                 "The grant was ended, see the log for when and why. The client must authorize anew."
             }
@@ -398,7 +400,7 @@ impl Refusal {
                 "The code was redeemed before. The client must keep the tokens it got, or authorize anew."
             }
             Self::CodeReplayed => {
-                "The code was redeemed twice with every proof right, so its tokens were revoked. Look for a client that retries, or for a leak."
+                "The code was redeemed twice with every proof right, so the grant was ended; its access token works until it expires. Look for a client that retries, or for a leak."
             }
             Self::VerifierWrong => {
                 "The client must keep the verifier of each authorization beside its code."
@@ -413,7 +415,7 @@ impl Refusal {
                 "Two parties hold the guest's refresh token, so the grant was ended. Look for a leak, or for copies in several tabs."
             }
             Self::RefreshTokenContested => {
-                "Successors were issued tokens.max_unproven times in a row and none was used: two parties take turns, or a client never stores its answers."
+                "Late retries were reissued tokens.max_unproven times in a row and no answer was used: two parties take turns, or a client never stores its answers."
             }
             Self::RefreshTokenRetriedLate => {
                 "A lost answer, or a copy, under tokens.late_retry = revoke. With reissue the guest would have been kept."

@@ -26,8 +26,12 @@ that carries its number does; one with a part that waits says what that part nee
 def main(arguments):
     check = "--check" in arguments
     (log,) = [argument for argument in arguments if argument != "--check"]
-    text = page(results(pathlib.Path(log).read_text(errors="replace")))
+    tests = results(pathlib.Path(log).read_text(errors="replace"))
+    text = page(tests)
     readme = HERE / "README.md"
+    if not check and not all(passed for case in tests.values() for passed in case.values()):
+        print("Not written: a case fails. See the test log.")
+        return 1
     if not check:
         readme.write_text(text)
     elif not readme.exists() or readme.read_text() != text:

@@ -1,7 +1,9 @@
 //! The command line: which command, with which configuration, and how it ended.
 
 use std::fmt;
+use std::fs::DirBuilder;
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,7 +29,7 @@ mod serve;
 #[derive(Parser)]
 #[command(name = "guestpass", version, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Cli {
-    /// Directory of the embedded store, the master key and the lock [default: ./guestpass-data]
+    /// Directory of the embedded store and the master key [default: ./guestpass-data]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<String>,
     /// Configuration file, in TOML
@@ -170,9 +172,9 @@ fn open_store(config: &Config) -> Result<Arc<SqliteStore>, SchemaError> {
     SqliteStore::open(&config.database, config.synchronous).map(Arc::new)
 }
 
-/// Opens the store, making it first if need be.
-fn open_or_make_store(config: &Config) -> Result<Arc<SqliteStore>, Failure> {
-    make_private_dir(&config.data_dir)?;
+/// Opens the store, making it first if need be; says whether it was made.
+fn open_or_make_store(config: &Config) -> Result<(Arc<SqliteStore>, bool), Failure> {
+    make_directories(config)?;
     let is_new = !config.database.exists();
     if is_new && config.master_key.is_none() && config.master_key_file.exists() {
         return Err(Failure(format!(
@@ -183,28 +185,31 @@ fn open_or_make_store(config: &Config) -> Result<Arc<SqliteStore>, Failure> {
         )));
     }
     SqliteStore::migrate(&config.database, &SecureGenerator::new())?;
-    if is_new {
-        tracing::warn!(
-            database = %config.database.display(),
-            "there was no database, so this is a new installation without guests"
-        );
-    }
-    Ok(open_store(config)?)
+    Ok((open_store(config)?, is_new))
 }
 
-/// Makes a directory that only its owner can read, unless it is there.
-fn make_private_dir(directory: &std::path::Path) -> Result<(), Failure> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(|error| {
-            Failure(format!(
-                "the directory {} can't be made: {error}",
-                directory.display()
-            ))
-        })
+/// Makes the directories of the data and of the database, unless they are there; only their owner can read them.
+fn make_directories(config: &Config) -> Result<(), Failure> {
+    let of_database = config
+        .database
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    for directory in [Some(config.data_dir.as_path()), of_database]
+        .into_iter()
+        .flatten()
+    {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|error| {
+                Failure(format!(
+                    "the directory {} can't be made: {error}",
+                    directory.display()
+                ))
+            })?;
+    }
+    Ok(())
 }
 
 impl fmt::Display for Failure {

@@ -23,7 +23,7 @@ use values::{Origin, PREFIX, Values};
 
 /// Every choice, parsed.
 pub struct Config {
-    /// Where the embedded store, the master key and the lock live.
+    /// Where the embedded store and the master key live, unless other settings say otherwise.
     pub data_dir: PathBuf,
     /// Where the public API listens.
     pub listen: SocketAddr,
@@ -167,9 +167,13 @@ impl Config {
             })?,
             master_key_file: in_data_dir(values.text("master_key_file"), "master.key"),
             audience: values.optional("tokens.audience", audience)?,
-            log_level: values.one("log.level", |text| {
-                text.parse()
-                    .map_err(|_| "write error, warn, info, debug or trace".to_owned())
+            log_level: values.one("log.level", |text| match text {
+                "error" => Ok(LogLevel::ERROR),
+                "warn" => Ok(LogLevel::WARN),
+                "info" => Ok(LogLevel::INFO),
+                "debug" => Ok(LogLevel::DEBUG),
+                "trace" => Ok(LogLevel::TRACE),
+                _ => Err("write error, warn, info, debug or trace".to_owned()),
             })?,
             log_format: values.one("log.format", |text| match text {
                 "text" => Ok(LogFormat::Text),
@@ -374,6 +378,14 @@ mod tests {
         ] {
             let error = config(&[(name, value)]).err().unwrap().to_string();
             assert!(!error.contains("hush"), "{error}");
+        }
+        for broken in ["[log]\nmaster_key = \"hush", "master_key = \"hush\""] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(&file, broken).unwrap();
+            let error = Config::from_sources(&[], Vec::new(), Some(file.path()))
+                .err()
+                .unwrap();
+            assert!(!error.to_string().contains("hush"), "{error}");
         }
     }
 }

@@ -97,20 +97,23 @@ impl App {
                     grant.refresh(presented.generation, client.number, &self.policy, now)
                 }
             };
+            let went_back = presented.generation > grant.generation;
+            let name = match decision {
+                Decision::Reissue(_) => "reissue",
+                Decision::Advance(_) if went_back => "recover",
+                _ => "advance",
+            };
             match decision {
                 Decision::Advance(next) | Decision::Reissue(next) => {
                     // Made before the write: an answer that can't be made must not advance the grant.
                     let tokens = self.mint(client, &next, now);
-                    let proven = next.proven;
-                    let write = Write::AdvanceGrant {
-                        grant: next,
-                        from: grant.generation,
-                    };
+                    let from = grant.generation;
+                    let write = Write::AdvanceGrant { grant: next, from };
                     if self.grants.write(write).await? == Outcome::Done {
-                        self.note_granted(
-                            request,
-                            advance_kind(&grant, presented.generation, proven),
-                        );
+                        if went_back {
+                            warn_of_rewind(&grant, presented.generation);
+                        }
+                        self.note_granted(request, name);
                         return Ok(tokens);
                     }
                 }
@@ -194,19 +197,11 @@ impl App {
 /// Two guests of one millisecond share an id once in two million times.
 const DRAWS: usize = 4;
 
-/// What kind of advance it was: `recover` if the row had gone back in time.
-fn advance_kind(before: &Grant, presented: Generation, proven: Generation) -> &'static str {
-    if presented > before.generation {
-        tracing::error!(
-            grant.id = %before.id,
-            stored = before.generation.as_u64(),
-            presented = presented.as_u64(),
-            "a credential is newer than its row: the database went back in time"
-        );
-        "recover"
-    } else if presented < before.generation && proven == before.proven {
-        "reissue"
-    } else {
-        "advance"
-    }
+fn warn_of_rewind(row: &Grant, presented: Generation) {
+    tracing::error!(
+        grant.id = %row.id,
+        stored = row.generation.as_u64(),
+        presented = presented.as_u64(),
+        "a credential is newer than its row: the database went back in time"
+    );
 }

@@ -44,7 +44,7 @@ pub fn router(app: Arc<App>) -> Router {
 /// What is known of an endpoint before any request.
 #[derive(Debug)]
 struct Endpoint {
-    /// Below the base paths.
+    /// Below the base paths, or all of it for `/livez` and `/readyz`.
     path: &'static str,
     /// The one method beside `OPTIONS`.
     method: Method,

@@ -90,33 +90,31 @@ impl Keys {
         if verify_slices_are_equal(&check, &master_key.check()).is_err() {
             return Err(KeysError::MasterKeyWrong);
         }
-        let mut signing = None;
-        let mut sealing = Vec::new();
+        let (mut signing, mut sealing, mut retiring) = (None, None, Vec::new());
         for wrapped in &installation.keys {
             let bytes = master_key
                 .unwrap(wrapped)
                 .ok_or_else(|| KeysError::KeyDamaged(wrapped.kid.clone()))?;
+            let seals = || SealingKey::new(&bytes, &installation.id);
             match (
                 wrapped.key_use.as_str(),
                 wrapped.algorithm.as_str(),
                 wrapped.state.as_str(),
             ) {
                 ("access-token", "HS256", "current") => {
-                    signing = Some(SigningKey::hs256(&wrapped.kid, &bytes))
+                    signing = Some(SigningKey::hs256(&wrapped.kid, &bytes));
                 }
-                ("credential", "A256GCM-SIV", "current") => {
-                    sealing.insert(0, SealingKey::new(&bytes, &installation.id));
-                }
-                ("credential", "A256GCM-SIV", _) => {
-                    sealing.push(SealingKey::new(&bytes, &installation.id))
-                }
-                _ => {}
+                ("credential", "A256GCM-SIV", "current") => sealing = Some(seals()),
+                ("credential", "A256GCM-SIV", "retiring") => retiring.push(seals()),
+                _ => return Err(KeysError::KeyUnsupported(wrapped.kid.clone())),
             }
         }
-        match signing {
-            Some(signing) if !sealing.is_empty() => Ok(Self { signing, sealing }),
-            _ => Err(KeysError::KeysMissing),
-        }
+        let (signing, current) = signing.zip(sealing).ok_or(KeysError::KeysMissing)?;
+        retiring.insert(0, current);
+        Ok(Self {
+            signing,
+            sealing: retiring,
+        })
     }
 }
 
@@ -240,6 +238,8 @@ pub enum KeysError {
     MasterKeyWrong,
     /// A row was altered.
     KeyDamaged(String),
+    /// A key is for something, or in a state, that this version doesn't know.
+    KeyUnsupported(String),
     /// There are guests but no keys.
     KeysMissing,
     /// A new master key could not be written.
@@ -269,6 +269,10 @@ impl fmt::Display for KeysError {
                     "the key {kid} in the database is damaged. Restore the database from a backup"
                 )
             }
+            Self::KeyUnsupported(kid) => write!(
+                f,
+                "the key {kid} in the database was made by a newer version of guestpass. Run that version"
+            ),
             Self::KeysMissing => f.write_str(
                 "the database holds guests but not its keys. Restore both from one backup",
             ),

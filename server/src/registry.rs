@@ -7,6 +7,8 @@ use std::time::Duration;
 use guestpass_core::client::{ApiKey, ApiKeySecret, Client, ClientId};
 use guestpass_core::time::Timestamp;
 
+use tokio::sync::Mutex;
+
 use crate::random::Random;
 use crate::store::{Change, ChangeError, ClientSettings, Registry, Unavailable};
 
@@ -14,6 +16,8 @@ use crate::store::{Change, ChangeError, ClientSettings, Registry, Unavailable};
 pub struct Clients {
     store: Arc<dyn Registry>,
     known: RwLock<Arc<Known>>,
+    /// One at a time, lest an older list be put over a newer one.
+    refreshing: Mutex<()>,
 }
 
 struct Known {
@@ -29,7 +33,11 @@ impl Clients {
     /// [`Unavailable`] if the store can't answer.
     pub async fn load(store: Arc<dyn Registry>) -> Result<Self, Unavailable> {
         let known = RwLock::new(Arc::new(read(&*store).await?));
-        Ok(Self { store, known })
+        Ok(Self {
+            store,
+            known,
+            refreshing: Mutex::new(()),
+        })
     }
 
     /// The client with that `client_id`.
@@ -49,13 +57,10 @@ impl Clients {
     /// # Errors
     /// [`Unavailable`] if the store can't answer; what is known stays.
     pub async fn refresh(&self) -> Result<(), Unavailable> {
+        let _one_at_a_time = self.refreshing.lock().await;
         if self.store.revision().await? != self.known().revision {
-            let read = read(&*self.store).await?;
-            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            // Another call may have read something newer meanwhile.
-            if read.revision > known.revision {
-                *known = Arc::new(read);
-            }
+            let read = Arc::new(read(&*self.store).await?);
+            *self.known.write().unwrap_or_else(PoisonError::into_inner) = read;
         }
         Ok(())
     }

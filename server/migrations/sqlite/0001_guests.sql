@@ -64,6 +64,6 @@ create table grants (
     expires_at     integer not null,
     ends_at        integer not null,
     revoked_at     integer,
-    revocation     text,
+    revocation_reason     text,
     primary key (profile_id, grant_id)
 ) strict, without rowid;

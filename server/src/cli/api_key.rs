@@ -59,7 +59,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
                 Change::RevokeApiKey(id.clone(), key.clone(), now),
             )
             .await?;
-            output.print(&json!({"client_id": id.as_str(), "key": key.0}), || {
+            output.print(&json!({"client_id": id.as_str(), "key_id": key.0}), || {
                 format!("revoked {key} of {id}")
             });
             Ok(())
@@ -88,7 +88,7 @@ async fn add(
     let secret = added.map_err(|error| explain(error, id))?;
     let printed = json!({
         "client_id": id.as_str(),
-        "key": secret.id().0,
+        "key_id": secret.id().0,
         "api_key": secret.expose(),
         "expires_at": expires_at.map(rfc3339),
     });
@@ -126,7 +126,7 @@ async fn list(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
 
 fn described(key: &ApiKey, now: Timestamp) -> Value {
     json!({
-        "key": key.id.0,
+        "key_id": key.id.0,
         "state": state(key, now),
         "created_at": rfc3339(key.created_at),
         "expires_at": key.expires_at.map(rfc3339),

@@ -146,7 +146,13 @@ async fn add(
     id: ClientId,
     settings: ClientSettings,
 ) -> Result<(), Failure> {
-    let store = open_or_make_store(config)?;
+    let (store, is_new) = open_or_make_store(config)?;
+    if is_new {
+        eprintln!(
+            "guestpass: made a new database, {}",
+            config.database.display()
+        );
+    }
     let (random, now) = (SecureGenerator::new(), SystemClock::new().now());
     let added = registry::add_client(&*store, id.clone(), settings, &random, now).await;
     let secret = added.map_err(|error| explain(error, &id))?;
@@ -350,7 +356,7 @@ fn described(client: &Client) -> Value {
         "disabled": client.disabled,
         "query_params": client.query_params,
         "origins": client.origins.iter().map(Origin::as_str).collect::<Vec<_>>(),
-        "keys": client.api_keys.iter().map(|key| key.id.0.as_str()).collect::<Vec<_>>(),
+        "key_ids": client.api_keys.iter().map(|key| key.id.0.as_str()).collect::<Vec<_>>(),
         "created_at": rfc3339(client.created_at),
     })
 }

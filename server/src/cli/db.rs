@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Failure, Output, make_private_dir, open_store};
+use super::{Failure, Output, make_directories, open_store};
 use crate::config::Config;
 use crate::random::SecureGenerator;
 use crate::store::Upkeep;
@@ -46,7 +46,7 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
             }
         }
         Command::Migrate => {
-            make_private_dir(&config.data_dir)?;
+            make_directories(config)?;
             let migration = SqliteStore::migrate(&config.database, &SecureGenerator::new())?;
             output.print(&json!({"from": migration.from, "to": migration.to}), || {
                 if migration.from == migration.to {

@@ -1,11 +1,12 @@
 //! `guestpass quickstart`: a guest's whole life over HTTP, to look at, against a server of its own.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guestpass_core::authorize::REDIRECT_URI;
+use guestpass_core::client::ClientId;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -16,12 +17,14 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use super::client::explain;
 use super::serve::{Server, stop_signal};
 use super::{Failure, Output, open_or_make_store};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::random::{Random, SecureGenerator};
-use crate::store::{Change, ChangeError, ClientSettings, Registry};
+use crate::registry;
+use crate::store::{ChangeError, ClientSettings};
 use crate::telemetry::{self, LogFormat, LogLevel};
 
 #[derive(clap::Args)]
@@ -32,7 +35,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// An installation of its own, whatever the environment or a file says of the operator's real one.
+    /// An installation of its own: its place and its name are not what the environment or a file says of the real one.
     pub(super) fn add_flags(flags: &mut Vec<(&'static str, String)>) {
         const OWN: [(&str, &str); 7] = [
             ("data_dir", "./guestpass-quickstart"),
@@ -53,8 +56,8 @@ impl Args {
 
 pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Result<(), Failure> {
     telemetry::start(LogLevel::ERROR, LogFormat::Text);
-    if TcpListener::bind(config.listen).is_err() {
-        config.listen.set_port(0);
+    if !config.listen.ip().is_loopback() || TcpListener::bind(config.listen).is_err() {
+        config.listen = (Ipv4Addr::LOCALHOST, 0).into();
     }
     add_client(&config).await?;
     let server = Server::start(&config).await?;
@@ -97,19 +100,15 @@ const CLIENT: &str = "quickstart";
 
 /// Unless an earlier run has left it.
 async fn add_client(config: &Config) -> Result<(), Failure> {
-    let id = CLIENT
+    let id: ClientId = CLIENT
         .parse()
         .map_err(|problem: &str| Failure(problem.to_owned()))?;
-    let now = SystemClock::new().now();
-    let change = Change::AddClient {
-        id,
-        settings: ClientSettings::default(),
-        api_key: None,
-        now,
-    };
-    match open_or_make_store(config)?.change(change).await {
-        Ok(()) | Err(ChangeError::ClientExists) => Ok(()),
-        Err(error) => Err(Failure(format!("the client can't be added: {error:?}"))),
+    let (store, _) = open_or_make_store(config)?;
+    let (random, now) = (SecureGenerator::new(), SystemClock::new().now());
+    let settings = ClientSettings::default();
+    match registry::add_client(&*store, id.clone(), settings, &random, now).await {
+        Ok(_) | Err(ChangeError::ClientExists) => Ok(()),
+        Err(error) => Err(explain(error, &id)),
     }
 }
 

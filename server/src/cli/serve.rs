@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, Output, make_private_dir, open_or_make_store};
+use super::{Failure, Output, make_directories, open_or_make_store};
 use crate::admin;
 use crate::app::App;
 use crate::clock::{Clock, SystemClock};
@@ -75,9 +75,15 @@ impl Server {
     /// Takes the data directory, opens the store, loads or makes the keys, and listens.
     pub(super) async fn start(config: &Config) -> Result<Self, Failure> {
         config.issuer_on(config.listen)?;
-        make_private_dir(&config.data_dir)?;
+        make_directories(config)?;
         let mut lock = lock(&config.database)?;
-        let store = open_or_make_store(config)?;
+        let (store, is_new) = open_or_make_store(config)?;
+        if is_new {
+            tracing::warn!(
+                database = %config.database.display(),
+                "there was no database, so this is a new installation without guests"
+            );
+        }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let random: Arc<dyn Random> = Arc::new(SecureGenerator::new());
         let keys = load_keys(config, &store, &*random, &*clock).await?;
@@ -200,7 +206,7 @@ fn lock(database: &Path) -> Result<File, Failure> {
                 first
             };
             Err(Failure(format!(
-                "{} is served already, by {first}. Stop that one first, or name another directory with --data-dir",
+                "{} is served already, by {first}. Stop that one first, or name another database or data directory",
                 database.display()
             )))
         }

@@ -11,7 +11,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "data_dir",
         "./guestpass-data",
-        "directory of the embedded store, the master key and the lock",
+        "directory of the embedded store and the master key, unless database or master_key_file say otherwise",
     ),
     setting("listen", "127.0.0.1:8080", "address of the public API"),
     setting(
@@ -66,7 +66,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "tokens.max_unproven",
         "8",
-        "how many unused successors there may be in a row",
+        "how many times in a row a late retry is reissued before two parties are assumed",
     ),
     setting(
         "tokens.refresh_idle",

@@ -59,7 +59,15 @@ impl Values {
         let problem =
             |error: &dyn fmt::Display| ConfigError(format!("{}: {error}", file.display()));
         let text = std::fs::read_to_string(file).map_err(|error| problem(&error))?;
-        let table: toml::Table = text.parse().map_err(|error| problem(&error))?;
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            // Not the error itself, which would quote the line, and that may hold a secret.
+            let before = error
+                .span()
+                .and_then(|span| text.get(..span.start))
+                .unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            problem(&format!("line {line}: {}", error.message()))
+        })?;
         let mut settings = Vec::new();
         flatten("", &table, &mut settings).map_err(|error| problem(&error))?;
         for (name, text) in settings {

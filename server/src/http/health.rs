@@ -1,4 +1,4 @@
-//! `GET /livez`: the process runs. `GET /readyz`: it can also read and write its database.
+//! `GET /livez`: the process runs. `GET /readyz`: it also reads its database, and may write to it.
 
 use std::sync::Arc;
 

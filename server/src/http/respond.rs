@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::metrics::{Answered, Refused};
 use crate::store::Unavailable;
 
-/// An answer for a client, for [`cors`] and the log to know whose it is.
+/// The answer to a request that names `client`, for [`cors`] and the log to know whose it is.
 pub(super) fn to(client: Option<Arc<Client>>, answer: Result<Response, Error>) -> Response {
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     if let Some(client) = client {
@@ -141,7 +141,7 @@ fn wire_code(refusal: Refusal, received: &Received) -> WireCode {
     }
 }
 
-fn status(refusal: Refusal, tried_basic: bool) -> StatusCode {
+fn status(refusal: Refusal, tries_basic: bool) -> StatusCode {
     match refusal {
         Refusal::PathUnknown => StatusCode::NOT_FOUND,
         Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -152,7 +152,7 @@ fn status(refusal: Refusal, tried_basic: bool) -> StatusCode {
         Refusal::HeadersTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Refusal::Prefetch => StatusCode::SERVICE_UNAVAILABLE,
         // RFC 6749 §5.2: 401 only for a client that tried the scheme which 401 asks for.
-        refusal if tried_basic && refusal.wire_code() == WireCode::InvalidClient => {
+        refusal if tries_basic && refusal.wire_code() == WireCode::InvalidClient => {
             StatusCode::UNAUTHORIZED
         }
         _ => StatusCode::BAD_REQUEST,

@@ -111,12 +111,13 @@ fn media_type(headers: &HeaderMap) -> Result<Option<MediaType>, Refusal> {
             !name.eq_ignore_ascii_case("charset")
                 || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
         });
-    match () {
-        () if !utf8 => Err(Refusal::MediaTypeUnsupported),
-        () if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") => {
-            Ok(Some(MediaType::Form))
-        }
-        () if essence.eq_ignore_ascii_case("application/json") => Ok(Some(MediaType::Json)),
-        () => Err(Refusal::MediaTypeUnsupported),
+    if !utf8 {
+        Err(Refusal::MediaTypeUnsupported)
+    } else if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        Ok(Some(MediaType::Form))
+    } else if essence.eq_ignore_ascii_case("application/json") {
+        Ok(Some(MediaType::Json))
+    } else {
+        Err(Refusal::MediaTypeUnsupported)
     }
 }

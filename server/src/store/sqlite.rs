@@ -12,7 +12,7 @@ use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::writes::Batches;
 use super::{
@@ -92,15 +92,13 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Unavailable> {
-        let readers = Arc::clone(&self.readers);
-        let permits = Arc::clone(&self.readers.permits);
-        let permit = permits.acquire_owned().await.map_err(unavailable)?;
+        let reader = Reader::take(&self.readers).await?;
         blocking(move || {
-            let connection = readers.take();
-            let result = work(&connection);
-            readers.put_back(connection);
-            drop(permit);
-            result.map_err(unavailable)
+            let connection = reader
+                .connection
+                .as_ref()
+                .expect("a permit stands for a connection");
+            work(connection).map_err(unavailable)
         })
         .await?
     }
@@ -201,23 +199,44 @@ impl Upkeep for SqliteStore {
     }
 }
 
-/// Connections that only read. There are as many permits as connections, so that none is ever waited for here.
+/// Connections that only read, and as many permits to take one.
 struct Readers {
     idle: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
 }
 
-impl Readers {
-    fn take(&self) -> Connection {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.pop().expect("a permit stands for a connection")
-    }
+/// A connection that is lent. It goes back when this is dropped, even by a panic.
+struct Reader {
+    connection: Option<Connection>,
+    readers: Arc<Readers>,
+    _permit: OwnedSemaphorePermit,
+}
 
-    fn put_back(&self, connection: Connection) {
-        self.idle
+impl Reader {
+    async fn take(readers: &Arc<Readers>) -> Result<Self, Unavailable> {
+        let permits = Arc::clone(&readers.permits);
+        let _permit = permits.acquire_owned().await.map_err(unavailable)?;
+        let connection = readers
+            .idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(connection);
+            .pop();
+        Ok(Self {
+            connection,
+            readers: Arc::clone(readers),
+            _permit,
+        })
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut idle = self
+            .readers
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        idle.extend(self.connection.take());
     }
 }
 

@@ -319,7 +319,7 @@ fn c095_a_key_is_shown_once_and_known_by_its_beginning() {
     let keys = [text(&first["api_key"]), text(&second["api_key"])];
     let beginnings = keys.clone().map(|key| key[..12].to_owned());
     assert_ne!(beginnings[0], beginnings[1]);
-    assert_eq!(second["key"], *beginnings[1]);
+    assert_eq!(second["key_id"], *beginnings[1]);
     for command in [
         &["client", "key", "list", BACKEND][..],
         &["client", "show", BACKEND],
@@ -340,7 +340,7 @@ fn c095_a_key_is_shown_once_and_known_by_its_beginning() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|key| (text(&key["key"]), text(&key["state"])))
+        .map(|key| (text(&key["key_id"]), text(&key["state"])))
         .collect();
     let states = ["revoked".to_owned(), "active".to_owned()];
     assert_eq!(listed, beginnings.into_iter().zip(states).collect());

@@ -28,7 +28,7 @@ const ERRORS: &str = "\
 Generated from the code by `make docs`.
 
 Every refusal is `{\"error\": …, \"error_description\": …}`. The client learns no more than that; the log has the refusal's
-name, in the field `refusal` of the line with the answer's `x-request-id`. Look the name up here.
+name, in the field `refusal` of the line whose `request.id` is the answer's `x-request-id`. Look the name up here.
 
 The status is 400, but 401 where `Authorization: Basic` was tried and failed, and 404, 405, 408, 413, 414, 415, 431 where
 HTTP has a status of its own. `503 temporarily_unavailable` with `Retry-After` means that nothing is wrong with the

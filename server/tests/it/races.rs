@@ -161,7 +161,7 @@ fn outcomes(answers: &[Answer]) -> (Vec<String>, usize) {
 fn revocations(test: &TestApp) -> Vec<String> {
     column(
         test,
-        "select revocation from grants where revoked_at is not null",
+        "select revocation_reason from grants where revoked_at is not null",
     )
 }
 

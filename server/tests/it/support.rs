@@ -1,7 +1,7 @@
 //! A server in the test's own process: the real router on a real SQLite file, with a clock that the test turns.
 //!
-//! [`TestApp::send`] is the only way to the router. It checks there, for every answer, what every answer must have, so
-//! that a test states only what is special to its case.
+//! [`TestApp::send`] is the way to the router. It checks, for every answer, what every answer must have, so that a test
+//! states only what is special to its case.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -135,7 +135,7 @@ fn revoke_grant(
     revocation: Revocation,
 ) -> rusqlite::Result<Outcome> {
     const SQL: &str = "
-        update grants set revoked_at = ?, revocation = ?
+        update grants set revoked_at = ?, revocation_reason = ?
          where profile_id = ? and grant_id = ? and revoked_at is null";
     let changed = connection.prepare_cached(SQL)?.execute(params![
         revocation.at.as_millis(),
@@ -203,7 +203,7 @@ pub(super) fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
     let revoked = match revoked_at {
         None => None,
         Some(at) => {
-            let name: String = row.get("revocation")?;
+            let name: String = row.get("revocation_reason")?;
             let reason = RevocationReason::from_name(&name);
             Some(Revocation {
                 at: Timestamp::from_millis(at),

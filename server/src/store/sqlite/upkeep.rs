@@ -67,7 +67,6 @@ pub(super) fn profile(connection: &Connection, id: ProfileId) -> rusqlite::Resul
     Ok(Some(Guest { profile, grants }))
 }
 
-/// Grants first: a profile without grants can't act, a grant without its profile could.
 pub(super) fn erase_profile(connection: &Connection, id: ProfileId) -> rusqlite::Result<bool> {
     let grants = connection.execute("delete from grants where profile_id = ?", [id.as_i64()])?;
     let profiles =

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use rusqlite::Connection;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpointer;
@@ -52,10 +53,11 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         queue
             .try_send(Job { write, reply })
-            .map_err(|_| Unavailable("too many writes are waiting".into()))?;
-        answer
-            .await
-            .map_err(|_| Unavailable("the writing thread has ended".into()))?
+            .map_err(|error| match error {
+                TrySendError::Full(_) => Unavailable("too many writes are waiting".into()),
+                TrySendError::Closed(_) => ended(),
+            })?;
+        answer.await.map_err(|_| ended())?
     }
 }
 
@@ -66,6 +68,11 @@ impl Drop for Writer {
             let _ = thread.join();
         }
     }
+}
+
+/// Only a defect ends the thread before its store.
+fn ended() -> Unavailable {
+    Unavailable("the writing thread has ended: restart the server".into())
 }
 
 /// How many writes may wait. A few hundred fill a batch; more only adds delay.

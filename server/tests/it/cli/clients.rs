@@ -23,7 +23,7 @@ fn adding_a_client_prints_its_id_and_its_key_and_nothing_else() {
         (ApiKeySecret::new(&[0; 32]).expose().len(), "gpk_")
     );
     let shown = binary.json(&["client", "show", "back-end"]);
-    assert_eq!(shown["keys"], json!([&key[..12]]));
+    assert_eq!(shown["key_ids"], json!([&key[..12]]));
     assert!(
         !binary
             .run(&["client", "show", "back-end"])
@@ -112,14 +112,14 @@ fn a_key_ends_when_it_is_told_to() {
         let added = binary.json(&[&add[..], &["--expires", when]].concat());
         assert_eq!(added["expires_at"], expected, "{when}");
         assert_eq!(
-            listed(&binary, &added["key"])["expires_at"],
+            listed(&binary, &added["key_id"])["expires_at"],
             expected,
             "{when}"
         );
     }
     for (when, after) in [("90d", 90 * 86_400), ("1h 30m", 5400), ("1y", 31_557_600)] {
         let added = binary.json(&[&add[..], &["--expires", when]].concat());
-        let key = listed(&binary, &added["key"]);
+        let key = listed(&binary, &added["key_id"]);
         let [from, to] = ["created_at", "expires_at"]
             .map(|member| humantime::parse_rfc3339(key[member].as_str().unwrap()).unwrap());
         assert_eq!(
@@ -143,7 +143,7 @@ fn a_key_ends_when_it_is_told_to() {
 #[test]
 fn a_key_is_revoked_and_the_others_go_on() {
     // By what the list shows of it, or by the whole of it, as one finds it where it has leaked.
-    for named_by in ["key", "api_key"] {
+    for named_by in ["key_id", "api_key"] {
         revoke_one_of_two(named_by);
     }
 }
@@ -156,11 +156,11 @@ fn revoke_one_of_two(named_by: &str) {
     let revoked = binary.json(&["client", "key", "revoke", "back-end", name]);
     assert_eq!(
         revoked,
-        json!({"client_id": "back-end", "key": added["key"]})
+        json!({"client_id": "back-end", "key_id": added["key_id"]})
     );
     let keys = binary.json(&["client", "key", "list", "back-end"]);
     for key in keys.as_array().unwrap() {
-        let is_revoked = key["key"] == added["key"];
+        let is_revoked = key["key_id"] == added["key_id"];
         let state = if is_revoked { "revoked" } else { "active" };
         assert_eq!(
             (&key["state"], key["revoked_at"].is_string()),
@@ -177,7 +177,7 @@ fn listed(binary: &Binary, key: &Value) -> Value {
         .as_array()
         .unwrap()
         .iter()
-        .find(|listed| listed["key"] == *key);
+        .find(|listed| listed["key_id"] == *key);
     found
         .unwrap_or_else(|| panic!("no {key} in {keys}"))
         .clone()
@@ -198,7 +198,7 @@ fn a_running_server_follows_what_is_done_beside_it() {
     follows(&["enable", SHOP], served, None);
     follows(&["set", SHOP, "--confidential"], refused, None);
     let added = binary.json(&["client", "key", "add", SHOP]);
-    let (key, api_key) = (added["key"].as_str().unwrap(), added["api_key"].as_str());
+    let (key, api_key) = (added["key_id"].as_str().unwrap(), added["api_key"].as_str());
     followed(&server, served, api_key, "key add");
     follows(&["key", "revoke", SHOP, key], refused, api_key);
     follows(&["set", SHOP, "--no-confidential"], served, None);

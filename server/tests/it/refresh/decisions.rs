@@ -322,7 +322,8 @@ impl<'a> Family<'a> {
 
     /// *n*, *p*, and why it was revoked.
     fn row(&self) -> (usize, usize, Option<String>) {
-        const SQL: &str = "select generation, proven, revocation from grants where profile_id = ?";
+        const SQL: &str =
+            "select generation, proven, revocation_reason from grants where profile_id = ?";
         let columns = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
         self.test
             .sql()
