@@ -13,7 +13,7 @@ mod guests;
 mod quickstart;
 mod serve;
 
-const CLIENT: &str = "client_id confidential created_at disabled keys origins query_params";
+const CLIENT: &str = "client_id confidential created_at disabled key_ids origins query_params";
 const GUEST: &str = "client_id created_at \
                      grants[advanced_at client_id expires_at generation issued_at sid state] sub subn";
 
@@ -32,17 +32,17 @@ fn every_command_prints_json_for_scripts() {
         (
             "client key add",
             "back-end",
-            "api_key client_id expires_at key",
+            "api_key client_id expires_at key_id",
         ),
         (
             "client key revoke",
             &format!("back-end {key}"),
-            "client_id key",
+            "client_id key_id",
         ),
         (
             "client key list",
             "back-end",
-            "[created_at expires_at key revoked_at state]",
+            "[created_at expires_at key_id revoked_at state]",
         ),
         ("client remove", "back-end", "client_id"),
         ("client list", "", &format!("[{CLIENT}]")),
