@@ -189,6 +189,8 @@ impl MasterKey {
             algorithm: algorithm.to_owned(),
             state: "current".to_owned(),
             created_at: now,
+            current_at: Some(now),
+            retiring_at: None,
             sealed: Vec::new(),
         };
         let nonce = random.bytes::<NONCE_LEN>();

@@ -176,6 +176,10 @@ pub struct WrappedKey {
     pub state: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Since when it signs or seals.
+    pub current_at: Option<Timestamp>,
+    /// Since when it only verifies or opens.
+    pub retiring_at: Option<Timestamp>,
     /// The wrapped bytes.
     pub sealed: Vec<u8>,
 }

@@ -34,12 +34,14 @@ create table api_keys (
 
 -- Signing and sealing keys, each wrapped by the master key.
 create table keys (
-    kid         text    primary key,
-    use         text    not null,           -- access-token, credential
-    algorithm   text    not null,           -- HS256, A256GCM-SIV
-    state       text    not null,           -- next, current, retiring
-    created_at  integer not null,
-    sealed      blob    not null
+    kid          text    primary key,
+    use          text    not null,          -- access-token, credential
+    algorithm    text    not null,          -- HS256, A256GCM-SIV
+    state        text    not null,          -- next, current, retiring
+    created_at   integer not null,
+    current_at   integer,                   -- since when it signs or seals
+    retiring_at  integer,                   -- since when it only verifies or opens
+    sealed       blob    not null
 ) strict, without rowid;
 
 create table profiles (

@@ -7,7 +7,7 @@ use guestpass_core::client::{
 };
 use guestpass_core::time::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
 
 use super::unavailable;
 use crate::store::{Change, ChangeError, ClientSettings, Installation, WrappedKey};
@@ -82,12 +82,18 @@ pub(super) fn installation(connection: &Connection) -> rusqlite::Result<Installa
     let keys = connection
         .prepare("select * from keys order by created_at, kid")?
         .query_map([], |row| {
+            let at = |name| {
+                row.get::<_, Option<i64>>(name)
+                    .map(|at| at.map(Timestamp::from_millis))
+            };
             Ok(WrappedKey {
                 kid: row.get("kid")?,
                 key_use: row.get("use")?,
                 algorithm: row.get("algorithm")?,
                 state: row.get("state")?,
                 created_at: Timestamp::from_millis(row.get("created_at")?),
+                current_at: at("current_at")?,
+                retiring_at: at("retiring_at")?,
                 sealed: row.get("sealed")?,
             })
         })?
@@ -117,22 +123,25 @@ pub(super) fn insert_first_keys(
     const CHECK: &str = "
         update installation set master_key_check = ?, revision = revision + 1
          where master_key_check is null and not exists (select 1 from keys)";
-    const KEY: &str = "insert into keys (kid, use, algorithm, state, created_at, sealed) values (?, ?, ?, ?, ?, ?)";
+    const KEY: &str = "
+        insert into keys (kid, use, algorithm, state, created_at, current_at, retiring_at, sealed)
+        values (:kid, :use, :algorithm, :state, :created_at, :current_at, :retiring_at, :sealed)";
     if transaction.execute(CHECK, [master_key_check])? == 0 {
         return Ok(false);
     }
     for key in keys {
-        let created_at = key.created_at.as_millis();
         transaction.execute(
             KEY,
-            params![
-                key.kid,
-                key.key_use,
-                key.algorithm,
-                key.state,
-                created_at,
-                key.sealed
-            ],
+            named_params! {
+                ":kid": key.kid,
+                ":use": key.key_use,
+                ":algorithm": key.algorithm,
+                ":state": key.state,
+                ":created_at": key.created_at.as_millis(),
+                ":current_at": key.current_at.map(Timestamp::as_millis),
+                ":retiring_at": key.retiring_at.map(Timestamp::as_millis),
+                ":sealed": key.sealed,
+            },
         )?;
     }
     Ok(true)
