@@ -53,19 +53,19 @@ create table profiles (
 
 -- One row serves a grant for its whole life. No column that a refresh changes is indexed.
 create table grants (
-    profile_id     integer not null,
-    grant_id       blob    not null,        -- 8 random bytes
-    client_number  integer not null,
-    network_id     blob    not null,
-    challenge      blob    not null,
-    generation     integer not null,
-    proven         integer not null,
-    strikes        integer not null,
-    issued_at      integer not null,
-    advanced_at    integer not null,
-    expires_at     integer not null,
-    ends_at        integer not null,
-    revoked_at     integer,
-    revocation_reason     text,
+    profile_id         integer not null,
+    grant_id           blob    not null,        -- 8 random bytes
+    client_number      integer not null,
+    network_id         blob    not null,
+    challenge          blob    not null,
+    generation         integer not null,
+    proven             integer not null,
+    strikes            integer not null,
+    issued_at          integer not null,
+    advanced_at        integer not null,
+    expires_at         integer not null,
+    ends_at            integer not null,
+    revoked_at         integer,
+    revocation_reason  text,
     primary key (profile_id, grant_id)
 ) strict, without rowid;
