@@ -176,7 +176,12 @@ fn open_store(config: &Config) -> Result<Arc<SqliteStore>, SchemaError> {
 fn open_or_make_store(config: &Config) -> Result<(Arc<SqliteStore>, bool), Failure> {
     make_directories(config)?;
     let is_new = !config.database.exists();
-    if is_new && config.master_key.is_none() && config.master_key_file.exists() {
+    // A key that is given from elsewhere says nothing; one in the data directory is what is left of an installation,
+    // whose guests would be refused for good.
+    let has_own_key = config.master_key.is_none()
+        && config.master_key_file.starts_with(&config.data_dir)
+        && config.master_key_file.exists();
+    if is_new && has_own_key {
         return Err(Failure(format!(
             "there is a master key, {}, but not the database that belongs to it, {}. Bring that back; or, if this is a \
              new installation with a prepared key, make an empty one: guestpass db migrate",

@@ -105,6 +105,17 @@ fn a_prepared_master_key_is_taken_and_a_lost_database_is_noticed() {
 }
 
 #[test]
+fn a_new_installation_takes_the_master_key_that_it_is_given() {
+    let mut binary = Binary::new();
+    let file = binary.working_dir().join("given.key");
+    std::fs::write(&file, MASTER_KEY).unwrap();
+    binary.set_variable("GUESTPASS_MASTER_KEY_FILE", file.to_str().unwrap());
+    let tokens = guest(&binary);
+    still_served(&binary, &tokens);
+    assert!(!binary.data_dir().join("master.key").exists());
+}
+
+#[test]
 fn a_master_key_from_the_environment_is_kept_nowhere() {
     let mut binary = Binary::new();
     binary.set_variable("GUESTPASS_MASTER_KEY", MASTER_KEY);
