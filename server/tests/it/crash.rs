@@ -14,8 +14,8 @@ use crate::support::{Answer, SHOP, SeededRandom, Sent, authorize, exchange, refr
 
 const CLIENTS: usize = 32;
 
-/// The stated figure is 2 s; a machine that is busy with other things gets more.
-const READY_WITHIN: Duration = Duration::from_secs(10);
+/// What an operator is promised; some 50 ms is what it takes, and 400 ms on a machine with six other things to do.
+const READY_WITHIN: Duration = Duration::from_secs(2);
 
 #[test]
 fn what_was_answered_outlives_a_kill_at_any_moment() {
