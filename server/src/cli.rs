@@ -1,6 +1,5 @@
 //! The command line: which command, with which configuration, and how it ended.
 
-use std::fmt;
 use std::fs::DirBuilder;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -215,10 +214,4 @@ fn make_directories(config: &Config) -> Result<(), Failure> {
             })?;
     }
     Ok(())
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }

@@ -66,14 +66,22 @@ impl Config {
         flags: &[(&'static str, String)],
         file: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        let ours = std::env::vars_os().filter_map(|(name, value)| {
-            let name = name
+        let mut ours = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            // What isn't UTF-8 isn't ours, unless it is the value of something that is.
+            let Some(name) = name
                 .into_string()
                 .ok()
-                .filter(|name| name.starts_with(PREFIX))?;
-            Some((name, value.to_string_lossy().into_owned()))
-        });
-        Self::from_sources(flags, ours.collect(), file)
+                .filter(|name| name.starts_with(PREFIX))
+            else {
+                continue;
+            };
+            let value = value.into_string();
+            let value =
+                value.map_err(|_| ConfigError(format!("{name}: its value is not UTF-8")))?;
+            ours.push((name, value));
+        }
+        Self::from_sources(flags, ours, file)
     }
 
     /// As [`Config::load`], with the environment as an argument.

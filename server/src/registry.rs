@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use guestpass_core::client::{ApiKey, ApiKeySecret, Client, ClientId};
 use guestpass_core::time::Timestamp;
-
 use tokio::sync::Mutex;
 
 use crate::random::Random;
