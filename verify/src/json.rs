@@ -1,0 +1,70 @@
+//! JSON objects, read strictly: UTF-8, no repeated members, nothing behind the end. Text is borrowed where it can be.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// What is filled from an object's members.
+pub(crate) trait Members<'a>: Default {
+    /// Takes the value of a member that it knows. `false` leaves the value of one that it doesn't.
+    fn take<A: MapAccess<'a>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error>;
+}
+
+/// Reads an object. `None` for what isn't one, repeats a member, has too many, or has one that `T` doesn't take.
+pub(crate) fn object<'a, T: Members<'a>>(json: &'a [u8]) -> Option<T> {
+    // All of it, since the reader doesn't look into strings that it skips.
+    let text = std::str::from_utf8(json).ok()?;
+    let mut members = T::default();
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    Reader(&mut members).deserialize(&mut deserializer).ok()?;
+    deserializer.end().ok()?;
+    Some(members)
+}
+
+/// The value of a member that must be a string.
+pub(crate) fn text<'a, A: MapAccess<'a>>(map: &mut A) -> Result<Cow<'a, str>, A::Error> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+    map.next_value::<Text<'a>>().map(|Text(text)| text)
+}
+
+/// More members than any token has. It keeps the search for repeated ones short.
+const MAX_MEMBERS: usize = 64;
+
+struct Reader<'m, T>(&'m mut T);
+
+impl<'a, T: Members<'a>> DeserializeSeed<'a> for Reader<'_, T> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'a, T: Members<'a>> Visitor<'a> for Reader<'_, T> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        #[derive(Deserialize)]
+        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        let mut seen: Vec<Cow<'a, str>> = Vec::with_capacity(16);
+        while let Some(Name(name)) = map.next_key()? {
+            if seen.len() == MAX_MEMBERS || seen.contains(&name) {
+                return Err(A::Error::custom("repeated, or too many"));
+            }
+            if !self.0.take(&name, &mut map)? {
+                map.next_value::<IgnoredAny>()?;
+            }
+            seen.push(name);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! The rules of RFC 9068 §4 and RFC 8725 §3, in the order they must run.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::key::{Algorithm, KeySet};
+use crate::rejection::Rejection;
+use crate::token::{Claims, Header, NumericDate, Segments};
+
+/// What a guest's access token says, once it is believed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AccessToken {
+    /// `iss`.
+    pub issuer: String,
+    /// `sub`: the guest.
+    pub subject: String,
+    /// `subn`: the guest's network id, as existing clients know it.
+    pub network_id: Option<String>,
+    /// `aud`.
+    pub audience: Vec<String>,
+    /// `client_id`: the client that acts for the guest.
+    pub client_id: String,
+    /// `jti`: no two tokens share it.
+    pub token_id: String,
+    /// `sid`: the grant that the token was issued from.
+    pub grant_id: Option<String>,
+    /// `iat`, in seconds since the Unix epoch.
+    pub issued_at: i64,
+    /// `exp`, in seconds since the Unix epoch.
+    pub expires_at: i64,
+}
+
+/// What a resource server expects of a token.
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    issuer: String,
+    audience: String,
+    leeway_seconds: i64,
+    accepts_untyped: bool,
+}
+
+impl Verifier {
+    /// Expects tokens of one issuer, compared byte for byte, and the issuer as their audience.
+    #[must_use]
+    pub fn new(issuer: impl Into<String>) -> Self {
+        let issuer = issuer.into();
+        Self {
+            audience: issuer.clone(),
+            issuer,
+            leeway_seconds: 5,
+            accepts_untyped: false,
+        }
+    }
+
+    /// Expects another audience than the issuer.
+    #[must_use]
+    pub fn audience(self, audience: impl Into<String>) -> Self {
+        Self {
+            audience: audience.into(),
+            ..self
+        }
+    }
+
+    /// How far the issuer's clock may be from this one, in whole seconds: 5 unless said, 60 at most. Without any, a token
+    /// fresh from a machine whose clock is a moment ahead would be rejected.
+    #[must_use]
+    pub fn leeway(self, leeway: Duration) -> Self {
+        let leeway_seconds = i64::try_from(leeway.as_secs()).unwrap_or(i64::MAX).min(60);
+        Self {
+            leeway_seconds,
+            ..self
+        }
+    }
+
+    /// Accepts tokens without a type, or of type `JWT`, for issuers older than RFC 9068. Only do so if the issuer signs
+    /// nothing else with the same keys.
+    #[must_use]
+    pub fn accept_untyped(self) -> Self {
+        Self {
+            accepts_untyped: true,
+            ..self
+        }
+    }
+
+    /// Whether `token` is an access token of the issuer, for this audience, at `now` (seconds since the Unix epoch).
+    ///
+    /// # Errors
+    /// [`Rejection`] says why not. [`Rejection::KeyUnknown`] means that newer keys might change the answer.
+    pub fn verify(&self, token: &str, keys: &KeySet, now: i64) -> Result<AccessToken, Rejection> {
+        let segments = Segments::parse(token)?;
+        let header = Header::parse(&segments.header)?;
+        let algorithm: Algorithm = header
+            .alg
+            .and_then(|alg| alg.parse().ok())
+            .ok_or(Rejection::AlgorithmUnsupported)?;
+        if !self.accepts_type(header.typ.as_deref()) {
+            return Err(Rejection::TypeWrong);
+        }
+        let key = keys
+            .find(header.kid.as_deref())
+            .ok_or(Rejection::KeyUnknown)?;
+        // The header only confirms what the key says (RFC 8725 §3.1).
+        if key.algorithm() != algorithm {
+            return Err(Rejection::AlgorithmMismatch);
+        }
+        if !key.has_signed(segments.signed, &segments.signature) {
+            return Err(Rejection::SignatureWrong);
+        }
+        // From here on, what the token says is the issuer's word.
+        self.accept(Claims::parse(&segments.payload)?, now)
+    }
+
+    /// `typ` is a media type, whose `application/` may be left out (RFC 7515 §4.1.9).
+    fn accepts_type(&self, typ: Option<&str>) -> bool {
+        let is = |name: &str| typ.is_some_and(|typ| typ.eq_ignore_ascii_case(name));
+        let is_untyped = typ.is_none() || is("JWT");
+        is("at+jwt") || is("application/at+jwt") || (self.accepts_untyped && is_untyped)
+    }
+
+    fn accept(&self, claims: Claims<'_>, now: i64) -> Result<AccessToken, Rejection> {
+        let text = |claim: Option<Cow<'_, str>>, name| {
+            claim
+                .map(Cow::into_owned)
+                .ok_or(Rejection::ClaimMissing(name))
+        };
+        let date = |claim: Option<NumericDate>, name| {
+            claim
+                .map(|NumericDate(seconds)| seconds)
+                .ok_or(Rejection::ClaimMissing(name))
+        };
+        let audience = claims.aud.ok_or(Rejection::ClaimMissing("aud"))?.0;
+        let token = AccessToken {
+            issuer: text(claims.iss, "iss")?,
+            subject: text(claims.sub, "sub")?,
+            network_id: claims.subn.map(Cow::into_owned),
+            audience,
+            client_id: text(claims.client_id, "client_id")?,
+            token_id: text(claims.jti, "jti")?,
+            grant_id: claims.sid.map(Cow::into_owned),
+            issued_at: date(claims.iat, "iat")?,
+            expires_at: date(claims.exp, "exp")?,
+        };
+        if token.issuer != self.issuer {
+            return Err(Rejection::IssuerWrong);
+        }
+        if !token.audience.contains(&self.audience) {
+            return Err(Rejection::AudienceWrong);
+        }
+        // `exp` is the first moment at which it is over (RFC 7519 §4.1.4).
+        if now >= token.expires_at.saturating_add(self.leeway_seconds) {
+            return Err(Rejection::Expired);
+        }
+        let latest_start = now.saturating_add(self.leeway_seconds);
+        let starts_at = claims.nbf.map_or(token.issued_at, |NumericDate(seconds)| {
+            seconds.max(token.issued_at)
+        });
+        if starts_at > latest_start {
+            return Err(Rejection::NotYetValid);
+        }
+        Ok(token)
+    }
+}
