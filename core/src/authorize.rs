@@ -7,6 +7,9 @@ use crate::refusal::Refusal;
 /// The one redirect URI there is: nobody is redirected, the answer is the response body.
 pub const REDIRECT_URI: &str = "urn:ietf:wg:oauth:2.0:oob:auto";
 
+/// The one response type there is.
+pub const RESPONSE_TYPE: &str = "code";
+
 /// The parameters of the authorization endpoint.
 pub const PARAMETERS: &[Parameter] = &[
     Parameter {
@@ -62,7 +65,7 @@ impl<'a> AuthorizeRequest<'a> {
         if redirect_uri != REDIRECT_URI {
             return Err(Refusal::RedirectUriUnsupported);
         }
-        if response_type != "code" {
+        if response_type != RESPONSE_TYPE {
             return Err(Refusal::ResponseTypeUnsupported);
         }
         if params.get("scope").is_some() {

@@ -191,6 +191,37 @@ impl Grant {
         }
     }
 
+    /// Whether its client may end the grant with this credential (RFC 7009 §2.1): one that would still get an answer. A
+    /// spent one would not, and a code isn't a token.
+    #[must_use]
+    pub fn may_be_ended_with(&self, presented: Generation, now: Timestamp) -> bool {
+        self.is_live(now) && presented > Generation::CODE && presented >= self.proven
+    }
+
+    /// Whether its outstanding credential works.
+    #[must_use]
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        now < self.ended_at() && self.revoked.is_none()
+    }
+
+    /// One more grant of the same guest and client, its code outstanding. It ends when this one would.
+    #[must_use]
+    pub fn resume(
+        &self,
+        random: [u8; 8],
+        challenge: Challenge,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Self {
+        let id = GrantId::new(self.id.profile, random);
+        let resumed = Self::issue(id, (self.client, self.network_id), challenge, policy, now);
+        Self {
+            expires_at: resumed.expires_at.min(self.ends_at),
+            ends_at: self.ends_at,
+            ..resumed
+        }
+    }
+
     /// From when on nothing can be done with the grant any more.
     #[must_use]
     pub fn ended_at(&self) -> Timestamp {
@@ -218,6 +249,9 @@ impl Grant {
 
 /// The wrong verifier with which a code dies.
 pub const MAX_STRIKES: u8 = 5;
+
+/// How many grants of one guest may live at once (only `resume_with_jwt` makes a second).
+pub const MAX_LIVE: usize = 8;
 
 /// How long ended grants and orphaned guests are kept before the cleaner may remove them.
 pub const KEEP_ENDED: Duration = Duration::from_secs(7 * 86_400);
@@ -316,6 +350,10 @@ pub enum RevocationReason {
     RefreshTokenReplayed,
     /// A refresh was tried again after the grace window, under [`LateRetry::Revoke`].
     RetriedLate,
+    /// The client asked for it (RFC 7009).
+    RevokedByClient,
+    /// The guest has more than [`MAX_LIVE`] grants, and this was used longest ago.
+    Superseded,
     /// A reason of a newer version of this program.
     Unrecognized,
 }
@@ -329,6 +367,8 @@ impl RevocationReason {
             Self::Contested => "contested",
             Self::RefreshTokenReplayed => "refresh_token_replayed",
             Self::RetriedLate => "retried_late",
+            Self::RevokedByClient => "revoked_by_client",
+            Self::Superseded => "superseded",
             Self::Unrecognized => "unrecognized",
         }
     }
@@ -341,6 +381,8 @@ impl RevocationReason {
             Self::Contested,
             Self::RefreshTokenReplayed,
             Self::RetriedLate,
+            Self::RevokedByClient,
+            Self::Superseded,
         ]
         .into_iter()
         .find(|reason| reason.name() == name)

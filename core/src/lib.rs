@@ -11,6 +11,7 @@
 //! | RFC 6749 §3.1, §3.2: parameters appear once, empty is absent, unknown is ignored | [`params`] |
 //! | RFC 6749 §4.1.1, RFC 7636 §4.3: what an authorization request must hold | [`authorize`] |
 //! | RFC 6749 §4.1.3, §6: what a token request must hold | [`token_request`] |
+//! | RFC 7009 §2.1, RFC 7662 §2.1: what a request about a token may hold | [`presented_token`] |
 //! | RFC 6749 §2.3, §3.2.1: which client may act, and with which key | [`client`] |
 //! | RFC 7636 §4.1, §4.2, §4.6: grammar and verification, S256 only | [`pkce`] |
 //! | RFC 6749 §10.10: codes and refresh tokens that can't be guessed or forged | [`credential`] |
@@ -29,6 +30,7 @@ pub mod grant;
 pub mod params;
 pub mod pkce;
 pub mod policy;
+pub mod presented_token;
 pub mod profile;
 pub mod refusal;
 pub mod time;

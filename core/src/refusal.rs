@@ -57,6 +57,8 @@ pub enum Refusal {
     ApiKeyExpired,
     /// The key was revoked.
     ApiKeyRevoked,
+    /// The client is public, and what it asks for needs a key.
+    ClientPublic,
     /// The `Authorization` header isn't well-formed Basic.
     BasicMalformed,
     /// More than one authentication, or one of them twice.
@@ -97,6 +99,38 @@ pub enum Refusal {
     RefreshTokenContested,
     /// Tried again after the grace window under `late_retry = revoke`: the grant ends.
     RefreshTokenRetriedLate,
+
+    // The access token.
+    /// The request carries no access token.
+    AccessTokenMissing,
+    /// The request carries two access tokens that differ.
+    AccessTokensDisagree,
+    /// The text is no signed token, or a claim is absent or of the wrong kind.
+    AccessTokenMalformed,
+    /// The header asks for another type, algorithm or extension than access tokens have.
+    AccessTokenUnsupported,
+    /// No key goes by the token's `kid`.
+    AccessTokenKeyUnknown,
+    /// The signature isn't the key's.
+    AccessTokenForged,
+    /// Past its `exp`.
+    AccessTokenExpired,
+    /// Its `iat` or `nbf` lies in the future.
+    AccessTokenNotYetValid,
+    /// Its `iss` is another issuer.
+    AccessTokenOfAnotherIssuer,
+    /// Its `aud` doesn't hold the issuer.
+    AccessTokenOfAnotherAudience,
+    /// Its client is unknown or disabled.
+    AccessTokenOfNoClient,
+    /// It was issued to another client.
+    AccessTokenOfAnotherClient,
+    /// This token alone was revoked.
+    AccessTokenRevoked,
+    /// Its grant was revoked, has ended, or its guest was erased.
+    AccessTokenGrantEnded,
+    /// A mode other than `strict` and `soft`.
+    ModeUnsupported,
 
     // The HTTP around it.
     /// No such path.
@@ -147,6 +181,7 @@ impl Refusal {
             Self::ApiKeyWrong => "api_key_wrong",
             Self::ApiKeyExpired => "api_key_expired",
             Self::ApiKeyRevoked => "api_key_revoked",
+            Self::ClientPublic => "client_public",
             Self::BasicMalformed => "basic_malformed",
             Self::AuthenticationRepeated => "authentication_repeated",
             Self::ClientIdMismatch => "client_id_mismatch",
@@ -166,6 +201,21 @@ impl Refusal {
             Self::RefreshTokenReplayed => "refresh_token_replayed",
             Self::RefreshTokenContested => "refresh_token_contested",
             Self::RefreshTokenRetriedLate => "refresh_token_retried_late",
+            Self::AccessTokenMissing => "access_token_missing",
+            Self::AccessTokensDisagree => "access_tokens_disagree",
+            Self::AccessTokenMalformed => "access_token_malformed",
+            Self::AccessTokenUnsupported => "access_token_unsupported",
+            Self::AccessTokenKeyUnknown => "access_token_key_unknown",
+            Self::AccessTokenForged => "access_token_forged",
+            Self::AccessTokenExpired => "access_token_expired",
+            Self::AccessTokenNotYetValid => "access_token_not_yet_valid",
+            Self::AccessTokenOfAnotherIssuer => "access_token_of_another_issuer",
+            Self::AccessTokenOfAnotherAudience => "access_token_of_another_audience",
+            Self::AccessTokenOfNoClient => "access_token_of_no_client",
+            Self::AccessTokenOfAnotherClient => "access_token_of_another_client",
+            Self::AccessTokenRevoked => "access_token_revoked",
+            Self::AccessTokenGrantEnded => "access_token_grant_ended",
+            Self::ModeUnsupported => "mode_unsupported",
             Self::PathUnknown => "path_unknown",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestMalformed => "request_malformed",
@@ -204,7 +254,8 @@ impl Refusal {
             | Self::BodyTooLong
             | Self::TargetTooLong
             | Self::HeadersTooLong
-            | Self::MediaTypeUnsupported => WireCode::InvalidRequest,
+            | Self::MediaTypeUnsupported
+            | Self::ModeUnsupported => WireCode::InvalidRequest,
             Self::ResponseTypeUnsupported => WireCode::UnsupportedResponseType,
             Self::GrantTypeUnsupported => WireCode::UnsupportedGrantType,
             Self::ScopeUnsupported => WireCode::InvalidScope,
@@ -214,6 +265,7 @@ impl Refusal {
             | Self::ApiKeyWrong
             | Self::ApiKeyExpired
             | Self::ApiKeyRevoked
+            | Self::ClientPublic
             | Self::BasicMalformed => WireCode::InvalidClient,
             Self::RedirectUriMismatch
             | Self::CredentialUnknown
@@ -232,6 +284,20 @@ impl Refusal {
             | Self::RefreshTokenReplayed
             | Self::RefreshTokenContested
             | Self::RefreshTokenRetriedLate => WireCode::InvalidGrant,
+            Self::AccessTokenMissing
+            | Self::AccessTokensDisagree
+            | Self::AccessTokenMalformed
+            | Self::AccessTokenUnsupported
+            | Self::AccessTokenKeyUnknown
+            | Self::AccessTokenForged
+            | Self::AccessTokenExpired
+            | Self::AccessTokenNotYetValid
+            | Self::AccessTokenOfAnotherIssuer
+            | Self::AccessTokenOfAnotherAudience
+            | Self::AccessTokenOfNoClient
+            | Self::AccessTokenOfAnotherClient
+            | Self::AccessTokenRevoked
+            | Self::AccessTokenGrantEnded => WireCode::InvalidToken,
             Self::Prefetch => WireCode::TemporarilyUnavailable,
         }
     }
@@ -271,6 +337,7 @@ impl Refusal {
             | Self::ApiKeyWrong
             | Self::ApiKeyExpired
             | Self::ApiKeyRevoked
+            | Self::ClientPublic
             | Self::BasicMalformed => "the client is unknown or its authentication failed",
             Self::AuthenticationRepeated => "the request authenticates the client more than once",
             Self::ClientIdMismatch => "client_id and the Authorization header disagree",
@@ -292,6 +359,21 @@ impl Refusal {
             | Self::RefreshTokenRetriedLate => {
                 "the code, its verifier or the refresh token is not valid"
             }
+            Self::AccessTokenMissing => "an access token is missing",
+            Self::AccessTokensDisagree
+            | Self::AccessTokenMalformed
+            | Self::AccessTokenUnsupported
+            | Self::AccessTokenKeyUnknown
+            | Self::AccessTokenForged
+            | Self::AccessTokenExpired
+            | Self::AccessTokenNotYetValid
+            | Self::AccessTokenOfAnotherIssuer
+            | Self::AccessTokenOfAnotherAudience
+            | Self::AccessTokenOfNoClient
+            | Self::AccessTokenOfAnotherClient
+            | Self::AccessTokenRevoked
+            | Self::AccessTokenGrantEnded => "the access token is expired, revoked or not valid",
+            Self::ModeUnsupported => "mode must be strict or soft",
             Self::PathUnknown => "there is nothing at this path",
             Self::MethodNotAllowed => "this path does not answer that method",
             Self::RequestMalformed => "the request is malformed",
@@ -367,6 +449,9 @@ impl Refusal {
             Self::ApiKeyRevoked => {
                 "Deploy a key that isn't revoked; see `guestpass client key list ID`."
             }
+            Self::ClientPublic => {
+                "Use a confidential client: `guestpass client add ID --confidential`."
+            }
             Self::BasicMalformed => "Send `Basic` and base64 of client id, colon and API key.",
             Self::AuthenticationRepeated => "Send either x-api-key or Authorization: Basic, once.",
             Self::ClientIdMismatch => {
@@ -420,6 +505,43 @@ impl Refusal {
             Self::RefreshTokenRetriedLate => {
                 "A lost answer, or a copy, under tokens.late_retry = revoke. With reissue the guest would have been kept."
             }
+            Self::AccessTokenMissing => {
+                "Send `Authorization: Bearer` or x-dressipi-jwt with the guest's access token; or ask with mode=soft, if guests without one are welcome."
+            }
+            Self::AccessTokensDisagree => {
+                "Send one token. Look for a proxy or client that adds a second header instead of replacing the first."
+            }
+            Self::AccessTokenMalformed => {
+                "The text was cut or altered on its way, or isn't an access token of this server."
+            }
+            Self::AccessTokenUnsupported => {
+                "Send the access token as it was issued. For tokens of an earlier issuer, see verify.untyped."
+            }
+            Self::AccessTokenKeyUnknown => {
+                "The token is from another installation, or older than its key: see `guestpass key list`. A refresh gives a new one."
+            }
+            Self::AccessTokenForged => "The token was altered, or someone made it up.",
+            Self::AccessTokenExpired => {
+                "Nothing is wrong: the client refreshes. If it happens early, compare the clocks."
+            }
+            Self::AccessTokenNotYetValid => {
+                "Compare the clocks of the machines that issue and verify."
+            }
+            Self::AccessTokenOfAnotherIssuer => {
+                "Compare the token's iss with the setting issuer, byte for byte."
+            }
+            Self::AccessTokenOfAnotherAudience => {
+                "The token is meant for someone else only; ask for one with this issuer in aud."
+            }
+            Self::AccessTokenOfNoClient => {
+                "`guestpass client list` shows which clients there are and which are disabled."
+            }
+            Self::AccessTokenOfAnotherClient => "Use the client_id that the token was issued to.",
+            Self::AccessTokenRevoked => "The client asked for it. A refresh gives a new token.",
+            Self::AccessTokenGrantEnded => {
+                "`guestpass explain --token` says when and why. The client must authorize anew."
+            }
+            Self::ModeUnsupported => "Write mode=soft, or leave mode out.",
             Self::PathUnknown => {
                 "Check the path, without a trailing slash, and the setting base_paths."
             }
@@ -468,6 +590,7 @@ impl Refusal {
             Self::ApiKeyWrong,
             Self::ApiKeyExpired,
             Self::ApiKeyRevoked,
+            Self::ClientPublic,
             Self::BasicMalformed,
             Self::AuthenticationRepeated,
             Self::ClientIdMismatch,
@@ -487,6 +610,21 @@ impl Refusal {
             Self::RefreshTokenReplayed,
             Self::RefreshTokenContested,
             Self::RefreshTokenRetriedLate,
+            Self::AccessTokenMissing,
+            Self::AccessTokensDisagree,
+            Self::AccessTokenMalformed,
+            Self::AccessTokenUnsupported,
+            Self::AccessTokenKeyUnknown,
+            Self::AccessTokenForged,
+            Self::AccessTokenExpired,
+            Self::AccessTokenNotYetValid,
+            Self::AccessTokenOfAnotherIssuer,
+            Self::AccessTokenOfAnotherAudience,
+            Self::AccessTokenOfNoClient,
+            Self::AccessTokenOfAnotherClient,
+            Self::AccessTokenRevoked,
+            Self::AccessTokenGrantEnded,
+            Self::ModeUnsupported,
             Self::PathUnknown,
             Self::MethodNotAllowed,
             Self::RequestMalformed,
@@ -500,7 +638,7 @@ impl Refusal {
     }
 }
 
-/// The `error` codes of RFC 6749 §4.1.2.1 and §5.2 that this server uses, nothing else.
+/// The `error` codes of RFC 6749 §4.1.2.1, §5.2 and RFC 6750 §3.1 that this server uses, nothing else.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum WireCode {
     /// The request itself is wrong.
@@ -511,6 +649,8 @@ pub enum WireCode {
     UnauthorizedClient,
     /// The code or refresh token doesn't work, now or ever.
     InvalidGrant,
+    /// The access token doesn't work (RFC 6750 §3.1).
+    InvalidToken,
     /// A scope was asked for.
     InvalidScope,
     /// Neither of the two grant types.
@@ -532,6 +672,7 @@ impl WireCode {
             Self::InvalidClient => "invalid_client",
             Self::UnauthorizedClient => "unauthorized_client",
             Self::InvalidGrant => "invalid_grant",
+            Self::InvalidToken => "invalid_token",
             Self::InvalidScope => "invalid_scope",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::UnsupportedResponseType => "unsupported_response_type",

@@ -5,6 +5,9 @@ use crate::params::{Parameter, Params};
 use crate::pkce::Verifier;
 use crate::refusal::Refusal;
 
+/// The grant types there are.
+pub const GRANT_TYPES: [&str; 2] = ["authorization_code", "refresh_token"];
+
 /// The parameters of the token endpoint.
 pub const PARAMETERS: &[Parameter] = &[
     Parameter {

@@ -20,6 +20,7 @@ mod api_key;
 mod client;
 mod config;
 mod db;
+mod master_key;
 mod profile;
 mod quickstart;
 mod serve;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use guestpass_core::policy::{LateRetry, MAX_CODE_TTL, MAX_GRACE, Policy};
 
-use crate::keys::MasterKey;
+use crate::keys::{KeyAlgorithm, MasterKey, Schedule};
 use crate::store::sqlite::Synchronous;
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -49,8 +49,29 @@ pub struct Config {
     pub log_level: LogLevel,
     /// How it is written.
     pub log_format: LogFormat,
+    /// The life of keys.
+    pub schedule: Schedule,
+    /// How `/oauth/verify` trusts.
+    pub verification: Verification,
+    /// Where erasures and revocations are repeated.
+    pub journal: PathBuf,
+    /// How long a tombstone is kept.
+    pub keep_tombstones: Duration,
+    /// What this node is called.
+    pub node: String,
     /// What to show an operator.
     pub shown: Vec<ShownSetting>,
+}
+
+/// How `/oauth/verify` trusts.
+#[derive(Clone, Debug)]
+pub struct Verification {
+    /// How old what is known of revocations may be.
+    pub max_staleness: Duration,
+    /// Whether a token is good by its signature alone when it is older; else nobody is told anything.
+    pub signature_only_when_stale: bool,
+    /// Whether a token may leave its type open, as those of an earlier issuer do.
+    pub untyped: bool,
 }
 
 impl Config {
@@ -72,7 +93,7 @@ impl Config {
             let Some(name) = name
                 .into_string()
                 .ok()
-                .filter(|name| name.starts_with(PREFIX))
+                .filter(|name| name.starts_with(PREFIX) || name == CREDENTIALS_VARIABLE)
             else {
                 continue;
             };
@@ -94,6 +115,14 @@ impl Config {
         file: Option<&Path>,
     ) -> Result<Self, ConfigError> {
         let mut values = Values::defaults();
+        let credentials = environment
+            .iter()
+            .find(|(name, _)| name == CREDENTIALS_VARIABLE)
+            .map(|(_, directory)| Path::new(directory).join(CREDENTIAL));
+        if let Some(credential) = credentials.filter(|file| file.exists()) {
+            let file = credential.display().to_string();
+            values.set("master_key_file", file, Origin::Credential)?;
+        }
         let (config_variables, variables): (Vec<_>, Vec<_>) = environment
             .into_iter()
             .filter(|(name, _)| name.starts_with(PREFIX))
@@ -145,11 +174,11 @@ impl Config {
             None if text.is_empty() => Ok(data_dir.join("guestpass.db")),
             _ => Err("write sqlite:PATH; this version has no other store".to_owned()),
         })?;
-        values.one("tokens.algorithm", |text| match text {
-            "HS256" => Ok(()),
-            _ => Err("this version signs with HS256".to_owned()),
-        })?;
         let policy = policy(values)?;
+        let node = match values.text("node") {
+            "" => host_name(),
+            name => name.to_owned(),
+        };
         let shown = values.shown(&[
             ("database", format!("sqlite:{}", database.display())),
             (
@@ -158,6 +187,13 @@ impl Config {
                     .display()
                     .to_string(),
             ),
+            (
+                "journal",
+                in_data_dir(values.text("journal"), "guestpass.journal")
+                    .display()
+                    .to_string(),
+            ),
+            ("node", node.clone()),
         ]);
         Ok(Self {
             listen: values.one("listen", address)?,
@@ -188,6 +224,11 @@ impl Config {
                 "json" => Ok(LogFormat::Json),
                 _ => Err("write text or json".to_owned()),
             })?,
+            schedule: schedule(values)?,
+            verification: verification(values)?,
+            journal: in_data_dir(values.text("journal"), "guestpass.journal"),
+            keep_tombstones: duration(values, "erasure.keep", (policy.refresh_max, CENTURY))?,
+            node,
             policy,
             data_dir,
             database,
@@ -196,24 +237,77 @@ impl Config {
     }
 }
 
+/// Where systemd puts the credentials of a service, and the name of the one that is a master key file.
+const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
+const CREDENTIAL: &str = "guestpass.master_key";
+
 /// Names the file.
 const CONFIG_VARIABLE: &str = "GUESTPASS_CONFIG";
 
+fn schedule(values: &Values) -> Result<Schedule, ConfigError> {
+    Ok(Schedule {
+        algorithm: values.one("tokens.algorithm", |text| {
+            KeyAlgorithm::SIGNING
+                .into_iter()
+                .find(|algorithm| algorithm.name() == text)
+                .ok_or_else(|| "write HS256, ES256, EdDSA or RS256".to_owned())
+        })?,
+        jwks_max_age: duration(values, "keys.jwks_max_age", (SECOND, 86_400 * SECOND))?,
+        rotate_every: match values.text("keys.rotate_every") {
+            "off" => None,
+            _ => Some(duration(
+                values,
+                "keys.rotate_every",
+                (3600 * SECOND, CENTURY),
+            )?),
+        },
+    })
+}
+
+fn verification(values: &Values) -> Result<Verification, ConfigError> {
+    Ok(Verification {
+        max_staleness: duration(values, "verify.max_staleness", (2 * SECOND, 3600 * SECOND))?,
+        signature_only_when_stale: values.one("verify.when_stale", |text| match text {
+            "refuse" => Ok(false),
+            "signature-only" => Ok(true),
+            _ => Err("write refuse or signature-only".to_owned()),
+        })?,
+        untyped: values.one("verify.untyped", yes_or_no)?,
+    })
+}
+
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "write true or false".to_owned())
+}
+
+/// A duration between two others.
+fn duration(
+    values: &Values,
+    name: &'static str,
+    (shortest, longest): (Duration, Duration),
+) -> Result<Duration, ConfigError> {
+    values.one(name, |text| {
+        let value = humantime::parse_duration(text)
+            .map_err(|_| "write a duration such as 2s, 10m, 24h or 365d".to_owned())?;
+        if value < shortest || value > longest {
+            let (shortest, longest) = (
+                humantime::format_duration(shortest),
+                humantime::format_duration(longest),
+            );
+            return Err(format!("it must lie between {shortest} and {longest}"));
+        }
+        Ok(value)
+    })
+}
+
+/// What the operating system calls this machine.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "node".to_owned(), |name| name.trim().to_owned())
+}
+
 fn policy(values: &Values) -> Result<Policy, ConfigError> {
-    let duration = |name, shortest: Duration, longest: Duration| {
-        values.one(name, |text| {
-            let value = humantime::parse_duration(text)
-                .map_err(|_| "write a duration such as 2s, 10m, 24h or 365d".to_owned())?;
-            if value < shortest || value > longest {
-                let (shortest, longest) = (
-                    humantime::format_duration(shortest),
-                    humantime::format_duration(longest),
-                );
-                return Err(format!("it must lie between {shortest} and {longest}"));
-            }
-            Ok(value)
-        })
-    };
+    let duration = |name, shortest, longest| duration(values, name, (shortest, longest));
     let policy = Policy {
         access_ttl: duration("tokens.access_ttl", SECOND, CENTURY)?,
         code_ttl: duration("tokens.code_ttl", SECOND, MAX_CODE_TTL)?,
@@ -355,6 +449,9 @@ mod tests {
             ("GUESTPASS_ISSUER", "https://id.example?x", "without query"),
             ("GUESTPASS_DATABASE", "postgres://x", "sqlite:PATH"),
             ("GUESTPASS_TOKENS__ALGORITHM", "none", "HS256"),
+            ("GUESTPASS_KEYS__ROTATE_EVERY", "5m", "between 1h"),
+            ("GUESTPASS_VERIFY__WHEN_STALE", "open", "signature-only"),
+            ("GUESTPASS_ERASURE__KEEP", "1y", "between 5years"),
             ("GUESTPASS_BASE_PATHS", "api", "start with a slash"),
         ] {
             let error = config(&[(name, value)]).err().unwrap().to_string();

@@ -4,7 +4,7 @@ use guestpass_core::authorize::AuthorizeRequest;
 use guestpass_core::claims::Claims;
 use guestpass_core::client::Client;
 use guestpass_core::credential::{Credential, CredentialKind};
-use guestpass_core::grant::{Decision, Generation, Grant, GrantId, Revocation, RevocationReason};
+use guestpass_core::grant::{Decision, Generation, Grant, GrantId, Revocation};
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::refusal::Refusal;
 use guestpass_core::time::Timestamp;
@@ -14,7 +14,7 @@ use tracing::Span;
 
 use crate::app::App;
 use crate::error::Error;
-use crate::metrics::{Granted, Revoked};
+use crate::metrics::Granted;
 use crate::store::{Outcome, Unavailable, Write};
 
 /// The answer of the token endpoint (RFC 6749 §5.1).
@@ -45,7 +45,7 @@ impl App {
             let id = GrantId::new(profile.id, self.random.bytes());
             let owner = (client.number, profile.network_id);
             let grant = Grant::issue(id, owner, request.challenge, &self.policy, now);
-            let code = self.keys.seal(Credential {
+            let code = self.keys.now().seal(Credential {
                 grant: id,
                 generation: grant.generation,
             });
@@ -74,7 +74,11 @@ impl App {
                 (refresh_token, CredentialKind::RefreshToken)
             }
         };
-        let presented = self.keys.open(text).ok_or(Refusal::CredentialUnknown)?;
+        let presented = self
+            .keys
+            .now()
+            .open(text)
+            .ok_or(Refusal::CredentialUnknown)?;
         if presented.kind() != kind {
             return Err(Refusal::CredentialOfAnotherKind.into());
         }
@@ -127,10 +131,7 @@ impl App {
                 }
                 Decision::Revoke(refusal, reason) => {
                     let revocation = Revocation { at: now, reason };
-                    let write = Write::RevokeGrant(grant.id, revocation);
-                    if self.grants.write(write).await? == Outcome::Done {
-                        self.note_revoked(client, &grant, reason);
-                    }
+                    self.end_grant(client, grant.id, revocation).await?;
                     return Err(refusal.into());
                 }
                 Decision::Refuse(refusal) => return Err(refusal.into()),
@@ -155,20 +156,6 @@ impl App {
         Span::current().record("decision", decision);
     }
 
-    /// Counts a revocation, and tells the operator: someone may hold what isn't theirs.
-    fn note_revoked(&self, client: &Client, grant: &Grant, reason: RevocationReason) {
-        let reason = reason.name();
-        self.metrics
-            .revocations
-            .get_or_create(&Revoked { reason })
-            .inc();
-        tracing::warn!(
-            target: "guestpass::security",
-            { grant.id = %grant.id, client.id = %client.id, reason },
-            "grant revoked"
-        );
-    }
-
     /// Seals the outstanding credential of a grant and signs an access token for it.
     fn mint(&self, client: &Client, grant: &Grant, now: Timestamp) -> Tokens {
         let claims = Claims {
@@ -182,9 +169,10 @@ impl App {
             issued_at: now,
             expires_at: now + self.policy.access_ttl,
         };
+        let keys = self.keys.now();
         Tokens {
-            access_token: self.keys.sign(&claims),
-            refresh_token: self.keys.seal(Credential {
+            access_token: keys.sign(&claims),
+            refresh_token: keys.seal(Credential {
                 grant: grant.id,
                 generation: grant.generation,
             }),

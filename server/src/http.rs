@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::handler::Handler;
-use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, MethodRouter};
+use axum::routing::{MethodFilter, MethodRouter, get, post};
 use guestpass_core::params::Parameter;
 use guestpass_core::refusal::{Refusal, WireCode};
 
@@ -18,23 +17,52 @@ mod authorize;
 mod body;
 mod client_auth;
 mod cors;
+mod document;
 mod envelope;
+mod guest_auth;
 mod health;
+mod introspect;
+mod jwks;
 mod limits;
+mod metadata;
+mod profile;
 mod respond;
+mod revoke;
 mod token;
+mod verify;
 
 /// The public API over `app`.
 pub fn router(app: Arc<App>) -> Router {
+    let metadata = metadata::document(&app);
     let mut router = Router::new()
-        .route(health::LIVE.path, health::LIVE.route(&app, health::live))
-        .route(health::READY.path, health::READY.route(&app, health::ready));
+        .route(
+            health::LIVE.path,
+            health::LIVE.route(&app, get(health::live)),
+        )
+        .route(
+            health::READY.path,
+            health::READY.route(&app, get(health::ready)),
+        )
+        .route(
+            &metadata::path(&app.issuer),
+            metadata::ENDPOINT.route(&app, get(document::handler(metadata))),
+        );
     for base in &app.base_paths {
-        let authorize = authorize::ENDPOINT.route(&app, authorize::get);
-        let token = token::ENDPOINT.route(&app, token::post);
-        router = router
-            .route(&format!("{base}{}", authorize::ENDPOINT.path), authorize)
-            .route(&format!("{base}{}", token::ENDPOINT.path), token);
+        for (endpoint, handlers) in [
+            (&authorize::ENDPOINT, get(authorize::get)),
+            (&token::ENDPOINT, post(token::post)),
+            (&revoke::ENDPOINT, post(revoke::post)),
+            (&introspect::ENDPOINT, post(introspect::post)),
+            (&verify::ENDPOINT, verify::methods()),
+            (
+                &profile::ENDPOINT,
+                get(profile::get).delete(profile::delete),
+            ),
+            (&jwks::ENDPOINT, get(jwks::get)),
+        ] {
+            let path = format!("{base}{}", endpoint.path);
+            router = router.route(&path, endpoint.route(&app, handlers));
+        }
     }
     let nothing = async || Error::from(Refusal::PathUnknown);
     let envelope = from_fn_with_state((Arc::clone(&app), None), envelope::wrap);
@@ -44,30 +72,46 @@ pub fn router(app: Arc<App>) -> Router {
 /// What is known of an endpoint before any request.
 #[derive(Debug)]
 struct Endpoint {
-    /// Below the base paths, or all of it for `/livez` and `/readyz`.
+    /// Below the base paths, or all of it for what stands beside them.
     path: &'static str,
-    /// The one method beside `OPTIONS`.
-    method: Method,
     /// What the `Allow` header says.
     allow: &'static str,
     /// What it is told.
     parameters: &'static [Parameter],
-    /// What a failed client authentication is called here: RFC 6749 §4.1.2.1 and §5.2 differ.
-    authentication_failure: WireCode,
+    /// Who calls, and so how a failure is told.
+    caller: Caller,
+}
+
+/// Who calls an endpoint.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Caller {
+    /// Anyone.
+    Anyone,
+    /// A client, whose failed authentication has this code: RFC 6749 §4.1.2.1 and §5.2 differ.
+    Client(WireCode),
+    /// A client with a key. Without one the answer is 401 (RFC 7662 §2.1).
+    ConfidentialClient,
+    /// Whoever holds a guest's access token (RFC 6750).
+    Guest,
+    /// A gateway that asks on behalf of a request. It knows no other refusal than 401.
+    Gateway,
 }
 
 impl Endpoint {
-    fn route<H, T>(&'static self, app: &Arc<App>, handler: H) -> MethodRouter<Arc<App>>
-    where
-        H: Handler<T, Arc<App>>,
-        T: 'static,
-    {
-        let method = MethodFilter::try_from(self.method.clone()).expect("a standard method");
+    fn route(
+        &'static self,
+        app: &Arc<App>,
+        handlers: MethodRouter<Arc<App>>,
+    ) -> MethodRouter<Arc<App>> {
         let not_allowed = async || Error::from(Refusal::MethodNotAllowed);
-        MethodRouter::new()
-            .on(method, handler)
+        let has_head = self.allow.contains("HEAD");
+        let handlers = if has_head {
+            handlers
+        } else {
             // Without this, axum would answer HEAD by running the GET, which creates a guest.
-            .on(MethodFilter::HEAD, not_allowed)
+            handlers.on(MethodFilter::HEAD, not_allowed)
+        };
+        handlers
             .on(MethodFilter::OPTIONS, respond::options)
             .fallback(not_allowed)
             .layer(from_fn_with_state(

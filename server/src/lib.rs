@@ -3,6 +3,7 @@
 //! [`app::App`] holds what a request needs; [`http::router`] is the public API over it; [`grants`] is the loop that
 //! loads a grant, lets [`guestpass_core`] decide, and writes once; [`store`] is the contract with the database.
 
+pub mod access_tokens;
 pub mod admin;
 pub mod app;
 pub mod cli;
@@ -11,11 +12,14 @@ pub mod config;
 pub mod error;
 pub mod grants;
 pub mod http;
+pub mod introspection;
+pub mod journal;
 pub mod keys;
 pub mod listen;
 pub mod metrics;
 pub mod random;
 pub mod registry;
+pub mod revocation;
 pub mod store;
 pub mod telemetry;
 pub mod upkeep;

@@ -118,5 +118,8 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(75);
 const ARRIVAL_DEADLINE: Duration = Duration::from_secs(10);
 /// From then on: longer than the store waits for another process that writes.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// How long any request can be under way.
+pub(crate) const REQUEST_DEADLINE: Duration =
+    Duration::from_secs(ARRIVAL_DEADLINE.as_secs() + ANSWER_DEADLINE.as_secs());
 /// How long requests under way may take when the server stops: less than a service manager waits before it kills.
 const DRAIN: Duration = Duration::from_secs(5);

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use guestpass_core::client::{ApiKey, ApiKeySecret, Client, ClientId};
+use guestpass_core::client::{ApiKey, ApiKeySecret, Client, ClientId, ClientNumber};
 use guestpass_core::time::Timestamp;
 use tokio::sync::Mutex;
 
@@ -22,6 +22,7 @@ pub struct Clients {
 struct Known {
     revision: i64,
     by_id: HashMap<String, Arc<Client>>,
+    by_number: HashMap<ClientNumber, Arc<Client>>,
     origins: HashSet<String>,
 }
 
@@ -43,6 +44,12 @@ impl Clients {
     #[must_use]
     pub fn by_id(&self, id: &str) -> Option<Arc<Client>> {
         self.known().by_id.get(id).map(Arc::clone)
+    }
+
+    /// The client with that number.
+    #[must_use]
+    pub fn by_number(&self, number: ClientNumber) -> Option<Arc<Client>> {
+        self.known().by_number.get(&number).map(Arc::clone)
     }
 
     /// Whether any client has registered that web origin.
@@ -79,13 +86,19 @@ async fn read(store: &dyn Registry) -> Result<Known, Unavailable> {
         .flat_map(|client| &client.origins)
         .map(|origin| origin.as_str().to_owned())
         .collect();
+    let clients: Vec<_> = clients.into_iter().map(Arc::new).collect();
+    let by_number = clients
+        .iter()
+        .map(|client| (client.number, Arc::clone(client)))
+        .collect();
     let by_id = clients
         .into_iter()
-        .map(|client| (client.id.as_str().to_owned(), Arc::new(client)))
+        .map(|client| (client.id.as_str().to_owned(), client))
         .collect();
     Ok(Known {
         revision,
         by_id,
+        by_number,
         origins,
     })
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::time::Duration;
 
 use guestpass_core::client::{ApiKey, ApiKeyId, Client, ClientId, Origin};
 use guestpass_core::grant::{Grant, GrantId};
@@ -14,7 +15,7 @@ use guestpass_core::time::Timestamp;
 pub mod sqlite;
 pub mod writes;
 
-pub use writes::{Outcome, Write};
+pub use writes::{Outcome, RevokedAccessToken, Tombstone, Write};
 
 /// What an asynchronous call of an object-safe trait returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -26,6 +27,43 @@ pub trait Grants: Send + Sync {
 
     /// Carries out one write. After an error its outcome is unknown: it may or may not have happened.
     fn write(&self, write: Write) -> BoxFuture<'_, Result<Outcome, Unavailable>>;
+}
+
+/// What ended before its time, for every node to follow.
+pub trait Revoked: Send + Sync {
+    /// Up to `limit` entries of a list behind `after`, in the order of their times and ids.
+    fn revoked_after(
+        &self,
+        list: RevokedList,
+        after: (Timestamp, RevokedId),
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Timestamp, RevokedId)>, Unavailable>>;
+
+    /// Whether that id stands in the list; for a grant, also whether its row is gone.
+    fn is_revoked(
+        &self,
+        list: RevokedList,
+        id: RevokedId,
+    ) -> BoxFuture<'_, Result<bool, Unavailable>>;
+}
+
+/// A grant's id, the `jti` of an access token, or the hash of a tombstone.
+pub type RevokedId = [u8; 16];
+
+/// The lists of what ended before its time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RevokedList {
+    /// Revoked grants, by id.
+    Grants,
+    /// Revoked access tokens, by `jti`.
+    AccessTokens,
+    /// Erased guests, by the hash of their tombstone.
+    Guests,
+}
+
+impl RevokedList {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Grants, Self::AccessTokens, Self::Guests];
 }
 
 /// What operators change and every node caches: clients, and the keys of the installation.
@@ -48,6 +86,9 @@ pub trait Registry: Send + Sync {
         master_key_check: [u8; 32],
         keys: Vec<WrappedKey>,
     ) -> BoxFuture<'_, Result<bool, Unavailable>>;
+
+    /// Changes the keys, all or nothing. `false`, and nothing changed, if one of the changes doesn't fit any more.
+    fn change_keys(&self, changes: Vec<KeyChange>) -> BoxFuture<'_, Result<bool, Unavailable>>;
 }
 
 /// What keeps a store in order, and what operators ask of it.
@@ -64,8 +105,19 @@ pub trait Upkeep: Send + Sync {
     /// A guest and all grants of it.
     fn profile(&self, id: ProfileId) -> BoxFuture<'_, Result<Option<Guest>, Unavailable>>;
 
-    /// Removes a guest and all grants of it. `false` if there was nothing to remove.
-    fn erase_profile(&self, id: ProfileId) -> BoxFuture<'_, Result<bool, Unavailable>>;
+    /// Up to `limit` guests behind `after`, in the order of their ids.
+    fn profiles(
+        &self,
+        after: Option<ProfileId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Profile>, Unavailable>>;
+
+    /// How many grants are alive whose outstanding credential was issued before that time. Reads every grant.
+    fn live_grants_idle_since(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<u64, Unavailable>>;
 
     /// Checks the files from end to end and counts what they hold.
     fn check(&self) -> BoxFuture<'_, Result<CheckReport, Unavailable>>;
@@ -153,6 +205,8 @@ impl From<Unavailable> for ChangeError {
 /// What the store knows of the installation as a whole.
 #[derive(Clone, Debug)]
 pub struct Installation {
+    /// What [`Registry::revision`] was at that moment.
+    pub revision: i64,
     /// Random, made with the store.
     pub id: [u8; 16],
     /// Tells whether a master key is the right one. `None` until the first keys are made.
@@ -163,25 +217,39 @@ pub struct Installation {
     pub has_guests: bool,
 }
 
-/// A key as it is stored: wrapped by the master key.
+/// A key as it is stored: wrapped by the master key. It is next until it has become current, and then current until it
+/// retires.
 #[derive(Clone, Debug)]
 pub struct WrappedKey {
-    /// Names the key; random.
+    /// Names the key; never reused.
     pub kid: String,
-    /// `access-token` or `credential`.
+    /// As `keys::KeyUse` names it.
     pub key_use: String,
-    /// `HS256` or `A256GCM-SIV`.
+    /// As `keys::KeyAlgorithm` names it.
     pub algorithm: String,
-    /// `next`, `current` or `retiring`.
-    pub state: String,
     /// When it was made.
     pub created_at: Timestamp,
     /// Since when it signs or seals.
     pub current_at: Option<Timestamp>,
     /// Since when it only verifies or opens.
     pub retiring_at: Option<Timestamp>,
+    /// The longest life of anything that it signed or sealed.
+    pub lifetime: Duration,
     /// The wrapped bytes.
     pub sealed: Vec<u8>,
+}
+
+/// A change to the keys.
+#[derive(Clone, Debug)]
+pub enum KeyChange {
+    /// A new key, unless its use has one in that state already.
+    Insert(WrappedKey),
+    /// A next key becomes current, and the current one of the same use retires; the lifetime of the old one passes on.
+    Promote(String, Timestamp),
+    /// A key that isn't current goes.
+    Remove(String),
+    /// A key is needed for things that live so long, or longer.
+    Prolong(String, Duration),
 }
 
 /// A guest and all grants of it.

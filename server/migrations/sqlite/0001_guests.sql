@@ -32,17 +32,20 @@ create table api_keys (
     primary key (client_number, key_id)
 ) strict, without rowid;
 
--- Signing and sealing keys, each wrapped by the master key.
+-- Signing and sealing keys, each wrapped by the master key. A key is next, then current, then retiring, as its times say.
 create table keys (
     kid          text    primary key,
-    use          text    not null,          -- access-token, credential
-    algorithm    text    not null,          -- HS256, A256GCM-SIV
-    state        text    not null,          -- next, current, retiring
+    use          text    not null,          -- access-token, credential, request-id, tombstone
+    algorithm    text    not null,          -- HS256, ES256, EdDSA, RS256, A256GCM-SIV
     created_at   integer not null,
     current_at   integer,                   -- since when it signs or seals
     retiring_at  integer,                   -- since when it only verifies or opens
+    lifetime     integer not null,          -- milliseconds that what it made can live
     sealed       blob    not null
 ) strict, without rowid;
+
+create unique index keys_next on keys (use) where current_at is null;
+create unique index keys_current on keys (use) where current_at is not null and retiring_at is null;
 
 create table profiles (
     profile_id     integer primary key,     -- `sub`
@@ -69,3 +72,23 @@ create table grants (
     revocation_reason  text,
     primary key (profile_id, grant_id)
 ) strict, without rowid;
+
+-- For every node to follow what ended before its time. A refresh doesn't change that column.
+create index grants_revoked on grants (revoked_at) where revoked_at is not null;
+
+-- Access tokens that ended before their time, until they would have expired anyway.
+create table revoked_access_tokens (
+    token_id    blob    primary key,        -- `jti`
+    revoked_at  integer not null,
+    expires_at  integer not null
+) strict, without rowid;
+
+create index revoked_access_tokens_revoked on revoked_access_tokens (revoked_at);
+
+-- What is left of erased guests: a keyed hash of `sub`.
+create table tombstones (
+    hash       blob    primary key,
+    erased_at  integer not null
+) strict, without rowid;
+
+create index tombstones_erased on tombstones (erased_at);

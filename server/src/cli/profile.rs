@@ -1,5 +1,7 @@
 //! `guestpass profile`: one guest.
 
+use std::sync::Arc;
+
 use clap::Subcommand;
 use guestpass_core::client::Client;
 use guestpass_core::grant::{Generation, Grant};
@@ -7,10 +9,13 @@ use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
 use serde_json::json;
 
+use super::master_key::open_keys;
 use super::{Failure, Output, open_store, rfc3339, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::store::{Guest, Registry, Upkeep};
+use crate::journal::{Entry, Journal};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Grants, Guest, Registry, Tombstone, Upkeep, Write};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -77,11 +82,25 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             });
         }
         Command::Erase { sub } => {
-            if !store.erase_profile(sub).await? {
-                return Err(unknown(sub));
-            }
+            erase(config, &store, sub).await?;
             output.print(&json!({"sub": sub.to_string()}), || format!("erased {sub}"));
         }
+    }
+    Ok(())
+}
+
+/// As `App::erase` does it, beside a server that may run. What a request that is under way there leaves behind is a grant
+/// without its guest, which the cleaner removes.
+async fn erase(config: &Config, store: &Arc<SqliteStore>, sub: ProfileId) -> Result<(), Failure> {
+    store.profile(sub).await?.ok_or_else(|| unknown(sub))?;
+    let hash = open_keys(config, store.clone()).await?.now().tombstone(sub);
+    let at = SystemClock::new().now();
+    let tombstone = Tombstone { hash, at };
+    Journal::open(&config.journal)?
+        .append(Entry::GuestErased(tombstone))
+        .await?;
+    for write in [Write::InsertTombstone(tombstone), Write::RemoveProfile(sub)] {
+        store.write(write).await?;
     }
     Ok(())
 }

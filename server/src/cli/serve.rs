@@ -3,25 +3,30 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use guestpass_core::time::Timestamp;
+use guestpass_verify::Verifier;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::master_key::open_or_make_keys;
 use super::{Failure, Output, make_directories, open_or_make_store};
 use crate::admin;
 use crate::app::App;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Issuer};
 use crate::http;
-use crate::keys::{Keys, KeysError, MasterKey};
+use crate::journal::Journal;
+use crate::keys::{Keys, Lifetimes};
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::random::{Random, SecureGenerator};
 use crate::registry::{Clients, FOLLOW_EVERY};
+use crate::revocation::{Now, Recent, is_behind, replay};
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry;
 use crate::upkeep::Cleaner;
@@ -86,7 +91,12 @@ impl Server {
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let random: Arc<dyn Random> = Arc::new(SecureGenerator::new());
-        let keys = load_keys(config, &store, &*random, &*clock).await?;
+        let keys = open_or_make_keys(config, store.clone()).await?;
+        let lifetimes = Lifetimes {
+            access_token: config.policy.access_ttl,
+            grant: config.policy.refresh_max,
+        };
+        keys.tend(lifetimes, clock.now()).await?;
         let listener = bind(config.listen, "--listen").await?;
         let admin_listener = match config.admin_listen {
             Some(address) => Some(bind(address, "admin_listen").await?),
@@ -95,8 +105,22 @@ impl Server {
         let address = listener.local_addr()?;
         let issuer = config.issuer_on(address)?;
         write!(lock, "process {} on http://{address}", std::process::id())?;
+        let journal = open_journal(config, &*store, &keys.now(), clock.now()).await?;
+        let lifetime = keys.now().longest_access_ttl();
+        let recent = Recent::load(store.clone(), Now::of(&*clock), lifetime).await?;
+        let verifier = Verifier::new(issuer.as_str());
         let app = Arc::new(App {
             grants: store.clone(),
+            revoked: store.clone(),
+            recent,
+            upkeep: store.clone(),
+            journal,
+            verifier: if config.verification.untyped {
+                verifier.accept_untyped()
+            } else {
+                verifier
+            },
+            verification: config.verification.clone(),
             clients: Clients::load(store.clone()).await?,
             keys: Arc::new(keys),
             policy: config.policy.clone(),
@@ -146,6 +170,31 @@ impl Server {
     }
 }
 
+/// Opens the journal, and first carries out again what the database has lost of it.
+async fn open_journal(
+    config: &Config,
+    store: &SqliteStore,
+    keys: &Keys,
+    now: Timestamp,
+) -> Result<Journal, Failure> {
+    let entries = Journal::read(&config.journal)?;
+    if is_behind(store, &entries, now).await? {
+        tracing::warn!(
+            journal = %config.journal.display(),
+            "the database lacks what the journal says, as after a restore: erasures and revocations are repeated"
+        );
+        let guests = |guests| tracing::info!(guests, "looked for erased guests");
+        let done = replay(store, &entries, keys, guests).await?;
+        tracing::warn!(
+            grants = done.grants,
+            access_tokens = done.access_tokens,
+            guests = done.guests,
+            "erasures and revocations were repeated"
+        );
+    }
+    Ok(Journal::open(&config.journal)?)
+}
+
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| {
         Failure(format!(
@@ -168,13 +217,11 @@ pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     })
 }
 
-/// Sees within a second what operators change.
+/// Sees within a second what operators and other nodes change.
 async fn follow(app: Arc<App>) {
     loop {
         tokio::time::sleep(FOLLOW_EVERY).await;
-        if let Err(error) = app.clients.refresh().await {
-            tracing::warn!(error = %error, "the clients can't be read; what is known of them stays");
-        }
+        app.follow().await;
     }
 }
 
@@ -211,88 +258,5 @@ fn lock(database: &Path) -> Result<File, Failure> {
             )))
         }
         Err(TryLockError::Error(error)) => Err(problem(error)),
-    }
-}
-
-async fn load_keys(
-    config: &Config,
-    store: &SqliteStore,
-    random: &dyn Random,
-    clock: &dyn Clock,
-) -> Result<Keys, Failure> {
-    let file = &config.master_key_file;
-    let (place, master_key) = match &config.master_key {
-        Some(key) => ("GUESTPASS_MASTER_KEY".to_owned(), Some(key.clone())),
-        None => (file.display().to_string(), read_master_key(file)?),
-    };
-    let new_master_key = || {
-        let key = MasterKey::generate(random);
-        keep(file, &key).map_err(|error| format!("{}: {error}", file.display()))?;
-        Ok(key)
-    };
-    let loaded = Keys::load(store, master_key, new_master_key, random, clock.now()).await;
-    loaded.map_err(|error| match error {
-        KeysError::MasterKeyMissing => Failure(format!(
-            "{error}. Bring back the file {} from where this database comes, or set GUESTPASS_MASTER_KEY",
-            file.display()
-        )),
-        KeysError::MasterKeyWrong => Failure(format!(
-            "{error}: {place}. Bring the master key that belongs to the database {}, usually the file {} of the same \
-             backup",
-            config.database.display(),
-            file.display()
-        )),
-        other => Failure(other.to_string()),
-    })
-}
-
-/// Reads the master key, if there is one.
-fn read_master_key(file: &Path) -> Result<Option<MasterKey>, Failure> {
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            return Err(Failure(format!(
-                "the master key {}: {error}",
-                file.display()
-            )));
-        }
-    };
-    warn_if_readable(file);
-    MasterKey::parse(&text).map(Some).ok_or_else(|| {
-        Failure(format!(
-            "{} is not a master key, which is 32 bytes as base64: 44 characters. Bring back the right file",
-            file.display()
-        ))
-    })
-}
-
-/// Writes a new master key, so that it is on the disk, whole, before anything depends on it, and replaces none.
-fn keep(file: &Path, key: &MasterKey) -> std::io::Result<()> {
-    let part = file.with_extension("part");
-    let mut opened = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&part)?;
-    writeln!(opened, "{}", key.expose())?;
-    opened.sync_all()?;
-    std::fs::hard_link(&part, file)?;
-    std::fs::remove_file(&part)?;
-    match file.parent() {
-        Some(directory) if directory.as_os_str().is_empty() => File::open(".")?.sync_all(),
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
-fn warn_if_readable(file: &Path) {
-    let mode = std::fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
-    if mode & 0o077 != 0 {
-        tracing::warn!(
-            "others can read the master key {0}. Run: chmod 600 {0}",
-            file.display()
-        );
     }
 }

@@ -18,6 +18,20 @@ impl Issuer {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Its scheme, host and port.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.0[..self.0.len() - self.path().len()]
+    }
+
+    /// What stands behind the host: nothing, or a path without a trailing slash.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        let authority = self.0.find("://").map_or(0, |scheme| scheme + 3);
+        let path = self.0[authority..].find('/');
+        path.map_or("", |path| &self.0[authority + path..])
+    }
 }
 
 impl FromStr for Issuer {

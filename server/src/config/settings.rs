@@ -49,7 +49,32 @@ pub(super) const SETTINGS: &[Setting] = &[
         "full",
         "full, or off to measure what syncing costs: a power cut then loses guests",
     ),
-    setting("tokens.algorithm", "HS256", "how access tokens are signed"),
+    setting(
+        "journal",
+        "",
+        "file outside the database that repeats every erasure and revocation; by default guestpass.journal in the data \
+         directory",
+    ),
+    setting(
+        "node",
+        "",
+        "what this node is called in request ids; by default the host's name",
+    ),
+    setting(
+        "keys.rotate_every",
+        "off",
+        "how often the key that signs access tokens changes by itself, or off",
+    ),
+    setting(
+        "keys.jwks_max_age",
+        "5m",
+        "how long verifiers may keep the key set; a new key waits as long before it signs",
+    ),
+    setting(
+        "tokens.algorithm",
+        "HS256",
+        "how access tokens are signed: HS256, ES256, EdDSA or RS256",
+    ),
     setting("tokens.audience", "", "stands before the issuer in `aud`"),
     setting("tokens.access_ttl", "24h", "lifetime of an access token"),
     setting("tokens.code_ttl", "60s", "lifetime of a code, at most 10m"),
@@ -77,6 +102,26 @@ pub(super) const SETTINGS: &[Setting] = &[
         "tokens.refresh_max",
         "5y",
         "how long a guest stays recognised at most",
+    ),
+    setting(
+        "verify.max_staleness",
+        "10s",
+        "how old a node's knowledge of revocations may be when it answers /oauth/verify",
+    ),
+    setting(
+        "verify.when_stale",
+        "refuse",
+        "what /oauth/verify does when it is older: refuse (503), or signature-only",
+    ),
+    setting(
+        "verify.untyped",
+        "false",
+        "whether tokens of an earlier issuer are good, whose header says typ JWT or nothing",
+    ),
+    setting(
+        "erasure.keep",
+        "10y",
+        "how long a tombstone keeps an erased guest from coming back: longer than any backup is kept",
     ),
     setting("log.level", "info", "error, warn, info, debug or trace"),
     setting("log.format", "text", "text or json"),

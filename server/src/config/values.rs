@@ -161,6 +161,7 @@ impl std::error::Error for ConfigError {}
 /// Where a value comes from.
 pub(super) enum Origin {
     Default,
+    Credential,
     File(PathBuf),
     Environment(String),
     Flag,
@@ -170,6 +171,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Credential => f.write_str("systemd credential"),
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Environment(variable) => write!(f, "environment {variable}"),
             Self::Flag => f.write_str("command line"),

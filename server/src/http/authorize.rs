@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use guestpass_core::authorize::{AuthorizeRequest, PARAMETERS};
 use guestpass_core::client::Client;
@@ -13,16 +13,15 @@ use guestpass_core::refusal::{Refusal, WireCode};
 use serde::Serialize;
 
 use super::client_auth::Presented;
-use super::{Endpoint, respond};
+use super::{Caller, Endpoint, respond};
 use crate::app::App;
 use crate::error::Error;
 
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/authorize",
-    method: Method::GET,
     allow: "GET, OPTIONS",
     parameters: PARAMETERS,
-    authentication_failure: WireCode::UnauthorizedClient,
+    caller: Caller::Client(WireCode::UnauthorizedClient),
 };
 
 #[derive(Serialize)]

@@ -1,9 +1,10 @@
-//! Reading a request's body: all of it, in time, and no more than will be used.
+//! Reading a request's body, all of it, in time, and no more than will be used; and its parameters.
 
 use axum::body::Body;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use guestpass_core::params::{Parameter, Params};
 use guestpass_core::refusal::Refusal;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
@@ -36,5 +37,88 @@ pub(super) async fn read(
         Err(error) if error.is::<LengthLimitError>() => Err(Refusal::BodyTooLong),
         // Broken chunks, or a connection that ended early.
         Err(_) => Err(Refusal::RequestMalformed),
+    }
+}
+
+/// Where the parameters came from: one place, never two.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Source {
+    Query,
+    Body,
+}
+
+/// A body that isn't empty is the only source; existing clients send an empty one and everything in the query.
+pub(super) fn params<'a>(
+    table: &'static [Parameter],
+    headers: &HeaderMap,
+    query: &'a [u8],
+    body: &'a Bytes,
+) -> Result<(Source, Params<'a>), Refusal> {
+    let from_body = match media_type(headers)? {
+        None | Some(MediaType::Form) if body.is_empty() => {
+            return Ok((Source::Query, Params::from_form(table, query)?));
+        }
+        None => return Err(Refusal::MediaTypeUnsupported),
+        Some(MediaType::Form) => Params::from_form(table, body)?,
+        Some(MediaType::Json) => Params::from_json(table, body)?,
+    };
+    match Params::named_in(table, query) {
+        Some(name) => Err(Refusal::ParameterInQuery(name)),
+        None => Ok((Source::Body, from_body)),
+    }
+}
+
+/// As [`params`], where a query is no place for them: what they say would end in logs.
+pub(super) fn params_in_body<'a>(
+    table: &'static [Parameter],
+    headers: &HeaderMap,
+    query: &'a [u8],
+    body: &'a Bytes,
+) -> Result<Params<'a>, Refusal> {
+    match params(table, headers, query, body)? {
+        (Source::Body, params) => Ok(params),
+        (Source::Query, params) => match Params::named_in(table, query) {
+            Some(name) => Err(Refusal::ParameterInQuery(name)),
+            None => Ok(params),
+        },
+    }
+}
+
+enum MediaType {
+    Form,
+    Json,
+}
+
+/// `None` if the request names none.
+fn media_type(headers: &HeaderMap) -> Result<Option<MediaType>, Refusal> {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Refusal::MediaTypeUnsupported);
+    }
+    let mut fields = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else {
+        return if headers.contains_key(CONTENT_TYPE) {
+            Err(Refusal::MediaTypeUnsupported)
+        } else {
+            Ok(None)
+        };
+    };
+    let field = field.to_str().map_err(|_| Refusal::MediaTypeUnsupported)?;
+    let mut parts = field.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    let utf8 = parts
+        .filter_map(|parameter| parameter.split_once('='))
+        .all(|(name, value)| {
+            !name.eq_ignore_ascii_case("charset")
+                || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        });
+    if !utf8 {
+        Err(Refusal::MediaTypeUnsupported)
+    } else if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        Ok(Some(MediaType::Form))
+    } else if essence.eq_ignore_ascii_case("application/json") {
+        Ok(Some(MediaType::Json))
+    } else {
+        Err(Refusal::MediaTypeUnsupported)
     }
 }

@@ -50,6 +50,21 @@ impl Presented {
         })
     }
 
+    /// As [`Presented::read`], where a request may also say nothing at all of a client.
+    pub(super) fn read_if_any(
+        headers: &HeaderMap,
+        params: &Params<'_>,
+    ) -> Result<Option<Self>, Refusal> {
+        let says_nothing = params.get("client_id").is_none()
+            && !headers.contains_key(API_KEY)
+            && !tries_basic(headers);
+        if says_nothing {
+            Ok(None)
+        } else {
+            Self::read(headers, params).map(Some)
+        }
+    }
+
     /// The client that the request names, if there is one.
     pub(super) fn client(&self, app: &App) -> Option<Arc<Client>> {
         app.clients.by_id(&self.client_id)

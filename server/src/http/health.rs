@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::Method;
-use guestpass_core::refusal::WireCode;
 use serde_json::{Value, json};
 
-use super::Endpoint;
+use super::{Caller, Endpoint};
 use crate::app::App;
 use crate::error::Error;
 use crate::store::Write;
@@ -19,10 +17,9 @@ pub(super) static READY: Endpoint = endpoint("/readyz");
 const fn endpoint(path: &'static str) -> Endpoint {
     Endpoint {
         path,
-        method: Method::GET,
         allow: "GET, OPTIONS",
         parameters: &[],
-        authentication_failure: WireCode::InvalidClient,
+        caller: Caller::Anyone,
     }
 }
 

@@ -14,8 +14,8 @@ use guestpass_core::refusal::{Refusal, WireCode};
 use serde::Serialize;
 use tracing::Span;
 
-use super::cors;
 use super::envelope::Received;
+use super::{Caller, cors};
 use crate::app::App;
 use crate::error::Error;
 use crate::metrics::{Answered, Refused};
@@ -50,6 +50,10 @@ pub(super) fn finish(app: &App, received: &Received, mut response: Response) -> 
             .entry(name)
             .or_insert(HeaderValue::from_static(value));
     }
+    // What RFC 6749 §5.1 asks for beside it.
+    if headers[CACHE_CONTROL] == "no-store" {
+        headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    }
     if let Ok(id) = HeaderValue::from_str(&received.id) {
         headers.insert(REQUEST_ID, id);
     }
@@ -71,9 +75,8 @@ pub(super) fn finish(app: &App, received: &Received, mut response: Response) -> 
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-const ALWAYS: [(HeaderName, &str); 5] = [
+const ALWAYS: [(HeaderName, &str); 4] = [
     (CACHE_CONTROL, "no-store"),
-    (PRAGMA, "no-cache"),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (REFERRER_POLICY, "no-referrer"),
     (
@@ -93,7 +96,7 @@ fn render(error: &Error, received: &Received) -> Response {
     let mut headers = HeaderMap::new();
     let (status, code, text) = match error {
         Error::Refused(refusal) => {
-            let status = status(*refusal, received.tries_basic);
+            let status = status(*refusal, received);
             (status, wire_code(*refusal, received), refusal.public_text())
         }
         Error::Unavailable(_) => (
@@ -111,10 +114,7 @@ fn render(error: &Error, received: &Received) -> Response {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     if status == StatusCode::UNAUTHORIZED {
-        headers.insert(
-            WWW_AUTHENTICATE,
-            HeaderValue::from_static(r#"Basic realm="guestpass", charset="UTF-8""#),
-        );
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge(error)));
     }
     if let Error::Refused(Refusal::RequestMalformed | Refusal::BodyTooLong | Refusal::BodyTooSlow) =
         error
@@ -135,14 +135,28 @@ fn render(error: &Error, received: &Received) -> Response {
 
 /// A failed client authentication has another name at each endpoint; everything else has one.
 fn wire_code(refusal: Refusal, received: &Received) -> WireCode {
-    match (refusal.wire_code(), received.endpoint) {
-        (WireCode::InvalidClient, Some(endpoint)) => endpoint.authentication_failure,
+    match (refusal.wire_code(), caller(received)) {
+        (WireCode::InvalidClient, Caller::Client(code)) => code,
         (code, _) => code,
     }
 }
 
-fn status(refusal: Refusal, tries_basic: bool) -> StatusCode {
-    match refusal {
+fn caller(received: &Received) -> Caller {
+    received
+        .endpoint
+        .map_or(Caller::Anyone, |endpoint| endpoint.caller)
+}
+
+fn status(refusal: Refusal, received: &Received) -> StatusCode {
+    match (refusal.wire_code(), caller(received)) {
+        (WireCode::InvalidToken, _) | (WireCode::InvalidClient, Caller::ConfidentialClient) => {
+            return StatusCode::UNAUTHORIZED;
+        }
+        // RFC 6749 §5.2: 401 only for a client that tried the scheme which 401 asks for.
+        (WireCode::InvalidClient, _) if received.tries_basic => return StatusCode::UNAUTHORIZED,
+        _ => {}
+    }
+    let status = match refusal {
         Refusal::PathUnknown => StatusCode::NOT_FOUND,
         Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -151,11 +165,25 @@ fn status(refusal: Refusal, tries_basic: bool) -> StatusCode {
         Refusal::MediaTypeUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Refusal::HeadersTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Refusal::Prefetch => StatusCode::SERVICE_UNAVAILABLE,
-        // RFC 6749 §5.2: 401 only for a client that tried the scheme which 401 asks for.
-        refusal if tries_basic && refusal.wire_code() == WireCode::InvalidClient => {
-            StatusCode::UNAUTHORIZED
-        }
         _ => StatusCode::BAD_REQUEST,
+    };
+    match (caller(received), status) {
+        (Caller::Gateway, StatusCode::BAD_REQUEST) => StatusCode::UNAUTHORIZED,
+        (_, status) => status,
+    }
+}
+
+/// What a 401 asks for: the scheme that failed. Without a token there is no error to name (RFC 6750 §3.1).
+fn challenge(error: &Error) -> &'static str {
+    match error {
+        Error::Refused(Refusal::AccessTokenMissing) => "Bearer",
+        Error::Refused(refusal) if refusal.wire_code() == WireCode::InvalidClient => {
+            r#"Basic realm="guestpass", charset="UTF-8""#
+        }
+        Error::Refused(refusal) if refusal.wire_code() == WireCode::InvalidToken => {
+            r#"Bearer error="invalid_token""#
+        }
+        _ => r#"Bearer error="invalid_request""#,
     }
 }
 

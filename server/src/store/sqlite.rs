@@ -9,21 +9,24 @@ use std::time::Duration;
 
 use guestpass_core::client::Client;
 use guestpass_core::grant::{Grant, GrantId};
-use guestpass_core::profile::ProfileId;
+use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::writes::Batches;
 use super::{
-    BoxFuture, Change, ChangeError, CheckReport, EndedGrants, Grants, Guest, Installation, Outcome,
-    Registry, Unavailable, Upkeep, WrappedKey, Write,
+    BoxFuture, Change, ChangeError, CheckReport, EndedGrants, Grants, Guest, Installation,
+    KeyChange, Outcome, Registry, Revoked, RevokedId, RevokedList, Unavailable, Upkeep, WrappedKey,
+    Write,
 };
 use crate::random::Random;
 
 mod checkpoint;
 mod grants;
+mod keys;
 mod registry;
+mod revoked;
 mod schema;
 mod upkeep;
 mod writer;
@@ -140,6 +143,25 @@ impl Grants for SqliteStore {
     }
 }
 
+impl Revoked for SqliteStore {
+    fn revoked_after(
+        &self,
+        list: RevokedList,
+        after: (Timestamp, RevokedId),
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Timestamp, RevokedId)>, Unavailable>> {
+        Box::pin(self.read(move |connection| revoked::after(connection, list, after, limit)))
+    }
+
+    fn is_revoked(
+        &self,
+        list: RevokedList,
+        id: RevokedId,
+    ) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(self.read(move |connection| revoked::holds(connection, list, id)))
+    }
+}
+
 impl Registry for SqliteStore {
     fn revision(&self) -> BoxFuture<'_, Result<i64, Unavailable>> {
         Box::pin(self.read(registry::revision))
@@ -154,7 +176,7 @@ impl Registry for SqliteStore {
     }
 
     fn installation(&self) -> BoxFuture<'_, Result<Installation, Unavailable>> {
-        Box::pin(self.read(registry::installation))
+        Box::pin(self.read(keys::installation))
     }
 
     fn insert_first_keys(
@@ -163,8 +185,21 @@ impl Registry for SqliteStore {
         keys: Vec<WrappedKey>,
     ) -> BoxFuture<'_, Result<bool, Unavailable>> {
         Box::pin(self.change(move |transaction| {
-            registry::insert_first_keys(transaction, master_key_check, &keys).map_err(unavailable)
+            keys::insert_first(transaction, master_key_check, &keys).map_err(unavailable)
         }))
+    }
+
+    fn change_keys(&self, changes: Vec<KeyChange>) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(async move {
+            let changed = self
+                .change(move |transaction| keys::change(transaction, &changes))
+                .await;
+            match changed {
+                Ok(()) => Ok(true),
+                Err(keys::ChangeFailed::Conflict) => Ok(false),
+                Err(keys::ChangeFailed::Unavailable(error)) => Err(error),
+            }
+        })
     }
 }
 
@@ -186,11 +221,21 @@ impl Upkeep for SqliteStore {
         Box::pin(self.read(move |connection| upkeep::profile(connection, id)))
     }
 
-    fn erase_profile(&self, id: ProfileId) -> BoxFuture<'_, Result<bool, Unavailable>> {
+    fn profiles(
+        &self,
+        after: Option<ProfileId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Profile>, Unavailable>> {
+        Box::pin(self.read(move |connection| upkeep::profiles(connection, after, limit)))
+    }
+
+    fn live_grants_idle_since(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<u64, Unavailable>> {
         Box::pin(
-            self.change(move |transaction| {
-                upkeep::erase_profile(transaction, id).map_err(unavailable)
-            }),
+            self.read(move |connection| upkeep::live_grants_idle_since(connection, before, now)),
         )
     }
 

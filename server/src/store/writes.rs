@@ -1,15 +1,18 @@
 //! The hot writes as values. A backend takes what is waiting, carries it out as one batch and answers each.
 
 use guestpass_core::grant::{Generation, Grant, GrantId, Revocation};
-use guestpass_core::profile::Profile;
+use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-/// One write. All but `RemoveEnded` are one statement on one row, a new guest with its first grant counting as one.
+/// One write. All but the `Remove…` are one statement on one row, a new guest with its first grant
+/// counting as one.
 #[derive(Clone, Debug)]
 pub enum Write {
     /// A new guest and its first grant. [`Outcome::Conflict`] if the profile id is taken: draw again.
     InsertGuest(Profile, Grant),
+    /// One more grant of a known guest. [`Outcome::Conflict`] if the guest is gone.
+    InsertGrant(Grant),
     /// Writes what a decision has advanced, if the stored generation is still `from`, the grant isn't revoked and its
     /// code isn't dead. [`Outcome::Conflict`] otherwise: read again.
     AdvanceGrant {
@@ -22,9 +25,17 @@ pub enum Write {
     StrikeGrant(GrantId),
     /// Ends a grant. One way, and the first revocation stands: [`Outcome::Conflict`] if there is one already.
     RevokeGrant(GrantId, Revocation),
-    /// Removes grants if they had ended before that time or their client is gone, and with each the guest, if it has no
-    /// other grant and its code was never redeemed.
+    /// Ends one access token, and nothing else of its grant. Idempotent.
+    RevokeAccessToken(RevokedAccessToken),
+    /// Says that a guest was erased. Idempotent; a later time replaces an earlier one.
+    InsertTombstone(Tombstone),
+    /// Removes a guest and all its grants. Idempotent.
+    RemoveProfile(ProfileId),
+    /// Removes grants if they had ended before that time or their client or guest is gone, and with each the guest, if it
+    /// has no other grant and its code was never redeemed.
     RemoveEnded(Vec<GrantId>, Timestamp),
+    /// Forgets revoked access tokens that expired before the first time, and tombstones from before the second.
+    RemoveForgotten(Timestamp, Timestamp),
     /// Changes nothing: asks whether writes get through.
     Probe,
 }
@@ -36,16 +47,41 @@ impl Write {
     /// who isn't there yet comes again.
     pub(crate) fn must_be_free(&self) -> usize {
         match self {
-            Self::RemoveEnded(..) => 6,
-            Self::InsertGuest(..) => 4,
+            Self::RemoveEnded(..) | Self::RemoveForgotten(..) => 6,
+            Self::InsertGuest(..) | Self::InsertGrant(_) => 4,
             Self::AdvanceGrant {
                 from: Generation::CODE,
                 ..
             }
             | Self::StrikeGrant(_) => 2,
-            Self::AdvanceGrant { .. } | Self::RevokeGrant(..) | Self::Probe => 0,
+            Self::AdvanceGrant { .. }
+            | Self::RevokeGrant(..)
+            | Self::RevokeAccessToken(_)
+            | Self::InsertTombstone(_)
+            | Self::RemoveProfile(_)
+            | Self::Probe => 0,
         }
     }
+}
+
+/// An access token that ended before its time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RevokedAccessToken {
+    /// Its `jti`.
+    pub id: [u8; 16],
+    /// When it was revoked.
+    pub at: Timestamp,
+    /// From when on it would not have been valid anyway.
+    pub expires_at: Timestamp,
+}
+
+/// What is left of an erased guest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Tombstone {
+    /// A keyed hash of the guest's `sub`: `keys::Keys::tombstone`.
+    pub hash: [u8; 16],
+    /// When the guest was erased.
+    pub at: Timestamp,
 }
 
 /// What came of a write.

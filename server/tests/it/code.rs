@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use guestpass::store::{ClientSettings, Upkeep};
+use guestpass::store::ClientSettings;
 use guestpass_core::policy::Policy;
 use guestpass_core::profile::ProfileId;
 
@@ -494,7 +494,7 @@ async fn c065_a_code_of_an_erased_guest_gives_nothing() {
     let id = "select profile_id from profiles";
     let id = test.sql().query_row(id, [], |row| row.get(0)).unwrap();
     let guest = ProfileId::from_i64(id).unwrap();
-    assert!(test.store.erase_profile(guest).await.unwrap());
+    test.app.erase(guest).await.unwrap();
     test.refused(exchange(&code), "invalid_grant").await;
 }
 

@@ -6,7 +6,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use guestpass::store::Upkeep;
 use tokio::sync::mpsc;
 
 use crate::support::{Answer, SHOP, TestApp, WRONG_VERIFIER, exchange, refresh};
@@ -134,7 +133,7 @@ async fn a_guest_erased_between_refreshes_stays_erased() {
         for _ in 0..round {
             refreshed.recv().await.unwrap();
         }
-        assert!(test.store.erase_profile(sub).await.unwrap());
+        test.app.erase(sub).await.unwrap();
         erased.store(true, Ordering::SeqCst);
         let token = refreshing.await.unwrap();
         test.refused(refresh(&token), "invalid_grant").await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use guestpass::store::{Change, ClientSettings, Upkeep};
+use guestpass::store::{Change, ClientSettings};
 use guestpass_core::policy::{LateRetry, Policy};
 
 use crate::support::{
@@ -238,7 +238,7 @@ async fn c082_an_erased_guest_and_a_disabled_client_are_refused() {
     let test = TestApp::new().await;
     let (erased, kept) = (test.guest().await, test.guest().await);
     let sub = erased.sub().parse().unwrap();
-    assert!(test.store.erase_profile(sub).await.unwrap());
+    test.app.erase(sub).await.unwrap();
     test.refused(refresh(&erased.refresh_token), "invalid_grant")
         .await;
 

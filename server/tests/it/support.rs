@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
@@ -16,13 +17,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guestpass::app::App;
 use guestpass::clock::Clock;
 use guestpass::config::Config;
-use guestpass::keys::{Keys, MasterKey};
+use guestpass::journal::Journal;
+use guestpass::keys::{KeyRing, MasterKey, MasterKeySource};
 use guestpass::metrics::Metrics;
 use guestpass::registry::{self, Clients};
+use guestpass::revocation::{Now, Recent};
 use guestpass::store::sqlite::SqliteStore;
 use guestpass::store::{Change, ClientSettings, Registry};
 use guestpass_core::policy::Policy;
 use guestpass_core::time::Timestamp;
+use guestpass_verify::Verifier;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::Barrier;
@@ -50,6 +54,8 @@ pub(crate) const CHALLENGE: &str = "p7CN1Zi4o5ARn1mYNvNFvj2r5cKkr2k6y7a573eHJXQ"
 pub(crate) const WRONG_VERIFIER: &str = "wrong-wrong-wrong-wrong-wrong-wrong-wrong-w";
 pub(crate) const REDIRECT_URI: &str = "urn:ietf:wg:oauth:2.0:oob:auto";
 pub(crate) const ISSUER: &str = "https://id.example";
+
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 
 /// The public client that every [`TestApp`] has.
 pub(crate) const SHOP: &str = "shop";
@@ -85,25 +91,38 @@ impl TestApp {
         SqliteStore::migrate(&file, &*random).unwrap();
         let store = Arc::new(SqliteStore::open(&file, config.synchronous).unwrap());
         let master_key = MasterKey::generate(&*random);
-        let keys = Keys::load(
-            &*store,
-            Some(master_key),
-            || unreachable!(),
-            &*random,
+        let master_key = MasterKeySource {
+            present: Some(master_key),
+            make: &|| unreachable!(),
+        };
+        let keys = KeyRing::load(
+            store.clone(),
+            master_key,
+            random.clone(),
+            config.schedule,
             clock.now(),
         );
+        let issuer = config.issuer.unwrap_or_else(|| ISSUER.parse().unwrap());
+        let recent = Recent::load(store.clone(), Now::of(&*clock), DAY);
         let app = Arc::new(App {
             grants: store.clone(),
+            revoked: store.clone(),
+            recent: recent.await.unwrap(),
+            upkeep: store.clone(),
+            journal: Journal::open(&directory.path().join("guestpass.journal")).unwrap(),
             clients: Clients::load(store.clone()).await.unwrap(),
             keys: Arc::new(keys.await.unwrap()),
+            verifier: Verifier::new(issuer.as_str()),
+            verification: config.verification,
             policy: config.policy,
-            issuer: config.issuer.unwrap_or_else(|| ISSUER.parse().unwrap()),
+            issuer,
             audience: config.audience,
             base_paths: config.base_paths,
             metrics: Metrics::new(store.batches()),
             clock: clock.clone(),
             random: random.clone(),
         });
+        app.follow().await;
         let router = guestpass::http::router(app.clone());
         let test = Self {
             clock,
@@ -271,6 +290,14 @@ impl TestApp {
             Arc::new(SqliteStore::open(&copy, guestpass::store::sqlite::Synchronous::Off).unwrap());
         let app = App {
             grants: store.clone(),
+            revoked: store.clone(),
+            recent: Recent::load(store.clone(), Now::of(&*self.clock), DAY)
+                .await
+                .unwrap(),
+            upkeep: store.clone(),
+            journal: Journal::open(&self.directory.path().join("copy.journal")).unwrap(),
+            verifier: self.app.verifier.clone(),
+            verification: self.app.verification.clone(),
             clients: Clients::load(store.clone()).await.unwrap(),
             keys: self.app.keys.clone(),
             policy: self.app.policy.clone(),

@@ -10,6 +10,7 @@ use guestpass_core::time::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, named_params, params};
 
+use super::revoked;
 use crate::store::{Outcome, Write};
 
 pub(super) fn load(connection: &Connection, id: GrantId) -> rusqlite::Result<Option<Grant>> {
@@ -23,9 +24,16 @@ pub(super) fn load(connection: &Connection, id: GrantId) -> rusqlite::Result<Opt
 pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<Outcome> {
     match write {
         Write::InsertGuest(profile, grant) => insert_guest(connection, profile, grant),
+        Write::InsertGrant(grant) => insert_grant(connection, grant).map(done_if_one),
         Write::AdvanceGrant { grant, from } => advance_grant(connection, grant, *from),
         Write::StrikeGrant(id) => strike_grant(connection, *id),
         Write::RevokeGrant(id, revocation) => revoke_grant(connection, *id, *revocation),
+        Write::RevokeAccessToken(token) => revoked::insert_access_token(connection, token),
+        Write::InsertTombstone(tombstone) => revoked::insert_tombstone(connection, tombstone),
+        Write::RemoveProfile(id) => remove_profile(connection, *id),
+        Write::RemoveForgotten(expired_before, erased_before) => {
+            revoked::remove_forgotten(connection, *expired_before, *erased_before)
+        }
         Write::Probe => Ok(Outcome::Done),
         Write::RemoveEnded(grants, ended_before) => {
             grants
@@ -54,7 +62,7 @@ fn insert_guest(
         connection.prepare_cached("release guest")?.execute([])?;
     }
     match inserted {
-        Ok(()) => Ok(Outcome::Done),
+        Ok(_) => Ok(Outcome::Done),
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
             Ok(Outcome::Conflict)
         }
@@ -73,12 +81,14 @@ fn insert_profile(connection: &Connection, profile: &Profile) -> rusqlite::Resul
     Ok(())
 }
 
-fn insert_grant(connection: &Connection, grant: &Grant) -> rusqlite::Result<()> {
+/// Inserts nothing if the guest isn't there: erased between the caller's read and this.
+fn insert_grant(connection: &Connection, grant: &Grant) -> rusqlite::Result<usize> {
     const SQL: &str = "
         insert into grants (profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes,
                             issued_at, advanced_at, expires_at, ends_at)
-        values (:profile_id, :grant_id, :client_number, :network_id, :challenge, :generation, :proven, :strikes,
-                :issued_at, :advanced_at, :expires_at, :ends_at)";
+        select :profile_id, :grant_id, :client_number, :network_id, :challenge, :generation, :proven, :strikes,
+               :issued_at, :advanced_at, :expires_at, :ends_at
+         where exists (select 1 from profiles where profile_id = :profile_id)";
     connection.prepare_cached(SQL)?.execute(named_params! {
         ":profile_id": grant.id.profile.as_i64(),
         ":grant_id": grant.id.random,
@@ -92,8 +102,16 @@ fn insert_grant(connection: &Connection, grant: &Grant) -> rusqlite::Result<()> 
         ":advanced_at": grant.advanced_at.as_millis(),
         ":expires_at": grant.expires_at.as_millis(),
         ":ends_at": grant.ends_at.as_millis(),
-    })?;
-    Ok(())
+    })
+}
+
+fn remove_profile(connection: &Connection, id: ProfileId) -> rusqlite::Result<Outcome> {
+    for table in ["grants", "profiles"] {
+        connection
+            .prepare_cached(&format!("delete from {table} where profile_id = ?"))?
+            .execute([id.as_i64()])?;
+    }
+    Ok(Outcome::Done)
 }
 
 fn advance_grant(
@@ -154,10 +172,11 @@ fn done_if_one(changed: usize) -> Outcome {
     }
 }
 
-/// What the cleaner may remove: what had ended before `:ended_before`, and what belongs to a client that is gone.
+/// What the cleaner may remove: what had ended before `:ended_before`, and what belongs to a client or guest that is gone.
 pub(super) const ENDED: &str = "
     (min(expires_at, ends_at, coalesce(revoked_at, ends_at)) < :ended_before
-     or client_number not in (select client_number from clients))";
+     or client_number not in (select client_number from clients)
+     or not exists (select 1 from profiles where profiles.profile_id = grants.profile_id))";
 
 /// The condition stands in the statement: the row may have changed since the walk saw it.
 fn remove_ended(

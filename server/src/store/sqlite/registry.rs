@@ -1,4 +1,4 @@
-//! Clients, their keys, and the keys of the installation.
+//! Clients and their API keys.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,10 @@ use guestpass_core::client::{
 };
 use guestpass_core::time::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::unavailable;
-use crate::store::{Change, ChangeError, ClientSettings, Installation, WrappedKey};
+use crate::store::{Change, ChangeError, ClientSettings};
 
 pub(super) fn revision(connection: &Connection) -> rusqlite::Result<i64> {
     connection
@@ -76,75 +76,6 @@ pub(super) fn apply(transaction: &Transaction<'_>, change: &Change) -> Result<()
     }
     transaction.execute("update installation set revision = revision + 1", [])?;
     Ok(())
-}
-
-pub(super) fn installation(connection: &Connection) -> rusqlite::Result<Installation> {
-    let keys = connection
-        .prepare("select * from keys order by created_at, kid")?
-        .query_map([], |row| {
-            let at = |name| {
-                row.get::<_, Option<i64>>(name)
-                    .map(|at| at.map(Timestamp::from_millis))
-            };
-            Ok(WrappedKey {
-                kid: row.get("kid")?,
-                key_use: row.get("use")?,
-                algorithm: row.get("algorithm")?,
-                state: row.get("state")?,
-                created_at: Timestamp::from_millis(row.get("created_at")?),
-                current_at: at("current_at")?,
-                retiring_at: at("retiring_at")?,
-                sealed: row.get("sealed")?,
-            })
-        })?
-        .collect::<Result<_, _>>()?;
-    let has_guests = connection.query_row("select exists (select 1 from profiles)", [], |row| {
-        row.get(0)
-    })?;
-    connection.query_row(
-        "select installation_id, master_key_check from installation",
-        [],
-        |row| {
-            Ok(Installation {
-                id: row.get(0)?,
-                master_key_check: row.get(1)?,
-                keys,
-                has_guests,
-            })
-        },
-    )
-}
-
-pub(super) fn insert_first_keys(
-    transaction: &Transaction<'_>,
-    master_key_check: [u8; 32],
-    keys: &[WrappedKey],
-) -> rusqlite::Result<bool> {
-    const CHECK: &str = "
-        update installation set master_key_check = ?, revision = revision + 1
-         where master_key_check is null and not exists (select 1 from keys)";
-    const KEY: &str = "
-        insert into keys (kid, use, algorithm, state, created_at, current_at, retiring_at, sealed)
-        values (:kid, :use, :algorithm, :state, :created_at, :current_at, :retiring_at, :sealed)";
-    if transaction.execute(CHECK, [master_key_check])? == 0 {
-        return Ok(false);
-    }
-    for key in keys {
-        transaction.execute(
-            KEY,
-            named_params! {
-                ":kid": key.kid,
-                ":use": key.key_use,
-                ":algorithm": key.algorithm,
-                ":state": key.state,
-                ":created_at": key.created_at.as_millis(),
-                ":current_at": key.current_at.map(Timestamp::as_millis),
-                ":retiring_at": key.retiring_at.map(Timestamp::as_millis),
-                ":sealed": key.sealed,
-            },
-        )?;
-    }
-    Ok(true)
 }
 
 fn add_client(

@@ -1,7 +1,7 @@
 //! What keeps the store in order, and what operators ask of it.
 
 use guestpass_core::grant::GrantId;
-use guestpass_core::profile::ProfileId;
+use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
@@ -67,11 +67,29 @@ pub(super) fn profile(connection: &Connection, id: ProfileId) -> rusqlite::Resul
     Ok(Some(Guest { profile, grants }))
 }
 
-pub(super) fn erase_profile(connection: &Connection, id: ProfileId) -> rusqlite::Result<bool> {
-    let grants = connection.execute("delete from grants where profile_id = ?", [id.as_i64()])?;
-    let profiles =
-        connection.execute("delete from profiles where profile_id = ?", [id.as_i64()])?;
-    Ok(grants + profiles > 0)
+pub(super) fn profiles(
+    connection: &Connection,
+    after: Option<ProfileId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Profile>> {
+    let after = after.map_or(0, ProfileId::as_i64);
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached("select * from profiles where profile_id > ? order by profile_id limit ?")?
+        .query_map([after, limit], grants::profile)?
+        .collect()
+}
+
+pub(super) fn live_grants_idle_since(
+    connection: &Connection,
+    before: Timestamp,
+    now: Timestamp,
+) -> rusqlite::Result<u64> {
+    const SQL: &str = "
+        select count(*) from grants
+         where advanced_at < ?1 and revoked_at is null and expires_at > ?2 and ends_at > ?2
+           and client_number in (select client_number from clients)";
+    connection.query_row(SQL, [before.as_millis(), now.as_millis()], |row| row.get(0))
 }
 
 /// Reads in one transaction, so that the counts are of one moment.

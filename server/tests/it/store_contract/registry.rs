@@ -1,6 +1,8 @@
 //! Clients, their keys and those of the installation: [`guestpass::store::Registry`].
 
-use guestpass::store::{Change, ChangeError, ClientSettings, WrappedKey};
+use std::time::Duration;
+
+use guestpass::store::{Change, ChangeError, ClientSettings, WrappedKey, Write};
 use guestpass_core::client::{
     ApiKey, ApiKeyHash, ApiKeyId, Client, ClientId, ClientNumber, Origin,
 };
@@ -343,7 +345,7 @@ pub(super) async fn the_installation_knows_whether_it_has_guests(store: &Store) 
     assert!(!has_guests().await);
     store.insert(&guest(1)).await;
     assert!(has_guests().await);
-    assert!(store.upkeep.erase_profile(guest(1).0.id).await.unwrap());
+    store.write(Write::RemoveProfile(guest(1).0.id)).await;
     assert!(!has_guests().await);
 }
 
@@ -426,7 +428,7 @@ fn wrapped_key((kid, created_at, sealed): (&str, i64, Vec<u8>)) -> WrappedKey {
         kid: kid.into(),
         key_use: "access-token".into(),
         algorithm: "HS256".into(),
-        state: "current".into(),
+        lifetime: Duration::from_millis(3),
         created_at: Timestamp::from_millis(created_at),
         current_at: Some(at(1)),
         retiring_at: Some(at(2)),

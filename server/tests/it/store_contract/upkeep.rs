@@ -162,7 +162,8 @@ pub(super) async fn an_erased_guest_is_gone_and_the_others_stay(store: &Store) {
         store.insert(guest).await;
     }
     let (profile, grant) = &guests[1];
-    assert!(store.upkeep.erase_profile(profile.id).await.unwrap());
+    let removed = store.write(Write::RemoveProfile(profile.id)).await;
+    assert_eq!(removed, Outcome::Done);
     assert!(store.upkeep.profile(profile.id).await.unwrap().is_none());
     assert_eq!(store.load(grant.id).await, None);
     assert_eq!(
@@ -172,17 +173,10 @@ pub(super) async fn an_erased_guest_is_gone_and_the_others_stay(store: &Store) {
     );
     assert_eq!(store.counts().await, (2, 2));
 
-    assert!(
-        !store.upkeep.erase_profile(profile.id).await.unwrap(),
-        "nothing to remove"
-    );
-    assert!(
-        !store
-            .upkeep
-            .erase_profile(ProfileId::from_i64(i64::MAX).unwrap())
-            .await
-            .unwrap()
-    );
+    for id in [profile.id, ProfileId::from_i64(i64::MAX).unwrap()] {
+        let removed = store.write(Write::RemoveProfile(id)).await;
+        assert_eq!(removed, Outcome::Done, "again, and nothing to remove");
+    }
     assert_eq!(store.counts().await, (2, 2));
 }
 

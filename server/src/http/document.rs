@@ -1,0 +1,58 @@
+//! Documents that anyone may read and keep for a while.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A JSON document, put together once.
+pub(super) struct Document {
+    body: String,
+    etag: String,
+    max_age: Duration,
+}
+
+impl Document {
+    pub(super) fn new(body: String, max_age: Duration) -> Self {
+        let etag = URL_SAFE_NO_PAD.encode(&digest(&SHA256, body.as_bytes()).as_ref()[..12]);
+        Self {
+            body,
+            etag: format!("\"{etag}\""),
+            max_age,
+        }
+    }
+
+    /// The document, or only that it is still the one that the caller has (RFC 9110 §13.1.2).
+    pub(super) fn answer(&self, headers: &HeaderMap) -> Response {
+        let known = headers.get_all(IF_NONE_MATCH).iter().any(|field| {
+            let text = field.to_str().unwrap_or_default();
+            text.split(',')
+                .map(|tag| tag.trim().trim_start_matches("W/"))
+                .any(|tag| tag == self.etag || tag == "*")
+        });
+        let cache_control = format!("public, max-age={}", self.max_age.as_secs());
+        let mut response = if known {
+            StatusCode::NOT_MODIFIED.into_response()
+        } else {
+            let json = [(CONTENT_TYPE, "application/json")];
+            (json, self.body.clone()).into_response()
+        };
+        for (name, value) in [(CACHE_CONTROL, &cache_control), (ETAG, &self.etag)] {
+            let value = HeaderValue::from_str(value).expect("digits and base64url");
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+/// Answers with a document that doesn't change while the server runs.
+pub(super) fn handler(
+    document: Document,
+) -> impl Fn(HeaderMap) -> std::future::Ready<Response> + Clone {
+    let document = Arc::new(document);
+    move |headers| std::future::ready(document.answer(&headers))
+}

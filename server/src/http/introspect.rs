@@ -1,0 +1,56 @@
+//! `POST /oauth/introspect`: whether a token works, for a confidential client (RFC 7662).
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::response::{IntoResponse, Response};
+use guestpass_core::client::Client;
+use guestpass_core::params::Params;
+use guestpass_core::presented_token::PARAMETERS;
+use guestpass_core::refusal::Refusal;
+
+use super::client_auth::{API_KEY, Presented};
+use super::{Caller, Endpoint, body, respond};
+use crate::app::App;
+use crate::error::Error;
+use crate::listen::Deadline;
+
+pub(super) static ENDPOINT: Endpoint = Endpoint {
+    path: "/oauth/introspect",
+    allow: "POST, OPTIONS",
+    parameters: PARAMETERS,
+    caller: Caller::ConfidentialClient,
+};
+
+pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    // Before anything of the request is looked at.
+    if !parts.headers.contains_key(AUTHORIZATION) && !parts.headers.contains_key(API_KEY) {
+        return Err(Refusal::ApiKeyMissing.into());
+    }
+    let deadline = parts.extensions.get::<Deadline>().copied();
+    let body = body::read(&parts.headers, body, deadline).await?;
+    let query = parts.uri.query().unwrap_or_default().as_bytes();
+    let params = body::params_in_body(ENDPOINT.parameters, &parts.headers, query, &body)?;
+    let presented =
+        Presented::read_if_any(&parts.headers, &params)?.ok_or(Refusal::ApiKeyMissing)?;
+    let client = presented.client(&app);
+    let answer = introspect(&app, &presented, client.as_deref(), &params).await;
+    Ok(respond::to(client, answer))
+}
+
+async fn introspect(
+    app: &App,
+    presented: &Presented,
+    client: Option<&Client>,
+    params: &Params<'_>,
+) -> Result<Response, Error> {
+    let client = presented.authenticate(app, client)?;
+    if !client.confidential {
+        return Err(Refusal::ClientPublic.into());
+    }
+    let introspection = app.introspect(client, params.required("token")?).await?;
+    Ok(Json(introspection).into_response())
+}

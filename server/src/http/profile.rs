@@ -1,0 +1,108 @@
+//! `GET` and `DELETE /oauth/profile`: what is known of a guest, and its erasure, for the guest.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use guestpass_core::grant::Grant;
+use guestpass_core::refusal::Refusal;
+use guestpass_core::time::Timestamp;
+use serde::Serialize;
+
+use super::{Caller, Endpoint, guest_auth, respond};
+use crate::access_tokens::Trusted;
+use crate::app::App;
+use crate::error::Error;
+
+pub(super) static ENDPOINT: Endpoint = Endpoint {
+    path: "/oauth/profile",
+    allow: "GET, DELETE, OPTIONS",
+    parameters: &[],
+    caller: Caller::Guest,
+};
+
+/// What is known of a guest. Times are whole seconds since the epoch, as in the guest's tokens.
+#[derive(Serialize)]
+struct Known {
+    sub: String,
+    subn: String,
+    /// The client that the guest came by first; null if it is gone.
+    client_id: Option<String>,
+    created_at: i64,
+    /// When a credential was last issued to the guest.
+    last_seen_at: i64,
+    grants: Vec<KnownGrant>,
+}
+
+/// A grant that is alive.
+#[derive(Serialize)]
+struct KnownGrant {
+    sid: String,
+    client_id: Option<String>,
+    issued_at: i64,
+    last_seen_at: i64,
+    expires_at: i64,
+}
+
+pub(super) async fn get(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
+    let token = guest_auth::verified(&app, request.headers())?;
+    let answer = known(&app, &token).await;
+    Ok(respond::to(Some(token.client), answer))
+}
+
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Error> {
+    let token = guest_auth::verified(&app, request.headers())?;
+    let answer = erase(&app, &token).await;
+    Ok(respond::to(Some(token.client), answer))
+}
+
+async fn known(app: &App, token: &Trusted) -> Result<Response, Error> {
+    let now = app.clock.now();
+    app.check_rows(token, now).await?;
+    let guest = app
+        .upkeep
+        .profile(token.grant.profile)
+        .await?
+        .ok_or(Refusal::AccessTokenGrantEnded)?;
+    let name = |number| {
+        let client = app.clients.by_number(number)?;
+        Some(client.id.as_str().to_owned())
+    };
+    let seen = guest
+        .grants
+        .iter()
+        .map(|grant| grant.advanced_at.as_seconds());
+    let created_at = guest.profile.created_at.as_seconds();
+    let is_known = |grant: &&Grant| grant.is_live(now) && name(grant.client).is_some();
+    Ok(Json(Known {
+        sub: guest.profile.id.to_string(),
+        subn: guest.profile.network_id.to_string(),
+        client_id: name(guest.profile.client),
+        created_at,
+        last_seen_at: seen.max().unwrap_or(created_at),
+        grants: guest
+            .grants
+            .iter()
+            .filter(is_known)
+            .map(|grant| KnownGrant {
+                sid: grant.id.to_string(),
+                client_id: name(grant.client),
+                issued_at: grant.issued_at.as_seconds(),
+                last_seen_at: grant.advanced_at.as_seconds(),
+                expires_at: Timestamp::as_seconds(grant.expires_at),
+            })
+            .collect(),
+    })
+    .into_response())
+}
+
+async fn erase(app: &Arc<App>, token: &Trusted) -> Result<Response, Error> {
+    app.check_rows(token, app.clock.now()).await?;
+    app.erase(token.grant.profile).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

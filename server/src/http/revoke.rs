@@ -1,0 +1,53 @@
+//! `POST /oauth/revoke`: a token ends (RFC 7009).
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use guestpass_core::client::Client;
+use guestpass_core::params::Params;
+use guestpass_core::presented_token::PARAMETERS;
+use guestpass_core::refusal::WireCode;
+
+use super::client_auth::Presented;
+use super::{Caller, Endpoint, body, respond};
+use crate::app::App;
+use crate::error::Error;
+use crate::listen::Deadline;
+
+pub(super) static ENDPOINT: Endpoint = Endpoint {
+    path: "/oauth/revoke",
+    allow: "POST, OPTIONS",
+    parameters: PARAMETERS,
+    caller: Caller::Client(WireCode::InvalidClient),
+};
+
+pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    let deadline = parts.extensions.get::<Deadline>().copied();
+    let body = body::read(&parts.headers, body, deadline).await?;
+    let query = parts.uri.query().unwrap_or_default().as_bytes();
+    let params = body::params_in_body(ENDPOINT.parameters, &parts.headers, query, &body)?;
+    // The holder of a public client's token needs to name nobody: the token does.
+    let Some(presented) = Presented::read_if_any(&parts.headers, &params)? else {
+        let answer = revoke(&app, None, &params).await;
+        return Ok(respond::to(None, answer));
+    };
+    let client = presented.client(&app);
+    let answer = match presented.authenticate(&app, client.as_deref()) {
+        Ok(client) => revoke(&app, Some(client), &params).await,
+        Err(refusal) => Err(refusal.into()),
+    };
+    Ok(respond::to(client, answer))
+}
+
+/// An empty 200 says that the token doesn't work, whether or not it ever did (RFC 7009 §2.2).
+async fn revoke(
+    app: &App,
+    client: Option<&Client>,
+    params: &Params<'_>,
+) -> Result<Response, Error> {
+    app.revoke(client, params.required("token")?).await?;
+    Ok(StatusCode::OK.into_response())
+}

@@ -1,0 +1,101 @@
+//! `/oauth/verify`: whether a gateway may let a request through, and whose it is (nginx `auth_request`, Traefik
+//! `forwardAuth`, Envoy `ext_authz` over HTTP).
+//!
+//! The gateway repeats the request's headers here. Who the guest is follows from the access token in them and from
+//! nothing else: what the request says of method, path, host or identity isn't even read.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use guestpass_core::params::{Parameter, Params};
+use guestpass_core::refusal::{Refusal, WireCode};
+use serde_json::json;
+
+use super::{Caller, Endpoint, guest_auth, respond};
+use crate::access_tokens::Trusted;
+use crate::app::App;
+use crate::error::Error;
+
+pub(super) static ENDPOINT: Endpoint = Endpoint {
+    path: "/oauth/verify",
+    allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+    parameters: &[Parameter {
+        name: "mode",
+        max_bytes: 16,
+    }],
+    caller: Caller::Gateway,
+};
+
+/// Envoy asks with the method of the request that it asks about.
+pub(super) fn methods() -> MethodRouter<Arc<App>> {
+    let asked = MethodFilter::GET
+        .or(MethodFilter::HEAD)
+        .or(MethodFilter::POST)
+        .or(MethodFilter::PUT)
+        .or(MethodFilter::PATCH)
+        .or(MethodFilter::DELETE);
+    on(asked, verify)
+}
+
+async fn verify(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
+    let query = request.uri().query().unwrap_or_default();
+    let params = Params::from_form(ENDPOINT.parameters, query.as_bytes())?;
+    let soft = match params.get("mode") {
+        None | Some("strict") => false,
+        Some("soft") => true,
+        Some(_) => return Err(Refusal::ModeUnsupported.into()),
+    };
+    match trusted(&app, request.headers()).await {
+        Ok(token) => Ok(respond::to(
+            Some(Arc::clone(&token.client)),
+            Ok(identity(&token)),
+        )),
+        Err(Error::Refused(refusal)) if soft && refusal.wire_code() == WireCode::InvalidToken => {
+            tracing::Span::current().record("decision", refusal.name());
+            Ok(anonymous())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn trusted(app: &App, headers: &HeaderMap) -> Result<Trusted, Error> {
+    let token = guest_auth::verified(app, headers)?;
+    app.check_recent(&token).await?;
+    Ok(token)
+}
+
+const SUB: HeaderName = HeaderName::from_static("x-guestpass-sub");
+const SUBN: HeaderName = HeaderName::from_static("x-guestpass-subn");
+const CLIENT: HeaderName = HeaderName::from_static("x-guestpass-client");
+
+fn identity(Trusted { claims, .. }: &Trusted) -> Response {
+    let subn = claims.network_id.as_deref().unwrap_or_default();
+    let mut response = Json(json!({
+        "sub": claims.subject,
+        "subn": subn,
+        "client_id": claims.client_id,
+        "exp": claims.expires_at,
+    }))
+    .into_response();
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (SUB, &*claims.subject),
+        (SUBN, subn),
+        (CLIENT, &claims.client_id),
+    ] {
+        // What we signed is printable ASCII.
+        headers.extend(HeaderValue::from_str(value).map(|value| (name, value)));
+    }
+    response
+}
+
+/// Nobody, said in so many words: a gateway that copies these over what the request had leaves nothing of it.
+fn anonymous() -> Response {
+    let nobody = HeaderValue::from_static("");
+    let headers = [SUB, SUBN, CLIENT].map(|name| (name, nobody.clone()));
+    (headers, Json(json!({}))).into_response()
+}

@@ -1,0 +1,115 @@
+//! Whether a token works, by the rows themselves (RFC 7662).
+
+use guestpass_core::client::Client;
+use guestpass_core::credential::Credential;
+use guestpass_core::grant::Generation;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::error::Error;
+use crate::store::Unavailable;
+
+/// The answer of the introspection endpoint (RFC 7662 §2.2). A token that doesn't work has `active` and nothing else.
+#[derive(Debug, Default, Serialize)]
+pub struct Introspection {
+    active: bool,
+    #[serde(flatten)]
+    claims: Option<Claims>,
+}
+
+#[derive(Debug, Serialize)]
+struct Claims {
+    token_type: &'static str,
+    iss: String,
+    sub: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subn: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    aud: Vec<String>,
+    client_id: String,
+    iat: i64,
+    exp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
+    sid: String,
+}
+
+impl App {
+    /// What a confidential client may learn of a token: of an access token that is meant for it, and of its own refresh
+    /// tokens. Of any other, that it doesn't work.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the store can't answer.
+    pub async fn introspect(
+        &self,
+        client: &Client,
+        token: &str,
+    ) -> Result<Introspection, Unavailable> {
+        let claims = match self.keys.now().open(token) {
+            Some(credential) => self.introspect_credential(client, credential).await?,
+            None => self.introspect_access_token(client, token).await?,
+        };
+        Ok(Introspection {
+            active: claims.is_some(),
+            claims,
+        })
+    }
+
+    async fn introspect_access_token(
+        &self,
+        client: &Client,
+        token: &str,
+    ) -> Result<Option<Claims>, Unavailable> {
+        let Ok(token) = self.verify(token) else {
+            return Ok(None);
+        };
+        let audience = self.issuer.as_str();
+        if !token.claims.audience.iter().any(|aud| aud == audience) {
+            return Ok(None);
+        }
+        match self.check_rows(&token, self.clock.now()).await {
+            Ok(_) => {}
+            Err(Error::Unavailable(error)) => return Err(error),
+            Err(Error::Refused(_) | Error::Internal(_)) => return Ok(None),
+        }
+        let claims = token.claims;
+        Ok(Some(Claims {
+            token_type: "Bearer",
+            iss: claims.issuer,
+            sub: claims.subject,
+            subn: claims.network_id,
+            aud: claims.audience,
+            client_id: claims.client_id,
+            iat: claims.issued_at,
+            exp: claims.expires_at,
+            jti: Some(claims.token_id),
+            sid: token.grant.to_string(),
+        }))
+    }
+
+    async fn introspect_credential(
+        &self,
+        client: &Client,
+        credential: Credential,
+    ) -> Result<Option<Claims>, Unavailable> {
+        let now = self.clock.now();
+        let Some(grant) = self.grants.load(credential.grant).await? else {
+            return Ok(None);
+        };
+        let works = grant.client == client.number
+            && credential.generation > Generation::CODE
+            && grant.may_be_ended_with(credential.generation, now);
+        Ok(works.then(|| Claims {
+            token_type: "refresh_token",
+            iss: self.issuer.as_str().to_owned(),
+            sub: grant.id.profile.to_string(),
+            subn: Some(grant.network_id.to_string()),
+            aud: Vec::new(),
+            client_id: client.id.as_str().to_owned(),
+            iat: grant.advanced_at.as_seconds(),
+            exp: grant.expires_at.as_seconds(),
+            jti: None,
+            sid: grant.id.to_string(),
+        }))
+    }
+}

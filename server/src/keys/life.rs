@@ -1,0 +1,377 @@
+//! The life of keys, decided in pure code: next, current, retiring, gone.
+//!
+//! A key is published before it is used, so that whoever verifies knows it in time; and it is kept after its use until
+//! the last thing that it signed or sealed has expired. Access tokens always have a next key waiting; a next sealing key
+//! is made when it is asked for, because each one costs a try at every credential that is opened.
+
+use std::time::Duration;
+
+use guestpass_core::time::Timestamp;
+
+use super::key::{Key, KeyAlgorithm, KeyState, KeyUse};
+
+/// What the operator has chosen, as far as the life of keys depends on it.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// How access tokens are to be signed.
+    pub algorithm: KeyAlgorithm,
+    /// How long verifiers may keep the key set that they fetched.
+    pub jwks_max_age: Duration,
+    /// How often the signing key changes by itself, if at all.
+    pub rotate_every: Option<Duration>,
+}
+
+/// The longest life of what a key signs or seals, over all clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetimes {
+    /// Of an access token.
+    pub access_token: Duration,
+    /// Of a grant, whose every credential ends with it.
+    pub grant: Duration,
+}
+
+/// One thing to do to the keys.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Step {
+    /// Make a next key.
+    MakeNext(KeyUse, KeyAlgorithm),
+    /// Use this next key from now on; the one that was current retires.
+    Promote(String),
+    /// Forget this key.
+    Remove(String),
+    /// Keep this key for things that live so long.
+    Prolong(String, Duration),
+}
+
+/// What is to be done now without being asked.
+#[must_use]
+pub(super) fn due(
+    keys: &[Key],
+    schedule: &Schedule,
+    lifetimes: Lifetimes,
+    now: Timestamp,
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for key in keys {
+        if key.needed_until().is_some_and(|until| until <= now) {
+            steps.push(Step::Remove(key.kid.clone()));
+        }
+        let lifetime = lifetime(key.key_use, lifetimes);
+        if key.state() == KeyState::Current && key.lifetime < lifetime {
+            steps.push(Step::Prolong(key.kid.clone(), lifetime));
+        }
+    }
+    let (next, current) = waiting(keys, KeyUse::AccessToken);
+    match next {
+        Some(next) if next.algorithm == schedule.algorithm => {
+            let scheduled = schedule
+                .rotate_every
+                .zip(current.and_then(|key| key.current_at));
+            let wanted = current.is_none_or(|key| key.algorithm != schedule.algorithm)
+                || scheduled.is_some_and(|(every, since)| since + every <= now);
+            if wanted && usable_at(next, schedule) <= now {
+                steps.push(Step::Promote(next.kid.clone()));
+                steps.push(Step::MakeNext(KeyUse::AccessToken, schedule.algorithm));
+            }
+        }
+        other => {
+            steps.extend(other.map(|key| Step::Remove(key.kid.clone())));
+            steps.push(Step::MakeNext(KeyUse::AccessToken, schedule.algorithm));
+        }
+    }
+    if let (Some(next), _) = waiting(keys, KeyUse::Credential)
+        && usable_at(next, schedule) <= now
+    {
+        steps.push(Step::Promote(next.kid.clone()));
+    }
+    steps
+}
+
+/// What a rotation that an operator asks for does now. `forced` skips the waiting, and gives up the oldest sealing key.
+///
+/// # Errors
+/// [`RotationRefused`] if it would break verifiers or log guests out.
+pub(super) fn rotate(
+    keys: &[Key],
+    key_use: KeyUse,
+    schedule: &Schedule,
+    now: Timestamp,
+    forced: bool,
+) -> Result<Vec<Step>, RotationRefused> {
+    let (next, _) = waiting(keys, key_use);
+    if key_use == KeyUse::AccessToken {
+        let next = next
+            .filter(|next| next.algorithm == schedule.algorithm)
+            .ok_or(RotationRefused::NoNextKey)?;
+        let usable = usable_at(next, schedule);
+        if usable > now && !forced {
+            return Err(RotationRefused::TooSoon(usable.since(now)));
+        }
+        return Ok(vec![
+            Step::Promote(next.kid.clone()),
+            Step::MakeNext(key_use, schedule.algorithm),
+        ]);
+    }
+    if let Some(next) = next {
+        return if forced {
+            Ok(vec![Step::Promote(next.kid.clone())])
+        } else {
+            Err(RotationRefused::UnderWay)
+        };
+    }
+    let mut retiring: Vec<_> = keys
+        .iter()
+        .filter(|key| key.key_use == key_use && key.state() == KeyState::Retiring)
+        .collect();
+    retiring.sort_by_key(|key| key.retiring_at.map(Timestamp::as_millis));
+    // Open will be the new one, the current one, and these.
+    let given_up = &retiring[..(retiring.len() + 2).saturating_sub(MAX_OPEN)];
+    if let Some(retired) = given_up.last().and_then(|key| key.retiring_at)
+        && !forced
+    {
+        return Err(RotationRefused::TooManyOpen(retired));
+    }
+    Ok(given_up
+        .iter()
+        .map(|key| Step::Remove(key.kid.clone()))
+        .chain([Step::MakeNext(key_use, KeyAlgorithm::A256GcmSiv)])
+        .collect())
+}
+
+/// Why a rotation is refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RotationRefused {
+    /// Verifiers may not know the next key yet; how long to wait.
+    TooSoon(Duration),
+    /// There is no next key of the configured algorithm: no server has run since the keys changed.
+    NoNextKey,
+    /// The last rotation of this key isn't over.
+    UnderWay,
+    /// The oldest sealing key would have to go, and with it the guests who were last here before that time.
+    TooManyOpen(Timestamp),
+}
+
+/// How many sealing keys are tried at a credential, the next one included.
+const MAX_OPEN: usize = 3;
+
+/// The next and the current key of a use.
+fn waiting(keys: &[Key], key_use: KeyUse) -> (Option<&Key>, Option<&Key>) {
+    let with = |state| {
+        keys.iter()
+            .find(|key| key.key_use == key_use && key.state() == state)
+    };
+    (with(KeyState::Next), with(KeyState::Current))
+}
+
+/// From when on everyone who needs a next key has it: our own nodes soon, those who fetch the key set when theirs is old.
+fn usable_at(next: &Key, schedule: &Schedule) -> Timestamp {
+    let published = next.created_at + FOLLOWED;
+    if next.algorithm.is_asymmetric() {
+        published + schedule.jwks_max_age
+    } else {
+        published
+    }
+}
+
+/// By then every node has seen a change of the keys, which each looks for twice a second.
+const FOLLOWED: Duration = Duration::from_secs(5);
+
+/// How long what a key of this use makes can live.
+#[must_use]
+const fn lifetime(key_use: KeyUse, lifetimes: Lifetimes) -> Duration {
+    match key_use {
+        KeyUse::AccessToken => lifetimes.access_token,
+        KeyUse::Credential => lifetimes.grant,
+        KeyUse::RequestId | KeyUse::Tombstone => Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+    const DAY: Duration = Duration::from_secs(86_400);
+    const LIFETIMES: Lifetimes = Lifetimes {
+        access_token: DAY,
+        grant: Duration::from_secs(365 * 86_400),
+    };
+
+    fn schedule(algorithm: KeyAlgorithm) -> Schedule {
+        Schedule {
+            algorithm,
+            jwks_max_age: Duration::from_secs(300),
+            rotate_every: None,
+        }
+    }
+
+    /// Keys that obey: a life without a store.
+    struct Ring {
+        keys: Vec<Key>,
+        made: usize,
+    }
+
+    impl Ring {
+        fn new(algorithm: KeyAlgorithm) -> Self {
+            let mut ring = Self {
+                keys: Vec::new(),
+                made: 0,
+            };
+            for (key_use, algorithm) in [
+                (KeyUse::AccessToken, algorithm),
+                (KeyUse::Credential, KeyAlgorithm::A256GcmSiv),
+            ] {
+                ring.obey(vec![Step::MakeNext(key_use, algorithm)], START);
+                let kid = ring.keys.last().unwrap().kid.clone();
+                ring.obey(vec![Step::Promote(kid)], START);
+            }
+            ring
+        }
+
+        fn obey(&mut self, steps: Vec<Step>, now: Timestamp) {
+            for step in steps {
+                match step {
+                    Step::MakeNext(key_use, algorithm) => {
+                        self.made += 1;
+                        self.keys.push(Key {
+                            kid: format!("key {}", self.made),
+                            key_use,
+                            algorithm,
+                            created_at: now,
+                            current_at: None,
+                            retiring_at: None,
+                            lifetime: Duration::ZERO,
+                        });
+                    }
+                    Step::Promote(kid) => {
+                        let key_use = self.key(&kid).key_use;
+                        let mut lifetime = Duration::ZERO;
+                        for key in &mut self.keys {
+                            if key.key_use == key_use && key.state() == KeyState::Current {
+                                key.retiring_at = Some(now);
+                                lifetime = key.lifetime;
+                            }
+                        }
+                        let next = self.key(&kid);
+                        next.current_at = Some(now);
+                        next.lifetime = lifetime;
+                    }
+                    Step::Remove(kid) => self.keys.retain(|key| key.kid != kid),
+                    Step::Prolong(kid, lifetime) => self.key(&kid).lifetime = lifetime,
+                }
+            }
+        }
+
+        fn key(&mut self, kid: &str) -> &mut Key {
+            self.keys.iter_mut().find(|key| key.kid == kid).unwrap()
+        }
+
+        fn tend(&mut self, schedule: &Schedule, now: Timestamp) {
+            for _ in 0..8 {
+                let steps = due(&self.keys, schedule, LIFETIMES, now);
+                if steps.is_empty() {
+                    return;
+                }
+                self.obey(steps, now);
+            }
+            panic!("never done: {:?}", self.keys);
+        }
+
+        fn states(&self, key_use: KeyUse) -> Vec<(&str, KeyState)> {
+            let ours = self.keys.iter().filter(|key| key.key_use == key_use);
+            ours.map(|key| (key.algorithm.name(), key.state()))
+                .collect()
+        }
+    }
+
+    #[test]
+    fn an_algorithm_changes_once_everyone_knows_the_new_key() {
+        use KeyState::{Current, Next, Retiring};
+        let mut ring = Ring::new(KeyAlgorithm::Hs256);
+        ring.tend(&schedule(KeyAlgorithm::Hs256), START);
+        assert_eq!(
+            ring.states(KeyUse::AccessToken),
+            [("HS256", Current), ("HS256", Next)]
+        );
+        let es256 = schedule(KeyAlgorithm::Es256);
+        ring.tend(&es256, START);
+        assert_eq!(
+            ring.states(KeyUse::AccessToken),
+            [("HS256", Current), ("ES256", Next)]
+        );
+        ring.tend(&es256, START + Duration::from_millis(304_999));
+        assert_eq!(
+            ring.states(KeyUse::AccessToken),
+            [("HS256", Current), ("ES256", Next)]
+        );
+        let changed = START + Duration::from_secs(305);
+        ring.tend(&es256, changed);
+        let all = [("HS256", Retiring), ("ES256", Current), ("ES256", Next)];
+        assert_eq!(ring.states(KeyUse::AccessToken), all);
+        ring.tend(&es256, changed + DAY);
+        assert_eq!(ring.states(KeyUse::AccessToken), all);
+        ring.tend(&es256, changed + DAY + Duration::from_secs(60));
+        assert_eq!(ring.states(KeyUse::AccessToken), all[1..]);
+    }
+
+    #[test]
+    fn signing_keys_rotate_by_schedule() {
+        let scheduled = Schedule {
+            rotate_every: Some(30 * DAY),
+            ..schedule(KeyAlgorithm::EdDsa)
+        };
+        let mut ring = Ring::new(KeyAlgorithm::EdDsa);
+        ring.tend(&scheduled, START);
+        assert_eq!(ring.made, 3);
+        ring.tend(&scheduled, START + 29 * DAY);
+        assert_eq!(ring.made, 3);
+        ring.tend(&scheduled, START + 30 * DAY);
+        assert_eq!(ring.made, 4);
+        ring.tend(&scheduled, START + 31 * DAY);
+        assert_eq!(ring.made, 4);
+    }
+
+    #[test]
+    fn a_key_is_not_used_before_verifiers_know_it() {
+        let es256 = schedule(KeyAlgorithm::Es256);
+        let mut ring = Ring::new(KeyAlgorithm::Es256);
+        let turn =
+            |ring: &Ring, now, forced| rotate(&ring.keys, KeyUse::AccessToken, &es256, now, forced);
+        assert_eq!(turn(&ring, START, true), Err(RotationRefused::NoNextKey));
+        ring.tend(&es256, START);
+        let soon = START + Duration::from_secs(300);
+        let wait = RotationRefused::TooSoon(Duration::from_secs(5));
+        assert_eq!(turn(&ring, soon, false), Err(wait));
+        assert!(turn(&ring, soon, true).is_ok());
+        assert!(turn(&ring, START + Duration::from_secs(305), false).is_ok());
+    }
+
+    #[test]
+    fn at_most_three_sealing_keys_are_open() {
+        let hs256 = schedule(KeyAlgorithm::Hs256);
+        let mut ring = Ring::new(KeyAlgorithm::Hs256);
+        let mut now = START;
+        let turn =
+            |ring: &Ring, now, forced| rotate(&ring.keys, KeyUse::Credential, &hs256, now, forced);
+        for _ in 0..2 {
+            ring.tend(&hs256, now);
+            let steps = turn(&ring, now, false).unwrap();
+            ring.obey(steps, now);
+            assert_eq!(turn(&ring, now, false), Err(RotationRefused::UnderWay));
+            now = now + Duration::from_secs(5);
+            ring.tend(&hs256, now);
+        }
+        let first_retired = START + Duration::from_secs(5);
+        let refused = RotationRefused::TooManyOpen(first_retired);
+        assert_eq!(turn(&ring, now, false), Err(refused));
+        let steps = turn(&ring, now, true).unwrap();
+        ring.obey(steps, now);
+        assert_eq!(ring.states(KeyUse::Credential).len(), MAX_OPEN);
+        // Without force, the others go when all that they sealed has ended.
+        ring.tend(&hs256, now + Duration::from_secs(5));
+        ring.tend(&hs256, now + LIFETIMES.grant);
+        assert_eq!(ring.states(KeyUse::Credential).len(), MAX_OPEN);
+        ring.tend(&hs256, now + LIFETIMES.grant + DAY);
+        assert_eq!(ring.states(KeyUse::Credential).len(), 1);
+    }
+}

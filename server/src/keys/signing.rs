@@ -1,0 +1,175 @@
+//! Keys that sign access tokens: made, parsed once, published.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256,
+    RsaKeyPair,
+};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+use super::key::KeyAlgorithm;
+use crate::random::Random;
+
+/// Signs access tokens.
+pub(super) struct SigningKey {
+    secret: Secret,
+    /// The encoded header and the dot behind it: the same for every token.
+    header: String,
+}
+
+enum Secret {
+    Hs256(hmac::Key, Vec<u8>),
+    Es256(EcdsaKeyPair),
+    EdDsa(Ed25519KeyPair),
+    Rs256(Box<RsaKeyPair>),
+}
+
+impl SigningKey {
+    /// The bytes of a new key, as [`SigningKey::parse`] reads them.
+    pub(super) fn generate(
+        algorithm: KeyAlgorithm,
+        random: &dyn Random,
+    ) -> Result<Vec<u8>, Unspecified> {
+        match algorithm {
+            KeyAlgorithm::Hs256 | KeyAlgorithm::EdDsa | KeyAlgorithm::A256GcmSiv => {
+                Ok(random.bytes::<32>().to_vec())
+            }
+            KeyAlgorithm::Es256 => {
+                let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
+                Ok(pair.to_pkcs8v1()?.as_ref().to_vec())
+            }
+            KeyAlgorithm::Rs256 => {
+                let pair = RsaKeyPair::generate(KeySize::Rsa2048)?;
+                Ok(AsDer::<Pkcs8V1Der<'_>>::as_der(&pair)?.as_ref().to_vec())
+            }
+        }
+    }
+
+    /// `None` if the bytes are no key of that algorithm.
+    pub(super) fn parse(kid: &str, algorithm: KeyAlgorithm, bytes: &[u8]) -> Option<Self> {
+        let secret = match algorithm {
+            KeyAlgorithm::Hs256 => {
+                Secret::Hs256(hmac::Key::new(hmac::HMAC_SHA256, bytes), bytes.to_vec())
+            }
+            KeyAlgorithm::Es256 => Secret::Es256(
+                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, bytes).ok()?,
+            ),
+            KeyAlgorithm::EdDsa => Secret::EdDsa(Ed25519KeyPair::from_seed_unchecked(bytes).ok()?),
+            KeyAlgorithm::Rs256 => Secret::Rs256(Box::new(RsaKeyPair::from_pkcs8(bytes).ok()?)),
+            KeyAlgorithm::A256GcmSiv => return None,
+        };
+        let header = format!(
+            r#"{{"alg":"{}","typ":"at+jwt","kid":"{kid}"}}"#,
+            algorithm.name()
+        );
+        Some(Self {
+            secret,
+            header: URL_SAFE_NO_PAD.encode(header) + ".",
+        })
+    }
+
+    /// A JWS in compact serialisation (RFC 7515 §7.1).
+    pub(super) fn sign(&self, payload: &str) -> String {
+        let mut token = String::with_capacity(self.header.len() + payload.len() + 87);
+        token.push_str(&self.header);
+        token.push_str(payload);
+        let message = token.as_bytes();
+        let signature = match &self.secret {
+            Secret::Hs256(key, _) => URL_SAFE_NO_PAD.encode(hmac::sign(key, message)),
+            Secret::Es256(pair) => {
+                let signature = pair.sign(&randomness(), message);
+                URL_SAFE_NO_PAD.encode(signature.expect("a parsed key signs"))
+            }
+            Secret::EdDsa(pair) => URL_SAFE_NO_PAD.encode(pair.sign(message)),
+            Secret::Rs256(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &randomness(), message, &mut signature)
+                    .expect("a parsed key signs");
+                URL_SAFE_NO_PAD.encode(signature)
+            }
+        };
+        token.push('.');
+        token.push_str(&signature);
+        token
+    }
+
+    /// The key as others verify with it (RFC 7517): public, but for HS256, where there is only the secret.
+    pub(super) fn jwk(&self, kid: &str) -> Value {
+        let common = [
+            ("kid", kid),
+            ("use", "sig"),
+            ("alg", self.algorithm().name()),
+        ];
+        let common = common.map(|(name, value)| (name, value.to_owned()));
+        let members = self.own_members().into_iter().chain(common);
+        members
+            .map(|(name, value)| (name.to_owned(), Value::from(value)))
+            .collect::<Map<_, _>>()
+            .into()
+    }
+
+    /// The name of a key: the thumbprint of RFC 7638, but random for a secret one, about which a thumbprint would say
+    /// something.
+    pub(super) fn kid(&self, random: &dyn Random) -> String {
+        match self.secret {
+            Secret::Hs256(..) => URL_SAFE_NO_PAD.encode(random.bytes::<12>()),
+            Secret::Es256(_) | Secret::EdDsa(_) | Secret::Rs256(_) => {
+                let members = self.own_members().into_iter();
+                let members: Vec<_> = members.map(|(n, v)| format!(r#""{n}":"{v}""#)).collect();
+                let canonical = format!("{{{}}}", members.join(","));
+                URL_SAFE_NO_PAD.encode(digest(&SHA256, canonical.as_bytes()))
+            }
+        }
+    }
+
+    fn algorithm(&self) -> KeyAlgorithm {
+        match self.secret {
+            Secret::Hs256(..) => KeyAlgorithm::Hs256,
+            Secret::Es256(_) => KeyAlgorithm::Es256,
+            Secret::EdDsa(_) => KeyAlgorithm::EdDsa,
+            Secret::Rs256(_) => KeyAlgorithm::Rs256,
+        }
+    }
+
+    /// The members that only this kind of key has (RFC 7518 §6, RFC 8037 §2), in the order of their names: what
+    /// RFC 7638 §3.2 makes a thumbprint of.
+    fn own_members(&self) -> Vec<(&'static str, String)> {
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let is = |text: &str| text.to_owned();
+        match &self.secret {
+            Secret::Hs256(_, bytes) => vec![("k", encode(bytes)), ("kty", is("oct"))],
+            Secret::Es256(pair) => {
+                // SEC 1 §2.3.3: a byte that says "uncompressed", then both coordinates.
+                let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+                let (x, y) = (("x", encode(x)), ("y", encode(y)));
+                vec![("crv", is("P-256")), ("kty", is("EC")), x, y]
+            }
+            Secret::EdDsa(pair) => {
+                let x = ("x", encode(pair.public_key().as_ref()));
+                vec![("crv", is("Ed25519")), ("kty", is("OKP")), x]
+            }
+            Secret::Rs256(pair) => {
+                let public = pair.public_key();
+                let n = encode(public.modulus().big_endian_without_leading_zero());
+                let e = encode(public.exponent().big_endian_without_leading_zero());
+                vec![("e", e), ("kty", is("RSA")), ("n", n)]
+            }
+        }
+    }
+}
+
+/// What the library's signatures ask for; it draws from its own source in any case.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "not drawn from: aws-lc has its own"
+)]
+fn randomness() -> SystemRandom {
+    SystemRandom::new()
+}

@@ -1,0 +1,269 @@
+//! Ending things before their time: a grant, an access token, a guest.
+//!
+//! Each goes into the journal, then into the store, then into what this node remembers; only then is it answered.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use guestpass_core::client::Client;
+use guestpass_core::grant::{GrantId, Revocation, RevocationReason};
+use guestpass_core::profile::ProfileId;
+use guestpass_core::refusal::Refusal;
+use guestpass_core::time::Timestamp;
+use tracing::Span;
+
+use crate::app::App;
+use crate::error::Error;
+use crate::journal::Entry;
+use crate::keys::Keys;
+use crate::listen::REQUEST_DEADLINE;
+use crate::metrics::Revoked as RevokedLabel;
+use crate::store::{
+    Grants, Outcome, Revoked, RevokedAccessToken, RevokedList, Tombstone, Unavailable, Upkeep,
+    Write,
+};
+
+mod recent;
+
+pub use recent::{Now, Recent};
+
+impl App {
+    /// Ends a grant, and tells the operator: someone may hold what isn't theirs.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the journal or the store can't answer; the grant may or may not have ended.
+    pub async fn end_grant(
+        &self,
+        client: &Client,
+        grant: GrantId,
+        revocation: Revocation,
+    ) -> Result<(), Unavailable> {
+        let entry = Entry::GrantRevoked(grant, revocation);
+        self.journal.append(entry).await?;
+        let outcome = self
+            .grants
+            .write(Write::RevokeGrant(grant, revocation))
+            .await?;
+        self.recent.insert(RevokedList::Grants, grant.to_bytes());
+        // Whoever was faster has counted it.
+        if outcome == Outcome::Done {
+            let reason = revocation.reason.name();
+            self.metrics
+                .revocations
+                .get_or_create(&RevokedLabel { reason })
+                .inc();
+            if revocation.reason == RevocationReason::RevokedByClient {
+                tracing::info!(
+                    target: "guestpass::security",
+                    { grant.id = %grant, client.id = %client.id, reason },
+                    "grant revoked"
+                );
+            } else {
+                tracing::warn!(
+                    target: "guestpass::security",
+                    { grant.id = %grant, client.id = %client.id, reason },
+                    "grant revoked"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends one access token and nothing else.
+    ///
+    /// # Errors
+    /// As [`App::end_grant`].
+    pub async fn end_access_token(&self, token: RevokedAccessToken) -> Result<(), Unavailable> {
+        self.journal
+            .append(Entry::AccessTokenRevoked(token))
+            .await?;
+        self.grants.write(Write::RevokeAccessToken(token)).await?;
+        self.recent.insert(RevokedList::AccessTokens, token.id);
+        Ok(())
+    }
+
+    /// Ends what a token stands for, as RFC 7009 §2.1 says. `client` is who asks, authenticated; without one, the token
+    /// must be a public client's, whose tokens prove as much as the client could.
+    ///
+    /// A refresh token ends its grant. An access token ends the grant for a confidential client and only itself for a
+    /// public one: many see it, and a logged one must not log a guest out.
+    ///
+    /// # Errors
+    /// A token that works, of another client. One that doesn't work is no error: it is what was asked for.
+    pub async fn revoke(&self, client: Option<&Client>, token: &str) -> Result<(), Error> {
+        let now = self.clock.now();
+        let reason = RevocationReason::RevokedByClient;
+        let revocation = Revocation { at: now, reason };
+        if let Some(credential) = self.keys.now().open(token) {
+            let Some(grant) = self.grants.load(credential.grant).await? else {
+                return Ok(());
+            };
+            let owner = self.clients.by_number(grant.client);
+            if !grant.may_be_ended_with(credential.generation, now) {
+                return Ok(());
+            }
+            let owner = permitted(client, owner, Refusal::GrantOfAnotherClient)?;
+            Span::current().record("grant.id", tracing::field::display(grant.id));
+            return Ok(self.end_grant(&owner, grant.id, revocation).await?);
+        }
+        let Ok(token) = self.verify(token) else {
+            return Ok(());
+        };
+        let of_another = Refusal::AccessTokenOfAnotherClient;
+        let owner = permitted(client, Some(Arc::clone(&token.client)), of_another)?;
+        Span::current().record("grant.id", tracing::field::display(token.grant));
+        if !owner.confidential {
+            let expires_at = Timestamp::from_millis(token.claims.expires_at.saturating_mul(1000));
+            let id = token.id;
+            return Ok(self
+                .end_access_token(RevokedAccessToken {
+                    id,
+                    at: now,
+                    expires_at,
+                })
+                .await?);
+        }
+        Ok(self.end_grant(&owner, token.grant, revocation).await?)
+    }
+
+    /// Erases a guest: once now, and once more when no request can be under way that began before, for one of those may
+    /// have given the guest another grant.
+    ///
+    /// # Errors
+    /// As [`App::end_grant`].
+    pub async fn erase(self: &Arc<Self>, profile: ProfileId) -> Result<(), Unavailable> {
+        let hash = self.keys.now().tombstone(profile);
+        let tombstone = move |at| Tombstone { hash, at };
+        let first = tombstone(self.clock.now());
+        self.journal.append(Entry::GuestErased(first)).await?;
+        self.grants.write(Write::InsertTombstone(first)).await?;
+        self.recent.insert(RevokedList::Guests, hash);
+        self.grants.write(Write::RemoveProfile(profile)).await?;
+        tracing::info!(target: "guestpass::security", "guest erased");
+        let app = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(REQUEST_DEADLINE).await;
+            let again = Write::InsertTombstone(tombstone(app.clock.now()));
+            for write in [again, Write::RemoveProfile(profile)] {
+                // What is left is a grant without its guest, and the cleaner removes those.
+                if let Err(error) = app.grants.write(write).await {
+                    tracing::warn!(error = %error, "the second look at an erased guest failed");
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+/// The owner of a token, if whoever asks may end it.
+fn permitted(
+    client: Option<&Client>,
+    owner: Option<Arc<Client>>,
+    of_another: Refusal,
+) -> Result<Arc<Client>, Refusal> {
+    let owner = owner.ok_or(of_another)?;
+    match client {
+        Some(client) if client.number == owner.number => Ok(owner),
+        Some(_) => Err(of_another),
+        None if owner.confidential => Err(Refusal::ApiKeyMissing),
+        None => Ok(owner),
+    }
+}
+
+/// What a replay did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Replayed {
+    /// Grants that were alive again.
+    pub grants: u64,
+    /// Access tokens whose revocation was missing.
+    pub access_tokens: u64,
+    /// Guests who were there again.
+    pub guests: u64,
+}
+
+/// Whether the store lacks what the journal says last: it has gone back in time, or the process ended in between.
+///
+/// # Errors
+/// [`Unavailable`] if the store can't answer.
+pub async fn is_behind(
+    store: &dyn Revoked,
+    journal: &[Entry],
+    now: Timestamp,
+) -> Result<bool, Unavailable> {
+    for entry in journal.iter().rev().take(LOOK_BACK) {
+        let (list, id) = match entry {
+            Entry::GrantRevoked(grant, _) => (RevokedList::Grants, grant.to_bytes()),
+            // Forgotten, rather than missing.
+            Entry::AccessTokenRevoked(token) if token.expires_at <= now => continue,
+            Entry::AccessTokenRevoked(token) => (RevokedList::AccessTokens, token.id),
+            Entry::GuestErased(tombstone) => (RevokedList::Guests, tombstone.hash),
+        };
+        if !store.is_revoked(list, id).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Enough to notice a restore whose last lost entries were of things that have ended otherwise since.
+const LOOK_BACK: usize = 100;
+
+/// Carries out again what the journal says and the store doesn't. `progress` hears how many guests were looked at.
+///
+/// # Errors
+/// [`Unavailable`] if the store can't answer. It can be done again from the beginning.
+pub async fn replay<S>(
+    store: &S,
+    journal: &[Entry],
+    keys: &Keys,
+    progress: impl Fn(u64),
+) -> Result<Replayed, Unavailable>
+where
+    S: Grants + Revoked + Upkeep,
+{
+    let mut done = Replayed::default();
+    let mut erased = HashSet::new();
+    for entry in journal {
+        match entry {
+            Entry::GrantRevoked(grant, revocation) => {
+                let write = Write::RevokeGrant(*grant, *revocation);
+                if store.write(write).await? == Outcome::Done {
+                    done.grants += 1;
+                }
+            }
+            Entry::AccessTokenRevoked(token) => {
+                if !store
+                    .is_revoked(RevokedList::AccessTokens, token.id)
+                    .await?
+                {
+                    store.write(Write::RevokeAccessToken(*token)).await?;
+                    done.access_tokens += 1;
+                }
+            }
+            Entry::GuestErased(tombstone) => {
+                store.write(Write::InsertTombstone(*tombstone)).await?;
+                erased.insert(tombstone.hash);
+            }
+        }
+    }
+    let (mut after, mut seen) = (None, 0);
+    while !erased.is_empty() {
+        let part = store.profiles(after, PART).await?;
+        for profile in &part {
+            if erased.contains(&keys.tombstone(profile.id)) {
+                store.write(Write::RemoveProfile(profile.id)).await?;
+                done.guests += 1;
+            }
+        }
+        seen += part.len() as u64;
+        progress(seen);
+        match part.last() {
+            Some(last) if part.len() == PART => after = Some(last.id),
+            _ => break,
+        }
+    }
+    Ok(done)
+}
+
+/// How many guests are looked at between two signs of life.
+const PART: usize = 1000;

@@ -1,0 +1,131 @@
+//! What ended before its time: revoked grants and access tokens, erased guests.
+
+use guestpass_core::time::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::store::{Outcome, RevokedAccessToken, RevokedId, RevokedList, Tombstone};
+
+pub(super) fn after(
+    connection: &Connection,
+    list: RevokedList,
+    (at, id): (Timestamp, RevokedId),
+    limit: usize,
+) -> rusqlite::Result<Vec<(Timestamp, RevokedId)>> {
+    const GRANTS: &str = "
+        select revoked_at, profile_id, grant_id from grants
+         where revoked_at is not null and (revoked_at, profile_id, grant_id) > (?, ?, ?)
+         order by revoked_at, profile_id, grant_id limit ?";
+    const ACCESS_TOKENS: &str = "
+        select revoked_at, token_id from revoked_access_tokens
+         where (revoked_at, token_id) > (?, ?) order by revoked_at, token_id limit ?";
+    const GUESTS: &str = "
+        select erased_at, hash from tombstones
+         where (erased_at, hash) > (?, ?) order by erased_at, hash limit ?";
+    let (at, limit) = (at.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX));
+    let time = |row: &Row<'_>| row.get(0).map(Timestamp::from_millis);
+    match list {
+        RevokedList::Grants => {
+            let (profile, random) = split(id);
+            connection
+                .prepare_cached(GRANTS)?
+                .query_map(params![at, profile, random, limit], |row| {
+                    Ok((time(row)?, joined(row.get(1)?, row.get(2)?)))
+                })?
+                .collect()
+        }
+        RevokedList::AccessTokens | RevokedList::Guests => {
+            let sql = if list == RevokedList::Guests {
+                GUESTS
+            } else {
+                ACCESS_TOKENS
+            };
+            connection
+                .prepare_cached(sql)?
+                .query_map(params![at, id, limit], |row| Ok((time(row)?, row.get(1)?)))?
+                .collect()
+        }
+    }
+}
+
+pub(super) fn holds(
+    connection: &Connection,
+    list: RevokedList,
+    id: RevokedId,
+) -> rusqlite::Result<bool> {
+    const GRANT: &str =
+        "select revoked_at is not null from grants where profile_id = ? and grant_id = ?";
+    const ACCESS_TOKEN: &str = "select 1 from revoked_access_tokens where token_id = ?";
+    const GUEST: &str = "select 1 from tombstones where hash = ?";
+    match list {
+        RevokedList::Grants => {
+            let (profile, random) = split(id);
+            let revoked = connection
+                .prepare_cached(GRANT)?
+                .query_row(params![profile, random], |row| row.get(0))
+                .optional()?;
+            Ok(revoked.unwrap_or(true))
+        }
+        RevokedList::AccessTokens => connection.prepare_cached(ACCESS_TOKEN)?.exists([id]),
+        RevokedList::Guests => connection.prepare_cached(GUEST)?.exists([id]),
+    }
+}
+
+pub(super) fn insert_access_token(
+    connection: &Connection,
+    token: &RevokedAccessToken,
+) -> rusqlite::Result<Outcome> {
+    const SQL: &str = "
+        insert into revoked_access_tokens (token_id, revoked_at, expires_at) values (?, ?, ?)
+        on conflict do nothing";
+    connection.prepare_cached(SQL)?.execute(params![
+        token.id,
+        token.at.as_millis(),
+        token.expires_at.as_millis(),
+    ])?;
+    Ok(Outcome::Done)
+}
+
+pub(super) fn insert_tombstone(
+    connection: &Connection,
+    tombstone: &Tombstone,
+) -> rusqlite::Result<Outcome> {
+    const SQL: &str = "
+        insert into tombstones (hash, erased_at) values (?, ?)
+        on conflict (hash) do update set erased_at = max(erased_at, excluded.erased_at)";
+    connection
+        .prepare_cached(SQL)?
+        .execute(params![tombstone.hash, tombstone.at.as_millis()])?;
+    Ok(Outcome::Done)
+}
+
+pub(super) fn remove_forgotten(
+    connection: &Connection,
+    expired_before: Timestamp,
+    erased_before: Timestamp,
+) -> rusqlite::Result<Outcome> {
+    const ACCESS_TOKENS: &str = "delete from revoked_access_tokens where expires_at < ?";
+    const TOMBSTONES: &str = "delete from tombstones where erased_at < ?";
+    for (sql, before) in [(ACCESS_TOKENS, expired_before), (TOMBSTONES, erased_before)] {
+        connection
+            .prepare_cached(sql)?
+            .execute([before.as_millis()])?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// A grant's id as its row has it.
+fn split(id: RevokedId) -> (i64, [u8; 8]) {
+    let (profile, random) = id.split_at(8);
+    (
+        i64::from_be_bytes(profile.try_into().expect("8 bytes")),
+        random.try_into().expect("8 bytes"),
+    )
+}
+
+/// As `GrantId::to_bytes` puts it together.
+fn joined(profile: i64, random: [u8; 8]) -> RevokedId {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&profile.to_be_bytes());
+    id[8..].copy_from_slice(&random);
+    id
+}
