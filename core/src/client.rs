@@ -8,6 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::policy::PolicyOverrides;
 use crate::refusal::Refusal;
 use crate::time::Timestamp;
 
@@ -22,8 +23,8 @@ pub struct Client {
     pub confidential: bool,
     /// A disabled client is answered as if it didn't exist; its grants wait.
     pub disabled: bool,
-    /// Whether token parameters may come in the query of a POST with an empty body, as existing clients send them.
-    pub query_params: bool,
+    /// What it has chosen for its tokens.
+    pub overrides: PolicyOverrides,
     /// Web origins that may read answers to this client (CORS).
     pub origins: Vec<Origin>,
     /// The keys it may authenticate with; several, so that one can replace another without a gap.
@@ -285,7 +286,7 @@ mod tests {
             id: "shop".parse().unwrap(),
             confidential,
             disabled: false,
-            query_params: true,
+            overrides: PolicyOverrides::default(),
             origins: Vec::new(),
             api_keys: keys
                 .iter()

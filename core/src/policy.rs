@@ -1,9 +1,13 @@
-//! Lifetimes and choices that the rules of a grant depend on.
+//! Lifetimes and choices that the rules of a grant depend on: the server's, and where a client has its own, the client's.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-/// What the operator has chosen for codes and tokens. The settings `tokens.…` of the configuration.
-#[derive(Clone, Debug)]
+use crate::time::text_of;
+
+/// What holds for a client's codes and tokens. The defaults are the settings `tokens.…` of the configuration.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Policy {
     /// How long an access token is valid: `exp - iat`, in whole seconds.
     pub access_ttl: Duration,
@@ -19,6 +23,66 @@ pub struct Policy {
     pub refresh_idle: Duration,
     /// How long a grant lives, however often it is refreshed.
     pub refresh_max: Duration,
+    /// What stands before the issuer in `aud`.
+    pub audience: Option<Audience>,
+    /// Whether token parameters may come in the query of a POST with an empty body, as existing clients send them.
+    pub query_params: bool,
+}
+
+impl Policy {
+    /// What holds for a client that has choices of its own, where `self` is the server's.
+    #[must_use]
+    pub fn with(&self, overrides: &PolicyOverrides) -> Self {
+        Self {
+            access_ttl: overrides.access_ttl.unwrap_or(self.access_ttl),
+            code_ttl: overrides.code_ttl.unwrap_or(self.code_ttl),
+            grace: overrides.grace.unwrap_or(self.grace),
+            late_retry: overrides.late_retry.unwrap_or(self.late_retry),
+            max_unproven: overrides.max_unproven.unwrap_or(self.max_unproven),
+            refresh_idle: overrides.refresh_idle.unwrap_or(self.refresh_idle),
+            refresh_max: overrides.refresh_max.unwrap_or(self.refresh_max),
+            audience: overrides.audience.clone().or_else(|| self.audience.clone()),
+            query_params: overrides.query_params.unwrap_or(self.query_params),
+        }
+    }
+
+    /// Checks each value, and that they go together.
+    ///
+    /// # Errors
+    /// [`PolicyError`] for the first thing that can't be right.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        for (choice, lifetime) in [
+            (Choice::AccessTtl, self.access_ttl),
+            (Choice::CodeTtl, self.code_ttl),
+            (Choice::Grace, self.grace),
+            (Choice::RefreshIdle, self.refresh_idle),
+            (Choice::RefreshMax, self.refresh_max),
+        ] {
+            choice.check_lifetime(lifetime)?;
+        }
+        check_max_unproven(self.max_unproven)?;
+        // Tabs would be late retries, and a few of them would count as two parties.
+        if self.grace.is_zero() && self.late_retry == LateRetry::Reissue {
+            return Err(PolicyError::ReissueWithoutGrace);
+        }
+        Ok(())
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            access_ttl: DAY,
+            code_ttl: Duration::from_secs(60),
+            grace: Duration::from_secs(30),
+            late_retry: LateRetry::Reissue,
+            max_unproven: 8,
+            refresh_idle: 365 * DAY,
+            refresh_max: 5 * YEAR,
+            audience: None,
+            query_params: true,
+        }
+    }
 }
 
 /// No code lives longer (RFC 6749 §4.1.2), and the replay of one counts for this long after its issue.
@@ -26,6 +90,154 @@ pub const MAX_CODE_TTL: Duration = Duration::from_secs(600);
 
 /// The widest grace window that may be configured.
 pub const MAX_GRACE: Duration = Duration::from_secs(300);
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+const YEAR: Duration = Duration::from_secs(31_557_600);
+const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
+
+/// What one client has chosen; where it is `None`, the server's default holds, also when that changes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are those of `Policy`")]
+pub struct PolicyOverrides {
+    pub access_ttl: Option<Duration>,
+    pub code_ttl: Option<Duration>,
+    pub grace: Option<Duration>,
+    pub late_retry: Option<LateRetry>,
+    pub max_unproven: Option<u64>,
+    pub refresh_idle: Option<Duration>,
+    pub refresh_max: Option<Duration>,
+    pub audience: Option<Audience>,
+    pub query_params: Option<bool>,
+}
+
+/// One of the things that a policy says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the choices are the fields of `Policy`")]
+pub enum Choice {
+    AccessTtl,
+    CodeTtl,
+    Grace,
+    LateRetry,
+    MaxUnproven,
+    RefreshIdle,
+    RefreshMax,
+    Audience,
+    QueryParams,
+}
+
+impl Choice {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::AccessTtl,
+        Self::CodeTtl,
+        Self::Grace,
+        Self::LateRetry,
+        Self::MaxUnproven,
+        Self::RefreshIdle,
+        Self::RefreshMax,
+        Self::Audience,
+        Self::QueryParams,
+    ];
+
+    /// The name, in settings and in the store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AccessTtl => "access_ttl",
+            Self::CodeTtl => "code_ttl",
+            Self::Grace => "grace",
+            Self::LateRetry => "late_retry",
+            Self::MaxUnproven => "max_unproven",
+            Self::RefreshIdle => "refresh_idle",
+            Self::RefreshMax => "refresh_max",
+            Self::Audience => "audience",
+            Self::QueryParams => "query_params",
+        }
+    }
+
+    /// Checks a value for this lifetime, by itself.
+    ///
+    /// # Errors
+    /// [`PolicyError`] if it is too short or too long, or finer than the clock.
+    pub fn check_lifetime(self, lifetime: Duration) -> Result<(), PolicyError> {
+        let (shortest, longest) = match self {
+            Self::Grace => (Duration::ZERO, MAX_GRACE),
+            Self::CodeTtl => (SECOND, MAX_CODE_TTL),
+            Self::AccessTtl
+            | Self::LateRetry
+            | Self::MaxUnproven
+            | Self::RefreshIdle
+            | Self::RefreshMax
+            | Self::Audience
+            | Self::QueryParams => (SECOND, CENTURY),
+        };
+        if lifetime < shortest || lifetime > longest {
+            return Err(PolicyError::LifetimeOutOfRange(self, shortest, longest));
+        }
+        if self == Self::AccessTtl && lifetime.subsec_nanos() != 0 {
+            return Err(PolicyError::AccessTtlNotWholeSeconds);
+        }
+        if !lifetime.subsec_nanos().is_multiple_of(1_000_000) {
+            return Err(PolicyError::LifetimeNotWholeMilliseconds(self));
+        }
+        Ok(())
+    }
+}
+
+/// Checks a value for [`Policy::max_unproven`].
+///
+/// # Errors
+/// [`PolicyError`] if it is too small or too large.
+pub fn check_max_unproven(count: u64) -> Result<(), PolicyError> {
+    if (1..=1000).contains(&count) {
+        Ok(())
+    } else {
+        Err(PolicyError::MaxUnprovenOutOfRange)
+    }
+}
+
+/// Why a policy can't be followed. Its text says what to choose instead.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PolicyError {
+    /// A lifetime must lie between these two.
+    LifetimeOutOfRange(Choice, Duration, Duration),
+    /// Times have no finer parts.
+    LifetimeNotWholeMilliseconds(Choice),
+    /// `exp` has no parts of a second.
+    AccessTtlNotWholeSeconds,
+    /// It must be a few, but some.
+    MaxUnprovenOutOfRange,
+    /// Without a window every second tab is a late retry.
+    ReissueWithoutGrace,
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LifetimeOutOfRange(choice, shortest, longest) => write!(
+                f,
+                "{} must lie between {} and {}",
+                choice.name(),
+                text_of(*shortest),
+                text_of(*longest)
+            ),
+            Self::LifetimeNotWholeMilliseconds(choice) => {
+                write!(f, "{} must be whole milliseconds", choice.name())
+            }
+            Self::AccessTtlNotWholeSeconds => {
+                f.write_str("access_ttl must be whole seconds, as `exp` is")
+            }
+            Self::MaxUnprovenOutOfRange => f.write_str("max_unproven must lie between 1 and 1000"),
+            Self::ReissueWithoutGrace => f.write_str(
+                "a grace of 0s leaves every second tab to late_retry = reissue, and then tabs would use up \
+                 max_unproven. Choose late_retry = revoke, or a grace such as 30s",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for PolicyError {}
 
 /// What happens when a refresh is tried again after the grace window and its successor was never used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,17 +248,156 @@ pub enum LateRetry {
     Revoke,
 }
 
-impl Default for Policy {
-    fn default() -> Self {
-        const DAY: Duration = Duration::from_secs(86_400);
-        Self {
-            access_ttl: DAY,
-            code_ttl: Duration::from_secs(60),
-            grace: Duration::from_secs(30),
-            late_retry: LateRetry::Reissue,
-            max_unproven: 8,
-            refresh_idle: 365 * DAY,
-            refresh_max: Duration::from_secs(5 * 31_557_600),
+impl LateRetry {
+    /// The stable name, in settings and in the store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reissue => "reissue",
+            Self::Revoke => "revoke",
+        }
+    }
+}
+
+impl FromStr for LateRetry {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Reissue, Self::Revoke]
+            .into_iter()
+            .find(|choice| choice.name() == text)
+            .ok_or("write reissue or revoke")
+    }
+}
+
+/// What stands before the issuer in `aud`: 1 to 64 ASCII letters, digits and `-._:/@`, so that nothing in it needs
+/// escaping and an answer stays as small as existing clients need it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Audience(String);
+
+impl Audience {
+    /// The audience as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Audience {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:/@".contains(&byte);
+        if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("write 1 to 64 letters, digits and `-._:/@`, for example https://api.example")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_has_not_chosen_is_the_servers() {
+        let server = Policy {
+            grace: 10 * SECOND,
+            audience: "server".parse().ok(),
+            query_params: false,
+            ..Policy::default()
+        };
+        assert_eq!(server.with(&PolicyOverrides::default()), server);
+        let one = PolicyOverrides {
+            query_params: Some(true),
+            ..PolicyOverrides::default()
+        };
+        let expected = Policy {
+            query_params: true,
+            ..server.clone()
+        };
+        assert_eq!(server.with(&one), expected);
+    }
+
+    #[test]
+    fn what_a_client_has_chosen_holds() {
+        let all = Policy {
+            access_ttl: SECOND,
+            code_ttl: 2 * SECOND,
+            grace: 3 * SECOND,
+            late_retry: LateRetry::Revoke,
+            max_unproven: 4,
+            refresh_idle: 5 * SECOND,
+            refresh_max: 6 * SECOND,
+            audience: "client".parse().ok(),
+            query_params: false,
+        };
+        let overrides = PolicyOverrides {
+            access_ttl: Some(all.access_ttl),
+            code_ttl: Some(all.code_ttl),
+            grace: Some(all.grace),
+            late_retry: Some(all.late_retry),
+            max_unproven: Some(all.max_unproven),
+            refresh_idle: Some(all.refresh_idle),
+            refresh_max: Some(all.refresh_max),
+            audience: all.audience.clone(),
+            query_params: Some(all.query_params),
+        };
+        assert_eq!(Policy::default().with(&overrides), all);
+    }
+
+    #[test]
+    fn what_a_policy_may_say() {
+        const MILLISECOND: Duration = Duration::from_millis(1);
+        type Change = fn(&mut Policy);
+        let good: [Change; 9] = [
+            |_| {},
+            |p| p.access_ttl = SECOND,
+            |p| p.access_ttl = CENTURY,
+            |p| p.code_ttl = MAX_CODE_TTL,
+            |p| p.grace = MAX_GRACE,
+            |p| p.grace = MILLISECOND,
+            |p| (p.grace, p.late_retry) = (Duration::ZERO, LateRetry::Revoke),
+            |p| p.max_unproven = 1000,
+            |p| (p.refresh_idle, p.refresh_max) = (SECOND + MILLISECOND, SECOND),
+        ];
+        let bad: [(Change, &str); 13] = [
+            (|p| p.access_ttl = Duration::ZERO, "between 1s and 100y"),
+            (|p| p.access_ttl = CENTURY + SECOND, "access_ttl"),
+            (|p| p.access_ttl = SECOND + MILLISECOND, "whole seconds"),
+            (|p| p.code_ttl = Duration::ZERO, "code_ttl"),
+            (|p| p.code_ttl = MAX_CODE_TTL + SECOND, "between 1s and 10m"),
+            (|p| p.grace = MAX_GRACE + MILLISECOND, "between 0s and 5m"),
+            (|p| p.grace = Duration::from_nanos(1), "whole milliseconds"),
+            (|p| p.grace = Duration::ZERO, "late_retry = revoke"),
+            (|p| p.max_unproven = 0, "between 1 and 1000"),
+            (|p| p.max_unproven = 1001, "between 1 and 1000"),
+            (|p| p.refresh_idle = MILLISECOND, "refresh_idle"),
+            (|p| p.refresh_idle = CENTURY + SECOND, "refresh_idle"),
+            (|p| p.refresh_max = CENTURY + SECOND, "refresh_max"),
+        ];
+        let checked = |change: Change| {
+            let mut policy = Policy::default();
+            change(&mut policy);
+            policy.check().map_err(|error| error.to_string())
+        };
+        for (row, change) in good.into_iter().enumerate() {
+            assert_eq!(checked(change), Ok(()), "{row}");
+        }
+        for (change, hint) in bad {
+            let problem = checked(change).unwrap_err();
+            assert!(problem.contains(hint), "should say {hint}: {problem}");
+        }
+    }
+
+    #[test]
+    fn audiences() {
+        for good in ["a", "https://api.example:8443/v1", &"a".repeat(64)] {
+            assert_eq!(good.parse::<Audience>().unwrap().as_str(), good);
+        }
+        for bad in ["", "a b", "a,b", "é", "~", &"a".repeat(65)] {
+            assert!(bad.parse::<Audience>().is_err(), "{bad}");
         }
     }
 }

@@ -47,6 +47,49 @@ impl Add<Duration> for Timestamp {
     }
 }
 
+/// A duration as an operator would write it: a number of the largest unit that leaves no rest. Durations here are whole
+/// milliseconds.
+#[must_use]
+pub fn text_of(duration: Duration) -> String {
+    const UNITS: [(u128, &str); 5] = [
+        (31_557_600_000, "y"),
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1000, "s"),
+    ];
+    let millis = duration.as_millis();
+    if millis == 0 {
+        return "0s".to_owned();
+    }
+    match UNITS.iter().find(|(unit, _)| millis.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", millis / unit),
+        None => format!("{millis}ms"),
+    }
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_as_text() {
+        for (millis, text) in [
+            (0, "0s"),
+            (1, "1ms"),
+            (1500, "1500ms"),
+            (30_000, "30s"),
+            (90_000, "90s"),
+            (3_600_000, "1h"),
+            (86_400_000, "1d"),
+            (31_536_000_000, "365d"),
+            (5 * 31_557_600_000, "5y"),
+        ] {
+            assert_eq!(text_of(Duration::from_millis(millis)), text);
+        }
+    }
 }

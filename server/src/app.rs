@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use guestpass_core::policy::Policy;
 use guestpass_verify::Verifier;
 
 use crate::clock::Clock;
 use crate::config::{Issuer, Verification};
 use crate::journal::Journal;
-use crate::keys::{KeyRing, KeysError, Lifetimes};
+use crate::keys::{KeyRing, KeysError};
 use crate::metrics::Metrics;
 use crate::random::Random;
 use crate::registry::Clients;
@@ -27,7 +26,7 @@ pub struct App {
     pub upkeep: Arc<dyn Upkeep>,
     /// Where erasures and revocations are repeated.
     pub journal: Journal,
-    /// Who may call.
+    /// Who may call, and what holds for them.
     pub clients: Clients,
     /// What tokens are signed and credentials are sealed with.
     pub keys: Arc<KeyRing>,
@@ -35,12 +34,8 @@ pub struct App {
     pub verifier: Verifier,
     /// How `/oauth/verify` trusts.
     pub verification: Verification,
-    /// Lifetimes and choices.
-    pub policy: Policy,
     /// The `iss` of every access token.
     pub issuer: Issuer,
-    /// What stands before the issuer in `aud`.
-    pub audience: Option<String>,
     /// Where `/oauth/…` is served; `""` is the root.
     pub base_paths: Vec<String>,
     /// What is counted.
@@ -67,12 +62,10 @@ impl App {
     }
 
     async fn follow_keys(&self) -> Result<(), KeysError> {
-        let lifetimes = Lifetimes {
-            access_token: self.policy.access_ttl,
-            grant: self.policy.refresh_max,
-        };
         self.keys.refresh().await?;
-        self.keys.tend(lifetimes, self.clock.now()).await
+        self.keys
+            .tend(self.clients.lifetimes(), self.clock.now())
+            .await
     }
 
     async fn follow_revocations(&self) -> Result<(), Unavailable> {

@@ -21,6 +21,7 @@ mod client;
 mod config;
 mod db;
 mod master_key;
+mod policy;
 mod profile;
 mod quickstart;
 mod serve;

@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use guestpass_core::policy::{LateRetry, MAX_CODE_TTL, MAX_GRACE, Policy};
+use guestpass_core::policy::{Choice, Policy};
 
 use crate::keys::{KeyAlgorithm, MasterKey, Schedule};
 use crate::store::sqlite::Synchronous;
 use crate::telemetry::{LogFormat, LogLevel};
 
+pub(crate) mod choices;
 mod issuer;
 mod settings;
 mod values;
@@ -41,10 +42,8 @@ pub struct Config {
     pub master_key: Option<MasterKey>,
     /// Where the master key is kept otherwise.
     pub master_key_file: PathBuf,
-    /// Lifetimes and choices of tokens.
+    /// Lifetimes and choices of tokens, for clients that have none of their own.
     pub policy: Policy,
-    /// What stands before the issuer in `aud`.
-    pub audience: Option<String>,
     /// How much is logged.
     pub log_level: LogLevel,
     /// How it is written.
@@ -210,7 +209,6 @@ impl Config {
                     .ok_or_else(|| "write 32 bytes as base64: 44 characters".to_owned())
             })?,
             master_key_file: in_data_dir(values.text("master_key_file"), "master.key"),
-            audience: values.optional("tokens.audience", audience)?,
             log_level: values.one("log.level", |text| match text {
                 "error" => Ok(LogLevel::ERROR),
                 "warn" => Ok(LogLevel::WARN),
@@ -272,12 +270,8 @@ fn verification(values: &Values) -> Result<Verification, ConfigError> {
             "signature-only" => Ok(true),
             _ => Err("write refuse or signature-only".to_owned()),
         })?,
-        untyped: values.one("verify.untyped", yes_or_no)?,
+        untyped: values.one("verify.untyped", choices::yes_or_no)?,
     })
-}
-
-fn yes_or_no(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| "write true or false".to_owned())
 }
 
 /// A duration between two others.
@@ -300,6 +294,9 @@ fn duration(
     })
 }
 
+const SECOND: Duration = Duration::from_secs(1);
+const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
+
 /// What the operating system calls this machine.
 fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
@@ -307,40 +304,28 @@ fn host_name() -> String {
 }
 
 fn policy(values: &Values) -> Result<Policy, ConfigError> {
-    let duration = |name, shortest, longest| duration(values, name, (shortest, longest));
     let policy = Policy {
-        access_ttl: duration("tokens.access_ttl", SECOND, CENTURY)?,
-        code_ttl: duration("tokens.code_ttl", SECOND, MAX_CODE_TTL)?,
-        grace: duration("tokens.grace", Duration::ZERO, MAX_GRACE)?,
-        late_retry: values.one("tokens.late_retry", |text| match text {
-            "reissue" => Ok(LateRetry::Reissue),
-            "revoke" => Ok(LateRetry::Revoke),
-            _ => Err("write reissue or revoke".to_owned()),
-        })?,
-        max_unproven: values.one("tokens.max_unproven", |text| match text.parse() {
-            Ok(count @ 1..=1000) => Ok(count),
-            _ => Err("write a number from 1 to 1000".to_owned()),
-        })?,
-        refresh_idle: duration("tokens.refresh_idle", SECOND, CENTURY)?,
-        refresh_max: duration("tokens.refresh_max", SECOND, CENTURY)?,
+        access_ttl: values.one("tokens.access_ttl", choices::lifetime(Choice::AccessTtl))?,
+        code_ttl: values.one("tokens.code_ttl", choices::lifetime(Choice::CodeTtl))?,
+        grace: values.one("tokens.grace", choices::lifetime(Choice::Grace))?,
+        late_retry: values.one("tokens.late_retry", choices::late_retry)?,
+        max_unproven: values.one("tokens.max_unproven", choices::max_unproven)?,
+        refresh_idle: values.one(
+            "tokens.refresh_idle",
+            choices::lifetime(Choice::RefreshIdle),
+        )?,
+        refresh_max: values.one("tokens.refresh_max", choices::lifetime(Choice::RefreshMax))?,
+        audience: values.optional("tokens.audience", choices::audience)?,
+        query_params: values.one("tokens.query_params", choices::yes_or_no)?,
     };
-    if policy.access_ttl.subsec_nanos() != 0 {
-        return Err(ConfigError(
-            "tokens.access_ttl must be whole seconds, as `exp` is".into(),
-        ));
-    }
-    if policy.grace.is_zero() && policy.late_retry == LateRetry::Reissue {
-        return Err(ConfigError(
-            "tokens.grace = 0s leaves every second tab to tokens.late_retry = reissue, and then tabs would use up \
-             tokens.max_unproven. Set tokens.late_retry = \"revoke\", or a grace such as 30s"
-                .into(),
-        ));
-    }
+    let sound = policy.check();
+    sound.map_err(|problem| {
+        ConfigError(format!(
+            "the settings tokens.… don't go together: {problem}"
+        ))
+    })?;
     Ok(policy)
 }
-
-const SECOND: Duration = Duration::from_secs(1);
-const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
@@ -365,18 +350,6 @@ fn base_paths(text: &str) -> Result<Vec<String>, String> {
     } else {
         Err(
             "write paths that start with a slash, separated by commas, for example /,/api"
-                .to_owned(),
-        )
-    }
-}
-
-fn audience(text: &str) -> Result<String, String> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:/@".contains(&byte);
-    if text.len() <= 64 && text.bytes().all(allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err(
-            "write at most 64 letters, digits and `-._:/@`, for example https://api.example"
                 .to_owned(),
         )
     }
@@ -436,6 +409,10 @@ mod tests {
             ("GUESTPASS_TOKENS__GRACE", "6m", "between 0s and 5m"),
             ("GUESTPASS_TOKENS__GRACE", "0s", "late_retry"),
             ("GUESTPASS_TOKENS__CODE_TTL", "11m", "10m"),
+            ("GUESTPASS_TOKENS__ACCESS_TTL", "1500ms", "whole seconds"),
+            ("GUESTPASS_TOKENS__MAX_UNPROVEN", "0", "between 1 and 1000"),
+            ("GUESTPASS_TOKENS__QUERY_PARAMS", "yes", "true or false"),
+            ("GUESTPASS_TOKENS__AUDIENCE", "a b", "https://api.example"),
             (
                 "GUESTPASS_ISSUER",
                 "http://id.example",

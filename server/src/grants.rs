@@ -5,6 +5,7 @@ use guestpass_core::claims::Claims;
 use guestpass_core::client::Client;
 use guestpass_core::credential::{Credential, CredentialKind};
 use guestpass_core::grant::{Decision, Generation, Grant, GrantId, Revocation};
+use guestpass_core::policy::{Audience, Policy};
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::refusal::Refusal;
 use guestpass_core::time::Timestamp;
@@ -34,6 +35,7 @@ impl App {
         client: &Client,
         request: &AuthorizeRequest<'_>,
     ) -> Result<String, Error> {
+        let policy = self.clients.policy_of(client);
         for _ in 0..DRAWS {
             let now = self.clock.now();
             let profile = Profile {
@@ -44,7 +46,7 @@ impl App {
             };
             let id = GrantId::new(profile.id, self.random.bytes());
             let owner = (client.number, profile.network_id);
-            let grant = Grant::issue(id, owner, request.challenge, &self.policy, now);
+            let grant = Grant::issue(id, owner, request.challenge, &policy, now);
             let code = self.keys.now().seal(Credential {
                 grant: id,
                 generation: grant.generation,
@@ -83,6 +85,7 @@ impl App {
             return Err(Refusal::CredentialOfAnotherKind.into());
         }
         Span::current().record("grant.id", tracing::field::display(presented.grant));
+        let policy = self.clients.policy_of(client);
 
         // Twice, because someone else may advance the grant between our read and our write; then theirs is what to
         // decide on.
@@ -95,10 +98,10 @@ impl App {
             let now = self.clock.now();
             let decision = match request {
                 TokenRequest::AuthorizationCode { verifier, .. } => {
-                    grant.exchange(client.number, verifier, &self.policy, now)
+                    grant.exchange(client.number, verifier, &policy, now)
                 }
                 TokenRequest::RefreshToken { .. } => {
-                    grant.refresh(presented.generation, client.number, &self.policy, now)
+                    grant.refresh(presented.generation, client.number, &policy, now)
                 }
             };
             let went_back = presented.generation > grant.generation;
@@ -110,7 +113,7 @@ impl App {
             match decision {
                 Decision::Advance(next) | Decision::Reissue(next) => {
                     // Made before the write: an answer that can't be made must not advance the grant.
-                    let tokens = self.mint(client, &next, now);
+                    let tokens = self.mint(client, &policy, &next, now);
                     let from = grant.generation;
                     let write = Write::AdvanceGrant { grant: next, from };
                     if self.grants.write(write).await? == Outcome::Done {
@@ -123,7 +126,7 @@ impl App {
                 }
                 Decision::Repeat => {
                     self.note_granted(request, "repeat");
-                    return Ok(self.mint(client, &grant, now));
+                    return Ok(self.mint(client, &policy, &grant, now));
                 }
                 Decision::Strike(refusal) => {
                     self.grants.write(Write::StrikeGrant(grant.id)).await?;
@@ -157,17 +160,17 @@ impl App {
     }
 
     /// Seals the outstanding credential of a grant and signs an access token for it.
-    fn mint(&self, client: &Client, grant: &Grant, now: Timestamp) -> Tokens {
+    fn mint(&self, client: &Client, policy: &Policy, grant: &Grant, now: Timestamp) -> Tokens {
         let claims = Claims {
             issuer: self.issuer.as_str(),
-            audience: self.audience.as_deref(),
+            audience: policy.audience.as_ref().map(Audience::as_str),
             client_id: client.id.as_str(),
             profile: grant.id.profile,
             network_id: grant.network_id,
             grant: grant.id,
             token_id: self.random.bytes(),
             issued_at: now,
-            expires_at: now + self.policy.access_ttl,
+            expires_at: now + policy.access_ttl,
         };
         let keys = self.keys.now();
         Tokens {
@@ -176,7 +179,7 @@ impl App {
                 grant: grant.id,
                 generation: grant.generation,
             }),
-            expires_in: self.policy.access_ttl.as_secs(),
+            expires_in: policy.access_ttl.as_secs(),
             token_type: "Bearer",
         }
     }

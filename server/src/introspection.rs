@@ -3,6 +3,7 @@
 use guestpass_core::client::Client;
 use guestpass_core::credential::Credential;
 use guestpass_core::grant::Generation;
+use guestpass_core::policy::Audience;
 use serde::Serialize;
 
 use crate::app::App;
@@ -63,7 +64,12 @@ impl App {
         let Ok(token) = self.verify(token) else {
             return Ok(None);
         };
-        let audience = self.issuer.as_str();
+        // A client of its own audience is a resource server by that name; the others stand for the issuer.
+        let audience = client
+            .overrides
+            .audience
+            .as_ref()
+            .map_or(self.issuer.as_str(), Audience::as_str);
         if !token.claims.audience.iter().any(|aud| aud == audience) {
             return Ok(None);
         }

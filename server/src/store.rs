@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use guestpass_core::client::{ApiKey, ApiKeyId, Client, ClientId, Origin};
 use guestpass_core::grant::{Grant, GrantId};
+use guestpass_core::policy::{Choice, Policy, PolicyError, PolicyOverrides};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
@@ -171,8 +172,12 @@ pub struct ClientSettings {
     pub confidential: Option<bool>,
     /// Answered as if it didn't exist.
     pub disabled: Option<bool>,
-    /// May send token parameters in the query.
-    pub query_params: Option<bool>,
+    /// Choices to make.
+    pub overrides: PolicyOverrides,
+    /// Choices to take back, so that the server's default holds again.
+    pub unset: Vec<Choice>,
+    /// The server's defaults, if what comes of them and the client's choices must be sound.
+    pub sound_over: Option<Policy>,
     /// Origins to add; one that is there already is no error.
     pub add_origins: Vec<Origin>,
     /// Origins to remove.
@@ -192,6 +197,8 @@ pub enum ChangeError {
     ApiKeyUnknown,
     /// The client doesn't have an origin that should be removed.
     OriginUnknown(Origin),
+    /// What would hold for the client isn't sound.
+    PolicyUnsound(PolicyError),
     /// The store can't answer.
     Unavailable(Unavailable),
 }

@@ -12,8 +12,17 @@ create table clients (
     client_id      text    not null unique,
     confidential   integer not null,
     disabled       integer not null,
-    query_params   integer not null,
-    created_at     integer not null         -- milliseconds since the epoch, as every time here
+    created_at     integer not null,      -- milliseconds since the epoch, as every time here
+    -- What the client has chosen; null is the server's default. Durations are milliseconds.
+    access_ttl     integer,
+    code_ttl       integer,
+    grace          integer,
+    late_retry     text,                  -- reissue, revoke
+    max_unproven   integer,
+    refresh_idle   integer,
+    refresh_max    integer,
+    audience       text,
+    query_params   integer
 ) strict;
 
 create table client_origins (

@@ -5,19 +5,21 @@ use guestpass_core::client::{Client, ClientId, Origin};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Failure, Output, api_key, open_or_make_store, open_store, rfc3339, table};
+use super::{Failure, Output, api_key, open_or_make_store, open_store, policy, rfc3339, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::random::SecureGenerator;
-use crate::registry;
+use crate::registry::{self, mended_by};
 use crate::store::{Change, ChangeError, ClientSettings, Registry};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Add a client; a confidential one gets an API key, which is shown once
     #[command(
+        args_override_self = true,
         after_help = "Examples:\n  guestpass client add shop-web --origin https://shop.example\n  \
-                            guestpass client add shop-backend --confidential --json"
+                            guestpass client add shop-backend --confidential --json\n  \
+                            guestpass client add shop-app --access-ttl 1h --refresh-idle 90d"
     )]
     Add {
         /// 1 to 128 letters, digits and -._:@
@@ -29,13 +31,15 @@ pub(super) enum Command {
         /// A web origin that may read answers to this client (repeatable)
         #[arg(long = "origin", value_name = "URL")]
         origins: Vec<Origin>,
-        /// Refuse token parameters in the query, as existing clients send them
-        #[arg(long)]
-        no_query_params: bool,
+        #[command(flatten)]
+        policy: policy::Args,
     },
     /// Change a client
     #[command(
-        after_help = "Example:\n  guestpass client set shop-web --origin https://m.shop.example --no-query-params"
+        args_override_self = true,
+        after_help = "Examples:\n  guestpass client set shop-web --origin https://m.shop.example --no-query-params\n  \
+                            guestpass client set shop-web --grace 0s --late-retry revoke\n  \
+                            guestpass client set shop-web --grace default --late-retry default --query-params=default"
     )]
     Set {
         /// The client
@@ -53,12 +57,8 @@ pub(super) enum Command {
         /// Remove a web origin (repeatable)
         #[arg(long = "no-origin", value_name = "URL")]
         no_origins: Vec<Origin>,
-        /// Allow token parameters in the query
-        #[arg(long, overrides_with = "no_query_params")]
-        query_params: bool,
-        /// Refuse token parameters in the query
-        #[arg(long)]
-        no_query_params: bool,
+        #[command(flatten)]
+        policy: policy::Args,
     },
     /// List all clients
     List,
@@ -97,13 +97,12 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             id,
             confidential,
             origins,
-            no_query_params,
+            policy,
         } => {
             let settings = ClientSettings {
                 confidential: Some(confidential),
-                query_params: Some(!no_query_params),
                 add_origins: origins,
-                ..ClientSettings::default()
+                ..policy.settings(config)
             };
             add(config, output, id, settings).await
         }
@@ -113,15 +112,13 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             no_confidential,
             origins,
             no_origins,
-            query_params,
-            no_query_params,
+            policy,
         } => {
             let settings = ClientSettings {
                 confidential: switch(confidential, no_confidential),
-                disabled: None,
-                query_params: switch(query_params, no_query_params),
                 add_origins: origins,
                 remove_origins: no_origins,
+                ..policy.settings(config)
             };
             set(config, output, &id, settings).await
         }
@@ -192,7 +189,7 @@ async fn set(
     )
     .await?;
     let client = find(config, id).await?;
-    output.print(&described(&client), || {
+    output.print(&described(&client, config), || {
         let keyless = client.confidential && client.api_keys.is_empty();
         let hint = if keyless {
             format!(
@@ -234,7 +231,10 @@ async fn disable(
 
 async fn list(config: &Config, output: Output) -> Result<(), Failure> {
     let (_, clients) = open_store(config)?.clients().await?;
-    let all: Vec<Value> = clients.iter().map(described).collect();
+    let all: Vec<Value> = clients
+        .iter()
+        .map(|client| described(client, config))
+        .collect();
     output.print(&all, || {
         if clients.is_empty() {
             return "no clients yet. Add one: guestpass client add ID".to_owned();
@@ -269,7 +269,7 @@ async fn list(config: &Config, output: Output) -> Result<(), Failure> {
 
 async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Failure> {
     let client = find(config, id).await?;
-    output.print(&described(&client), || {
+    output.print(&described(&client, config), || {
         let lines = [
             ("client", client.id.to_string()),
             ("kind", kind(&client).to_owned()),
@@ -279,15 +279,6 @@ async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
                     "disabled"
                 } else {
                     "enabled"
-                }
-                .to_owned(),
-            ),
-            (
-                "query_params",
-                if client.query_params {
-                    "allowed"
-                } else {
-                    "refused"
                 }
                 .to_owned(),
             ),
@@ -303,8 +294,17 @@ async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
             ),
             ("created", rfc3339(client.created_at)),
         ];
+        let policy = policy::shown(&client, config).into_iter().map(|choice| {
+            let value = match choice.value.as_str() {
+                "" => "none",
+                value => value,
+            };
+            (choice.name, format!("{value} ({})", choice.origin))
+        });
+        let lines = lines.into_iter().chain(policy);
         lines
             .map(|(name, value)| format!("{name:<14}{value}").trim_end().to_owned())
+            .collect::<Vec<_>>()
             .join("\n")
     });
     Ok(())
@@ -345,16 +345,20 @@ pub(super) fn explain(error: ChangeError, id: &ClientId) -> Failure {
                 "{id} doesn't have the origin {origin}. See which it has: guestpass client show {id}"
             )
         }
+        ChangeError::PolicyUnsound(problem) => format!(
+            "{id} can't have what comes of this and the defaults: {problem}. Add {}",
+            mended_by(problem)
+        ),
         ChangeError::Unavailable(error) => format!("the database can't be changed: {error}"),
     })
 }
 
-fn described(client: &Client) -> Value {
+fn described(client: &Client, config: &Config) -> Value {
     json!({
         "client_id": client.id.as_str(),
         "confidential": client.confidential,
         "disabled": client.disabled,
-        "query_params": client.query_params,
+        "policy": policy::shown(client, config),
         "origins": client.origins.iter().map(Origin::as_str).collect::<Vec<_>>(),
         "key_ids": client.api_keys.iter().map(|key| key.id.0.as_str()).collect::<Vec<_>>(),
         "created_at": rfc3339(client.created_at),

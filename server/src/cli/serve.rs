@@ -21,7 +21,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Issuer};
 use crate::http;
 use crate::journal::Journal;
-use crate::keys::{Keys, Lifetimes};
+use crate::keys::Keys;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::random::{Random, SecureGenerator};
@@ -92,11 +92,8 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let random: Arc<dyn Random> = Arc::new(SecureGenerator::new());
         let keys = open_or_make_keys(config, store.clone()).await?;
-        let lifetimes = Lifetimes {
-            access_token: config.policy.access_ttl,
-            grant: config.policy.refresh_max,
-        };
-        keys.tend(lifetimes, clock.now()).await?;
+        let clients = Clients::load(store.clone(), config.policy.clone()).await?;
+        keys.tend(clients.lifetimes(), clock.now()).await?;
         let listener = bind(config.listen, "--listen").await?;
         let admin_listener = match config.admin_listen {
             Some(address) => Some(bind(address, "admin_listen").await?),
@@ -121,11 +118,9 @@ impl Server {
                 verifier
             },
             verification: config.verification.clone(),
-            clients: Clients::load(store.clone()).await?,
+            clients,
             keys: Arc::new(keys),
-            policy: config.policy.clone(),
             issuer: issuer.clone(),
-            audience: config.audience.clone(),
             base_paths: config.base_paths.clone(),
             metrics: Metrics::new(store.batches()),
             clock,

@@ -76,6 +76,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         "how access tokens are signed: HS256, ES256, EdDSA or RS256",
     ),
     setting("tokens.audience", "", "stands before the issuer in `aud`"),
+    setting(
+        "tokens.query_params",
+        "true",
+        "whether token parameters may come in the query, as existing clients send them",
+    ),
     setting("tokens.access_ttl", "24h", "lifetime of an access token"),
     setting("tokens.code_ttl", "60s", "lifetime of a code, at most 10m"),
     setting(

@@ -206,6 +206,7 @@ fn flatten(
             toml::Value::Table(table) => flatten(&name, table, settings)?,
             toml::Value::String(text) => settings.push((name, text.clone())),
             toml::Value::Integer(number) => settings.push((name, number.to_string())),
+            toml::Value::Boolean(on) => settings.push((name, on.to_string())),
             toml::Value::Array(items) if items.iter().all(toml::Value::is_str) => {
                 let items: Vec<_> = items.iter().filter_map(toml::Value::as_str).collect();
                 settings.push((name, items.join(",")));

@@ -43,7 +43,7 @@ async fn redeem(
     (source, params): (Source, &Params<'_>),
 ) -> Result<Response, Error> {
     let client = presented.authenticate(app, client)?;
-    if source == Source::Query && !client.query_params {
+    if source == Source::Query && !app.clients.policy_of(client).query_params {
         return Err(Refusal::QueryParamsDisallowed.into());
     }
     let tokens = app.redeem(client, &TokenRequest::parse(params)?).await?;

@@ -13,7 +13,8 @@ mod guests;
 mod quickstart;
 mod serve;
 
-const CLIENT: &str = "client_id confidential created_at disabled key_ids origins query_params";
+const CLIENT: &str = "client_id confidential created_at disabled key_ids origins \
+                      policy[name origin value]";
 const GUEST: &str = "client_id created_at \
                      grants[advanced_at client_id expires_at generation issued_at sid state] sub subn";
 
@@ -232,6 +233,17 @@ fn a_command_that_is_not_understood_exits_with_2() {
             "--no-origin",
             "https://shop.example",
         ],
+        &["client", "add", "shop", "--access-ttl", "1500ms"],
+        &["client", "set", "shop", "--access-ttl", "101y"],
+        &["client", "set", "shop", "--code-ttl", "11m"],
+        &["client", "set", "shop", "--grace", "6m"],
+        &["client", "set", "shop", "--grace", "soon"],
+        &["client", "set", "shop", "--late-retry", "repeat"],
+        &["client", "set", "shop", "--max-unproven", "0"],
+        &["client", "set", "shop", "--refresh-idle", "0s"],
+        &["client", "set", "shop", "--refresh-max", "101y"],
+        &["client", "set", "shop", "--audience", ""],
+        &["client", "set", "shop", "--query-params=maybe"],
         &["client", "key"],
         &["client", "key", "add", "shop", "--expires", "tomorrow"],
         &["client", "key", "add", "shop", "--expires", "1969-12-31"],

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guestpass::store::ClientSettings;
-use guestpass_core::policy::Policy;
+use guestpass_core::policy::{Policy, PolicyOverrides};
 use guestpass_core::profile::ProfileId;
 
 use crate::support::{
@@ -93,7 +93,10 @@ async fn c041_parameters_may_stand_in_the_query_if_the_client_allows_it() {
         };
         let code = test.code(SHOP).await;
         let allow = |allowed| ClientSettings {
-            query_params: Some(allowed),
+            overrides: PolicyOverrides {
+                query_params: Some(allowed),
+                ..PolicyOverrides::default()
+            },
             ..ClientSettings::default()
         };
         test.set_client(SHOP, allow(false)).await;

@@ -14,6 +14,7 @@ mod crash;
 mod deadlines;
 mod docs;
 mod http_layer;
+mod policies;
 mod races;
 mod refresh;
 mod store_contract;

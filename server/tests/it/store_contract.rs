@@ -71,6 +71,8 @@ cases! {
         a_client_that_is_not_there_cannot_be_changed
         settings_change_one_by_one
         a_change_is_made_whole_or_not_at_all
+        choices_are_made_and_taken_back
+        choices_must_be_sound_over_the_defaults_if_that_is_asked
         api_keys_come_and_end
         a_removed_client_leaves_nothing
         a_client_number_is_never_used_again

@@ -1,13 +1,15 @@
 //! Clients and their API keys.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use guestpass_core::client::{
     ApiKey, ApiKeyHash, ApiKeyId, Client, ClientId, ClientNumber, Origin,
 };
+use guestpass_core::policy::{LateRetry, Policy, PolicyOverrides};
 use guestpass_core::time::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
 
 use super::unavailable;
 use crate::store::{Change, ChangeError, ClientSettings};
@@ -41,7 +43,7 @@ pub(super) fn clients(connection: &Connection) -> rusqlite::Result<(i64, Vec<Cli
                 id: parsed(row, "client_id")?,
                 confidential: row.get("confidential")?,
                 disabled: row.get("disabled")?,
-                query_params: row.get("query_params")?,
+                overrides: overrides(row)?,
                 origins: origins.remove(&number).unwrap_or_default(),
                 api_keys: api_keys.remove(&number).unwrap_or_default(),
                 created_at: Timestamp::from_millis(row.get("created_at")?),
@@ -87,8 +89,8 @@ fn add_client(
         update installation set next_client_number = next_client_number + 1
         returning next_client_number - 1";
     const CLIENT: &str = "
-        insert into clients (client_number, client_id, confidential, disabled, query_params, created_at)
-        values (?, ?, false, false, true, ?)
+        insert into clients (client_number, client_id, confidential, disabled, created_at)
+        values (?, ?, false, false, ?)
         on conflict (client_id) do nothing";
     let number: i64 = transaction.query_row(NUMBER, [], |row| row.get(0))?;
     match transaction.execute(CLIENT, params![number, id.as_str(), now.as_millis()])? {
@@ -104,8 +106,7 @@ fn set_client(
 ) -> Result<(), ChangeError> {
     const SET: &str = "
         update clients
-           set confidential = coalesce(?, confidential), disabled = coalesce(?, disabled),
-               query_params = coalesce(?, query_params)
+           set confidential = coalesce(?, confidential), disabled = coalesce(?, disabled)
          where client_number = ?";
     const ADD: &str =
         "insert into client_origins (client_number, origin) values (?, ?) on conflict do nothing";
@@ -113,11 +114,21 @@ fn set_client(
     let ClientSettings {
         confidential,
         disabled,
-        query_params,
+        overrides,
+        unset,
+        sound_over,
         add_origins,
         remove_origins,
     } = settings;
-    transaction.execute(SET, params![confidential, disabled, query_params, number])?;
+    transaction.execute(SET, params![confidential, disabled, number])?;
+    set_overrides(transaction, number, overrides)?;
+    for choice in unset {
+        let sql = format!(
+            "update clients set {} = null where client_number = ?",
+            choice.name()
+        );
+        transaction.execute(&sql, [number])?;
+    }
     for origin in add_origins {
         transaction.execute(ADD, params![number, origin.as_str()])?;
     }
@@ -125,6 +136,53 @@ fn set_client(
         if transaction.execute(REMOVE, params![number, origin.as_str()])? == 0 {
             return Err(ChangeError::OriginUnknown(origin.clone()));
         }
+    }
+    check_client(transaction, number, sound_over.as_ref())
+}
+
+fn set_overrides(
+    transaction: &Transaction<'_>,
+    number: i64,
+    overrides: &PolicyOverrides,
+) -> rusqlite::Result<()> {
+    const SQL: &str = "
+        update clients
+           set access_ttl = coalesce(:access_ttl, access_ttl), code_ttl = coalesce(:code_ttl, code_ttl),
+               grace = coalesce(:grace, grace), late_retry = coalesce(:late_retry, late_retry),
+               max_unproven = coalesce(:max_unproven, max_unproven),
+               refresh_idle = coalesce(:refresh_idle, refresh_idle),
+               refresh_max = coalesce(:refresh_max, refresh_max), audience = coalesce(:audience, audience),
+               query_params = coalesce(:query_params, query_params)
+         where client_number = :number";
+    let millis = |duration: Option<Duration>| {
+        duration.map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+    };
+    let row = named_params! {
+        ":access_ttl": millis(overrides.access_ttl),
+        ":code_ttl": millis(overrides.code_ttl),
+        ":grace": millis(overrides.grace),
+        ":late_retry": overrides.late_retry.map(LateRetry::name),
+        ":max_unproven": overrides.max_unproven,
+        ":refresh_idle": millis(overrides.refresh_idle),
+        ":refresh_max": millis(overrides.refresh_max),
+        ":audience": overrides.audience.as_ref().map(|audience| audience.as_str()),
+        ":query_params": overrides.query_params,
+        ":number": number,
+    };
+    transaction.execute(SQL, row).map(drop)
+}
+
+/// Whether the client may be as it is now.
+fn check_client(
+    transaction: &Transaction<'_>,
+    number: i64,
+    defaults: Option<&Policy>,
+) -> Result<(), ChangeError> {
+    if let Some(defaults) = defaults {
+        const ROW: &str = "select * from clients where client_number = ?";
+        let overrides = transaction.query_row(ROW, [number], overrides)?;
+        let sound = defaults.with(&overrides).check();
+        sound.map_err(ChangeError::PolicyUnsound)?;
     }
     Ok(())
 }
@@ -214,6 +272,34 @@ fn api_key(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
         expires_at: at("expires_at")?,
         revoked_at: at("revoked_at")?,
     })
+}
+
+fn overrides(row: &Row<'_>) -> rusqlite::Result<PolicyOverrides> {
+    let duration = |name| {
+        row.get::<_, Option<u64>>(name)
+            .map(|millis| millis.map(Duration::from_millis))
+    };
+    Ok(PolicyOverrides {
+        access_ttl: duration("access_ttl")?,
+        code_ttl: duration("code_ttl")?,
+        grace: duration("grace")?,
+        late_retry: parsed_or_null(row, "late_retry")?,
+        max_unproven: row.get("max_unproven")?,
+        refresh_idle: duration("refresh_idle")?,
+        refresh_max: duration("refresh_max")?,
+        audience: parsed_or_null(row, "audience")?,
+        query_params: row.get("query_params")?,
+    })
+}
+
+fn parsed_or_null<T: std::str::FromStr>(
+    row: &Row<'_>,
+    column: &str,
+) -> rusqlite::Result<Option<T>> {
+    match row.get_ref(column)?.data_type() {
+        Type::Null => Ok(None),
+        _ => parsed(row, column).map(Some),
+    }
 }
 
 fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {

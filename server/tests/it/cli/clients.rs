@@ -7,7 +7,7 @@ use guestpass_core::client::ApiKeySecret;
 use serde_json::{Value, json};
 
 use crate::support::binary::{Binary, Server, eventually};
-use crate::support::{SHOP, authorize};
+use crate::support::{SHOP, authorize, refresh};
 
 #[test]
 fn adding_a_client_prints_its_id_and_its_key_and_nothing_else() {
@@ -46,7 +46,7 @@ fn settings_are_set_and_undone() {
     let described = |client: &Value| {
         json!([
             client["confidential"],
-            client["query_params"],
+            choice(client, "query_params")["value"] == "true",
             client["origins"]
         ])
     };
@@ -97,6 +97,182 @@ fn settings_are_set_and_undone() {
         before,
         "whole or not at all"
     );
+}
+
+#[test]
+fn a_choice_is_made_and_shown_with_its_origin_and_taken_back() {
+    let mut binary = Binary::new();
+    let file = binary.working_dir().join("guestpass.toml");
+    std::fs::write(&file, "[tokens]\ncode_ttl = \"50s\"\nquery_params = false").unwrap();
+    binary.set_variable("GUESTPASS_CONFIG", file.to_str().unwrap());
+    binary.set_variable("GUESTPASS_TOKENS__GRACE", "20s");
+    let of_file = format!("file {}", file.display());
+    binary.json(&["client", "add", SHOP, "--audience", "https://a.example"]);
+    let show = || binary.json(&["client", "show", SHOP]);
+    let origin = |client: &Value, name| choice(client, name)["origin"].clone();
+    assert_eq!(origin(&show(), "audience"), "this client");
+    let before = binary.json(&["client", "set", SHOP, "--audience", "default"]);
+
+    for (name, flags, value, (default, from)) in [
+        ("access_ttl", "--access-ttl 1h", "1h", ("24h", "default")),
+        (
+            "code_ttl",
+            "--code-ttl 90s",
+            "90s",
+            ("50s", of_file.as_str()),
+        ),
+        (
+            "grace",
+            "--grace 500ms",
+            "500ms",
+            ("20s", "environment GUESTPASS_TOKENS__GRACE"),
+        ),
+        (
+            "late_retry",
+            "--late-retry revoke",
+            "revoke",
+            ("reissue", "default"),
+        ),
+        ("max_unproven", "--max-unproven 3", "3", ("8", "default")),
+        (
+            "refresh_idle",
+            "--refresh-idle 90d",
+            "90d",
+            ("365d", "default"),
+        ),
+        ("refresh_max", "--refresh-max 2y", "2y", ("5y", "default")),
+        ("audience", "--audience api", "api", ("", "default")),
+        (
+            "query_params",
+            "--query-params",
+            "true",
+            ("false", &of_file),
+        ),
+        (
+            "query_params",
+            "--no-query-params",
+            "false",
+            ("false", &of_file),
+        ),
+        (
+            "query_params",
+            "--query-params=true",
+            "true",
+            ("false", &of_file),
+        ),
+    ] {
+        let set = |flags: &str| {
+            let flags: Vec<&str> = flags.split(' ').collect();
+            binary.json(&[&["client", "set", SHOP], &flags[..]].concat())
+        };
+        let shown = |client: &Value| {
+            let choice = choice(client, name);
+            [choice["value"].clone(), choice["origin"].clone()]
+        };
+        assert_eq!(shown(&before), [default, from], "{flags}");
+        let changed = set(flags);
+        assert_eq!(shown(&changed), [value, "this client"], "{flags}");
+        assert_eq!(show(), changed, "{flags}");
+        let flag = flags
+            .split([' ', '='])
+            .next()
+            .unwrap()
+            .replace("--no-", "--");
+        assert_eq!(set(&format!("{flag}=default")), before, "{flags}");
+    }
+}
+
+#[test]
+fn what_holds_for_a_client_is_shown_to_people_too() {
+    let binary = Binary::new();
+    binary.json(&["client", "add", SHOP, "--access-ttl", "36h"]);
+    let text = binary.run(&["client", "show", SHOP]).stdout;
+    for line in [
+        "access_ttl    36h (this client)",
+        "code_ttl      60s (default)",
+        "audience      none (default)",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
+    }
+}
+
+#[test]
+fn choices_that_do_not_go_together_are_refused_before_they_are_written() {
+    let mut binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    binary.json(&[
+        "client",
+        "add",
+        "strict",
+        "--grace",
+        "0s",
+        "--late-retry",
+        "revoke",
+    ]);
+    let before = binary.json(&["client", "list"]);
+    for args in [
+        "add another --grace 0s",
+        "set shop --grace 0s",
+        "set shop --grace 0s --late-retry reissue --origin https://a.example",
+        "set strict --late-retry reissue",
+        "set strict --late-retry default",
+    ] {
+        let args: Vec<&str> = args.split(' ').collect();
+        let problem = binary.failure(&[&["client"], &args[..]].concat());
+        assert!(
+            problem.contains("--late-retry revoke"),
+            "{args:?}: {problem}"
+        );
+        assert_eq!(binary.json(&["client", "list"]), before, "{args:?}");
+    }
+    // What a client has is its operator's business as long as it chooses nothing else.
+    binary.set_variable("GUESTPASS_TOKENS__LATE_RETRY", "revoke");
+    binary.json(&["client", "set", "strict", "--late-retry", "default"]);
+    binary.set_variable("GUESTPASS_TOKENS__LATE_RETRY", "reissue");
+    binary.json(&["client", "set", "strict", "--origin", "https://a.example"]);
+    binary.failure(&["client", "set", "strict", "--access-ttl", "1h"]);
+    binary.json(&[
+        "client",
+        "set",
+        "strict",
+        "--grace",
+        "default",
+        "--access-ttl",
+        "1h",
+    ]);
+}
+
+#[test]
+fn a_server_whose_defaults_have_changed_starts_and_names_the_client() {
+    let mut binary = Binary::new();
+    binary.set_variable("GUESTPASS_TOKENS__LATE_RETRY", "revoke");
+    binary.json(&["client", "add", SHOP, "--grace", "0s"]);
+    binary.json(&["config", "check"]);
+    binary.set_variable("GUESTPASS_TOKENS__LATE_RETRY", "reissue");
+    let server = binary.serve();
+    let lost = server.guest().refresh_token;
+    assert_eq!(server.send(&refresh(&lost)).status, StatusCode::OK);
+    let late = server.send(&refresh(&lost));
+    assert_eq!(
+        (late.status, late.error()),
+        (StatusCode::BAD_REQUEST, "invalid_grant")
+    );
+    binary.json(&["client", "add", "another"]);
+    eventually("the clients have been read again", || {
+        server.send(&authorize().set("client_id", "another")).status == StatusCode::OK
+    });
+    let named = server
+        .log()
+        .matches("guestpass client set shop --late-retry revoke")
+        .count();
+    assert_eq!(named, 1, "{}", server.log());
+    assert!(server.stop().success());
+}
+
+/// What the JSON of a client says of one choice.
+fn choice<'a>(client: &'a Value, name: &str) -> &'a Value {
+    let mut choices = client["policy"].as_array().unwrap().iter();
+    choices.find(|choice| choice["name"] == name).unwrap()
 }
 
 #[test]

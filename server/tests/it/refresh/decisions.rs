@@ -248,7 +248,7 @@ impl<'a> Family<'a> {
             family.granted(generation).await;
         }
         while family.newest() < n {
-            test.clock.advance(test.app.policy.grace);
+            test.clock.advance(test.app.clients.defaults().grace);
             family.granted(p).await;
         }
         assert_eq!(family.row(), (n, p, None));

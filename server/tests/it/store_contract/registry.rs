@@ -6,6 +6,7 @@ use guestpass::store::{Change, ChangeError, ClientSettings, WrappedKey, Write};
 use guestpass_core::client::{
     ApiKey, ApiKeyHash, ApiKeyId, Client, ClientId, ClientNumber, Origin,
 };
+use guestpass_core::policy::{Choice, LateRetry, Policy, PolicyError, PolicyOverrides};
 use guestpass_core::time::Timestamp;
 
 use super::{NOW, Store, at, guest};
@@ -16,12 +17,12 @@ const B: &str = "http://localhost:3000";
 pub(super) async fn a_client_is_read_as_it_was_added(store: &Store) {
     store.change(add("plain")).await;
     let plain = store.client("plain").await;
-    assert_eq!((described(&plain), plain.created_at), ("query".into(), NOW));
+    assert_eq!((described(&plain), plain.created_at), (String::new(), NOW));
     assert_eq!(plain.api_keys.len(), 0);
 
     for (name, byte, time) in [("lowest", 0, i64::MIN), ("highest", 0xff, i64::MAX)] {
         let settings = settings(|s| {
-            (s.confidential, s.disabled, s.query_params) = (Some(true), Some(true), Some(false));
+            (s.confidential, s.disabled) = (Some(true), Some(true));
             s.add_origins = vec![origin(A), origin(B)];
         });
         let now = Timestamp::from_millis(time);
@@ -121,14 +122,10 @@ pub(super) async fn settings_change_one_by_one(store: &Store) {
     let steps = [
         (
             settings(|s| s.confidential = Some(true)),
-            "confidential query".to_owned(),
+            "confidential".to_owned(),
         ),
         (
             settings(|s| s.disabled = Some(true)),
-            "confidential disabled query".into(),
-        ),
-        (
-            settings(|s| s.query_params = Some(false)),
             "confidential disabled".into(),
         ),
         (settings(|_| {}), "confidential disabled".into()),
@@ -148,10 +145,10 @@ pub(super) async fn settings_change_one_by_one(store: &Store) {
         (settings(|s| s.remove_origins = vec![origin(A)]), B.into()),
         (
             settings(|s| {
-                s.query_params = Some(true);
+                s.confidential = Some(true);
                 (s.add_origins, s.remove_origins) = (vec![origin(A)], vec![origin(B)]);
             }),
-            format!("query {A}"),
+            format!("confidential {A}"),
         ),
     ];
     for (settings, expected) in steps {
@@ -163,7 +160,7 @@ pub(super) async fn settings_change_one_by_one(store: &Store) {
         );
     }
     let bystander = store.client("bystander").await;
-    assert_eq!(described(&bystander), format!("query {B} {A}"));
+    assert_eq!(described(&bystander), format!("{B} {A}"));
 }
 
 pub(super) async fn a_change_is_made_whole_or_not_at_all(store: &Store) {
@@ -187,7 +184,137 @@ pub(super) async fn a_change_is_made_whole_or_not_at_all(store: &Store) {
     }
     let (_, clients) = store.registry.clients().await.unwrap();
     let all: Vec<_> = clients.iter().map(described).collect();
-    assert_eq!(all, ["query"]);
+    assert_eq!(all, [""]);
+}
+
+pub(super) async fn choices_are_made_and_taken_back(store: &Store) {
+    let (smallest, largest) = (all_chosen(Duration::ZERO, 0), all_chosen(LONGEST, 1000));
+    for client in ["shop", "bystander"] {
+        store.change(add(client)).await;
+        assert_eq!(
+            store.client(client).await.overrides,
+            PolicyOverrides::default()
+        );
+    }
+    let choose =
+        |client, chosen: &PolicyOverrides| set(client, settings(|s| s.overrides = chosen.clone()));
+    store.change(choose("bystander", &largest)).await;
+    for chosen in [smallest, largest.clone()] {
+        store.change(choose("shop", &chosen)).await;
+        assert_eq!(store.client("shop").await.overrides, chosen);
+    }
+    store
+        .change(choose("shop", &PolicyOverrides::default()))
+        .await;
+    assert_eq!(store.client("shop").await.overrides, largest);
+
+    for choice in Choice::ALL {
+        store.change(choose("shop", &largest)).await;
+        store
+            .change(set("shop", settings(|s| s.unset = vec![choice])))
+            .await;
+        let mut expected = largest.clone();
+        unset(&mut expected, choice);
+        assert_eq!(store.client("shop").await.overrides, expected, "{choice:?}");
+    }
+    let all_but_one = settings(|s| {
+        s.unset = Choice::ALL.into();
+        s.unset.retain(|choice| *choice != Choice::Grace);
+        s.overrides.grace = Some(Duration::from_millis(1));
+    });
+    store.change(set("shop", all_but_one)).await;
+    let expected = PolicyOverrides {
+        grace: Some(Duration::from_millis(1)),
+        ..PolicyOverrides::default()
+    };
+    assert_eq!(store.client("shop").await.overrides, expected);
+    assert_eq!(store.client("bystander").await.overrides, largest);
+
+    let added = Change::AddClient {
+        id: client_id("other"),
+        settings: settings(|s| s.overrides = largest.clone()),
+        api_key: None,
+        now: NOW,
+    };
+    store.change(added).await;
+    assert_eq!(store.client("other").await.overrides, largest);
+}
+
+pub(super) async fn choices_must_be_sound_over_the_defaults_if_that_is_asked(store: &Store) {
+    let strict = Policy {
+        late_retry: LateRetry::Revoke,
+        ..Policy::default()
+    };
+    let no_grace = |over: Option<&Policy>| {
+        settings(|s| {
+            (s.overrides.grace, s.sound_over) = (Some(Duration::ZERO), over.cloned());
+        })
+    };
+    store.change(add("shop")).await;
+    let anew = Change::AddClient {
+        id: client_id("other"),
+        settings: no_grace(Some(&Policy::default())),
+        api_key: None,
+        now: NOW,
+    };
+    for change in [anew, set("shop", no_grace(Some(&Policy::default())))] {
+        let refused = store.registry.change(change).await;
+        assert!(
+            matches!(
+                refused,
+                Err(ChangeError::PolicyUnsound(PolicyError::ReissueWithoutGrace))
+            ),
+            "{refused:?}"
+        );
+    }
+    let (_, clients) = store.registry.clients().await.unwrap();
+    assert_eq!(clients.len(), 1);
+    assert_eq!(clients[0].overrides, PolicyOverrides::default());
+
+    store.change(set("shop", no_grace(Some(&strict)))).await;
+    // The choice that is there already counts.
+    let reissue = settings(|s| {
+        (s.overrides.late_retry, s.sound_over) = (Some(LateRetry::Reissue), Some(strict));
+    });
+    let refused = store.registry.change(set("shop", reissue)).await;
+    assert!(refused.is_err(), "{refused:?}");
+    store.change(set("shop", no_grace(None))).await;
+}
+
+/// Every choice there is, unlike every default.
+fn all_chosen(lifetime: Duration, count: u64) -> PolicyOverrides {
+    let (late_retry, audience) = match count {
+        0 => (LateRetry::Reissue, "a".to_owned()),
+        _ => (LateRetry::Revoke, "z".repeat(64)),
+    };
+    PolicyOverrides {
+        access_ttl: Some(lifetime),
+        code_ttl: Some(lifetime + Duration::from_millis(1)),
+        grace: Some(lifetime + Duration::from_millis(2)),
+        late_retry: Some(late_retry),
+        max_unproven: Some(count),
+        refresh_idle: Some(lifetime + Duration::from_millis(3)),
+        refresh_max: Some(lifetime + Duration::from_millis(4)),
+        audience: Some(audience.parse().unwrap()),
+        query_params: Some(count == 0),
+    }
+}
+
+/// Beyond a century.
+const LONGEST: Duration = Duration::from_secs(1 << 32);
+
+fn unset(overrides: &mut PolicyOverrides, choice: Choice) {
+    match choice {
+        Choice::AccessTtl => overrides.access_ttl = None,
+        Choice::CodeTtl => overrides.code_ttl = None,
+        Choice::Grace => overrides.grace = None,
+        Choice::LateRetry => overrides.late_retry = None,
+        Choice::MaxUnproven => overrides.max_unproven = None,
+        Choice::RefreshIdle => overrides.refresh_idle = None,
+        Choice::RefreshMax => overrides.refresh_max = None,
+        Choice::Audience => overrides.audience = None,
+        Choice::QueryParams => overrides.query_params = None,
+    }
 }
 
 pub(super) async fn api_keys_come_and_end(store: &Store) {
@@ -253,12 +380,12 @@ pub(super) async fn a_removed_client_leaves_nothing(store: &Store) {
     let again = store.client("shop").await;
     assert_eq!(
         (described(&again), again.api_keys.len()),
-        ("query".into(), 0)
+        (String::new(), 0)
     );
     let bystander = store.client("bystander").await;
     assert_eq!(
         (described(&bystander), bystander.api_keys.len()),
-        (format!("confidential query {A}"), 1)
+        (format!("confidential {A}"), 1)
     );
 }
 
@@ -397,7 +524,6 @@ fn described(client: &Client) -> String {
     let switches = [
         (client.confidential, "confidential"),
         (client.disabled, "disabled"),
-        (client.query_params, "query"),
     ];
     let on = switches.iter().filter(|(on, _)| *on).map(|(_, name)| *name);
     let mut origins: Vec<_> = client.origins.iter().map(Origin::as_str).collect();

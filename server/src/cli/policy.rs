@@ -1,0 +1,148 @@
+//! The flags with which `guestpass client` gives a client choices of its own, and how it shows what holds.
+
+use std::time::Duration;
+
+use guestpass_core::client::Client;
+use guestpass_core::policy::{Audience, Choice, LateRetry, PolicyOverrides};
+use serde::Serialize;
+
+use crate::config::choices::{self, lifetime};
+use crate::config::{Config, ShownSetting};
+use crate::store::ClientSettings;
+
+/// Each takes `default` for an answer: then the server's setting holds again.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Choices of its own (`default`: as the setting tokens.… says)")]
+pub(super) struct Args {
+    /// Lifetime of an access token
+    #[arg(long, value_name = "DURATION", value_parser = or_default(lifetime(Choice::AccessTtl)))]
+    access_ttl: Option<Given<Duration>>,
+    /// Lifetime of a code, at most 10m
+    #[arg(long, value_name = "DURATION", value_parser = or_default(lifetime(Choice::CodeTtl)))]
+    code_ttl: Option<Given<Duration>>,
+    /// How long a retried refresh gets the same answer again, at most 5m
+    #[arg(long, value_name = "DURATION", value_parser = or_default(lifetime(Choice::Grace)))]
+    grace: Option<Given<Duration>>,
+    /// What a retry gets after that: reissue or revoke
+    #[arg(long, value_name = "WHAT", value_parser = or_default(choices::late_retry))]
+    late_retry: Option<Given<LateRetry>>,
+    /// How many times in a row a late retry is reissued before two parties are assumed
+    #[arg(long, value_name = "COUNT", value_parser = or_default(choices::max_unproven))]
+    max_unproven: Option<Given<u64>>,
+    /// How long an unused refresh token works
+    #[arg(long, value_name = "DURATION", value_parser = or_default(lifetime(Choice::RefreshIdle)))]
+    refresh_idle: Option<Given<Duration>>,
+    /// How long a new guest stays recognised at most
+    #[arg(long, value_name = "DURATION", value_parser = or_default(lifetime(Choice::RefreshMax)))]
+    refresh_max: Option<Given<Duration>>,
+    /// What stands before the issuer in `aud`
+    #[arg(long, value_name = "TEXT", value_parser = or_default(choices::audience))]
+    audience: Option<Given<Audience>>,
+    /// Allow token parameters in the query, as existing clients send them
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = or_default(choices::yes_or_no),
+        overrides_with = "no_query_params"
+    )]
+    query_params: Option<Given<bool>>,
+    /// Refuse them: --query-params=false
+    #[arg(long)]
+    no_query_params: bool,
+}
+
+impl Args {
+    /// What the flags ask for. If they choose anything, what comes of it must be sound.
+    pub(super) fn settings(self, config: &Config) -> ClientSettings {
+        let mut unset = Vec::new();
+        let query_params = match self.no_query_params {
+            true => Some(Given::Value(false)),
+            false => self.query_params,
+        };
+        let overrides = PolicyOverrides {
+            access_ttl: chosen(self.access_ttl, Choice::AccessTtl, &mut unset),
+            code_ttl: chosen(self.code_ttl, Choice::CodeTtl, &mut unset),
+            grace: chosen(self.grace, Choice::Grace, &mut unset),
+            late_retry: chosen(self.late_retry, Choice::LateRetry, &mut unset),
+            max_unproven: chosen(self.max_unproven, Choice::MaxUnproven, &mut unset),
+            refresh_idle: chosen(self.refresh_idle, Choice::RefreshIdle, &mut unset),
+            refresh_max: chosen(self.refresh_max, Choice::RefreshMax, &mut unset),
+            audience: chosen(self.audience, Choice::Audience, &mut unset),
+            query_params: chosen(query_params, Choice::QueryParams, &mut unset),
+        };
+        let chooses = overrides != PolicyOverrides::default() || !unset.is_empty();
+        ClientSettings {
+            sound_over: chooses.then(|| config.policy.clone()),
+            overrides,
+            unset,
+            ..ClientSettings::default()
+        }
+    }
+}
+
+/// The value of a flag.
+#[derive(Clone)]
+enum Given<T> {
+    Value(T),
+    Default,
+}
+
+fn or_default<T>(
+    parse: impl Fn(&str) -> Result<T, String> + Clone,
+) -> impl Fn(&str) -> Result<Given<T>, String> + Clone {
+    move |text| match text {
+        "default" => Ok(Given::Default),
+        _ => parse(text)
+            .map(Given::Value)
+            .map_err(|problem| format!("{problem}. Or write default")),
+    }
+}
+
+fn chosen<T>(given: Option<Given<T>>, choice: Choice, unset: &mut Vec<Choice>) -> Option<T> {
+    match given {
+        Some(Given::Value(value)) => Some(value),
+        Some(Given::Default) => {
+            unset.push(choice);
+            None
+        }
+        None => None,
+    }
+}
+
+/// A choice as it holds for a client. The names are those of `config show`.
+#[derive(Serialize)]
+pub(super) struct Shown {
+    pub(super) name: &'static str,
+    pub(super) value: String,
+    pub(super) origin: String,
+}
+
+/// What holds for the client, and where that comes from.
+pub(super) fn shown(client: &Client, config: &Config) -> Vec<Shown> {
+    let show = |choice: Choice| {
+        let name = choice.name();
+        if let Some(value) = choices::text(&client.overrides, choice) {
+            let origin = "this client".to_owned();
+            return Shown {
+                name,
+                value,
+                origin,
+            };
+        }
+        let is_default =
+            |setting: &&ShownSetting| setting.name.strip_prefix("tokens.") == Some(name);
+        let default = config.shown.iter().find(is_default);
+        let (value, origin) = default
+            .map(|setting| (setting.value.clone(), setting.origin.clone()))
+            .unwrap_or_default();
+        Shown {
+            name,
+            value,
+            origin,
+        }
+    };
+    Choice::ALL.map(show).into()
+}
