@@ -25,6 +25,9 @@ pub struct Client {
     pub disabled: bool,
     /// What it has chosen for its tokens.
     pub overrides: PolicyOverrides,
+    /// Whether a guest's access token may stand for the guest at authorize. Only a confidential client without origins
+    /// has this: elsewhere an access token would become a refresh token by itself.
+    pub resume_with_jwt: bool,
     /// Web origins that may read answers to this client (CORS).
     pub origins: Vec<Origin>,
     /// The keys it may authenticate with; several, so that one can replace another without a gap.
@@ -287,6 +290,7 @@ mod tests {
             confidential,
             disabled: false,
             overrides: PolicyOverrides::default(),
+            resume_with_jwt: false,
             origins: Vec::new(),
             api_keys: keys
                 .iter()

@@ -166,12 +166,16 @@ pub enum Change {
 }
 
 /// What is to become of a client's settings; `None` leaves one as it is, or at its default in a new client.
+///
+/// Whatever they are, a client with `resume_with_jwt` is confidential and has no origins.
 #[derive(Clone, Debug, Default)]
 pub struct ClientSettings {
     /// Needs an API key.
     pub confidential: Option<bool>,
     /// Answered as if it didn't exist.
     pub disabled: Option<bool>,
+    /// A guest's access token may stand for the guest at authorize.
+    pub resume_with_jwt: Option<bool>,
     /// Choices to make.
     pub overrides: PolicyOverrides,
     /// Choices to take back, so that the server's default holds again.
@@ -197,6 +201,10 @@ pub enum ChangeError {
     ApiKeyUnknown,
     /// The client doesn't have an origin that should be removed.
     OriginUnknown(Origin),
+    /// The client would have `resume_with_jwt` without being confidential.
+    ResumePublic,
+    /// The client would have `resume_with_jwt` and a web origin.
+    ResumeWithOrigin,
     /// What would hold for the client isn't sound.
     PolicyUnsound(PolicyError),
     /// The store can't answer.

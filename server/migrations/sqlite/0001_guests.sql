@@ -8,21 +8,22 @@ create table installation (
 ) strict;
 
 create table clients (
-    client_number  integer primary key,
-    client_id      text    not null unique,
-    confidential   integer not null,
-    disabled       integer not null,
-    created_at     integer not null,      -- milliseconds since the epoch, as every time here
+    client_number    integer primary key,
+    client_id        text    not null unique,
+    confidential     integer not null,
+    disabled         integer not null,
+    resume_with_jwt  integer not null,
+    created_at       integer not null,      -- milliseconds since the epoch, as every time here
     -- What the client has chosen; null is the server's default. Durations are milliseconds.
-    access_ttl     integer,
-    code_ttl       integer,
-    grace          integer,
-    late_retry     text,                  -- reissue, revoke
-    max_unproven   integer,
-    refresh_idle   integer,
-    refresh_max    integer,
-    audience       text,
-    query_params   integer
+    access_ttl       integer,
+    code_ttl         integer,
+    grace            integer,
+    late_retry       text,                  -- reissue, revoke
+    max_unproven     integer,
+    refresh_idle     integer,
+    refresh_max      integer,
+    audience         text,
+    query_params     integer
 ) strict;
 
 create table client_origins (

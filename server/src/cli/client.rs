@@ -293,6 +293,7 @@ async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
                     .join(", "),
             ),
             ("created", rfc3339(client.created_at)),
+            ("resume_with_jwt", client.resume_with_jwt.to_string()),
         ];
         let policy = policy::shown(&client, config).into_iter().map(|choice| {
             let value = match choice.value.as_str() {
@@ -303,7 +304,7 @@ async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
         });
         let lines = lines.into_iter().chain(policy);
         lines
-            .map(|(name, value)| format!("{name:<14}{value}").trim_end().to_owned())
+            .map(|(name, value)| format!("{name:<17}{value}").trim_end().to_owned())
             .collect::<Vec<_>>()
             .join("\n")
     });
@@ -345,6 +346,14 @@ pub(super) fn explain(error: ChangeError, id: &ClientId) -> Failure {
                 "{id} doesn't have the origin {origin}. See which it has: guestpass client show {id}"
             )
         }
+        ChangeError::ResumePublic => format!(
+            "{id} can't be public and have resume_with_jwt: an access token would become a refresh token by itself. \
+             Add --confidential, or --no-resume-with-jwt"
+        ),
+        ChangeError::ResumeWithOrigin => format!(
+            "{id} can't have a web origin and resume_with_jwt: a page can't keep an API key. Leave its origins out \
+             (--no-origin URL removes one), or add --no-resume-with-jwt"
+        ),
         ChangeError::PolicyUnsound(problem) => format!(
             "{id} can't have what comes of this and the defaults: {problem}. Add {}",
             mended_by(problem)
@@ -358,6 +367,7 @@ fn described(client: &Client, config: &Config) -> Value {
         "client_id": client.id.as_str(),
         "confidential": client.confidential,
         "disabled": client.disabled,
+        "resume_with_jwt": client.resume_with_jwt,
         "policy": policy::shown(client, config),
         "origins": client.origins.iter().map(Origin::as_str).collect::<Vec<_>>(),
         "key_ids": client.api_keys.iter().map(|key| key.id.0.as_str()).collect::<Vec<_>>(),
@@ -382,7 +392,7 @@ fn joined(origins: &[Origin]) -> String {
 }
 
 /// What a pair of flags says: on, off, or nothing.
-fn switch(on: bool, off: bool) -> Option<bool> {
+pub(super) fn switch(on: bool, off: bool) -> Option<bool> {
     match (on, off) {
         (true, _) => Some(true),
         (false, true) => Some(false),

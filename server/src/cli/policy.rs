@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use clap::builder::Resettable;
 use guestpass_core::client::Client;
 use guestpass_core::policy::{Audience, Choice, LateRetry, PolicyOverrides};
 use serde::Serialize;
 
+use super::client::switch;
 use crate::config::choices::{self, lifetime};
 use crate::config::{Config, ShownSetting};
 use crate::store::ClientSettings;
@@ -52,6 +54,12 @@ pub(super) struct Args {
     /// Refuse them: --query-params=false
     #[arg(long)]
     no_query_params: bool,
+    /// Let a guest's access token stand for it at authorize: for confidential clients without origins
+    #[arg(long, overrides_with = "no_resume_with_jwt", help_heading = Resettable::Reset)]
+    resume_with_jwt: bool,
+    /// Make every authorize a new guest
+    #[arg(long, help_heading = Resettable::Reset)]
+    no_resume_with_jwt: bool,
 }
 
 impl Args {
@@ -75,6 +83,7 @@ impl Args {
         };
         let chooses = overrides != PolicyOverrides::default() || !unset.is_empty();
         ClientSettings {
+            resume_with_jwt: switch(self.resume_with_jwt, self.no_resume_with_jwt),
             sound_over: chooses.then(|| config.policy.clone()),
             overrides,
             unset,

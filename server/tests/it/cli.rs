@@ -14,7 +14,7 @@ mod quickstart;
 mod serve;
 
 const CLIENT: &str = "client_id confidential created_at disabled key_ids origins \
-                      policy[name origin value]";
+                      policy[name origin value] resume_with_jwt";
 const GUEST: &str = "client_id created_at \
                      grants[advanced_at client_id expires_at generation issued_at sid state] sub subn";
 

@@ -72,6 +72,7 @@ cases! {
         settings_change_one_by_one
         a_change_is_made_whole_or_not_at_all
         choices_are_made_and_taken_back
+        a_client_that_resumes_is_confidential_and_has_no_origin
         choices_must_be_sound_over_the_defaults_if_that_is_asked
         api_keys_come_and_end
         a_removed_client_leaves_nothing

@@ -44,6 +44,7 @@ pub(super) fn clients(connection: &Connection) -> rusqlite::Result<(i64, Vec<Cli
                 confidential: row.get("confidential")?,
                 disabled: row.get("disabled")?,
                 overrides: overrides(row)?,
+                resume_with_jwt: row.get("resume_with_jwt")?,
                 origins: origins.remove(&number).unwrap_or_default(),
                 api_keys: api_keys.remove(&number).unwrap_or_default(),
                 created_at: Timestamp::from_millis(row.get("created_at")?),
@@ -89,8 +90,8 @@ fn add_client(
         update installation set next_client_number = next_client_number + 1
         returning next_client_number - 1";
     const CLIENT: &str = "
-        insert into clients (client_number, client_id, confidential, disabled, created_at)
-        values (?, ?, false, false, ?)
+        insert into clients (client_number, client_id, confidential, disabled, resume_with_jwt, created_at)
+        values (?, ?, false, false, false, ?)
         on conflict (client_id) do nothing";
     let number: i64 = transaction.query_row(NUMBER, [], |row| row.get(0))?;
     match transaction.execute(CLIENT, params![number, id.as_str(), now.as_millis()])? {
@@ -106,7 +107,8 @@ fn set_client(
 ) -> Result<(), ChangeError> {
     const SET: &str = "
         update clients
-           set confidential = coalesce(?, confidential), disabled = coalesce(?, disabled)
+           set confidential = coalesce(?, confidential), disabled = coalesce(?, disabled),
+               resume_with_jwt = coalesce(?, resume_with_jwt)
          where client_number = ?";
     const ADD: &str =
         "insert into client_origins (client_number, origin) values (?, ?) on conflict do nothing";
@@ -114,13 +116,17 @@ fn set_client(
     let ClientSettings {
         confidential,
         disabled,
+        resume_with_jwt,
         overrides,
         unset,
         sound_over,
         add_origins,
         remove_origins,
     } = settings;
-    transaction.execute(SET, params![confidential, disabled, number])?;
+    transaction.execute(
+        SET,
+        params![confidential, disabled, resume_with_jwt, number],
+    )?;
     set_overrides(transaction, number, overrides)?;
     for choice in unset {
         let sql = format!(
@@ -178,6 +184,17 @@ fn check_client(
     number: i64,
     defaults: Option<&Policy>,
 ) -> Result<(), ChangeError> {
+    const RESUMES: &str = "
+        select confidential, exists (select 1 from client_origins where client_number = clients.client_number)
+          from clients where client_number = ? and resume_with_jwt";
+    let resumes = transaction
+        .query_row(RESUMES, [number], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match resumes {
+        Some((false, _)) => return Err(ChangeError::ResumePublic),
+        Some((true, true)) => return Err(ChangeError::ResumeWithOrigin),
+        Some((true, false)) | None => {}
+    }
     if let Some(defaults) = defaults {
         const ROW: &str = "select * from clients where client_number = ?";
         let overrides = transaction.query_row(ROW, [number], overrides)?;

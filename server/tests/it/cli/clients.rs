@@ -188,9 +188,10 @@ fn what_holds_for_a_client_is_shown_to_people_too() {
     binary.json(&["client", "add", SHOP, "--access-ttl", "36h"]);
     let text = binary.run(&["client", "show", SHOP]).stdout;
     for line in [
-        "access_ttl    36h (this client)",
-        "code_ttl      60s (default)",
-        "audience      none (default)",
+        "resume_with_jwt  false",
+        "access_ttl       36h (this client)",
+        "code_ttl         60s (default)",
+        "audience         none (default)",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
     }
@@ -240,6 +241,59 @@ fn choices_that_do_not_go_together_are_refused_before_they_are_written() {
         "--access-ttl",
         "1h",
     ]);
+}
+
+#[test]
+fn resuming_is_for_confidential_clients_without_origins() {
+    const A: &str = "https://a.example";
+    let binary = Binary::new();
+    let added = |args: &[&str]| binary.json(&[&["client", "add"], args].concat());
+    let resumes = |id| binary.json(&["client", "show", id])["resume_with_jwt"].clone();
+    added(&[SHOP]);
+    added(&["page", "--confidential", "--origin", A]);
+    added(&["back-end", "--confidential"]);
+    assert_eq!(resumes("back-end"), false, "off unless it is switched on");
+    binary.json(&["client", "set", "back-end", "--resume-with-jwt"]);
+    assert_eq!(resumes("back-end"), true);
+    let before = binary.json(&["client", "list"]);
+    for (args, hint) in [
+        ("add new --resume-with-jwt", "--confidential"),
+        ("set shop --resume-with-jwt", "--confidential"),
+        ("set back-end --no-confidential", "--no-resume-with-jwt"),
+        ("set page --resume-with-jwt", "--no-origin"),
+        (
+            "set back-end --origin https://a.example",
+            "--no-resume-with-jwt",
+        ),
+    ] {
+        let args: Vec<&str> = args.split(' ').collect();
+        let problem = binary.failure(&[&["client"], &args[..]].concat());
+        assert!(
+            problem.contains(hint),
+            "{args:?} should say {hint}: {problem}"
+        );
+        assert_eq!(binary.json(&["client", "list"]), before, "{args:?}");
+    }
+    binary.json(&[
+        "client",
+        "set",
+        "page",
+        "--resume-with-jwt",
+        "--no-origin",
+        A,
+    ]);
+    assert_eq!(resumes("page"), true);
+    binary.json(&[
+        "client",
+        "set",
+        "page",
+        "--no-resume-with-jwt",
+        "--origin",
+        A,
+    ]);
+    assert_eq!(resumes("page"), false);
+    added(&["new", "--confidential", "--resume-with-jwt"]);
+    assert_eq!(resumes("new"), true);
 }
 
 #[test]

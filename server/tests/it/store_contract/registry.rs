@@ -128,9 +128,13 @@ pub(super) async fn settings_change_one_by_one(store: &Store) {
             settings(|s| s.disabled = Some(true)),
             "confidential disabled".into(),
         ),
-        (settings(|_| {}), "confidential disabled".into()),
         (
-            settings(|s| s.confidential = Some(false)),
+            settings(|s| s.resume_with_jwt = Some(true)),
+            "confidential disabled resume".into(),
+        ),
+        (settings(|_| {}), "confidential disabled resume".into()),
+        (
+            settings(|s| (s.confidential, s.resume_with_jwt) = (Some(false), Some(false))),
             "disabled".into(),
         ),
         (settings(|s| s.disabled = Some(false)), "".into()),
@@ -238,6 +242,83 @@ pub(super) async fn choices_are_made_and_taken_back(store: &Store) {
     };
     store.change(added).await;
     assert_eq!(store.client("other").await.overrides, largest);
+}
+
+pub(super) async fn a_client_that_resumes_is_confidential_and_has_no_origin(store: &Store) {
+    let resumes = |s: &mut ClientSettings| s.resume_with_jwt = Some(true);
+    let confidential = |s: &mut ClientSettings| s.confidential = Some(true);
+    let has_origin = |s: &mut ClientSettings| s.add_origins = vec![origin(A)];
+    for (client, settings) in [
+        ("public", settings(|_| {})),
+        ("confidential", settings(confidential)),
+        ("resumes", settings(|s| (confidential(s), resumes(s)).0)),
+        ("page", settings(|s| (confidential(s), has_origin(s)).0)),
+    ] {
+        let add = Change::AddClient {
+            id: client_id(client),
+            settings,
+            api_key: None,
+            now: NOW,
+        };
+        store.change(add).await;
+    }
+    let all = async || {
+        let (_, clients) = store.registry.clients().await.unwrap();
+        clients.iter().map(described).collect::<Vec<_>>()
+    };
+    let before = all().await;
+    assert_eq!(
+        before,
+        [
+            "confidential",
+            &format!("confidential {A}"),
+            "",
+            "confidential resume"
+        ]
+    );
+    let anew = Change::AddClient {
+        id: client_id("new"),
+        settings: settings(resumes),
+        api_key: None,
+        now: NOW,
+    };
+    for (change, expected) in [
+        (anew, "ResumePublic"),
+        (set("public", settings(resumes)), "ResumePublic"),
+        (
+            set("resumes", settings(|s| s.confidential = Some(false))),
+            "ResumePublic",
+        ),
+        (set("page", settings(resumes)), "ResumeWithOrigin"),
+        (set("resumes", settings(has_origin)), "ResumeWithOrigin"),
+        (
+            set("confidential", settings(|s| (resumes(s), has_origin(s)).0)),
+            "ResumeWithOrigin",
+        ),
+    ] {
+        let refused = store.registry.change(change.clone()).await.unwrap_err();
+        assert_eq!(format!("{refused:?}"), expected, "{change:?}");
+        assert_eq!(all().await, before, "{change:?}");
+    }
+    // What stands in the way may go in the same change.
+    for change in [
+        set("public", settings(|s| (confidential(s), resumes(s)).0)),
+        set(
+            "page",
+            settings(|s| (resumes(s), s.remove_origins = vec![origin(A)]).0),
+        ),
+        set(
+            "resumes",
+            settings(|s| {
+                (s.confidential, s.resume_with_jwt) = (Some(false), Some(false));
+                has_origin(s);
+            }),
+        ),
+    ] {
+        store.change(change).await;
+    }
+    let resuming = "confidential resume";
+    assert_eq!(all().await, ["confidential", resuming, resuming, A]);
 }
 
 pub(super) async fn choices_must_be_sound_over_the_defaults_if_that_is_asked(store: &Store) {
@@ -524,6 +605,7 @@ fn described(client: &Client) -> String {
     let switches = [
         (client.confidential, "confidential"),
         (client.disabled, "disabled"),
+        (client.resume_with_jwt, "resume"),
     ];
     let on = switches.iter().filter(|(on, _)| *on).map(|(_, name)| *name);
     let mut origins: Vec<_> = client.origins.iter().map(Origin::as_str).collect();
