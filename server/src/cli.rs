@@ -109,7 +109,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Serve(_) => serve::run(&config, output).await,
         Command::Client(command) => client::run(command, &config, output).await,
         Command::Profile(command) => profile::run(command, &config, output).await,
-        Command::Config(command) => config::run(&command, &config, output),
+        Command::Config(command) => config::run(&command, &config, output).await,
         Command::Db(command) => db::run(&command, &config, output).await,
         Command::Quickstart(args) => quickstart::run(&args, config, output).await,
     }

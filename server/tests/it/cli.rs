@@ -50,7 +50,7 @@ fn every_command_prints_json_for_scripts() {
         ("profile show", guest.sub(), GUEST),
         ("profile erase", guest.sub(), "sub"),
         ("config show", "", "[about name origin value]"),
-        ("config check", "", "ok"),
+        ("config check", "", "advice[client_id text] errors ok"),
     ];
     let mut seen = BTreeSet::from(["serve".to_owned(), "quickstart".to_owned()]);
     for (command, args, expected) in rows {

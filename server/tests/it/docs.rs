@@ -68,7 +68,7 @@ Generated from the code by `make docs`.
 Flags win over the environment, the environment over the file that `--config` or `GUESTPASS_CONFIG` names, the file over
 the defaults. A `GUESTPASS_…` variable that no setting has is an error; so in Kubernetes, where a Service named
 `guestpass` would make such variables, set `enableServiceLinks: false`. `guestpass config show` prints what is in force and where it comes from; `guestpass config check` checks it
-as `serve` would. Durations are written as `2s`, `10m`, `24h`, `365d`. What
+as `serve` would, and names every client that deserves care. Durations are written as `2s`, `10m`, `24h`, `365d`. What
 `tokens.…` says, but for the algorithm, is the default of every client that hasn't chosen otherwise: see
 `guestpass client set --help`. In the file, a dot makes a table:
 
