@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c098_which_token_a_request_carries() {
+    fn which_token_a_request_carries() {
         const BEARER: &str = "authorization";
         const JWT: &str = "x-dressipi-jwt";
         for (fields, expected) in [

@@ -1,0 +1,8 @@
+//! The crate from outside, by the cases of docs/conformance/cases.md that can be answered without a server.
+
+#![cfg(test)]
+
+mod claims;
+mod forged;
+mod random;
+mod support;
