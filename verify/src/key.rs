@@ -288,6 +288,9 @@ impl fmt::Display for KeyError {
 impl std::error::Error for KeyError {}
 
 #[cfg(test)]
+mod wycheproof;
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

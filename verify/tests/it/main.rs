@@ -6,3 +6,4 @@ mod claims;
 mod forged;
 mod random;
 mod support;
+mod wycheproof;
