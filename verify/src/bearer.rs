@@ -9,8 +9,8 @@ use crate::rejection::Rejection;
 /// The header of existing clients.
 pub const USER_JWT: HeaderName = HeaderName::from_static("x-dressipi-jwt");
 
-/// The token of a request. `None` if it has none: neither header, another scheme such as Basic, or an empty value, since
-/// `Bearer` with nothing behind it says nothing about who is calling. The same token may come more than once.
+/// The token of a request. `None` if it has none: neither header, another scheme such as Basic, or an empty value,
+/// since `Bearer` with nothing behind it says nothing about who is calling. The same token may come more than once.
 ///
 /// # Errors
 /// [`Rejection::TokensDisagree`] for two different tokens, [`Rejection::Malformed`] for one that isn't ASCII text.

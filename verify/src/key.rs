@@ -210,8 +210,8 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// Reads a JWK set (RFC 7517 §5). A key that can't be used here is left out, as the standard says: an issuer may add
-    /// kinds of keys that this version doesn't know.
+    /// Reads a JWK set (RFC 7517 §5). A key that can't be used here is left out, as the standard says: an issuer may
+    /// add kinds of keys that this version doesn't know.
     ///
     /// # Errors
     /// [`KeyError::NotAKeySet`] if it isn't a JSON object with an array `keys`.
@@ -227,6 +227,13 @@ impl KeySet {
     /// The keys, in their order.
     pub fn iter(&self) -> impl Iterator<Item = &VerifyingKey> {
         self.keys.iter()
+    }
+
+    /// All but the keys of an algorithm.
+    #[cfg(feature = "fetch")]
+    pub(crate) fn without(self, algorithm: Algorithm) -> Self {
+        let keys = self.keys.into_iter();
+        keys.filter(|key| key.algorithm != algorithm).collect()
     }
 
     /// The key that a token names. A key without a `kid` is only found if there is no other.

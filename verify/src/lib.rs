@@ -31,25 +31,28 @@
 //! # }
 //! ```
 //!
+//! With the feature `fetch`, which is on by default, [`RemoteKeySet`] takes the keys from the issuer and follows their
+//! rotation.
+//!
 //! # Which algorithm
 //!
-//! With HS256, the default of Guestpass, one secret signs and verifies: **whoever can verify a token can also make one**,
-//! for any guest. Give the secret only to back ends that you would let sign. Choose ES256 as soon as anybody else
-//! verifies: another team, a gateway, an edge network. Their keys come from the issuer's JWK set and can't sign.
+//! With HS256, the default of Guestpass, one secret signs and verifies: **whoever can verify a token can also make
+//! one**, for any guest. Give the secret only to back ends that you would let sign. Choose ES256 as soon as anybody
+//! else verifies: another team, a gateway, an edge network. Their keys come from the issuer's JWK set and can't sign.
 //! `EdDSA` is as good where all parties support it; RS256 is for those that support nothing else, and its tokens are
 //! longer.
 //!
 //! # What it can't see
 //!
-//! A token is checked against keys and clock alone. A grant that was revoked, or a guest who was erased, stays valid here
-//! until the token's `exp`. Who needs to know earlier asks the issuer about each token.
+//! A token is checked against keys and clock alone. A grant that was revoked, or a guest who was erased, stays valid
+//! here until the token's `exp`. Who needs to know earlier asks the issuer about each token.
 //!
 //! # What it refuses
 //!
-//! The key decides the algorithm, and the header can only agree. Everything has one spelling: three segments of base64url
-//! without padding or spare bits, JSON objects without repeated members. `crit`, `b64` and `zip` are refused, keys inside
-//! a token are ignored, and no claim is read before the signature is right. The work is bounded: a token of more than 8 KiB
-//! isn't looked at.
+//! The key decides the algorithm, and the header can only agree. Everything has one spelling: three segments of
+//! base64url without padding or spare bits, JSON objects without repeated members. `crit`, `b64` and `zip` are refused,
+//! keys inside a token are ignored, and no claim is read before the signature is right. The work is bounded: a token of
+//! more than 8 KiB isn't looked at.
 
 #![warn(missing_docs)]
 
@@ -57,9 +60,17 @@ pub mod bearer;
 mod json;
 mod key;
 mod rejection;
+#[cfg(feature = "fetch")]
+mod remote;
 mod token;
+#[cfg(feature = "fetch")]
+mod unverified;
 mod verifier;
 
 pub use key::{Algorithm, KeyError, KeySet, VerifyingKey};
 pub use rejection::Rejection;
+#[cfg(feature = "fetch")]
+pub use remote::{FetchError, RemoteKeySet};
+#[cfg(feature = "fetch")]
+pub use unverified::Unverified;
 pub use verifier::{AccessToken, Verifier};

@@ -1,4 +1,5 @@
-//! The grammar of a signed token (RFC 7515 §7.1): its three segments, its header, its claims. Nothing here is believed yet.
+//! The grammar of a signed token (RFC 7515 §7.1): its three segments, its header, its claims. Nothing here is believed
+//! yet.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -61,8 +61,8 @@ impl Verifier {
         }
     }
 
-    /// How far the issuer's clock may be from this one, in whole seconds: 5 unless said, 60 at most. Without any, a token
-    /// fresh from a machine whose clock is a moment ahead would be rejected.
+    /// How far the issuer's clock may be from this one, in whole seconds: 5 unless said, 60 at most. Without any, a
+    /// token fresh from a machine whose clock is a moment ahead would be rejected.
     #[must_use]
     pub fn leeway(self, leeway: Duration) -> Self {
         let leeway_seconds = i64::try_from(leeway.as_secs()).unwrap_or(i64::MAX).min(60);

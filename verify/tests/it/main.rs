@@ -5,5 +5,7 @@
 mod claims;
 mod forged;
 mod random;
+#[cfg(feature = "fetch")]
+mod remote;
 mod support;
 mod wycheproof;

@@ -1,0 +1,424 @@
+//! The keys of an issuer, fetched from its JWK set and kept up to date.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use http::header::{ACCEPT, CACHE_CONTROL};
+use http::uri::Scheme;
+use http::{HeaderMap, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::key::{Algorithm, KeyError, KeySet};
+use crate::rejection::Rejection;
+use crate::unverified::Unverified;
+use crate::verifier::{AccessToken, Verifier};
+
+/// The longest JWK set that is read.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// How long a set is used, in seconds, unless the issuer says otherwise; and the least and most that it can say.
+const DEFAULT_AGE: i64 = 300;
+const MIN_AGE: i64 = 60;
+const MAX_AGE: i64 = 3600;
+
+/// The least time between two fetches, in seconds, whatever asks for them.
+const PAUSE: i64 = 5;
+
+/// The keys of an issuer, by the address of its JWK set. Clones share them.
+///
+/// The set is fetched when it is first needed and when it is older than its `Cache-Control: max-age` (60 s at least, an
+/// hour at most, 5 minutes if it says nothing). A token that names an unknown key makes it be fetched at once, but not
+/// within 5 seconds of the last time, however many such tokens come. There is one fetch at a time; who needs its result
+/// waits for it. While fetching fails, the last set stays in use.
+#[derive(Clone)]
+pub struct RemoteKeySet {
+    remote: Arc<Remote>,
+    /// Held by whoever fetches.
+    fetching: Arc<Mutex<()>>,
+}
+
+struct Remote {
+    uri: Uri,
+    timeout: Duration,
+    client: Client<HttpsConnector<HttpConnector>, String>,
+    state: RwLock<State>,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    keys: Option<Arc<KeySet>>,
+    /// Seconds since the Unix epoch, as all times here.
+    fetched_at: i64,
+    max_age: i64,
+    tried_at: Option<i64>,
+    error: Option<FetchError>,
+}
+
+impl State {
+    /// Time that is set back makes a set old and a pause end, so that neither can last for ever. A little is no more
+    /// than requests that read the clock before a fetch and come here after it.
+    fn is_fresh(&self, now: i64) -> bool {
+        (-PAUSE..self.max_age).contains(&now.saturating_sub(self.fetched_at))
+    }
+
+    fn is_pausing(&self, now: i64) -> bool {
+        self.tried_at
+            .is_some_and(|tried_at| (-PAUSE..PAUSE).contains(&now.saturating_sub(tried_at)))
+    }
+}
+
+impl RemoteKeySet {
+    /// Names the set; nothing is fetched yet. `timeout` is for a whole fetch: a request that needs its result waits as
+    /// long.
+    ///
+    /// # Errors
+    /// [`FetchError::UrlUnsupported`] unless it is `https`, or `http` on loopback, where no one else can answer;
+    /// [`FetchError::NoTrustAnchors`] if this machine has no certificates to trust for `https`.
+    pub fn new(url: &str, timeout: Duration) -> Result<Self, FetchError> {
+        let uri: Uri = url.parse().map_err(|_| FetchError::UrlUnsupported)?;
+        let is_https = uri.scheme() == Some(&Scheme::HTTPS);
+        let is_local = uri.scheme() == Some(&Scheme::HTTP) && uri.host().is_some_and(is_loopback);
+        let has_user = uri
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'));
+        if !(is_https || is_local) || has_user {
+            return Err(FetchError::UrlUnsupported);
+        }
+        // Named, since another crate of the program may have chosen a provider for the process.
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| FetchError::Unreachable(error.to_string()))?;
+        let config = if is_https {
+            config
+                .with_native_roots()
+                .map_err(|error| FetchError::NoTrustAnchors(error.to_string()))?
+        } else {
+            config.with_root_certificates(RootCertStore::empty())
+        };
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config.with_no_client_auth())
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let client = Client::builder(TokioExecutor::new())
+            // A fetch every few minutes is not worth a connection that is kept.
+            .pool_max_idle_per_host(0)
+            .build(connector);
+        Ok(Self {
+            remote: Arc::new(Remote {
+                uri,
+                timeout,
+                client,
+                state: RwLock::default(),
+            }),
+            fetching: Arc::default(),
+        })
+    }
+
+    /// [`Verifier::verify`] with these keys. Once more, with newer ones, if the token names a key that isn't among
+    /// them.
+    ///
+    /// # Errors
+    /// [`Unverified::KeysUnavailable`] if no set could be fetched yet, else why the token is rejected.
+    pub async fn verify(
+        &self,
+        verifier: &Verifier,
+        token: &str,
+        now: i64,
+    ) -> Result<AccessToken, Unverified> {
+        let keys = self.current(now).await;
+        let keys = keys.ok_or(Unverified::KeysUnavailable)?;
+        let answer = verifier.verify(token, &keys, now);
+        if answer == Err(Rejection::KeyUnknown)
+            && let Some(newer) = self.newer_than(&keys, now).await
+        {
+            return Ok(verifier.verify(token, &newer, now)?);
+        }
+        Ok(answer?)
+    }
+
+    /// Why the last fetch failed. `None` if it succeeded, or there was none.
+    #[must_use]
+    pub fn last_error(&self) -> Option<FetchError> {
+        self.remote.state().error
+    }
+
+    /// The set to use now, fetched if need be.
+    async fn current(&self, now: i64) -> Option<Arc<KeySet>> {
+        let state = self.remote.state();
+        if state.is_fresh(now) || state.is_pausing(now) && state.keys.is_some() {
+            return state.keys;
+        }
+        let fetching = Arc::clone(&self.fetching);
+        if state.keys.is_none() {
+            let turn = fetching.lock_owned().await;
+            self.fetch(turn, now, |state| state.keys.is_none()).await;
+        } else if let Ok(turn) = fetching.try_lock_owned() {
+            // Others go on with the old set meanwhile: this may take as long as the timeout.
+            self.fetch(turn, now, |state| !state.is_fresh(now)).await;
+        }
+        self.remote.state().keys
+    }
+
+    /// A set that is newer than `keys`, fetched if need be.
+    async fn newer_than(&self, keys: &Arc<KeySet>, now: i64) -> Option<Arc<KeySet>> {
+        let is_same = |state: &State| {
+            state
+                .keys
+                .as_ref()
+                .is_some_and(|new| Arc::ptr_eq(new, keys))
+        };
+        let turn = Arc::clone(&self.fetching).lock_owned().await;
+        self.fetch(turn, now, is_same).await;
+        let state = self.remote.state();
+        if is_same(&state) { None } else { state.keys }
+    }
+
+    /// Fetches the set if, now that it is our turn, `is_needed` still says so. In a task of its own, since the request
+    /// that began it may be given up, and others wait for it.
+    async fn fetch(&self, turn: OwnedMutexGuard<()>, now: i64, is_needed: impl Fn(&State) -> bool) {
+        let state = self.remote.state();
+        if !is_needed(&state) || state.is_pausing(now) {
+            return;
+        }
+        let remote = Arc::clone(&self.remote);
+        let task = tokio::spawn(async move {
+            remote.fetch(now).await;
+            drop(turn);
+        });
+        // It only fails if the runtime is shutting down.
+        let _ = task.await;
+    }
+}
+
+impl fmt::Debug for RemoteKeySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteKeySet")
+            .field("uri", &self.remote.uri)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Remote {
+    fn state(&self) -> State {
+        self.state
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    async fn fetch(&self, now: i64) {
+        let fetched = tokio::time::timeout(self.timeout, self.get())
+            .await
+            .unwrap_or(Err(FetchError::TooSlow));
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.tried_at = Some(now);
+        match fetched {
+            Ok((keys, max_age)) => {
+                *state = State {
+                    keys: Some(Arc::new(keys)),
+                    fetched_at: now,
+                    max_age,
+                    tried_at: Some(now),
+                    error: None,
+                };
+            }
+            Err(error) => state.error = Some(error),
+        }
+    }
+
+    /// The set, and for how many seconds it may be used.
+    async fn get(&self) -> Result<(KeySet, i64), FetchError> {
+        let request = Request::get(&self.uri)
+            .header(ACCEPT, "application/jwk-set+json, application/json")
+            .body(String::new())
+            .map_err(|_| FetchError::UrlUnsupported)?;
+        let response = self
+            .client
+            .request(request)
+            .await
+            .map_err(|error| FetchError::Unreachable(with_sources(&error)))?;
+        // A redirect is not followed: it could lead to another scheme or host.
+        if response.status() != StatusCode::OK {
+            return Err(FetchError::Status(response.status()));
+        }
+        let max_age = max_age(response.headers());
+        let body = Limited::new(response.into_body(), MAX_BYTES)
+            .collect()
+            .await
+            .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+                Some(_) => FetchError::TooLong,
+                None => FetchError::Unreachable(with_sources(&*error)),
+            })?;
+        let keys = KeySet::from_jwks(&body.to_bytes()).map_err(FetchError::NotAKeySet)?;
+        // What is published is no secret, so that anyone could sign with it.
+        Ok((keys.without(Algorithm::Hs256), max_age))
+    }
+}
+
+/// `max-age` (RFC 9111 §5.2.2.1), within its bounds. A set that must not be stored is used for the shortest time.
+fn max_age(headers: &HeaderMap) -> i64 {
+    let fields = headers.get_all(CACHE_CONTROL).iter();
+    let directives = fields
+        .filter_map(|field| field.to_str().ok())
+        .flat_map(|field| field.split(','))
+        .map(|directive| directive.trim().to_ascii_lowercase());
+    let mut age = DEFAULT_AGE;
+    for directive in directives {
+        if matches!(&*directive, "no-store" | "no-cache") {
+            return MIN_AGE;
+        }
+        if let Some(seconds) = directive.strip_prefix("max-age=") {
+            age = seconds.trim_matches('"').parse().unwrap_or(MIN_AGE);
+        }
+    }
+    age.clamp(MIN_AGE, MAX_AGE)
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address
+            .parse()
+            .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
+/// The text of an error and of all that is behind it: that of an HTTP client says little by itself.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// Why a JWK set couldn't be fetched.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum FetchError {
+    /// Neither `https` nor `http` on loopback.
+    UrlUnsupported,
+    /// This machine has no certificates to trust.
+    NoTrustAnchors(String),
+    /// No connection, or it broke.
+    Unreachable(String),
+    /// No whole answer in time.
+    TooSlow,
+    /// Another status than 200.
+    Status(StatusCode),
+    /// A body above 64 KiB.
+    TooLong,
+    /// The body isn't a JWK set.
+    NotAKeySet(KeyError),
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UrlUnsupported => f.write_str("the URL must be https, or http on loopback"),
+            Self::NoTrustAnchors(error) => write!(f, "no certificates to trust: {error}"),
+            Self::Unreachable(error) => write!(f, "the issuer can't be reached: {error}"),
+            Self::TooSlow => f.write_str("the issuer didn't answer in time"),
+            Self::Status(status) => write!(f, "the issuer answered {status}"),
+            Self::TooLong => f.write_str("the answer is longer than 64 KiB"),
+            Self::NotAKeySet(error) => write!(f, "the answer can't be used: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for FetchError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn https_or_loopback() {
+        for url in [
+            "https://id.shop.example/jwks.json",
+            "http://localhost:1/jwks.json",
+            "http://127.0.0.1/jwks.json",
+            "http://127.1.2.3:8080/",
+            "http://[::1]:8080/jwks.json",
+        ] {
+            let error = RemoteKeySet::new(url, Duration::from_secs(1)).err();
+            // A machine may be without certificates.
+            let is_named = matches!(error, None | Some(FetchError::NoTrustAnchors(_)));
+            assert!(is_named, "{url}: {error:?}");
+        }
+        for url in [
+            "",
+            "/jwks.json",
+            "id.shop.example",
+            "ftp://127.0.0.1/",
+            "file:///etc/passwd",
+            "http://id.shop.example/jwks.json",
+            "http://localhost.example/",
+            "http://127.0.0.1.example/",
+            "http://127.0.0.1@id.shop.example/",
+            "https://user:password@id.shop.example/",
+        ] {
+            let error = RemoteKeySet::new(url, Duration::from_secs(1)).unwrap_err();
+            assert_eq!(error, FetchError::UrlUnsupported, "{url}");
+        }
+    }
+
+    #[test]
+    fn how_long_a_set_is_used() {
+        for (fields, age) in [
+            (&[][..], 300),
+            (&["public"], 300),
+            (&["public, max-age=900"], 900),
+            (&["Max-Age=\"900\""], 900),
+            (&["public", "max-age=900"], 900),
+            (&["max-age=0"], 60),
+            (&["max-age=-5"], 60),
+            (&["max-age=x"], 60),
+            (&["max-age=86400"], 3600),
+            (&["max-age=99999999999999999999"], 60),
+            (&["max-age=900, no-cache"], 60),
+            (&["no-store"], 60),
+        ] {
+            let headers = fields
+                .iter()
+                .map(|field| (CACHE_CONTROL, field.parse().unwrap()))
+                .collect();
+            assert_eq!(max_age(&headers), age, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn time_that_is_set_back_ends_freshness_and_pause() {
+        let state = State {
+            fetched_at: 1000,
+            max_age: 60,
+            tried_at: Some(1000),
+            ..State::default()
+        };
+        for (now, is_fresh, is_pausing) in [
+            (1000, true, true),
+            (1004, true, true),
+            (1005, true, false),
+            (1059, true, false),
+            (1060, false, false),
+            (995, true, true),
+            (994, false, false),
+            (i64::MIN, false, false),
+        ] {
+            assert_eq!(
+                (state.is_fresh(now), state.is_pausing(now)),
+                (is_fresh, is_pausing),
+                "{now}"
+            );
+        }
+    }
+}
