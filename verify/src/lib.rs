@@ -31,8 +31,27 @@
 //! # }
 //! ```
 //!
-//! With the feature `fetch`, which is on by default, [`RemoteKeySet`] takes the keys from the issuer and follows their
-//! rotation.
+//! With the feature `tower`, [`VerifyLayer`] does this for every request; with `fetch`, [`RemoteKeySet`] takes the keys
+//! from the issuer and follows their rotation. Both are on by default.
+//!
+//! ```
+//! # #[cfg(all(feature = "fetch", feature = "tower"))]
+//! # fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! use axum::{Extension, Router, routing::get};
+//! use guestpass_verify::{AccessToken, RemoteKeySet, Verifier, VerifyLayer};
+//!
+//! async fn hello(guest: Option<Extension<AccessToken>>) -> String {
+//!     guest.map_or("Hello!".into(), |guest| format!("Hello again, {}!", guest.subject))
+//! }
+//!
+//! let keys = RemoteKeySet::new("https://id.shop.example/jwks.json", Duration::from_secs(3))?;
+//! let layer = VerifyLayer::soft(Verifier::new("https://id.shop.example"), keys);
+//! let router: Router = Router::new().route("/", get(hello)).layer(layer);
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Which algorithm
 //!
@@ -57,20 +76,26 @@
 #![warn(missing_docs)]
 
 pub mod bearer;
+mod clock;
 mod json;
 mod key;
+#[cfg(feature = "tower")]
+mod layer;
 mod rejection;
 #[cfg(feature = "fetch")]
 mod remote;
 mod token;
-#[cfg(feature = "fetch")]
+#[cfg(any(feature = "fetch", feature = "tower"))]
 mod unverified;
 mod verifier;
 
+pub use clock::system_time;
 pub use key::{Algorithm, KeyError, KeySet, VerifyingKey};
+#[cfg(feature = "tower")]
+pub use layer::{Keys, Verify, VerifyLayer};
 pub use rejection::Rejection;
 #[cfg(feature = "fetch")]
 pub use remote::{FetchError, RemoteKeySet};
-#[cfg(feature = "fetch")]
+#[cfg(any(feature = "fetch", feature = "tower"))]
 pub use unverified::Unverified;
 pub use verifier::{AccessToken, Verifier};

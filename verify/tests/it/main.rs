@@ -4,6 +4,8 @@
 
 mod claims;
 mod forged;
+#[cfg(feature = "tower")]
+mod layer;
 mod random;
 #[cfg(feature = "fetch")]
 mod remote;

@@ -1,0 +1,201 @@
+//! A layer for services that speak HTTP, such as axum's or tonic's.
+
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::bearer;
+use crate::clock::system_time;
+use crate::key::KeySet;
+#[cfg(feature = "fetch")]
+use crate::remote::RemoteKeySet;
+use crate::unverified::Unverified;
+use crate::verifier::{AccessToken, Verifier};
+
+/// Verifies the token of each request, and puts the [`AccessToken`] into its extensions.
+///
+/// What came in the extensions from outside is taken away, so a handler that finds an `AccessToken` can trust it. It
+/// finds a [`Rejection`] beside a request that went on without its token; the answer to one that didn't has it too.
+///
+/// A preflight request of CORS carries no token: a layer that answers those belongs outside of this one.
+#[derive(Clone)]
+pub struct VerifyLayer {
+    verifier: Arc<Verifier>,
+    keys: Keys,
+    is_strict: bool,
+    clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+}
+
+/// Where the keys come from.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Keys {
+    /// Given once.
+    Fixed(Arc<KeySet>),
+    /// Fetched from the issuer.
+    #[cfg(feature = "fetch")]
+    Remote(RemoteKeySet),
+}
+
+impl From<KeySet> for Keys {
+    fn from(keys: KeySet) -> Self {
+        Self::Fixed(Arc::new(keys))
+    }
+}
+
+#[cfg(feature = "fetch")]
+impl From<RemoteKeySet> for Keys {
+    fn from(keys: RemoteKeySet) -> Self {
+        Self::Remote(keys)
+    }
+}
+
+impl VerifyLayer {
+    /// Lets nobody in without a valid token: others get 401, or 503 while no keys could be fetched.
+    #[must_use]
+    pub fn strict(verifier: Verifier, keys: impl Into<Keys>) -> Self {
+        Self::new(verifier, keys.into(), true)
+    }
+
+    /// Lets everybody in. Without a valid token, or with two that disagree, the request is anonymous: it has no
+    /// [`AccessToken`]. Existing clients of the API need this, for they take a 401 as a broken shop.
+    #[must_use]
+    pub fn soft(verifier: Verifier, keys: impl Into<Keys>) -> Self {
+        Self::new(verifier, keys.into(), false)
+    }
+
+    /// Takes the time, in seconds since the Unix epoch, from elsewhere than this machine's clock.
+    #[must_use]
+    pub fn clock(self, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        Self {
+            clock: Arc::new(clock),
+            ..self
+        }
+    }
+
+    fn new(verifier: Verifier, keys: Keys, is_strict: bool) -> Self {
+        Self {
+            verifier: Arc::new(verifier),
+            keys,
+            is_strict,
+            clock: Arc::new(system_time),
+        }
+    }
+
+    /// Who is calling. `None` if nobody says.
+    async fn guest(&self, headers: &HeaderMap) -> Result<Option<AccessToken>, Unverified> {
+        let Some(token) = bearer::token_of(headers)? else {
+            return Ok(None);
+        };
+        let now = (self.clock)();
+        let token = match &self.keys {
+            Keys::Fixed(keys) => self.verifier.verify(token, keys, now)?,
+            #[cfg(feature = "fetch")]
+            Keys::Remote(keys) => keys.verify(&self.verifier, token, now).await?,
+        };
+        Ok(Some(token))
+    }
+}
+
+impl<S> Layer<S> for VerifyLayer {
+    type Service = Verify<S>;
+
+    fn layer(&self, inner: S) -> Verify<S> {
+        Verify {
+            layer: self.clone(),
+            inner,
+        }
+    }
+}
+
+/// The service that [`VerifyLayer`] makes.
+#[derive(Clone)]
+pub struct Verify<S> {
+    layer: VerifyLayer,
+    inner: S,
+}
+
+impl<S, B, C> Service<Request<B>> for Verify<S>
+where
+    S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+    C: From<String>,
+{
+    type Response = Response<C>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<C>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        // The one that was asked whether it is ready is the one to call.
+        let unasked = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, unasked);
+        let layer = self.layer.clone();
+        Box::pin(async move {
+            request.extensions_mut().remove::<AccessToken>();
+            // Apart from the body, of which this must not be a reference while it waits.
+            let headers = mem::take(request.headers_mut());
+            let guest = layer.guest(&headers).await;
+            *request.headers_mut() = headers;
+            match guest {
+                Ok(Some(token)) => {
+                    request.extensions_mut().insert(token);
+                }
+                Ok(None) if layer.is_strict => return Ok(unauthorized(None)),
+                Err(why) if layer.is_strict => return Ok(unauthorized(Some(why))),
+                Ok(None) => {}
+                Err(why) => {
+                    request.extensions_mut().insert(why);
+                }
+            }
+            inner.call(request).await
+        })
+    }
+}
+
+/// The answer to a request without a token, or with one that was rejected (RFC 6750 §3, §3.1). It doesn't say why.
+fn unauthorized<C: From<String>>(why: Option<Unverified>) -> Response<C> {
+    let challenge = |text| (WWW_AUTHENTICATE, HeaderValue::from_static(text));
+    let (status, (name, value), error, description) = match why {
+        None => (
+            StatusCode::UNAUTHORIZED,
+            challenge("Bearer"),
+            "invalid_token",
+            "An access token is needed.",
+        ),
+        Some(Unverified::KeysUnavailable) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            (RETRY_AFTER, HeaderValue::from_static("5")),
+            "temporarily_unavailable",
+            "Try again later.",
+        ),
+        Some(Unverified::Rejected(_)) => (
+            StatusCode::UNAUTHORIZED,
+            challenge(r#"Bearer error="invalid_token""#),
+            "invalid_token",
+            "The access token has expired, or is not valid here.",
+        ),
+    };
+    let body = format!(r#"{{"error":"{error}","error_description":"{description}"}}"#);
+    let mut response = Response::new(C::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(name, value);
+    if let Some(why) = why {
+        response.extensions_mut().insert(why);
+    }
+    response
+}
