@@ -156,10 +156,10 @@ impl SigningKey {
                 vec![("crv", is("Ed25519")), ("kty", is("OKP")), x]
             }
             Secret::Rs256(pair) => {
-                let public = pair.public_key();
-                let n = encode(public.modulus().big_endian_without_leading_zero());
-                let e = encode(public.exponent().big_endian_without_leading_zero());
-                vec![("e", e), ("kty", is("RSA")), ("n", n)]
+                // RFC 8017 A.1.1, for 2048 bits: nine bytes of headers, the last a zero; the modulus; a header of two
+                // bytes; the exponent.
+                let (n, e) = pair.public_key().as_ref()[9..].split_at(256);
+                vec![("e", encode(&e[2..])), ("kty", is("RSA")), ("n", encode(n))]
             }
         }
     }
