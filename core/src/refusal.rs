@@ -228,6 +228,21 @@ impl Refusal {
         }
     }
 
+    /// The parameter that it is about, if it is about one.
+    #[must_use]
+    pub const fn parameter(self) -> Option<&'static str> {
+        if let Self::ParameterMissing(name)
+        | Self::ParameterRepeated(name)
+        | Self::ParameterTooLong(name)
+        | Self::ParameterMalformed(name)
+        | Self::ParameterInQuery(name) = self
+        {
+            Some(name)
+        } else {
+            None
+        }
+    }
+
     /// The `error` that the client sees. Reasons that would help someone who guesses share one code and one text.
     #[must_use]
     pub const fn wire_code(self) -> WireCode {

@@ -43,15 +43,7 @@ impl App {
             .by_id(&claims.client_id)
             .filter(|client| !client.disabled)
             .ok_or(Refusal::AccessTokenOfNoClient)?;
-        let grant = claims
-            .grant_id
-            .as_deref()
-            .and_then(bytes)
-            .and_then(GrantId::from_bytes);
-        let grant = grant.filter(|grant| grant.profile.to_string() == claims.subject);
-        let (Some(grant), Some(id)) = (grant, bytes(&claims.token_id)) else {
-            return Err(Refusal::AccessTokenMalformed);
-        };
+        let (grant, id) = ids(&claims).ok_or(Refusal::AccessTokenMalformed)?;
         Ok(Trusted {
             claims,
             client,
@@ -119,6 +111,13 @@ impl App {
             ),
         ]
     }
+}
+
+/// The grant of a token and its `jti`, as this server writes them. `None` if another made the token up.
+pub fn ids(claims: &AccessToken) -> Option<(GrantId, RevokedId)> {
+    let grant = GrantId::from_bytes(bytes(claims.grant_id.as_deref()?)?)?;
+    let id = bytes(&claims.token_id)?;
+    (grant.profile.to_string() == claims.subject).then_some((grant, id))
 }
 
 fn bytes(text: &str) -> Option<RevokedId> {

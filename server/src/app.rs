@@ -38,6 +38,8 @@ pub struct App {
     pub issuer: Issuer,
     /// Where `/oauth/…` is served; `""` is the root.
     pub base_paths: Vec<String>,
+    /// What this node is called in the ids of refused requests.
+    pub node: String,
     /// What is counted.
     pub metrics: Metrics,
     /// The time.

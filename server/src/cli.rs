@@ -20,6 +20,8 @@ mod api_key;
 mod client;
 mod config;
 mod db;
+mod explain;
+mod key;
 mod master_key;
 mod policy;
 mod profile;
@@ -61,6 +63,11 @@ enum Command {
     /// Look at a guest, or erase one
     #[command(subcommand)]
     Profile(profile::Command),
+    /// List, rotate and export keys
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Say in plain words why a request or token was refused, and what would help
+    Explain(explain::Args),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -101,7 +108,12 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve(args) => args.add_flags(&mut flags),
         Command::Quickstart(_) => quickstart::Args::add_flags(&mut flags),
-        Command::Client(_) | Command::Profile(_) | Command::Config(_) | Command::Db(_) => {}
+        Command::Client(_)
+        | Command::Profile(_)
+        | Command::Key(_)
+        | Command::Explain(_)
+        | Command::Config(_)
+        | Command::Db(_) => {}
     }
     let config = Config::load(&flags, cli.config.as_deref())?;
     let output = Output { json: cli.json };
@@ -109,6 +121,8 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Serve(_) => serve::run(&config, output).await,
         Command::Client(command) => client::run(command, &config, output).await,
         Command::Profile(command) => profile::run(command, &config, output).await,
+        Command::Key(command) => key::run(command, &config, output).await,
+        Command::Explain(args) => explain::run(args, &config, output).await,
         Command::Config(command) => config::run(&command, &config, output).await,
         Command::Db(command) => db::run(&command, &config, output).await,
         Command::Quickstart(args) => quickstart::run(&args, config, output).await,

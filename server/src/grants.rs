@@ -85,8 +85,17 @@ impl App {
             return Err(Refusal::CredentialOfAnotherKind.into());
         }
         Span::current().record("grant.id", tracing::field::display(presented.grant));
-        let policy = self.clients.policy_of(client);
+        let tokens = self.decide(client, request, presented).await;
+        tokens.map_err(|error| error.about(presented.grant))
+    }
 
+    async fn decide(
+        &self,
+        client: &Client,
+        request: &TokenRequest<'_>,
+        presented: Credential,
+    ) -> Result<Tokens, Error> {
+        let policy = self.clients.policy_of(client);
         // Twice, because someone else may advance the grant between our read and our write; then theirs is what to
         // decide on.
         for _ in 0..2 {

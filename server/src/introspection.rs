@@ -76,7 +76,7 @@ impl App {
         match self.check_rows(&token, self.clock.now()).await {
             Ok(_) => {}
             Err(Error::Unavailable(error)) => return Err(error),
-            Err(Error::Refused(_) | Error::Internal(_)) => return Ok(None),
+            Err(Error::Refused(..) | Error::Internal(_)) => return Ok(None),
         }
         let claims = token.claims;
         Ok(Some(Claims {

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::random::Random;
+use crate::request_id::RequestIdKey;
 use crate::store::{Installation, KeyChange, Registry, Unavailable, WrappedKey};
 
 mod key;
@@ -231,6 +232,7 @@ pub struct Keys {
     sealing: Vec<SealingKey>,
     verifying: KeySet,
     tombstones: hmac::Key,
+    request_ids: RequestIdKey,
     published: String,
     exported: Value,
 }
@@ -289,6 +291,12 @@ impl Keys {
         signing.map(|key| key.lifetime).max().unwrap_or_default()
     }
 
+    /// What the ids of refused requests are sealed with.
+    #[must_use]
+    pub const fn request_ids(&self) -> &RequestIdKey {
+        &self.request_ids
+    }
+
     /// All keys, without their secrets.
     #[must_use]
     pub fn list(&self) -> &[Key] {
@@ -311,6 +319,7 @@ impl Keys {
             .signing
             .zip(opened.tombstones)
             .ok_or(KeysError::KeysMissing)?;
+        let request_ids = opened.request_ids.ok_or(KeysError::KeysMissing)?;
         let mut sealing = vec![opened.sealing.ok_or(KeysError::KeysMissing)?];
         sealing.append(&mut opened.opening);
         Ok(Self {
@@ -320,6 +329,7 @@ impl Keys {
             sealing,
             verifying: opened.verifying.into_iter().collect(),
             tombstones,
+            request_ids,
             published: published.to_string(),
             exported,
         })
@@ -335,6 +345,7 @@ struct Opened {
     sealing: Option<SealingKey>,
     opening: Vec<SealingKey>,
     tombstones: Option<hmac::Key>,
+    request_ids: Option<RequestIdKey>,
     jwks: Vec<Value>,
     public: Vec<Value>,
 }
@@ -377,7 +388,10 @@ impl Opened {
             KeyUse::Tombstone => {
                 self.tombstones = Some(hmac::Key::new(hmac::HMAC_SHA256, &bytes));
             }
-            KeyUse::RequestId => {}
+            KeyUse::RequestId => {
+                let bytes = bytes.try_into().map_err(|_| damaged())?;
+                self.request_ids = Some(RequestIdKey::new(&bytes));
+            }
         }
         self.listed.push(key);
         Ok(())

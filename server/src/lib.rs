@@ -19,6 +19,8 @@ pub mod listen;
 pub mod metrics;
 pub mod random;
 pub mod registry;
+pub mod request_id;
+pub mod resumption;
 pub mod revocation;
 pub mod store;
 pub mod telemetry;

@@ -1,13 +1,14 @@
 //! `guestpass profile`: one guest.
 
+use std::io::{self, BufWriter, IsTerminal, Write as _};
 use std::sync::Arc;
 
 use clap::Subcommand;
-use guestpass_core::client::Client;
+use guestpass_core::client::{Client, ClientNumber};
 use guestpass_core::grant::{Generation, Grant};
 use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::master_key::open_keys;
 use super::{Failure, Output, open_store, rfc3339, table};
@@ -25,6 +26,16 @@ pub(super) enum Command {
         #[arg(value_name = "SUB")]
         sub: ProfileId,
     },
+    /// Print all that is known of a guest as JSON; or, without SUB, every guest as CSV
+    #[command(
+        after_help = "Examples:\n  guestpass profile export 4611686018427387904 > guest.json\n  \
+                            guestpass profile export > guests.csv"
+    )]
+    Export {
+        /// The `sub` of the guest's tokens
+        #[arg(value_name = "SUB")]
+        sub: Option<ProfileId>,
+    },
     /// Erase a guest and end all its grants, for good
     Erase {
         /// The `sub` of the guest's tokens
@@ -37,50 +48,15 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
     let store = open_store(config)?;
     match command {
         Command::Show { sub } => {
-            let Guest { profile, grants } =
-                store.profile(sub).await?.ok_or_else(|| unknown(sub))?;
-            let (_, clients) = store.clients().await?;
-            let client = |number| clients.iter().find(|client| client.number == number);
-            let name = |number| client(number).map_or("(removed)", |client| client.id.as_str());
-            let now = SystemClock::new().now();
-            let described = json!({
-                "sub": sub.to_string(),
-                "subn": profile.network_id.to_string(),
-                "client_id": name(profile.client),
-                "created_at": rfc3339(profile.created_at),
-                "grants": grants.iter().map(|grant| json!({
-                    "sid": grant.id.to_string(),
-                    "client_id": name(grant.client),
-                    "state": state(grant, client(grant.client), now),
-                    "generation": grant.generation.as_u64(),
-                    "issued_at": rfc3339(grant.issued_at),
-                    "advanced_at": rfc3339(grant.advanced_at),
-                    "expires_at": rfc3339(grant.expires_at),
-                })).collect::<Vec<_>>(),
-            });
-            output.print(&described, || {
-                let rows = grants.iter().map(|grant| {
-                    vec![
-                        grant.id.to_string(),
-                        name(grant.client).to_owned(),
-                        state(grant, client(grant.client), now),
-                        rfc3339(grant.issued_at),
-                        rfc3339(grant.advanced_at),
-                        rfc3339(grant.expires_at),
-                    ]
-                });
-                format!(
-                    "sub      {sub}\nsubn     {}\nclient   {}\ncreated  {}\n\n{}",
-                    profile.network_id,
-                    name(profile.client),
-                    rfc3339(profile.created_at),
-                    table(
-                        &["GRANT", "CLIENT", "STATE", "ISSUED", "ADVANCED", "EXPIRES"],
-                        rows
-                    )
-                )
-            });
+            let known = Known::read(&store, sub).await?;
+            output.print(&known.described(), || known.text());
         }
+        Command::Export { sub: Some(sub) } => {
+            let known = Known::read(&store, sub).await?;
+            let described = known.described();
+            output.print(&described, || format!("{described:#}"));
+        }
+        Command::Export { sub: None } => export_all(&store).await?,
         Command::Erase { sub } => {
             erase(config, &store, sub).await?;
             output.print(&json!({"sub": sub.to_string()}), || format!("erased {sub}"));
@@ -88,6 +64,116 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
     }
     Ok(())
 }
+
+/// What is known of a guest, and the clients by name.
+struct Known {
+    guest: Guest,
+    clients: Vec<Client>,
+    now: Timestamp,
+}
+
+impl Known {
+    async fn read(store: &SqliteStore, sub: ProfileId) -> Result<Self, Failure> {
+        Ok(Self {
+            guest: store.profile(sub).await?.ok_or_else(|| unknown(sub))?,
+            clients: store.clients().await?.1,
+            now: SystemClock::new().now(),
+        })
+    }
+
+    fn described(&self) -> Value {
+        let Guest { profile, grants } = &self.guest;
+        json!({
+            "sub": profile.id.to_string(),
+            "subn": profile.network_id.to_string(),
+            "client_id": self.name(profile.client),
+            "created_at": rfc3339(profile.created_at),
+            "grants": grants.iter().map(|grant| json!({
+                "sid": grant.id.to_string(),
+                "client_id": self.name(grant.client),
+                "state": self.state(grant),
+                "generation": grant.generation.as_u64(),
+                "issued_at": rfc3339(grant.issued_at),
+                "advanced_at": rfc3339(grant.advanced_at),
+                "expires_at": rfc3339(grant.expires_at),
+            })).collect::<Vec<_>>(),
+        })
+    }
+
+    fn text(&self) -> String {
+        let Guest { profile, grants } = &self.guest;
+        let rows = grants.iter().map(|grant| {
+            vec![
+                grant.id.to_string(),
+                self.name(grant.client).to_owned(),
+                self.state(grant),
+                rfc3339(grant.issued_at),
+                rfc3339(grant.advanced_at),
+                rfc3339(grant.expires_at),
+            ]
+        });
+        let header = ["GRANT", "CLIENT", "STATE", "ISSUED", "ADVANCED", "EXPIRES"];
+        format!(
+            "sub      {}\nsubn     {}\nclient   {}\ncreated  {}\n\n{}",
+            profile.id,
+            profile.network_id,
+            self.name(profile.client),
+            rfc3339(profile.created_at),
+            table(&header, rows)
+        )
+    }
+
+    fn client(&self, number: ClientNumber) -> Option<&Client> {
+        self.clients.iter().find(|client| client.number == number)
+    }
+
+    fn name(&self, number: ClientNumber) -> &str {
+        self.client(number)
+            .map_or("(removed)", |client| client.id.as_str())
+    }
+
+    fn state(&self, grant: &Grant) -> String {
+        state(grant, self.client(grant.client), self.now)
+    }
+}
+
+/// Writes every guest as a line of CSV, and says on a terminal how far it is.
+async fn export_all(store: &SqliteStore) -> Result<(), Failure> {
+    let (_, clients) = store.clients().await?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    writeln!(out, "sub,subn,client_id,created_at")?;
+    let (mut after, mut seen) = (None, 0_u64);
+    loop {
+        let part = store.profiles(after, EXPORTED_AT_ONCE).await?;
+        for profile in &part {
+            let client = clients
+                .iter()
+                .find(|client| client.number == profile.client);
+            let client_id = client.map_or("", |client| client.id.as_str());
+            let created_at = rfc3339(profile.created_at);
+            // No field can hold a comma or a quote.
+            writeln!(
+                out,
+                "{},{},{client_id},{created_at}",
+                profile.id, profile.network_id
+            )?;
+        }
+        seen += part.len() as u64;
+        let is_last = part.len() < EXPORTED_AT_ONCE;
+        if io::stderr().is_terminal() {
+            eprint!(
+                "\rguestpass: {seen} guests{}",
+                if is_last { "\n" } else { "" }
+            );
+        }
+        match part.last() {
+            Some(last) if !is_last => after = Some(last.id),
+            _ => return Ok(out.flush()?),
+        }
+    }
+}
+
+const EXPORTED_AT_ONCE: usize = 10_000;
 
 /// As `App::erase` does it, beside a server that may run. What a request that is under way there leaves behind is a grant
 /// without its guest, which the cleaner removes.
@@ -111,7 +197,7 @@ fn unknown(sub: ProfileId) -> Failure {
     ))
 }
 
-fn state(grant: &Grant, client: Option<&Client>, now: Timestamp) -> String {
+pub(super) fn state(grant: &Grant, client: Option<&Client>, now: Timestamp) -> String {
     match grant.revoked {
         _ if client.is_none() => "ended (client removed)".to_owned(),
         Some(revocation) => format!("revoked ({})", revocation.reason.name()),

@@ -122,6 +122,7 @@ impl Server {
             keys: Arc::new(keys),
             issuer: issuer.clone(),
             base_paths: config.base_paths.clone(),
+            node: config.node.clone(),
             metrics: Metrics::new(store.batches()),
             clock,
             random,

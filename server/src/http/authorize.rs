@@ -10,6 +10,7 @@ use guestpass_core::authorize::{AuthorizeRequest, PARAMETERS};
 use guestpass_core::client::Client;
 use guestpass_core::params::Params;
 use guestpass_core::refusal::{Refusal, WireCode};
+use guestpass_verify::bearer;
 use serde::Serialize;
 
 use super::client_auth::Presented;
@@ -39,19 +40,28 @@ pub(super) async fn get(State(app): State<Arc<App>>, request: Request) -> Result
     let params = Params::from_form(ENDPOINT.parameters, query.as_bytes())?;
     let presented = Presented::read(headers, &params)?;
     let client = presented.client(&app);
-    let answer = authorize(&app, &presented, client.as_deref(), &params).await;
+    // A token that is none doesn't matter here.
+    let token = bearer::token_of(headers).unwrap_or_default();
+    let answer = authorize(&app, (&presented, client.as_deref()), token, &params).await;
     Ok(respond::to(client, answer))
 }
 
 async fn authorize(
     app: &App,
-    presented: &Presented,
-    client: Option<&Client>,
+    (presented, client): (&Presented, Option<&Client>),
+    token: Option<&str>,
     params: &Params<'_>,
 ) -> Result<Response, Error> {
     let client = presented.authenticate(app, client)?;
     let request = AuthorizeRequest::parse(params)?;
-    let code = app.authorize(client, &request).await?;
+    let resumed = match app.resumable(client, token).await? {
+        Some(grant) => app.resume(client, &grant, &request).await?,
+        None => None,
+    };
+    let code = match resumed {
+        Some(code) => code,
+        None => app.authorize(client, &request).await?,
+    };
     Ok(Json(Answer {
         code,
         state: request.state,

@@ -8,8 +8,6 @@ use axum::http::header::ORIGIN;
 use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tracing::Instrument;
 use tracing::field::Empty;
 
@@ -17,12 +15,13 @@ use super::{Endpoint, client_auth, limits, respond};
 use crate::app::App;
 use crate::error::Error;
 use crate::listen::{Deadline, Peer};
+use crate::request_id::RequestId;
 use crate::store::Unavailable;
 
 /// What is remembered of a request until its answer leaves.
 pub(super) struct Received {
     /// Names the request in the answer and in the log.
-    pub(super) id: String,
+    pub(super) id: RequestId,
     pub(super) endpoint: Option<&'static Endpoint>,
     pub(super) method: Method,
     pub(super) origin: Option<HeaderValue>,
@@ -39,7 +38,7 @@ pub(super) async fn wrap(
     next: Next,
 ) -> Response {
     let received = Received {
-        id: URL_SAFE_NO_PAD.encode(app.random.bytes::<12>()),
+        id: RequestId::draw(&*app.random),
         endpoint,
         method: request.method().clone(),
         origin: request.headers().get(ORIGIN).cloned(),
@@ -50,7 +49,7 @@ pub(super) async fn wrap(
     let span = tracing::info_span!(
         target: "guestpass::request",
         "request",
-        request.id = received.id,
+        request.id = received.id.text(),
         client.id = Empty,
         grant.id = Empty,
         decision = Empty,

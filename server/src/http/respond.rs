@@ -19,6 +19,7 @@ use super::{Caller, cors};
 use crate::app::App;
 use crate::error::Error;
 use crate::metrics::{Answered, Refused};
+use crate::request_id::{Reason, Record};
 use crate::store::Unavailable;
 
 /// The answer to a request that names `client`, for [`cors`] and the log to know whose it is.
@@ -54,7 +55,7 @@ pub(super) fn finish(app: &App, received: &Received, mut response: Response) -> 
     if headers[CACHE_CONTROL] == "no-store" {
         headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
     }
-    if let Ok(id) = HeaderValue::from_str(&received.id) {
+    if let Ok(id) = HeaderValue::from_str(&request_id(app, received, error.as_ref())) {
         headers.insert(REQUEST_ID, id);
     }
     if let Some(endpoint) = received.endpoint {
@@ -71,6 +72,24 @@ pub(super) fn finish(app: &App, received: &Received, mut response: Response) -> 
     }
     log(app, received, status, error.as_ref());
     response
+}
+
+/// The name of the request; for one that was refused, also the record of it.
+fn request_id(app: &App, received: &Received, error: Option<&Error>) -> String {
+    let (name, grant, parameter) = match error {
+        None => return received.id.text(),
+        Some(Error::Refused(refusal, grant)) => (refusal.name(), *grant, refusal.parameter()),
+        Some(Error::Unavailable(_)) => (Error::UNAVAILABLE, None, None),
+        Some(Error::Internal(_)) => (Error::INTERNAL, None, None),
+    };
+    let record = Record {
+        at: app.clock.now(),
+        node: app.node.clone(),
+        reason: Reason::of(name),
+        grant,
+        parameter: parameter.map(ToOwned::to_owned),
+    };
+    app.keys.now().request_ids().seal(received.id, &record)
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -95,7 +114,7 @@ struct Body<'a> {
 fn render(error: &Error, received: &Received) -> Response {
     let mut headers = HeaderMap::new();
     let (status, code, text) = match error {
-        Error::Refused(refusal) => {
+        Error::Refused(refusal, _) => {
             let status = status(*refusal, received);
             (status, wire_code(*refusal, received), refusal.public_text())
         }
@@ -116,8 +135,10 @@ fn render(error: &Error, received: &Received) -> Response {
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge(error)));
     }
-    if let Error::Refused(Refusal::RequestMalformed | Refusal::BodyTooLong | Refusal::BodyTooSlow) =
-        error
+    if let Error::Refused(
+        Refusal::RequestMalformed | Refusal::BodyTooLong | Refusal::BodyTooSlow,
+        _,
+    ) = error
     {
         // Where the next request starts is anyone's guess, or far off.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -176,11 +197,11 @@ fn status(refusal: Refusal, received: &Received) -> StatusCode {
 /// What a 401 asks for: the scheme that failed. Without a token there is no error to name (RFC 6750 §3.1).
 fn challenge(error: &Error) -> &'static str {
     match error {
-        Error::Refused(Refusal::AccessTokenMissing) => "Bearer",
-        Error::Refused(refusal) if refusal.wire_code() == WireCode::InvalidClient => {
+        Error::Refused(Refusal::AccessTokenMissing, _) => "Bearer",
+        Error::Refused(refusal, _) if refusal.wire_code() == WireCode::InvalidClient => {
             r#"Basic realm="guestpass", charset="UTF-8""#
         }
-        Error::Refused(refusal) if refusal.wire_code() == WireCode::InvalidToken => {
+        Error::Refused(refusal, _) if refusal.wire_code() == WireCode::InvalidToken => {
             r#"Bearer error="invalid_token""#
         }
         _ => r#"Bearer error="invalid_request""#,
@@ -214,7 +235,7 @@ fn log(app: &App, received: &Received, status: StatusCode, error: Option<&Error>
     }
     match error {
         None => line!(info),
-        Some(Error::Refused(refusal)) => {
+        Some(Error::Refused(refusal, _)) => {
             let refusal = refusal.name();
             app.metrics
                 .refusals

@@ -54,7 +54,9 @@ async fn verify(State(app): State<Arc<App>>, request: Request) -> Result<Respons
             Some(Arc::clone(&token.client)),
             Ok(identity(&token)),
         )),
-        Err(Error::Refused(refusal)) if soft && refusal.wire_code() == WireCode::InvalidToken => {
+        Err(Error::Refused(refusal, _))
+            if soft && refusal.wire_code() == WireCode::InvalidToken =>
+        {
             tracing::Span::current().record("decision", refusal.name());
             Ok(anonymous())
         }
@@ -64,7 +66,8 @@ async fn verify(State(app): State<Arc<App>>, request: Request) -> Result<Respons
 
 async fn trusted(app: &App, headers: &HeaderMap) -> Result<Trusted, Error> {
     let token = guest_auth::verified(app, headers)?;
-    app.check_recent(&token).await?;
+    let checked = app.check_recent(&token).await;
+    checked.map_err(|error| error.about(token.grant))?;
     Ok(token)
 }
 

@@ -100,16 +100,15 @@ pub(super) fn rotate(
 ) -> Result<Vec<Step>, RotationRefused> {
     let (next, _) = waiting(keys, key_use);
     if key_use == KeyUse::AccessToken {
-        let next = next
-            .filter(|next| next.algorithm == schedule.algorithm)
-            .ok_or(RotationRefused::NoNextKey)?;
+        let next = next.ok_or(RotationRefused::NoNextKey)?;
         let usable = usable_at(next, schedule);
         if usable > now && !forced {
             return Err(RotationRefused::TooSoon(usable.since(now)));
         }
         return Ok(vec![
             Step::Promote(next.kid.clone()),
-            Step::MakeNext(key_use, schedule.algorithm),
+            // Whoever rotates may not have the server's configuration before them.
+            Step::MakeNext(key_use, next.algorithm),
         ]);
     }
     if let Some(next) = next {
@@ -143,7 +142,7 @@ pub(super) fn rotate(
 pub enum RotationRefused {
     /// Verifiers may not know the next key yet; how long to wait.
     TooSoon(Duration),
-    /// There is no next key of the configured algorithm: no server has run since the keys changed.
+    /// There is no next key: no server has run since the keys changed.
     NoNextKey,
     /// The last rotation of this key isn't over.
     UnderWay,

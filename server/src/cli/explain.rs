@@ -1,0 +1,302 @@
+//! `guestpass explain`: why a request or a token was refused, and what would help.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use guestpass_core::credential::{Credential, CredentialKind};
+use guestpass_core::grant::{Decision, Grant, GrantId};
+use guestpass_core::refusal::Refusal;
+use guestpass_core::time::Timestamp;
+use guestpass_verify::Verifier;
+use serde_json::{Value, json};
+
+use super::master_key::open_keys;
+use super::{Failure, Output, open_store, profile, rfc3339};
+use crate::access_tokens::{ids, refusal};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::error::Error;
+use crate::keys::{KeyRing, Keys};
+use crate::registry::Clients;
+use crate::request_id::{Reason, Record};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Grants, Revoked, RevokedList};
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  guestpass explain Zk3vX…   the x-request-id of an answer, or request.id in the log\n  \
+                  guestpass explain --token < token.txt"
+)]
+pub(super) struct Args {
+    /// The x-request-id of a refused request
+    #[arg(value_name = "ID", required_unless_present = "token")]
+    id: Option<String>,
+    /// Explain an access token, refresh token or code instead, read from standard input
+    #[arg(long, conflicts_with = "id")]
+    token: bool,
+}
+
+pub(super) async fn run(args: Args, config: &Config, output: Output) -> Result<(), Failure> {
+    let store = open_store(config)?;
+    let keys = open_keys(config, store.clone()).await?;
+    let explainer = Explainer {
+        clients: Clients::load(store.clone(), config.policy.clone()).await?,
+        now: SystemClock::new().now(),
+        store,
+        keys,
+    };
+    let explanation = match args.id {
+        Some(id) => explainer.request(id.trim()).await?,
+        None => {
+            let mut token = String::new();
+            std::io::stdin()
+                .take(MAX_TOKEN)
+                .read_to_string(&mut token)?;
+            explainer.token(config, token.trim()).await?
+        }
+    };
+    output.print(&explanation.described(), || explanation.text());
+    Ok(())
+}
+
+/// More than any token has.
+const MAX_TOKEN: u64 = 64 * 1024;
+
+struct Explainer {
+    store: Arc<SqliteStore>,
+    keys: KeyRing,
+    clients: Clients,
+    now: Timestamp,
+}
+
+/// Names and what is known under them, in the order in which they are shown.
+struct Explanation(Vec<(&'static str, String)>);
+
+impl Explanation {
+    fn add(&mut self, name: &'static str, value: impl ToString) {
+        self.0.push((name, value.to_string()));
+    }
+
+    /// What was, or would be, answered, and what would help.
+    fn add_refusal(&mut self, refusal: Refusal) {
+        self.add("refusal", refusal.name());
+        self.add("answered", refusal.public_text());
+        self.add("help", refusal.remedy());
+    }
+
+    fn text(&self) -> String {
+        let lines = self
+            .0
+            .iter()
+            .map(|(name, value)| format!("{name:<10}{value}"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    fn described(&self) -> Value {
+        let members = self
+            .0
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), json!(value)));
+        Value::Object(members.collect())
+    }
+}
+
+impl Explainer {
+    async fn request(&self, id: &str) -> Result<Explanation, Failure> {
+        let record = self.keys.now().request_ids().open(id).ok_or_else(|| {
+            Failure(if id.len() == 16 {
+                format!("{id} says nothing more than its name: look for request.id={id} in the log. Only the id of a \
+                         refused request, as its answer has it in x-request-id, is a record")
+            } else {
+                format!("{id} is not the id of a request that was refused here: it was cut or altered, or another \
+                         installation answered")
+            })
+        })?;
+        let Record {
+            at,
+            node,
+            reason,
+            grant,
+            parameter,
+        } = record;
+        let mut explanation = Explanation(Vec::new());
+        explanation.add("request", &id[..16]);
+        explanation.add("time", rfc3339(at));
+        explanation.add("node", node);
+        let is_that = |refusal: &&Refusal| Reason::of(refusal.name()) == reason;
+        match Refusal::all().iter().find(is_that) {
+            Some(refusal) => {
+                let text = refusal.public_text();
+                let text = parameter.map_or(text.clone().into_owned(), |name| {
+                    text.replace("PARAMETER", &name)
+                });
+                explanation.add("refusal", refusal.name());
+                explanation.add("answered", text);
+                explanation.add("help", refusal.remedy());
+            }
+            None if reason == Reason::of(Error::UNAVAILABLE) => {
+                explanation.add("refusal", Error::UNAVAILABLE);
+                explanation.add(
+                    "answered",
+                    "503: the server or its database was busy or down",
+                );
+                explanation.add(
+                    "help",
+                    "Look for this request.id in that node's log: its line says why.",
+                );
+            }
+            None if reason == Reason::of(Error::INTERNAL) => {
+                explanation.add("refusal", Error::INTERNAL);
+                explanation.add("answered", "500: a defect of guestpass");
+                explanation.add(
+                    "help",
+                    "Look for this request.id in that node's log, and report what it says.",
+                );
+            }
+            None => explanation.add(
+                "refusal",
+                "one that only another version of guestpass knows",
+            ),
+        }
+        if let Some(grant) = grant {
+            self.add_grant(&mut explanation, grant).await?;
+        }
+        Ok(explanation)
+    }
+
+    async fn token(&self, config: &Config, token: &str) -> Result<Explanation, Failure> {
+        let keys = self.keys.now();
+        match keys.open(token) {
+            Some(credential) => self.credential(credential).await,
+            None => self.access_token(config, &keys, token).await,
+        }
+    }
+
+    async fn credential(&self, credential: Credential) -> Result<Explanation, Failure> {
+        let mut explanation = Explanation(Vec::new());
+        let kind = credential.kind();
+        explanation.add(
+            "token",
+            match kind {
+                CredentialKind::Code => "a code",
+                CredentialKind::RefreshToken => "a refresh token",
+            },
+        );
+        let grant = self.store.load(credential.grant).await?;
+        match grant {
+            None => explanation.add_refusal(Refusal::GrantGone),
+            Some(grant) if kind == CredentialKind::RefreshToken => {
+                self.add_decision(&mut explanation, &grant, credential);
+            }
+            Some(grant) if grant.revoked.is_some() => {
+                explanation.add_refusal(Refusal::GrantRevoked);
+            }
+            Some(grant) if grant.generation > credential.generation => {
+                explanation.add_refusal(Refusal::CodeSpent);
+            }
+            Some(grant) if self.now >= grant.expires_at => {
+                explanation.add_refusal(Refusal::CodeExpired);
+            }
+            Some(_) => explanation.add("now", "works, with the verifier behind its challenge"),
+        }
+        self.add_grant(&mut explanation, credential.grant).await?;
+        Ok(explanation)
+    }
+
+    /// What a refresh with it would get now, from its own client.
+    fn add_decision(&self, explanation: &mut Explanation, grant: &Grant, credential: Credential) {
+        let Some(client) = self.clients.by_number(grant.client) else {
+            return explanation.add_refusal(Refusal::GrantGone);
+        };
+        if client.disabled {
+            return explanation.add_refusal(Refusal::ClientDisabled);
+        }
+        let policy = self.clients.policy_of(&client);
+        match grant.refresh(credential.generation, client.number, &policy, self.now) {
+            Decision::Advance(_) => explanation.add("now", "works: a refresh gives new tokens"),
+            Decision::Repeat => {
+                explanation.add("now", "works: a refresh gives its successor again")
+            }
+            Decision::Reissue(_) => {
+                explanation.add(
+                    "now",
+                    "works: a refresh gives a new successor, for the last one was never used",
+                );
+            }
+            Decision::Refuse(refusal)
+            | Decision::Revoke(refusal, _)
+            | Decision::Strike(refusal) => {
+                explanation.add_refusal(refusal);
+            }
+        }
+    }
+
+    async fn access_token(
+        &self,
+        config: &Config,
+        keys: &Keys,
+        token: &str,
+    ) -> Result<Explanation, Failure> {
+        let mut explanation = Explanation(Vec::new());
+        let issuer = config.issuer_on(config.listen)?;
+        let verifier = Verifier::new(issuer.as_str());
+        let verified = verifier.verify(token, keys.verifying(), self.now.as_seconds());
+        let claims = match verified {
+            Ok(claims) => claims,
+            Err(rejection) => {
+                explanation.add(
+                    "token",
+                    "no valid access token, refresh token or code of this installation",
+                );
+                explanation.add_refusal(refusal(rejection));
+                return Ok(explanation);
+            }
+        };
+        explanation.add("token", "an access token");
+        let at = |seconds: i64| rfc3339(Timestamp::from_millis(seconds.saturating_mul(1000)));
+        explanation.add("sub", &claims.subject);
+        explanation.add("issued", at(claims.issued_at));
+        explanation.add("expires", at(claims.expires_at));
+        let client = self.clients.by_id(&claims.client_id);
+        let Some((grant, id)) = ids(&claims) else {
+            explanation.add_refusal(Refusal::AccessTokenMalformed);
+            return Ok(explanation);
+        };
+        let guest = keys.tombstone(grant.profile);
+        let ended = async |list, id| self.store.is_revoked(list, id).await;
+        if client.is_none_or(|client| client.disabled) {
+            explanation.add_refusal(Refusal::AccessTokenOfNoClient);
+        } else if ended(RevokedList::Guests, guest).await? {
+            explanation.add("guest", "erased");
+            explanation.add_refusal(Refusal::AccessTokenGrantEnded);
+        } else if ended(RevokedList::Grants, grant.to_bytes()).await? {
+            explanation.add_refusal(Refusal::AccessTokenGrantEnded);
+        } else if ended(RevokedList::AccessTokens, id).await? {
+            explanation.add_refusal(Refusal::AccessTokenRevoked);
+        } else {
+            explanation.add("now", "works");
+        }
+        self.add_grant(&mut explanation, grant).await?;
+        Ok(explanation)
+    }
+
+    async fn add_grant(&self, explanation: &mut Explanation, id: GrantId) -> Result<(), Failure> {
+        explanation.add("grant", id);
+        let Some(grant) = self.store.load(id).await? else {
+            explanation.add("state", "gone: erased, or ended more than a week ago");
+            return Ok(());
+        };
+        let client = self.clients.by_number(grant.client);
+        explanation.add("state", profile::state(&grant, client.as_deref(), self.now));
+        if let Some(client) = client {
+            explanation.add("client", &client.id);
+        }
+        explanation.add("sub", id.profile);
+        if let Some(revocation) = grant.revoked {
+            explanation.add("revoked", rfc3339(revocation.at));
+        }
+        explanation.add("advanced", rfc3339(grant.advanced_at));
+        explanation.add("expires", rfc3339(grant.expires_at.min(grant.ends_at)));
+        Ok(())
+    }
+}

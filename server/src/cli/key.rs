@@ -1,0 +1,178 @@
+//! `guestpass key`: what access tokens are signed and credentials are sealed with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::master_key::open_keys;
+use super::{Failure, Output, open_store, rfc3339, table};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::keys::{Key, KeyRing, KeyState, KeyUse, RotateError, RotationRefused};
+use crate::store::Upkeep;
+use crate::store::sqlite::SqliteStore;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// List all keys, without their secrets
+    List,
+    /// Sign, or seal, with a new key from now on; the old one goes on verifying, or opening
+    #[command(
+        after_help = "Examples:\n  guestpass key rotate\n  guestpass key rotate --use credential"
+    )]
+    Rotate {
+        /// What the key is for
+        #[arg(long = "use", value_name = "USE", default_value = "access-token")]
+        key_use: RotatedUse,
+        /// Rotate at once, even if verifiers don't know the new key yet, or guests are logged out
+        #[arg(long)]
+        force: bool,
+    },
+    /// Print the keys that verify access tokens as a JWK set; with HS256, that is the secret itself
+    Export,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum RotatedUse {
+    /// Signs access tokens
+    AccessToken,
+    /// Seals codes and refresh tokens
+    Credential,
+}
+
+pub(super) async fn run(command: Command, config: &Config, output: Output) -> Result<(), Failure> {
+    let store = open_store(config)?;
+    let keys = open_keys(config, store.clone()).await?;
+    match command {
+        Command::List => list(&keys, output),
+        Command::Rotate { key_use, force } => {
+            let key_use = match key_use {
+                RotatedUse::AccessToken => KeyUse::AccessToken,
+                RotatedUse::Credential => KeyUse::Credential,
+            };
+            rotate(&keys, &store, (key_use, force), output).await?;
+        }
+        Command::Export => export(&keys, output),
+    }
+    Ok(())
+}
+
+fn list(keys: &KeyRing, output: Output) {
+    let keys = keys.now();
+    let all: Vec<Value> = keys.list().iter().map(described).collect();
+    output.print(&all, || {
+        let rows = keys.list().iter().map(|key| {
+            vec![
+                key.kid.clone(),
+                key.key_use.name().to_owned(),
+                key.algorithm.name().to_owned(),
+                key.state().name().to_owned(),
+                rfc3339(key.created_at),
+                key.needed_until().map(rfc3339).unwrap_or_default(),
+            ]
+        });
+        let header = ["KEY", "USE", "ALGORITHM", "STATE", "CREATED", "GOES"];
+        table(&header, rows)
+    });
+}
+
+async fn rotate(
+    keys: &KeyRing,
+    store: &Arc<SqliteStore>,
+    (key_use, force): (KeyUse, bool),
+    output: Output,
+) -> Result<(), Failure> {
+    let now = SystemClock::new().now();
+    match keys.rotate(key_use, now, force).await {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(Failure(
+                "another process was changing the keys at the same time. Try again".into(),
+            ));
+        }
+        Err(RotateError::Keys(error)) => return Err(error.into()),
+        Err(RotateError::Refused(refused)) => {
+            let oldest = match refused {
+                RotationRefused::TooManyOpen(retired) => {
+                    store.live_grants_idle_since(retired, now).await?
+                }
+                _ => 0,
+            };
+            return Err(Failure(explained(refused, oldest)));
+        }
+    }
+    let keys = keys.now();
+    let with = |state| {
+        let mut ours = keys.list().iter().filter(|key| key.key_use == key_use);
+        ours.find(|key| key.state() == state)
+    };
+    let (current, next) = (with(KeyState::Current), with(KeyState::Next));
+    let printed = json!({"current": current.map(described), "next": next.map(described)});
+    output.print(&printed, || match (key_use, current, next) {
+        (KeyUse::Credential, _, Some(next)) => format!(
+            "made the sealing key {}. Servers begin to use it in a few seconds, when all of them know it",
+            next.kid
+        ),
+        (_, Some(current), _) => format!(
+            "{} {} is in use from now on; servers follow within a second",
+            current.algorithm.name(),
+            current.kid
+        ),
+        (_, None, _) => "rotated".to_owned(),
+    });
+    Ok(())
+}
+
+/// `oldest` is how many guests the oldest sealing key still recognises.
+fn explained(refused: RotationRefused, oldest: u64) -> String {
+    match refused {
+        RotationRefused::TooSoon(wait) => format!(
+            "verifiers that have fetched the key set before may not know the next key for another {}. Wait so long; or \
+             rotate at once with --force, and they refuse new tokens until they fetch the keys again",
+            humantime::format_duration(Duration::from_secs(wait.as_secs() + 1))
+        ),
+        RotationRefused::NoNextKey => {
+            "there is no next key yet. A running server makes one: start it with `guestpass serve`, then try again"
+                .to_owned()
+        }
+        RotationRefused::UnderWay => {
+            "the last rotation isn't over: a running server begins to use the new key in a few seconds. Wait for that; or \
+             use it at once with --force"
+                .to_owned()
+        }
+        RotationRefused::TooManyOpen(retired) => format!(
+            "three sealing keys are in use, which is the most. The oldest, retired on {}, still recognises up to {oldest} \
+             guests, who would be logged out without it. It goes by itself when their grants have ended (see `guestpass \
+             key list`); or remove it now with --force",
+            rfc3339(retired)
+        ),
+    }
+}
+
+fn export(keys: &KeyRing, output: Output) {
+    let keys = keys.now();
+    let is_secret =
+        |key: &Key| key.key_use == KeyUse::AccessToken && !key.algorithm.is_asymmetric();
+    if keys.list().iter().any(is_secret) {
+        eprintln!(
+            "guestpass: this holds HS256 secrets. Whoever has one can make tokens, not only verify them: keep it like a \
+             password. Verifiers that you don't trust so far need another tokens.algorithm, such as ES256."
+        );
+    }
+    output.print(keys.exported(), || keys.exported().to_string());
+}
+
+fn described(key: &Key) -> Value {
+    json!({
+        "kid": key.kid,
+        "use": key.key_use.name(),
+        "algorithm": key.algorithm.name(),
+        "state": key.state().name(),
+        "created_at": rfc3339(key.created_at),
+        "current_at": key.current_at.map(rfc3339),
+        "retiring_at": key.retiring_at.map(rfc3339),
+        "needed_until": key.needed_until().map(rfc3339),
+    })
+}

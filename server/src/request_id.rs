@@ -1,0 +1,136 @@
+//! The id of a request, which for a refusal is itself the record of it.
+//!
+//! Every id begins with 16 characters that are drawn when the request comes in, and name it in the log. That of a refusal
+//! goes on with what happened, sealed: any node with the keys can read it back, nobody else learns anything from it, and
+//! nothing is stored.
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use guestpass_core::grant::GrantId;
+use guestpass_core::time::Timestamp;
+
+use crate::random::Random;
+
+/// What names a request from its beginning. Twelve random bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RequestId([u8; NONCE_LEN]);
+
+impl RequestId {
+    /// A new one.
+    #[must_use]
+    pub fn draw(random: &dyn Random) -> Self {
+        Self(random.bytes())
+    }
+
+    /// The 16 characters that name the request in the log.
+    #[must_use]
+    pub fn text(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+}
+
+/// What happened to a request that was refused.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Record {
+    /// When it was answered.
+    pub at: Timestamp,
+    /// Which node answered, as far as 16 bytes go.
+    pub node: String,
+    /// Which reason, by [`Reason::of`] its stable name.
+    pub reason: Reason,
+    /// Whose credential or token it was, if that was known.
+    pub grant: Option<GrantId>,
+    /// The parameter that the reason is about, if it is about one.
+    pub parameter: Option<String>,
+}
+
+/// A reason by its stable name, in four bytes.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Reason([u8; 4]);
+
+impl Reason {
+    /// The reason of that name.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        let hash = digest(&SHA256, name.as_bytes());
+        Self(hash.as_ref()[..4].try_into().expect("SHA-256 has 32 bytes"))
+    }
+}
+
+/// Seals and opens what ids say.
+pub struct RequestIdKey(LessSafeKey);
+
+impl RequestIdKey {
+    /// A key from 32 random bytes.
+    #[must_use]
+    pub fn new(bytes: &[u8; 32]) -> Self {
+        let key = UnboundKey::new(&AES_256_GCM_SIV, bytes).expect("32 bytes are a key");
+        Self(LessSafeKey::new(key))
+    }
+
+    /// The whole id of a request that was refused.
+    #[must_use]
+    pub fn seal(&self, id: RequestId, record: &Record) -> String {
+        let mut sealed = record.to_bytes();
+        self.0
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(id.0),
+                Aad::from(CONTEXT),
+                &mut sealed,
+            )
+            .expect("a record is not too long");
+        URL_SAFE_NO_PAD.encode([&id.0[..], &sealed].concat())
+    }
+
+    /// What an id says. `None` if it wasn't sealed with this key, or says nothing, as that of a granted request.
+    #[must_use]
+    pub fn open(&self, text: &str) -> Option<Record> {
+        let mut bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (nonce, sealed) = bytes.split_at_mut_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let opened = self
+            .0
+            .open_in_place(nonce, Aad::from(CONTEXT), sealed)
+            .ok()?;
+        Record::from_bytes(opened)
+    }
+}
+
+const CONTEXT: &[u8] = b"guestpass request id 1";
+
+/// The bytes before the parameter: always all of them, so that the length of an id tells no more than its answer does.
+const FIXED: usize = 8 + NODE + 4 + 16;
+const NODE: usize = 16;
+
+impl Record {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut node = [0; NODE];
+        let length = self.node.len().min(NODE);
+        node[..length].copy_from_slice(&self.node.as_bytes()[..length]);
+        let mut bytes = Vec::with_capacity(FIXED + 32);
+        bytes.extend(self.at.as_millis().to_be_bytes());
+        bytes.extend(node);
+        bytes.extend(self.reason.0);
+        bytes.extend(self.grant.map_or([0; 16], GrantId::to_bytes));
+        bytes.extend(self.parameter.iter().flat_map(|name| name.bytes()));
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (at, rest) = bytes.split_first_chunk()?;
+        let (node, rest) = rest.split_first_chunk::<NODE>()?;
+        let (reason, rest) = rest.split_first_chunk()?;
+        let (grant, parameter) = rest.split_first_chunk()?;
+        let node = String::from_utf8_lossy(node);
+        let parameter = String::from_utf8_lossy(parameter).into_owned();
+        Some(Self {
+            at: Timestamp::from_millis(i64::from_be_bytes(*at)),
+            node: node.trim_end_matches('\0').to_owned(),
+            reason: Reason(*reason),
+            grant: GrantId::from_bytes(*grant),
+            parameter: (!parameter.is_empty()).then_some(parameter),
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! A guest who is known already authorizes again: only for a confidential client that is set to `resume_with_jwt`.
+//!
+//! It turns an access token into a grant that outlives it, which a token must not do by itself. So the client proves who
+//! it is, the grant behind the token must be alive, the new grant ends when that one would, few may live at once, and
+//! each use is told to the operator.
+
+use guestpass_core::authorize::AuthorizeRequest;
+use guestpass_core::client::Client;
+use guestpass_core::credential::Credential;
+use guestpass_core::grant::{Grant, MAX_LIVE, Revocation, RevocationReason};
+use guestpass_core::profile::ProfileId;
+use guestpass_core::time::Timestamp;
+use tracing::Span;
+
+use crate::app::App;
+use crate::error::Error;
+use crate::store::{Outcome, Unavailable, Write};
+
+impl App {
+    /// The grant that a client may go on from with this access token. `None` if the client isn't set to, or the token
+    /// isn't its own, valid and of a grant that is alive: then the guest is a new one.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the store can't answer.
+    pub async fn resumable(
+        &self,
+        client: &Client,
+        token: Option<&str>,
+    ) -> Result<Option<Grant>, Unavailable> {
+        let Some(token) = token.filter(|_| client.resume_with_jwt) else {
+            return Ok(None);
+        };
+        let Ok(token) = self.verify(token) else {
+            return Ok(None);
+        };
+        if token.client.number != client.number {
+            return Ok(None);
+        }
+        match self.check_rows(&token, self.clock.now()).await {
+            Ok(grant) => Ok(Some(grant)),
+            Err(Error::Unavailable(error)) => Err(error),
+            Err(Error::Refused(..) | Error::Internal(_)) => Ok(None),
+        }
+    }
+
+    /// Gives the guest of `grant` one more, and answers its code. `None` if the guest was erased meanwhile.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the store can't answer.
+    pub async fn resume(
+        &self,
+        client: &Client,
+        grant: &Grant,
+        request: &AuthorizeRequest<'_>,
+    ) -> Result<Option<String>, Unavailable> {
+        let now = self.clock.now();
+        let policy = self.clients.policy_of(client);
+        let resumed = grant.resume(self.random.bytes(), request.challenge, &policy, now);
+        let code = self.keys.now().seal(Credential {
+            grant: resumed.id,
+            generation: resumed.generation,
+        });
+        let id = resumed.id;
+        if self.grants.write(Write::InsertGrant(resumed)).await? == Outcome::Conflict {
+            return Ok(None);
+        }
+        Span::current().record("grant.id", tracing::field::display(id));
+        tracing::warn!(
+            target: "guestpass::security",
+            { grant.id = %id, from = %grant.id, client.id = %client.id },
+            "guest resumed with an access token"
+        );
+        self.end_surplus(client, id.profile, now).await?;
+        Ok(Some(code))
+    }
+
+    /// Ends the grants of a guest beyond [`MAX_LIVE`], the one advanced longest ago first. Whoever comes last sees all of
+    /// them, so two at once don't leave more.
+    async fn end_surplus(
+        &self,
+        client: &Client,
+        profile: ProfileId,
+        now: Timestamp,
+    ) -> Result<(), Unavailable> {
+        let Some(guest) = self.upkeep.profile(profile).await? else {
+            return Ok(());
+        };
+        let mut live = guest.grants;
+        live.retain(|grant| grant.is_live(now));
+        live.sort_by_key(|grant| (grant.advanced_at, grant.id));
+        let surplus = live.len().saturating_sub(MAX_LIVE);
+        for grant in &live[..surplus] {
+            let reason = RevocationReason::Superseded;
+            self.end_grant(client, grant.id, Revocation { at: now, reason })
+                .await?;
+        }
+        Ok(())
+    }
+}
