@@ -22,7 +22,7 @@ use crate::verifier::{AccessToken, Verifier};
 /// Verifies the token of each request, and puts the [`AccessToken`] into its extensions.
 ///
 /// What came in the extensions from outside is taken away, so a handler that finds an `AccessToken` can trust it. It
-/// finds a [`Rejection`] beside a request that went on without its token; the answer to one that didn't has it too.
+/// finds an [`Unverified`] beside a request that went on without its token; the answer to one that didn't has it too.
 ///
 /// A preflight request of CORS carries no token: a layer that answers those belongs outside of this one.
 #[derive(Clone)]
