@@ -6,14 +6,18 @@ use std::time::Duration;
 use guestpass_core::grant::{GrantId, KEEP_ENDED};
 use guestpass_core::time::Timestamp;
 
+use crate::app::App;
 use crate::clock::Clock;
+use crate::keys::KeyRing;
 use crate::store::{Grants, Unavailable, Upkeep, Write};
 
 /// Walks over the grants in the order of their keys, one small part after the other, without ever being done.
 pub struct Cleaner {
     upkeep: Arc<dyn Upkeep>,
     grants: Arc<dyn Grants>,
+    keys: Arc<KeyRing>,
     clock: Arc<dyn Clock>,
+    keep_tombstones: Duration,
     position: Option<GrantId>,
     started: (Timestamp, Duration),
 }
@@ -36,20 +40,24 @@ pub enum Step {
 }
 
 impl Cleaner {
-    /// A cleaner that trusts the clock as it is now.
+    /// A cleaner of the store behind `app`, that trusts the clock as it is now.
     #[must_use]
-    pub fn new(upkeep: Arc<dyn Upkeep>, grants: Arc<dyn Grants>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(app: &App, keep_tombstones: Duration) -> Self {
+        let clock = Arc::clone(&app.clock);
         let started = (clock.now(), clock.monotonic());
         Self {
-            upkeep,
-            grants,
+            upkeep: Arc::clone(&app.upkeep),
+            grants: Arc::clone(&app.grants),
+            keys: Arc::clone(&app.keys),
             clock,
+            keep_tombstones,
             position: None,
             started,
         }
     }
 
-    /// Looks at the next part of the grants and removes what had ended [`KEEP_ENDED`] ago.
+    /// Looks at the next part of the grants and removes what had ended [`KEEP_ENDED`] ago, or longer if an access token
+    /// could still say that it hasn't; and some of what nobody can ask about any more.
     ///
     /// # Errors
     /// [`Unavailable`] if the store can't answer, or has more important things to do.
@@ -58,7 +66,11 @@ impl Cleaner {
         if self.jumped(now) {
             return Ok(Step::ClockJumped);
         }
-        let ended_before = now.before(KEEP_ENDED);
+        let keep_ended = KEEP_ENDED.max(self.keys.now().longest_access_ttl());
+        let ended_before = now.before(keep_ended);
+        let erased_before = now.before(self.keep_tombstones);
+        let forgotten = Write::RemoveForgotten(ended_before, erased_before);
+        self.grants.write(forgotten).await?;
         let part = self
             .upkeep
             .ended_grants(self.position, ended_before, PART)

@@ -94,6 +94,7 @@ create table revoked_access_tokens (
 ) strict, without rowid;
 
 create index revoked_access_tokens_revoked on revoked_access_tokens (revoked_at);
+create index revoked_access_tokens_expired on revoked_access_tokens (expires_at);
 
 -- What is left of erased guests: a keyed hash of `sub`.
 create table tombstones (

@@ -155,7 +155,7 @@ fn export(keys: &KeyRing, output: Output) {
     let keys = keys.now();
     let is_secret =
         |key: &Key| key.key_use == KeyUse::AccessToken && !key.algorithm.is_asymmetric();
-    if keys.list().iter().any(is_secret) {
+    if !output.json && keys.list().iter().any(is_secret) {
         eprintln!(
             "guestpass: this holds HS256 secrets. Whoever has one can make tokens, not only verify them: keep it like a \
              password. Verifiers that you don't trust so far need another tokens.algorithm, such as ES256."

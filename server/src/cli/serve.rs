@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use guestpass_core::time::Timestamp;
 use guestpass_verify::Verifier;
@@ -73,6 +74,7 @@ pub(super) struct Server {
     store: Arc<SqliteStore>,
     listener: TcpListener,
     admin_listener: Option<TcpListener>,
+    keep_tombstones: Duration,
     lock: File,
 }
 
@@ -134,6 +136,7 @@ impl Server {
             store,
             listener,
             admin_listener,
+            keep_tombstones: config.keep_tombstones,
             lock,
         })
     }
@@ -141,11 +144,7 @@ impl Server {
     /// Serves until `stop` is done and what is under way has been answered.
     pub(super) async fn run(self, stop: impl Future<Output = ()>) {
         let following = tokio::spawn(follow(Arc::clone(&self.app)));
-        let cleaner = Cleaner::new(
-            self.store.clone(),
-            self.store.clone(),
-            Arc::clone(&self.app.clock),
-        );
+        let cleaner = Cleaner::new(&self.app, self.keep_tombstones);
         let cleaning = tokio::spawn(cleaner.run());
         let administering = self.admin_listener.map(|listener| {
             let router = admin::router(Arc::clone(&self.app));

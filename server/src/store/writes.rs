@@ -34,7 +34,7 @@ pub enum Write {
     /// Removes grants if they had ended before that time or their client or guest is gone, and with each the guest, if it
     /// has no other grant and its code was never redeemed.
     RemoveEnded(Vec<GrantId>, Timestamp),
-    /// Forgets revoked access tokens that expired before the first time, and tombstones from before the second.
+    /// Forgets some revoked access tokens that expired before the first time, and some tombstones from before the second.
     RemoveForgotten(Timestamp, Timestamp),
     /// Changes nothing: asks whether writes get through.
     Probe,

@@ -221,7 +221,7 @@ async fn c015_a_client_id_that_none_can_be_is_refused_before_it_is_used() {
         let request = authorize().set("client_id", value);
         let answer = test.refused(request, "invalid_request").await;
         assert_eq!(answer.header("set-cookie"), None);
-        let lines = lines_of(answer.header("x-request-id").unwrap());
+        let lines = lines_of(answer.log_name());
         assert_eq!(lines.len(), 1, "{value:?} {lines:?}");
     }
     assert!(lines_of(injection.trim()).is_empty());

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::support::binary::{Binary, run};
-use crate::support::{SHOP, Tokens};
+use crate::support::{SHOP, Tokens, refresh};
 
 mod clients;
 mod configuration;
@@ -15,13 +15,14 @@ mod serve;
 
 const CLIENT: &str = "client_id confidential created_at disabled key_ids origins \
                       policy[name origin value] resume_with_jwt";
+const KEY: &str = "algorithm created_at current_at kid needed_until retiring_at state use";
 const GUEST: &str = "client_id created_at \
                      grants[advanced_at client_id expires_at generation issued_at sid state] sub subn";
 
 #[test]
 fn every_command_prints_json_for_scripts() {
     let binary = Binary::new();
-    let (guest, key) = prepare(&binary);
+    let (guest, key, refused) = prepare(&binary);
     let rows = [
         ("db migrate", "", "from to"),
         ("db check", "", "grants ok problems profiles"),
@@ -48,7 +49,16 @@ fn every_command_prints_json_for_scripts() {
         ("client remove", "back-end", "client_id"),
         ("client list", "", &format!("[{CLIENT}]")),
         ("profile show", guest.sub(), GUEST),
+        ("profile export", guest.sub(), GUEST),
         ("profile erase", guest.sub(), "sub"),
+        ("key list", "", &format!("[{KEY}]")),
+        ("key rotate", "--force", &format!("current{KEY} next{KEY}")),
+        ("key export", "", "keys[alg k kid kty use]"),
+        (
+            "explain",
+            &refused,
+            "answered help node refusal request time",
+        ),
         ("config show", "", "[about name origin value]"),
         ("config check", "", "advice[client_id text] errors ok"),
     ];
@@ -79,13 +89,19 @@ fn every_command_prints_json_for_scripts() {
     );
 }
 
-/// A guest, whose client and server are gone again, and the name of the key of a confidential client.
-fn prepare(binary: &Binary) -> (Tokens, String) {
+/// A guest, whose client and server are gone again, the name of the key of a confidential client, and the id of a request
+/// that was refused.
+fn prepare(binary: &Binary) -> (Tokens, String, String) {
     binary.json(&["client", "add", SHOP]);
-    let tokens = binary.serve().guest();
+    let server = binary.serve();
+    let tokens = server.guest();
+    let refused = server.send(&refresh("made up"));
+    let refused = refused.header("x-request-id").unwrap().to_owned();
+    drop(server);
     binary.json(&["client", "remove", SHOP]);
     let added = binary.json(&["client", "add", "back-end", "--confidential"]);
-    (tokens, added["api_key"].as_str().unwrap()[..12].to_owned())
+    let key = added["api_key"].as_str().unwrap()[..12].to_owned();
+    (tokens, key, refused)
 }
 
 /// The names of an object's members; of a list, those of its first object, in brackets.

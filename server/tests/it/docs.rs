@@ -28,10 +28,11 @@ const ERRORS: &str = "\
 Generated from the code by `make docs`.
 
 Every refusal is `{\"error\": …, \"error_description\": …}`. The client learns no more than that; the log has the refusal's
-name, in the field `refusal` of the line whose `request.id` is the answer's `x-request-id`. Look the name up here.
+name, in the field `refusal` of the line whose `request.id` is the beginning of the answer's `x-request-id`. Look the name
+up here; or let `guestpass explain` read the whole `x-request-id`.
 
-The status is 400, but 401 where `Authorization: Basic` was tried and failed, and 404, 405, 408, 413, 414, 415, 431 where
-HTTP has a status of its own. `503 temporarily_unavailable` with `Retry-After` means that nothing is wrong with the
+The status is 400, but 401 for `invalid_token`, at introspection, and where `Authorization: Basic` was tried and failed,
+and 404, 405, 408, 413, 414, 415, 431 where HTTP has a status of its own; `/oauth/verify` knows no 400, only 401. `503 temporarily_unavailable` with `Retry-After` means that nothing is wrong with the
 request: the client keeps what it has and tries again. If the write was under way, it may have been done all the same; a
 refresh that is tried again then gets the same answer. `500 server_error` is a defect: please report its log line.
 

@@ -189,7 +189,7 @@ async fn a_full_queue_refuses_cleaning_first_then_new_guests_then_codes_then_ref
 
 /// A cleaner that trusts the clock as it is now.
 fn cleaner(test: &TestApp) -> Cleaner {
-    Cleaner::new(test.store.clone(), test.store.clone(), test.clock.clone())
+    Cleaner::new(&test.app, 10 * 365 * DAY)
 }
 
 /// Walks to the end, and answers how many grants were removed.

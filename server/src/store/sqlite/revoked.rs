@@ -103,8 +103,11 @@ pub(super) fn remove_forgotten(
     expired_before: Timestamp,
     erased_before: Timestamp,
 ) -> rusqlite::Result<Outcome> {
-    const ACCESS_TOKENS: &str = "delete from revoked_access_tokens where expires_at < ?";
-    const TOMBSTONES: &str = "delete from tombstones where erased_at < ?";
+    const ACCESS_TOKENS: &str = "
+        delete from revoked_access_tokens
+         where token_id in (select token_id from revoked_access_tokens where expires_at < ? limit 500)";
+    const TOMBSTONES: &str = "
+        delete from tombstones where hash in (select hash from tombstones where erased_at < ? limit 500)";
     for (sql, before) in [(ACCESS_TOKENS, expired_before), (TOMBSTONES, erased_before)] {
         connection
             .prepare_cached(sql)?

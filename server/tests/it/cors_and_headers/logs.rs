@@ -143,7 +143,7 @@ async fn c146_a_request_is_a_line_that_holds_nothing_of_it() {
     for (request, method, status) in requests {
         let request = request.header("user-agent", MARK).header("origin", MARK);
         let answer = test.send(request).await;
-        let lines = lines_of(answer.header("x-request-id").unwrap());
+        let lines = lines_of(answer.log_name());
         let [line] = &lines[..] else {
             panic!("not one line: {lines:?}");
         };
@@ -234,7 +234,7 @@ async fn c147_a_request_is_one_record_whatever_it_says() {
     for request in forgeries() {
         let what = format!("{request:?}");
         let answer = test.send(request).await;
-        let lines = lines_of(answer.header("x-request-id").unwrap());
+        let lines = lines_of(answer.log_name());
         assert_eq!(lines.len(), 1, "{what}");
     }
     // Each is JSON, so none was torn into two.

@@ -372,7 +372,7 @@ impl Decision {
 
 /// What was logged about an answer's request for someone to wake up.
 fn alarm(answer: &Answer) -> Option<Value> {
-    let mut lines = lines_of(answer.header("x-request-id").unwrap());
+    let mut lines = lines_of(answer.log_name());
     lines.retain(|line| line["level"] == "WARN" || line["level"] == "ERROR");
     assert!(lines.len() <= 1, "{lines:?}");
     let fields = ["level", "target", "message", "reason"];
@@ -382,7 +382,7 @@ fn alarm(answer: &Answer) -> Option<Value> {
 
 /// What the line about an answer's request says at a JSON pointer: what the client isn't told.
 fn told(answer: &Answer, pointer: &str) -> String {
-    let lines = lines_of(answer.header("x-request-id").unwrap());
+    let lines = lines_of(answer.log_name());
     let line = lines.iter().find(|line| line["message"] == "answered");
     let said = line.and_then(|line| line.pointer(pointer)?.as_str());
     said.unwrap_or_else(|| panic!("no {pointer} in {lines:?}"))

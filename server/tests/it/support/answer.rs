@@ -54,6 +54,11 @@ impl Answer {
         Some(value.to_str().unwrap())
     }
 
+    /// What names the request in the log: the beginning of its id.
+    pub(crate) fn log_name(&self) -> &str {
+        &self.header("x-request-id").unwrap()[..16]
+    }
+
     /// The answer of the token endpoint, which must be one, checked member by member.
     pub(crate) fn tokens(&self) -> Tokens {
         assert_eq!(self.status, StatusCode::OK, "{self:?}");
