@@ -9,7 +9,9 @@ use crate::support::{SHOP, Tokens, refresh};
 
 mod clients;
 mod configuration;
+mod explain;
 mod guests;
+mod keys;
 mod quickstart;
 mod serve;
 

@@ -17,6 +17,7 @@ mod http_layer;
 mod policies;
 mod races;
 mod refresh;
+mod resumption;
 mod store_contract;
 mod support;
 mod upkeep;

@@ -28,11 +28,12 @@ impl Answer {
 
     /// The `error` code.
     pub(crate) fn error(&self) -> &'static str {
-        const CODES: [&str; 9] = [
+        const CODES: [&str; 10] = [
             "invalid_request",
             "invalid_client",
             "unauthorized_client",
             "invalid_grant",
+            "invalid_token",
             "invalid_scope",
             "unsupported_grant_type",
             "unsupported_response_type",
@@ -117,7 +118,7 @@ impl Answer {
         assert_eq!(self.header("location"), None);
         assert_ne!(self.header("access-control-allow-origin"), Some("*"));
         assert_eq!(self.header("access-control-allow-credentials"), None);
-        if self.status == StatusCode::NO_CONTENT || method == Method::HEAD {
+        if self.body.is_empty() && (self.status.is_success() || method == Method::HEAD) {
             return;
         }
         assert_eq!(

@@ -1,0 +1,114 @@
+//! `guestpass explain`: why a request or a token was refused, in words that help.
+
+use serde_json::Value;
+
+use crate::support::binary::Binary;
+use crate::support::{SHOP, authorize, exchange, refresh, request};
+
+#[test]
+fn a_refused_request_explains_itself() {
+    let mut binary = Binary::new();
+    binary.set_variable("GUESTPASS_NODE", "a-node-with-a-long-name");
+    binary.json(&["client", "add", SHOP]);
+    let server = binary.serve();
+    let tokens = server.guest();
+    let spent = server.send(&refresh(&tokens.refresh_token)).tokens();
+    server.send(&refresh(&spent.refresh_token)).tokens();
+    for (request, refusal, grant) in [
+        (authorize().unset("state"), "parameter_missing", false),
+        (exchange("made up"), "credential_unknown", false),
+        (
+            refresh(&tokens.refresh_token),
+            "refresh_token_overtaken",
+            true,
+        ),
+        (
+            refresh("x").set("client_id", "nobody"),
+            "client_unknown",
+            false,
+        ),
+        (request("GET", "/nowhere"), "path_unknown", false),
+        (
+            request("GET", "/oauth/verify"),
+            "access_token_missing",
+            false,
+        ),
+    ] {
+        let answer = server.send(&request);
+        let id = answer.header("x-request-id").unwrap();
+        let explained = binary.json(&["explain", id]);
+        assert_eq!(explained["refusal"], refusal);
+        assert_eq!(explained["answered"], answer.text("error_description"));
+        assert_eq!(explained["node"], "a-node-with-a-lo");
+        assert_eq!(explained["request"], answer.log_name());
+        let sid = if grant {
+            tokens.claims["sid"].clone()
+        } else {
+            Value::Null
+        };
+        assert_eq!(explained["grant"], sid, "{refusal}");
+        assert!(server.log().contains(answer.log_name()), "{refusal}");
+    }
+    // Of the same length, whether or not there was a grant to know of.
+    let unknown = server.send(&exchange(&"x".repeat(64)));
+    let known = server.send(&refresh(&tokens.refresh_token));
+    let length = |answer: &crate::support::Answer| answer.header("x-request-id").unwrap().len();
+    assert_eq!(length(&unknown), length(&known));
+
+    let granted = server.send(&authorize());
+    let problem = binary.failure(&["explain", granted.header("x-request-id").unwrap()]);
+    assert!(problem.contains("in the log"), "{problem}");
+    let altered = format!("{}A", known.header("x-request-id").unwrap());
+    assert!(binary.failure(&["explain", &altered]).contains("altered"));
+}
+
+#[test]
+fn a_token_is_explained_as_it_would_be_answered_now() {
+    let binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    let server = binary.serve_with(&["--issuer", "http://127.0.0.1:8080"]);
+    let code = server.send(&authorize()).text("code");
+    let explained = |token: &str| explain(&binary, token);
+    assert_eq!(explained(&code)["token"], "a code");
+    assert!(
+        explained(&code)["now"]
+            .as_str()
+            .unwrap()
+            .starts_with("works")
+    );
+    let tokens = server.send(&exchange(&code)).tokens();
+    assert_eq!(explained(&code)["refusal"], "code_spent");
+    for token in [&tokens.refresh_token, &tokens.access_token] {
+        let said = explained(token);
+        assert!(said["now"].as_str().unwrap().starts_with("works"), "{said}");
+        assert_eq!(said["state"], "active");
+        assert_eq!(said["sub"], tokens.sub());
+    }
+    // With every proof right, a code that comes twice ends the grant.
+    server.send(&exchange(&code));
+    assert_eq!(explained(&tokens.refresh_token)["refusal"], "grant_revoked");
+    let said = explained(&tokens.access_token);
+    assert_eq!(said["refusal"], "access_token_grant_ended");
+    assert_eq!(said["state"], "revoked (code_replayed)");
+    assert_eq!(explained("x.y.z")["refusal"], "access_token_malformed");
+    let erased = server.guest();
+    binary.json(&["profile", "erase", erased.sub()]);
+    assert_eq!(explained(&erased.access_token)["guest"], "erased");
+    assert_eq!(explained(&erased.refresh_token)["refusal"], "grant_gone");
+}
+
+fn explain(binary: &Binary, token: &str) -> Value {
+    use std::io::Write;
+    use std::process::Stdio;
+    let data_dir = binary.data_dir();
+    let data_dir = ["--data-dir", data_dir.to_str().unwrap()];
+    let mut command = binary.bare_command(&["explain", "--token", "--json"]);
+    command.args(data_dir);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut running = command.spawn().unwrap();
+    let mut input = running.stdin.take().unwrap();
+    writeln!(input, "{token}").unwrap();
+    drop(input);
+    let ended = running.wait_with_output().unwrap();
+    serde_json::from_slice(&ended.stdout).unwrap()
+}
