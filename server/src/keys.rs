@@ -135,7 +135,7 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Does what is due in the life of the keys: [`life::due`].
+    /// Does what is due in the life of the keys.
     ///
     /// # Errors
     /// [`KeysError`] as [`KeyRing::refresh`].
@@ -144,7 +144,8 @@ impl KeyRing {
         self.carry_out(steps, now).await.map(drop)
     }
 
-    /// Rotates the keys of a use: [`life::rotate`]. `false` if another process changed the keys meanwhile.
+    /// Rotates the keys of a use, as an operator asks for. `forced` skips the waiting, and gives up the oldest sealing key.
+    /// `false` if another process changed the keys meanwhile.
     ///
     /// # Errors
     /// [`RotateError`] if it would do harm, or as [`KeyRing::refresh`].

@@ -73,8 +73,8 @@ struct Explainer {
 struct Explanation(Vec<(&'static str, String)>);
 
 impl Explanation {
-    fn add(&mut self, name: &'static str, value: impl ToString) {
-        self.0.push((name, value.to_string()));
+    fn add(&mut self, name: &'static str, value: impl std::fmt::Display) {
+        self.0.push((name, format!("{value}")));
     }
 
     /// What was, or would be, answered, and what would help.

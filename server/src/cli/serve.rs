@@ -104,7 +104,7 @@ impl Server {
         let address = listener.local_addr()?;
         let issuer = config.issuer_on(address)?;
         write!(lock, "process {} on http://{address}", std::process::id())?;
-        let journal = open_journal(config, &*store, &keys.now(), clock.now()).await?;
+        let journal = open_journal(config, &store, &keys.now(), clock.now()).await?;
         let lifetime = keys.now().longest_access_ttl();
         let recent = Recent::load(store.clone(), Now::of(&*clock), lifetime).await?;
         let verifier = Verifier::new(issuer.as_str());

@@ -25,7 +25,7 @@ pub(super) struct SigningKey {
 }
 
 enum Secret {
-    Hs256(hmac::Key, Vec<u8>),
+    Hs256(Box<hmac::Key>, Vec<u8>),
     Es256(EcdsaKeyPair),
     EdDsa(Ed25519KeyPair),
     Rs256(Box<RsaKeyPair>),
@@ -55,9 +55,10 @@ impl SigningKey {
     /// `None` if the bytes are no key of that algorithm.
     pub(super) fn parse(kid: &str, algorithm: KeyAlgorithm, bytes: &[u8]) -> Option<Self> {
         let secret = match algorithm {
-            KeyAlgorithm::Hs256 => {
-                Secret::Hs256(hmac::Key::new(hmac::HMAC_SHA256, bytes), bytes.to_vec())
-            }
+            KeyAlgorithm::Hs256 => Secret::Hs256(
+                Box::new(hmac::Key::new(hmac::HMAC_SHA256, bytes)),
+                bytes.to_vec(),
+            ),
             KeyAlgorithm::Es256 => Secret::Es256(
                 EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, bytes).ok()?,
             ),

@@ -1,0 +1,442 @@
+//! One row for each refusal: everything about it in one place.
+
+use super::{Refusal, WireCode};
+
+/// What is told of a refusal, and to whom.
+pub(super) struct Row {
+    /// To the log.
+    pub(super) name: &'static str,
+    /// To the client.
+    pub(super) code: WireCode,
+    /// To the client; `PARAMETER` stands for the name of the parameter.
+    pub(super) text: &'static str,
+    /// To the operator.
+    pub(super) remedy: &'static str,
+}
+
+// What would help someone who guesses has one text.
+const CLIENT: &str = "the client is unknown or its authentication failed";
+const CREDENTIAL: &str = "the code, its verifier or the refresh token is not valid";
+const ACCESS_TOKEN: &str = "the access token is expired, revoked or not valid";
+
+#[expect(clippy::too_many_lines, reason = "a table, one row for each refusal")]
+pub(super) const fn row(refusal: Refusal) -> Row {
+    use WireCode::{
+        InvalidClient, InvalidGrant, InvalidRequest, InvalidScope, InvalidToken,
+        TemporarilyUnavailable, UnsupportedGrantType, UnsupportedResponseType,
+    };
+
+    match refusal {
+        Refusal::ParameterMissing(_) => new(
+            "parameter_missing",
+            InvalidRequest,
+            "PARAMETER is missing",
+            "Send the parameter; an empty one counts as absent.",
+        ),
+        Refusal::ParameterRepeated(_) => new(
+            "parameter_repeated",
+            InvalidRequest,
+            "PARAMETER was sent more than once",
+            "Send each parameter once. Look for a library that appends to a query it was given.",
+        ),
+        Refusal::ParameterTooLong(_) => new(
+            "parameter_too_long",
+            InvalidRequest,
+            "PARAMETER is too long",
+            "Shorten it: client_id 128 bytes, state 1,024, code and refresh_token 512.",
+        ),
+        Refusal::ParameterMalformed(_) => new(
+            "parameter_malformed",
+            InvalidRequest,
+            "PARAMETER holds control characters",
+            "Remove control characters, often a line break read from a file.",
+        ),
+        Refusal::ParameterInQuery(_) => new(
+            "parameter_in_query",
+            InvalidRequest,
+            "PARAMETER is in the query although the request has a body",
+            "Send all parameters in the body, or all in the query with an empty body.",
+        ),
+        Refusal::ParametersTooMany => new(
+            "parameters_too_many",
+            InvalidRequest,
+            "too many parameters, or a name that is too long",
+            "Send no more than 64 parameters, with names of at most 256 bytes.",
+        ),
+        Refusal::EncodingMalformed => new(
+            "encoding_malformed",
+            InvalidRequest,
+            "the parameters are not valid percent-encoded UTF-8",
+            "Percent-encode the UTF-8 bytes, once.",
+        ),
+        Refusal::BodyNotJson => new(
+            "body_not_json",
+            InvalidRequest,
+            "the body is not a JSON object whose members are strings",
+            "Send one JSON object; write every member as a string and each name once.",
+        ),
+        Refusal::QueryParamsDisallowed => new(
+            "query_params_disallowed",
+            InvalidRequest,
+            "this client must send its parameters in the body",
+            "Send a form body, or allow it: `guestpass client set ID --query-params`.",
+        ),
+        Refusal::RedirectUriUnsupported => new(
+            "redirect_uri_unsupported",
+            InvalidRequest,
+            "redirect_uri must be urn:ietf:wg:oauth:2.0:oob:auto",
+            "Send exactly urn:ietf:wg:oauth:2.0:oob:auto, encoded at most once.",
+        ),
+        Refusal::RedirectUriMismatch => new(
+            "redirect_uri_mismatch",
+            InvalidGrant,
+            "redirect_uri is not the one of the authorization",
+            "Send exactly urn:ietf:wg:oauth:2.0:oob:auto, encoded at most once.",
+        ),
+        Refusal::ResponseTypeUnsupported => new(
+            "response_type_unsupported",
+            UnsupportedResponseType,
+            "response_type must be code",
+            "Send response_type=code, in lower case.",
+        ),
+        Refusal::GrantTypeUnsupported => new(
+            "grant_type_unsupported",
+            UnsupportedGrantType,
+            "grant_type must be authorization_code or refresh_token",
+            "Use authorization_code, then refresh_token; there are no other grants.",
+        ),
+        Refusal::ScopeUnsupported => new(
+            "scope_unsupported",
+            InvalidScope,
+            "there are no scopes: leave scope out",
+            "Leave scope out, or empty.",
+        ),
+        Refusal::ChallengeMethodUnsupported => new(
+            "challenge_method_unsupported",
+            InvalidRequest,
+            "code_challenge_method must be S256",
+            "Send code_challenge_method=S256; plain is never accepted.",
+        ),
+        Refusal::ChallengeMalformed => new(
+            "challenge_malformed",
+            InvalidRequest,
+            "code_challenge must be the unpadded base64url SHA-256 of the verifier",
+            "Send base64url(SHA-256(verifier)): 43 characters, no padding, not hexadecimal.",
+        ),
+        Refusal::VerifierMalformed => new(
+            "verifier_malformed",
+            InvalidRequest,
+            "code_verifier must be 43 to 128 unreserved characters",
+            "Use 43 to 128 characters of A-Z a-z 0-9 - . _ ~ as the verifier.",
+        ),
+        Refusal::ClientUnknown => new(
+            "client_unknown",
+            InvalidClient,
+            CLIENT,
+            "Compare the id with `guestpass client list`; it is case-sensitive.",
+        ),
+        Refusal::ClientDisabled => new(
+            "client_disabled",
+            InvalidClient,
+            CLIENT,
+            "`guestpass client enable ID`, if the client should work again.",
+        ),
+        Refusal::ApiKeyMissing => new(
+            "api_key_missing",
+            InvalidClient,
+            CLIENT,
+            "Send x-api-key, or make the client public: `guestpass client set ID --no-confidential`.",
+        ),
+        Refusal::ApiKeyWrong => new(
+            "api_key_wrong",
+            InvalidClient,
+            CLIENT,
+            "Compare the key's first 12 characters with `guestpass client key list ID`; or make a new one. A public client has no key: leave x-api-key out.",
+        ),
+        Refusal::ApiKeyExpired => new(
+            "api_key_expired",
+            InvalidClient,
+            CLIENT,
+            "Make a new key: `guestpass client key add ID`.",
+        ),
+        Refusal::ApiKeyRevoked => new(
+            "api_key_revoked",
+            InvalidClient,
+            CLIENT,
+            "Deploy a key that isn't revoked; see `guestpass client key list ID`.",
+        ),
+        Refusal::ClientPublic => new(
+            "client_public",
+            InvalidClient,
+            CLIENT,
+            "Use a confidential client: `guestpass client add ID --confidential`.",
+        ),
+        Refusal::BasicMalformed => new(
+            "basic_malformed",
+            InvalidClient,
+            CLIENT,
+            "Send `Basic` and base64 of client id, colon and API key.",
+        ),
+        Refusal::AuthenticationRepeated => new(
+            "authentication_repeated",
+            InvalidRequest,
+            "the request authenticates the client more than once",
+            "Send either x-api-key or Authorization: Basic, once.",
+        ),
+        Refusal::ClientIdMismatch => new(
+            "client_id_mismatch",
+            InvalidRequest,
+            "client_id and the Authorization header disagree",
+            "Name the same client in client_id and in the Authorization header.",
+        ),
+        Refusal::CredentialUnknown => new(
+            "credential_unknown",
+            InvalidGrant,
+            CREDENTIAL,
+            "The text was altered, cut, made up, or issued by another installation. If it happens to many guests at once, a sealing key was lost: restore the keys.",
+        ),
+        Refusal::CredentialOfAnotherKind => new(
+            "credential_of_another_kind",
+            InvalidGrant,
+            CREDENTIAL,
+            "Send the code as code and the refresh token as refresh_token.",
+        ),
+        Refusal::GrantGone => new(
+            "grant_gone",
+            InvalidGrant,
+            CREDENTIAL,
+            "The guest was erased, its client was removed, or the grant ended more than a week ago. The client must authorize anew.",
+        ),
+        Refusal::GrantOfAnotherClient => new(
+            "grant_of_another_client",
+            InvalidGrant,
+            CREDENTIAL,
+            "Use the client_id that the code or refresh token was issued to.",
+        ),
+        Refusal::GrantRevoked => new(
+            "grant_revoked",
+            InvalidGrant,
+            CREDENTIAL,
+            "The grant was ended, see the log for when and why. The client must authorize anew.",
+        ),
+        Refusal::GrantEnded => new(
+            "grant_ended",
+            InvalidGrant,
+            CREDENTIAL,
+            "The grant is older than tokens.refresh_max. The client must authorize anew.",
+        ),
+        Refusal::CodeExpired => new(
+            "code_expired",
+            InvalidGrant,
+            CREDENTIAL,
+            "Redeem the code within tokens.code_ttl. If clients are slower, raise it, to 600s at most.",
+        ),
+        Refusal::CodeGuessedAt => new(
+            "code_guessed_at",
+            InvalidGrant,
+            CREDENTIAL,
+            "The client showed five wrong verifiers: it pairs codes with the wrong verifier, or someone guesses.",
+        ),
+        Refusal::CodeSpent => new(
+            "code_spent",
+            InvalidGrant,
+            CREDENTIAL,
+            "The code was redeemed before. The client must keep the tokens it got, or authorize anew.",
+        ),
+        Refusal::CodeReplayed => new(
+            "code_replayed",
+            InvalidGrant,
+            CREDENTIAL,
+            "The code was redeemed twice with every proof right, so the grant was ended; its access token works until it expires. Look for a client that retries, or for a leak.",
+        ),
+        Refusal::VerifierWrong => new(
+            "verifier_wrong",
+            InvalidGrant,
+            CREDENTIAL,
+            "The client must keep the verifier of each authorization beside its code.",
+        ),
+        Refusal::RefreshTokenExpired => new(
+            "refresh_token_expired",
+            InvalidGrant,
+            CREDENTIAL,
+            "It wasn't used for tokens.refresh_idle. The client must authorize anew.",
+        ),
+        Refusal::RefreshTokenOvertaken => new(
+            "refresh_token_overtaken",
+            InvalidGrant,
+            CREDENTIAL,
+            "Nothing is wrong: the client has a newer refresh token already.",
+        ),
+        Refusal::RefreshTokenReplayed => new(
+            "refresh_token_replayed",
+            InvalidGrant,
+            CREDENTIAL,
+            "Two parties hold the guest's refresh token, so the grant was ended. Look for a leak, or for copies in several tabs.",
+        ),
+        Refusal::RefreshTokenContested => new(
+            "refresh_token_contested",
+            InvalidGrant,
+            CREDENTIAL,
+            "Late retries were reissued tokens.max_unproven times in a row and no answer was used: two parties take turns, or a client never stores its answers.",
+        ),
+        Refusal::RefreshTokenRetriedLate => new(
+            "refresh_token_retried_late",
+            InvalidGrant,
+            CREDENTIAL,
+            "A lost answer, or a copy, under tokens.late_retry = revoke. With reissue the guest would have been kept.",
+        ),
+        Refusal::AccessTokenMissing => new(
+            "access_token_missing",
+            InvalidToken,
+            "an access token is missing",
+            "Send `Authorization: Bearer` or x-dressipi-jwt with the guest's access token; or ask with mode=soft, if guests without one are welcome.",
+        ),
+        Refusal::AccessTokensDisagree => new(
+            "access_tokens_disagree",
+            InvalidToken,
+            ACCESS_TOKEN,
+            "Send one token. Look for a proxy or client that adds a second header instead of replacing the first.",
+        ),
+        Refusal::AccessTokenMalformed => new(
+            "access_token_malformed",
+            InvalidToken,
+            ACCESS_TOKEN,
+            "The text was cut or altered on its way, or isn't an access token of this server.",
+        ),
+        Refusal::AccessTokenUnsupported => new(
+            "access_token_unsupported",
+            InvalidToken,
+            ACCESS_TOKEN,
+            "Send the access token as it was issued. For tokens of an earlier issuer, see verify.untyped.",
+        ),
+        Refusal::AccessTokenKeyUnknown => new(
+            "access_token_key_unknown",
+            InvalidToken,
+            ACCESS_TOKEN,
+            "The token is from another installation, or older than its key: see `guestpass key list`. A refresh gives a new one.",
+        ),
+        Refusal::AccessTokenForged => new(
+            "access_token_forged",
+            InvalidToken,
+            ACCESS_TOKEN,
+            "The token was altered, or someone made it up.",
+        ),
+        Refusal::AccessTokenExpired => new(
+            "access_token_expired",
+            InvalidToken,
+            ACCESS_TOKEN,
+            "Nothing is wrong: the client refreshes. If it happens early, compare the clocks.",
+        ),
+        Refusal::AccessTokenNotYetValid => new(
+            "access_token_not_yet_valid",
+            InvalidToken,
+            ACCESS_TOKEN,
+            "Compare the clocks of the machines that issue and verify.",
+        ),
+        Refusal::AccessTokenOfAnotherIssuer => new(
+            "access_token_of_another_issuer",
+            InvalidToken,
+            ACCESS_TOKEN,
+            "Compare the token's iss with the setting issuer, byte for byte.",
+        ),
+        Refusal::AccessTokenOfAnotherAudience => new(
+            "access_token_of_another_audience",
+            InvalidToken,
+            ACCESS_TOKEN,
+            "The token is meant for someone else only; ask for one with this issuer in aud.",
+        ),
+        Refusal::AccessTokenOfNoClient => new(
+            "access_token_of_no_client",
+            InvalidToken,
+            ACCESS_TOKEN,
+            "`guestpass client list` shows which clients there are and which are disabled.",
+        ),
+        Refusal::AccessTokenOfAnotherClient => new(
+            "access_token_of_another_client",
+            InvalidToken,
+            ACCESS_TOKEN,
+            "Use the client_id that the token was issued to.",
+        ),
+        Refusal::AccessTokenRevoked => new(
+            "access_token_revoked",
+            InvalidToken,
+            ACCESS_TOKEN,
+            "The client asked for it. A refresh gives a new token.",
+        ),
+        Refusal::AccessTokenGrantEnded => new(
+            "access_token_grant_ended",
+            InvalidToken,
+            ACCESS_TOKEN,
+            "`guestpass explain --token` says when and why. The client must authorize anew.",
+        ),
+        Refusal::ModeUnsupported => new(
+            "mode_unsupported",
+            InvalidRequest,
+            "mode must be strict or soft",
+            "Write mode=soft, or leave mode out.",
+        ),
+        Refusal::PathUnknown => new(
+            "path_unknown",
+            InvalidRequest,
+            "there is nothing at this path",
+            "Check the path, without a trailing slash, and the setting base_paths.",
+        ),
+        Refusal::MethodNotAllowed => new(
+            "method_not_allowed",
+            InvalidRequest,
+            "this path does not answer that method",
+            "Use the method that the Allow header names.",
+        ),
+        Refusal::RequestMalformed => new(
+            "request_malformed",
+            InvalidRequest,
+            "the request is malformed",
+            "Look at the proxy in front: it sends no or several Host fields, or both Content-Length and Transfer-Encoding.",
+        ),
+        Refusal::BodyTooSlow => new(
+            "body_too_slow",
+            InvalidRequest,
+            "the body did not arrive in time",
+            "Look at the network between client and server.",
+        ),
+        Refusal::BodyTooLong => new(
+            "body_too_long",
+            InvalidRequest,
+            "the body is too long",
+            "Send at most 16 KiB.",
+        ),
+        Refusal::TargetTooLong => new(
+            "target_too_long",
+            InvalidRequest,
+            "the request target is too long",
+            "Send at most 8 KiB of path and query.",
+        ),
+        Refusal::HeadersTooLong => new(
+            "headers_too_long",
+            InvalidRequest,
+            "the header fields are too many or too long",
+            "Send at most 100 header fields of at most 8 KiB each and 16 KiB together. Look for large cookies.",
+        ),
+        Refusal::MediaTypeUnsupported => new(
+            "media_type_unsupported",
+            InvalidRequest,
+            "the body must be application/x-www-form-urlencoded or application/json in UTF-8",
+            "Send Content-Type: application/x-www-form-urlencoded, and no Content-Encoding.",
+        ),
+        Refusal::Prefetch => new(
+            "prefetch",
+            TemporarilyUnavailable,
+            "authorization is not done ahead of its use",
+            "Nothing is wrong: the browser asks again when the answer is needed.",
+        ),
+    }
+}
+
+const fn new(name: &'static str, code: WireCode, text: &'static str, remedy: &'static str) -> Row {
+    Row {
+        name,
+        code,
+        text,
+        remedy,
+    }
+}
