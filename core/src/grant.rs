@@ -195,6 +195,10 @@ impl Grant {
     /// spent one would not, and a code isn't a token.
     #[must_use]
     pub fn may_be_ended_with(&self, presented: Generation, now: Timestamp) -> bool {
+        if presented > self.generation {
+            // As for a refresh: what a row that went back in time says of expiry is about an older credential.
+            return self.revoked.is_none() && now < self.ends_at;
+        }
         self.is_live(now) && presented > Generation::CODE && presented >= self.proven
     }
 
