@@ -12,6 +12,7 @@ use guestpass_core::refusal::Refusal;
 use guestpass_core::time::Timestamp;
 use tracing::Span;
 
+use crate::access_tokens::Trusted;
 use crate::app::App;
 use crate::error::Error;
 use crate::journal::Entry;
@@ -98,19 +99,25 @@ impl App {
             let Some(grant) = self.grants.load(credential.grant).await? else {
                 return Ok(());
             };
-            let owner = self.clients.by_number(grant.client);
+            // The grants of a client that is gone are, too.
+            let Some(owner) = self.clients.by_number(grant.client) else {
+                return Ok(());
+            };
             if !grant.may_be_ended_with(credential.generation, now) {
                 return Ok(());
             }
-            let owner = permitted(client, owner, Refusal::GrantOfAnotherClient)?;
+            permitted(client, &owner, Refusal::GrantOfAnotherClient)?;
             Span::current().record("grant.id", tracing::field::display(grant.id));
             return Ok(self.end_grant(&owner, grant.id, revocation).await?);
         }
         let Ok(token) = self.verify(token) else {
             return Ok(());
         };
-        let of_another = Refusal::AccessTokenOfAnotherClient;
-        let owner = permitted(client, Some(Arc::clone(&token.client)), of_another)?;
+        let owner = Arc::clone(&token.client);
+        permitted(client, &owner, Refusal::AccessTokenOfAnotherClient)?;
+        if self.has_been_ended(&token).await? {
+            return Ok(());
+        }
         Span::current().record("grant.id", tracing::field::display(token.grant));
         if !owner.confidential {
             let expires_at = Timestamp::from_millis(token.claims.expires_at.saturating_mul(1000));
@@ -124,6 +131,16 @@ impl App {
                 .await?);
         }
         Ok(self.end_grant(&owner, token.grant, revocation).await?)
+    }
+
+    /// Whether someone has ended that token, or its grant: to end it again would only make the journal longer.
+    async fn has_been_ended(&self, token: &Trusted) -> Result<bool, Unavailable> {
+        let grant = self.grants.load(token.grant).await?;
+        if grant.is_some_and(|grant| grant.revoked.is_some()) {
+            return Ok(true);
+        }
+        let list = RevokedList::AccessTokens;
+        self.revoked.is_revoked(list, token.id).await
     }
 
     /// Erases a guest: once now, and once more when no request can be under way that began before, for one of those may
@@ -155,18 +172,13 @@ impl App {
     }
 }
 
-/// The owner of a token, if whoever asks may end it.
-fn permitted(
-    client: Option<&Client>,
-    owner: Option<Arc<Client>>,
-    of_another: Refusal,
-) -> Result<Arc<Client>, Refusal> {
-    let owner = owner.ok_or(of_another)?;
+/// Whether whoever asks may end a token of that owner.
+fn permitted(client: Option<&Client>, owner: &Client, of_another: Refusal) -> Result<(), Refusal> {
     match client {
-        Some(client) if client.number == owner.number => Ok(owner),
+        Some(client) if client.number == owner.number => Ok(()),
         Some(_) => Err(of_another),
         None if owner.confidential => Err(Refusal::ApiKeyMissing),
-        None => Ok(owner),
+        None => Ok(()),
     }
 }
 
