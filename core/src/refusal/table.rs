@@ -353,7 +353,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
         ),
         Refusal::AccessTokenOfAnotherClient => new(
             "access_token_of_another_client",
-            InvalidToken,
+            InvalidGrant,
             ACCESS_TOKEN,
             "Use the client_id that the token was issued to.",
         ),
