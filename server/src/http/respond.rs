@@ -189,7 +189,12 @@ fn status(refusal: Refusal, received: &Received) -> StatusCode {
         _ => StatusCode::BAD_REQUEST,
     };
     match (caller(received), status) {
-        (Caller::Gateway, StatusCode::BAD_REQUEST) => StatusCode::UNAUTHORIZED,
+        (
+            Caller::Gateway,
+            StatusCode::BAD_REQUEST
+            | StatusCode::URI_TOO_LONG
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        ) => StatusCode::UNAUTHORIZED,
         (_, status) => status,
     }
 }
