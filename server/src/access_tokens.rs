@@ -52,15 +52,14 @@ impl App {
         })
     }
 
-    /// Whether a token has ended before its time, as far as this node knows: from memory, with a row for a "perhaps".
+    /// Whether a token has ended before its time, as far as this node knows: from memory, with a row for a "perhaps". What
+    /// this node remembers counts however old it is: nothing that ended comes back.
     ///
     /// # Errors
     /// A refusal, or [`Unavailable`] if what this node knows is too old and the operator doesn't settle for less.
     pub async fn check_recent(&self, token: &Trusted) -> Result<(), Error> {
-        if self.recent.age(self.clock.monotonic()) > self.verification.max_staleness {
-            if self.verification.signature_only_when_stale {
-                return Ok(());
-            }
+        let is_stale = self.recent.age(self.clock.monotonic()) > self.verification.max_staleness;
+        if is_stale && !self.verification.signature_only_when_stale {
             return Err(Unavailable("what is known of revocations is too old".into()).into());
         }
         for (list, id, refusal) in self.ends(token) {
