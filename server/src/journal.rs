@@ -122,16 +122,25 @@ const QUEUE: usize = 256;
 /// Appends what is waiting, syncs once, answers each.
 fn run(mut file: File, mut jobs: mpsc::Receiver<Job>) {
     let mut batch = Vec::with_capacity(QUEUE);
+    let mut is_torn = false;
     while jobs.blocking_recv_many(&mut batch, QUEUE) > 0 {
         let lines: String = batch.iter().map(|job| job.line.as_str()).collect();
-        let written = file
-            .write_all(lines.as_bytes())
-            .and_then(|()| file.sync_data())
-            .map_err(|error| Unavailable(format!("the journal can't be written: {error}")));
+        let written = append(&mut file, is_torn, &lines).and_then(|()| file.sync_data());
+        is_torn = written.is_err();
+        let written =
+            written.map_err(|error| Unavailable(format!("the journal can't be written: {error}")));
         for job in batch.drain(..) {
             let _ = job.reply.send(written.clone());
         }
     }
+}
+
+/// What a write that failed has left of a line must not join the next one, which would be lost with it.
+fn append(file: &mut impl Write, is_torn: bool, lines: &str) -> std::io::Result<()> {
+    if is_torn {
+        file.write_all(b"\n")?;
+    }
+    file.write_all(lines.as_bytes())
 }
 
 /// An entry as JSON. Times are milliseconds since the epoch, ids are base64url.
@@ -224,3 +233,18 @@ impl fmt::Display for JournalError {
 }
 
 impl std::error::Error for JournalError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_the_disk_had_no_room_for_spoils_no_other() {
+        let mut disk = [0; 5];
+        append(&mut &mut disk[..], false, "first\n").unwrap_err();
+        let mut file = disk.to_vec();
+        append(&mut file, true, "second\n").unwrap();
+        append(&mut file, false, "third\n").unwrap();
+        assert_eq!(file, b"first\nsecond\nthird\n");
+    }
+}
