@@ -46,13 +46,13 @@ async fn struck(test: &TestApp, request: Sent) {
 /// Sends a code again with every proof right: it must be refused and end the grant, whose tokens were these.
 async fn replayed(test: &TestApp, code: &str, issued: &[Tokens]) {
     for tokens in issued {
-        assert!(test.is_live(&tokens.refresh_token).await);
+        assert!(test.is_live(tokens).await);
     }
     let answer = test.send(exchange(code)).await;
     let refusal = (answer.status.as_u16(), answer.error());
     assert_eq!(refusal, (400, "invalid_grant"), "{answer:?}");
     for tokens in issued {
-        assert!(!test.is_live(&tokens.refresh_token).await);
+        assert!(!test.is_live(tokens).await);
     }
 }
 
@@ -75,7 +75,7 @@ async fn c040_a_code_and_its_verifier_give_tokens() {
         assert_eq!(answer.json()["expires_in"], 86_400);
         let tokens = answer.tokens();
         assert_eq!(tokens.claims["iss"], ISSUER);
-        assert!(test.is_live(&tokens.refresh_token).await);
+        assert!(test.is_live(&tokens).await);
         assert_eq!((test.count("profiles"), test.count("grants")), before);
         // Consumed: another wrong verifier isn't even counted.
         let wrong = request.set("code_verifier", WRONG_VERIFIER);
@@ -348,7 +348,7 @@ async fn c058_a_replayed_code_ends_the_grant() {
     let rows = (test.count("profiles"), test.count("grants"));
     replayed(&test, &code, &[first, second]).await;
     assert_eq!((test.count("profiles"), test.count("grants")), rows);
-    assert!(test.is_live(&bystander.refresh_token).await);
+    assert!(test.is_live(&bystander).await);
     // Once ended, there is nothing left to change.
     test.refused(exchange(&code), "invalid_grant").await;
 }
@@ -367,7 +367,7 @@ async fn c059_a_replay_without_every_proof_ends_nothing() {
         let request = exchange(&code).set(name, wrong);
         test.refused(request, "invalid_grant").await;
     }
-    assert!(test.is_live(&tokens.refresh_token).await);
+    assert!(test.is_live(&tokens).await);
 }
 
 #[tokio::test]
@@ -384,7 +384,7 @@ async fn c060_a_replay_counts_for_600_seconds() {
     let tokens = test.granted(exchange(&code)).await;
     test.clock.advance_secs(601);
     test.refused(exchange(&code), "invalid_grant").await;
-    assert!(test.is_live(&tokens.refresh_token).await);
+    assert!(test.is_live(&tokens).await);
 }
 
 #[tokio::test]
@@ -416,7 +416,7 @@ async fn c062_of_50_parallel_exchanges_one_wins_and_the_others_end_its_grant() {
         let refusal = (answer.status.as_u16(), answer.error());
         assert_eq!(refusal, (400, "invalid_grant"), "{answer:?}");
     }
-    assert!(!test.is_live(&won[0].tokens().refresh_token).await);
+    assert!(!test.is_live(&won[0].tokens()).await);
     assert_eq!(test.count("grants"), 1);
 }
 
@@ -460,7 +460,7 @@ async fn check_one_family_at_most(test: &TestApp, code: &str, consumed: bool) {
         let refusal = (answer.status.as_u16(), answer.error());
         assert_eq!(refusal, (400, "invalid_grant"), "{answer:?}");
     } else {
-        assert!(test.is_live(&answer.tokens().refresh_token).await);
+        assert!(test.is_live(&answer.tokens()).await);
     }
     assert_eq!(test.count("grants"), grants);
 }
@@ -507,5 +507,5 @@ async fn c066_a_code_is_no_refresh_token_nor_the_reverse() {
     let (code, guest) = (test.code(SHOP).await, test.guest().await);
     let requests = [refresh(&code), exchange(&guest.refresh_token)];
     refused_for_now(&test, &code, "invalid_grant", &requests).await;
-    assert!(test.is_live(&guest.refresh_token).await);
+    assert!(test.is_live(&guest).await);
 }

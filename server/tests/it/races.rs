@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
 
-use crate::support::{Answer, SHOP, TestApp, WRONG_VERIFIER, exchange, refresh};
+use crate::support::{Answer, SHOP, TestApp, Tokens, WRONG_VERIFIER, exchange, refresh};
 
 const ROUNDS: usize = 10;
 
@@ -33,7 +33,8 @@ async fn wrong_verifiers_at_the_same_moment_are_all_counted() {
         let code = test.code(SHOP).await;
         let wrong = exchange(&code).set("code_verifier", WRONG_VERIFIER);
         let answers = test.at_once(vec![wrong; 5]).await;
-        assert_eq!(outcomes(&answers), (Vec::new(), 5), "round {round}");
+        let (granted, refused) = outcomes(&answers);
+        assert_eq!((granted.len(), refused), (0, 5), "round {round}");
         test.refused(exchange(&code), "invalid_grant").await;
     }
 }
@@ -41,23 +42,22 @@ async fn wrong_verifiers_at_the_same_moment_are_all_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_refreshes_of_one_token_get_one_successor() {
     let test = Arc::new(TestApp::new().await);
-    let mut token = test.guest().await.refresh_token;
+    let mut newest = test.guest().await;
     let mut seen = HashSet::new();
     for round in 1..=ROUNDS {
-        let predecessor = token.clone();
+        let predecessor = newest.refresh_token.clone();
         // Its first use; then, as if all answers had been lost, late retries of it.
         for _ in 1..=2 {
             let answers = test.at_once(vec![refresh(&predecessor); 32]).await;
-            let (granted, refused) = outcomes(&answers);
-            let successors: HashSet<String> = granted.into_iter().collect();
-            assert_eq!((successors.len(), refused), (1, 0), "round {round}");
-            token = successors.into_iter().next().unwrap();
-            assert!(seen.insert(token.clone()), "round {round}");
+            let (mut granted, refused) = outcomes(&answers);
+            assert_eq!((leaves(&granted).len(), refused), (1, 0), "round {round}");
+            newest = granted.remove(0);
+            assert!(seen.insert(newest.refresh_token.clone()), "round {round}");
             test.clock.advance_secs(30);
         }
         assert_eq!(generations(&test), [1 + 2 * round as u64]);
     }
-    assert!(test.is_live(&token).await);
+    assert!(test.is_live(&newest).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,7 +73,7 @@ async fn a_late_retry_beside_the_use_of_its_successor_ends_nothing() {
         let (used, refused) = outcomes(&answers[8..]);
         // A retry that came after the use was overtaken by it; all others got the one successor.
         assert_eq!((used.len(), refused), (8, 0), "round {round}");
-        let successors: HashSet<_> = retried.iter().chain(&used).collect();
+        let successors = leaves(retried.iter().chain(&used));
         assert_eq!(successors.len(), 1, "round {round}");
         assert!(revocations(&test).is_empty(), "round {round}");
         assert!(test.is_live(&used[0]).await, "round {round}");
@@ -86,20 +86,23 @@ async fn a_replay_beside_a_refresh_leaves_one_leaf_or_none() {
     for round in 1..=ROUNDS {
         let spent = test.guest().await.refresh_token;
         let second = test.granted(refresh(&spent)).await.refresh_token;
-        let newest = test.granted(refresh(&second)).await.refresh_token;
+        let newest = test.granted(refresh(&second)).await;
         test.clock.advance_secs(30);
         let before = revocations(&test).len();
-        let requests = [vec![refresh(&spent); 8], vec![refresh(&newest); 8]].concat();
+        let requests = [
+            vec![refresh(&spent); 8],
+            vec![refresh(&newest.refresh_token); 8],
+        ]
+        .concat();
         let answers = test.at_once(requests).await;
         let (replayed, _) = outcomes(&answers[..8]);
         assert!(replayed.is_empty(), "round {round}");
         let (granted, _) = outcomes(&answers[8..]);
-        let leaves: HashSet<_> = granted.iter().collect();
-        assert!(leaves.len() <= 1, "round {round}");
+        assert!(leaves(&granted).len() <= 1, "round {round}");
         // Who came first decides whether it was a replay or a request overtaken on its way.
         let was_replay = revocations(&test).len() > before;
-        for leaf in leaves.into_iter().chain([&newest]) {
-            assert_eq!(test.is_live(leaf).await, !was_replay, "round {round}");
+        for tokens in granted.iter().chain([&newest]) {
+            assert_eq!(test.is_live(tokens).await, !was_replay, "round {round}");
         }
     }
 }
@@ -107,7 +110,7 @@ async fn a_replay_beside_a_refresh_leaves_one_leaf_or_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_erased_between_refreshes_stays_erased() {
     let test = Arc::new(TestApp::new().await);
-    let other = test.guest().await.refresh_token;
+    let other = test.guest().await;
     for round in 1..=ROUNDS {
         let guest = test.guest().await;
         let sub = guest.sub().parse().unwrap();
@@ -125,7 +128,7 @@ async fn a_guest_erased_between_refreshes_stays_erased() {
                         return token;
                     }
                     assert!(!too_late, "round {round}");
-                    token = granted.remove(0);
+                    token = granted.remove(0).refresh_token;
                     progress.send(()).unwrap();
                 }
             }
@@ -143,17 +146,23 @@ async fn a_guest_erased_between_refreshes_stays_erased() {
     assert!(test.is_live(&other).await);
 }
 
-/// The refresh tokens that were given, and how many requests were refused with `invalid_grant`. There must be no other
+/// The tokens that were given, and how many requests were refused with `invalid_grant`. There must be no other
 /// answer.
-fn outcomes(answers: &[Answer]) -> (Vec<String>, usize) {
+fn outcomes(answers: &[Answer]) -> (Vec<Tokens>, usize) {
     let (granted, refused): (Vec<_>, Vec<_>) =
         answers.iter().partition(|answer| answer.status == 200);
     for answer in &refused {
         let outcome = (answer.status.as_u16(), answer.error());
         assert_eq!(outcome, (400, "invalid_grant"), "{answer:?}");
     }
-    let tokens = granted.iter().map(|answer| answer.tokens().refresh_token);
+    let tokens = granted.iter().map(|answer| answer.tokens());
     (tokens.collect(), refused.len())
+}
+
+/// The different refresh tokens among them.
+fn leaves<'a>(tokens: impl IntoIterator<Item = &'a Tokens>) -> HashSet<&'a str> {
+    let tokens = tokens.into_iter();
+    tokens.map(|given| &*given.refresh_token).collect()
 }
 
 /// Why grants were revoked, those that were.

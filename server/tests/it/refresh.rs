@@ -27,7 +27,7 @@ async fn c067_a_refresh_token_gives_new_tokens_for_the_same_guest() {
     }
     assert_ne!(second.access_token, first.access_token);
     assert_ne!(second.refresh_token, first.refresh_token);
-    assert!(test.is_live(&second.refresh_token).await);
+    assert!(test.is_live(&second).await);
     assert_eq!((test.count("profiles"), test.count("grants")), (1, 1));
     // The first is no leaf any more: it gives nothing new, and nothing at all once the second is used.
     let again = test.granted(refresh(&first.refresh_token)).await;
@@ -50,12 +50,13 @@ async fn c068_the_redirect_uri_may_be_absent_but_not_wrong() {
 #[tokio::test]
 async fn c069_the_refresh_token_is_one_parameter_of_bounded_length() {
     let test = TestApp::new().await;
-    let token = test.guest().await.refresh_token;
-    let request = refresh(&token);
+    let guest = test.guest().await;
+    let token = &guest.refresh_token;
+    let request = refresh(token);
     for (what, broken) in [
         ("absent", request.clone().unset("refresh_token")),
         ("empty", request.clone().set("refresh_token", "")),
-        ("twice", request.clone().also("refresh_token", &token)),
+        ("twice", request.clone().also("refresh_token", token)),
         ("513 bytes", refresh(&"a".repeat(513))),
         ("NUL", refresh(&format!("{token}\0"))),
     ] {
@@ -66,16 +67,17 @@ async fn c069_the_refresh_token_is_one_parameter_of_bounded_length() {
             "{what}: {description}"
         );
     }
-    assert!(test.is_live(&token).await);
+    assert!(test.is_live(&guest).await);
 }
 
 #[tokio::test]
 async fn c070_a_token_that_was_never_issued_is_refused() {
     let test = TestApp::new().await;
-    let token = test.guest().await.refresh_token;
+    let guest = test.guest().await;
+    let token = &guest.refresh_token;
     let unknown = TestApp::new().await.guest().await.refresh_token;
     assert_eq!(unknown.len(), token.len());
-    let sealed = URL_SAFE_NO_PAD.decode(&token).unwrap();
+    let sealed = URL_SAFE_NO_PAD.decode(token).unwrap();
     let flipped = (0..sealed.len() * 8).map(|bit| {
         let mut bytes = sealed.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -107,7 +109,7 @@ async fn c070_a_token_that_was_never_issued_is_refused() {
         bodies.insert(test.refused(refresh(&wrong), "invalid_grant").await.body);
     }
     assert_eq!(bodies.len(), 1);
-    assert!(test.is_live(&token).await);
+    assert!(test.is_live(&guest).await);
 }
 
 #[tokio::test]
@@ -117,8 +119,8 @@ async fn c071_a_token_works_for_its_own_client_only() {
     let first = test.guest().await.refresh_token;
     let stolen = refresh(&first).set("client_id", "other");
     test.refused(stolen.clone(), "invalid_grant").await;
-    let second = test.granted(refresh(&first)).await.refresh_token;
-    test.granted(refresh(&second)).await;
+    let second = test.granted(refresh(&first)).await;
+    test.granted(refresh(&second.refresh_token)).await;
     // A replay by another client proves nothing against this one.
     test.clock.advance_secs(30);
     test.refused(stolen, "invalid_grant").await;
@@ -128,10 +130,13 @@ async fn c071_a_token_works_for_its_own_client_only() {
 #[tokio::test]
 async fn c072_the_client_must_say_who_it_is() {
     let test = TestApp::new().await;
-    let token = test.guest().await.refresh_token;
-    test.refused(refresh(&token).unset("client_id"), "invalid_request")
-        .await;
-    assert!(test.is_live(&token).await);
+    let guest = test.guest().await;
+    test.refused(
+        refresh(&guest.refresh_token).unset("client_id"),
+        "invalid_request",
+    )
+    .await;
+    assert!(test.is_live(&guest).await);
 }
 
 #[tokio::test]
@@ -149,11 +154,10 @@ async fn c076_a_replay_ends_one_family_alone() {
     test.clock.advance_secs(30);
     let answer = test.send(refresh(&replayed.refresh_token)).await;
     assert_eq!(answer.error(), "invalid_grant");
-    assert!(!test.is_live(&second.refresh_token).await);
+    assert!(!test.is_live(&second).await);
 
-    assert!(test.is_live(&device.refresh_token).await);
-    test.granted(for_other(refresh(&elsewhere.refresh_token)))
-        .await;
+    assert!(test.is_live(&device).await);
+    assert!(test.is_live(&elsewhere).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,11 +165,13 @@ async fn c077_tabs_that_refresh_at_once_get_one_successor() {
     let test = Arc::new(TestApp::new().await);
     let token = test.guest().await.refresh_token;
     let answers = test.at_once(vec![refresh(&token); 20]).await;
-    let successors: HashSet<String> = tokens(&answers).map(|given| given.refresh_token).collect();
-    assert_eq!(tokens(&answers).count(), 20);
-    assert_eq!(successors.len(), 1);
+    let given: Vec<Tokens> = tokens(&answers).collect();
+    let successors: HashSet<_> = given.iter().map(|given| &given.refresh_token).collect();
+    assert_eq!((given.len(), successors.len()), (20, 1));
     assert_eq!(grants(&test), [(2, false)]);
-    assert!(test.is_live(successors.iter().next().unwrap()).await);
+    for given in &given {
+        assert!(test.is_live(given).await);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,8 +182,8 @@ async fn c078_without_a_window_one_of_many_is_granted_and_no_second_leaf_lives()
         ..Policy::default()
     };
     let test = Arc::new(TestApp::with_policy(policy).await);
-    let token = test.guest().await.refresh_token;
-    let answers = test.at_once(vec![refresh(&token); 50]).await;
+    let guest = test.guest().await;
+    let answers = test.at_once(vec![refresh(&guest.refresh_token); 50]).await;
     let granted: Vec<Tokens> = tokens(&answers).collect();
     assert_eq!(granted.len(), 1);
     for answer in answers.iter().filter(|answer| answer.status != 200) {
@@ -186,8 +192,8 @@ async fn c078_without_a_window_one_of_many_is_granted_and_no_second_leaf_lives()
     }
     // The others were late retries, so not even the one that was granted is live.
     assert_eq!(grants(&test), [(2, true)]);
-    for token in [&token, &granted[0].refresh_token] {
-        assert!(!test.is_live(token).await);
+    for tokens in [&guest, &granted[0]] {
+        assert!(!test.is_live(tokens).await);
     }
 }
 
@@ -200,22 +206,24 @@ async fn c080_use_extends_the_idle_end_and_never_the_last() {
         ..Policy::default()
     };
     let test = TestApp::with_policy(policy()).await;
-    let idle = test.guest().await.refresh_token;
+    let idle = test.guest().await;
     test.clock.advance_secs(30 * DAY - 1);
-    assert!(test.is_live(&idle).await);
+    assert!(test.refreshes(&idle).await);
     test.clock.advance_secs(2);
-    test.refused(refresh(&idle), "invalid_grant").await;
+    test.refused(refresh(&idle.refresh_token), "invalid_grant")
+        .await;
 
     let test = TestApp::with_policy(policy()).await;
-    let mut token = test.guest().await.refresh_token;
+    let mut newest = test.guest().await;
     for _ in 1..90 {
         test.clock.advance_secs(DAY);
-        token = test.granted(refresh(&token)).await.refresh_token;
+        newest = test.granted(refresh(&newest.refresh_token)).await;
     }
     test.clock.advance_secs(DAY - 1);
-    assert!(test.is_live(&token).await);
+    assert!(test.is_live(&newest).await);
     test.clock.advance_secs(2);
-    test.refused(refresh(&token), "invalid_grant").await;
+    test.refused(refresh(&newest.refresh_token), "invalid_grant")
+        .await;
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use guestpass::journal::Journal;
 use guestpass::keys::{KeyRing, MasterKey, MasterKeySource};
 use guestpass::metrics::Metrics;
 use guestpass::registry::{self, Clients};
-use guestpass::revocation::{Now, Recent};
+use guestpass::revocation::{Now, Recent, is_behind, replay};
 use guestpass::store::sqlite::SqliteStore;
 use guestpass::store::{Change, ClientSettings, Registry};
 use guestpass_core::policy::Policy;
@@ -36,6 +36,7 @@ mod answer;
 pub(crate) mod binary;
 pub(crate) mod connection;
 mod fakes;
+mod live;
 mod log;
 mod request;
 mod stored;
@@ -44,7 +45,9 @@ pub(crate) use answer::{Answer, Tokens};
 pub(crate) use connection::Connection;
 pub(crate) use fakes::{FakeClock, SeededRandom};
 pub(crate) use log::{TextLog, lines_of};
-pub(crate) use request::{Sent, authorize, exchange, percent, refresh, request};
+pub(crate) use request::{
+    Sent, authorize, exchange, introspect, percent, refresh, request, verify,
+};
 pub(crate) use stored::Stored;
 
 /// The API's own example of a verifier and its challenge.
@@ -60,13 +63,17 @@ pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 /// The public client that every [`TestApp`] has.
 pub(crate) const SHOP: &str = "shop";
 
+const DATABASE: &str = "guestpass.db";
+const JOURNAL: &str = "guestpass.journal";
+
 pub(crate) struct TestApp {
     pub(crate) clock: Arc<FakeClock>,
     pub(crate) random: Arc<SeededRandom>,
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) app: Arc<App>,
     pub(crate) router: Router,
-    directory: TempDir,
+    master_key: MasterKey,
+    directory: Arc<TempDir>,
 }
 
 impl TestApp {
@@ -77,42 +84,66 @@ impl TestApp {
 
     /// A server with another policy.
     pub(crate) async fn with_policy(policy: Policy) -> Self {
-        let config = Config::from_sources(&[], Vec::new(), None).unwrap();
-        Self::with_config(Config { policy, ..config }).await
+        Self::with_config(Config {
+            policy,
+            ..config(&[])
+        })
+        .await
     }
 
     /// A server with this configuration, as far as it matters to a router.
     pub(crate) async fn with_config(config: Config) -> Self {
         log::start();
-        let directory = TempDir::new().unwrap();
-        let clock = Arc::new(FakeClock::new());
+        let directory = Arc::new(TempDir::new().unwrap());
         let random = Arc::new(SeededRandom::new());
-        let file = directory.path().join("guestpass.db");
-        SqliteStore::migrate(&file, &*random).unwrap();
-        let store = Arc::new(SqliteStore::open(&file, config.synchronous).unwrap());
+        SqliteStore::migrate(&directory.path().join(DATABASE), &*random).unwrap();
         let master_key = MasterKey::generate(&*random);
-        let master_key = MasterKeySource {
-            present: Some(master_key),
+        let clock = Arc::new(FakeClock::new());
+        let test = Self::start(config, directory, master_key, (clock, random)).await;
+        test.add_client(SHOP, ClientSettings::default()).await;
+        test
+    }
+
+    /// Starts a server on files that are there, as `serve` does it.
+    async fn start(
+        config: Config,
+        directory: Arc<TempDir>,
+        master_key: MasterKey,
+        (clock, random): (Arc<FakeClock>, Arc<SeededRandom>),
+    ) -> Self {
+        let store = SqliteStore::open(&directory.path().join(DATABASE), config.synchronous);
+        let store = Arc::new(store.unwrap());
+        let source = MasterKeySource {
+            present: Some(master_key.clone()),
             make: &|| unreachable!(),
         };
-        let keys = KeyRing::load(
-            store.clone(),
-            master_key,
-            random.clone(),
-            config.schedule,
-            clock.now(),
-        );
+        let (schedule, now) = (config.schedule, clock.now());
+        let keys = KeyRing::load(store.clone(), source, random.clone(), schedule, now);
+        let keys = keys.await.unwrap();
+        let clients = Clients::load(store.clone(), config.policy).await.unwrap();
+        keys.tend(clients.lifetimes(), now).await.unwrap();
+        let journal = directory.path().join(JOURNAL);
+        let entries = Journal::read(&journal).unwrap();
+        if is_behind(&*store, &entries, now).await.unwrap() {
+            replay(&*store, &entries, &keys.now(), drop).await.unwrap();
+        }
+        let lifetime = keys.now().longest_access_ttl();
+        let recent = Recent::load(store.clone(), Now::of(&*clock), lifetime);
         let issuer = config.issuer.unwrap_or_else(|| ISSUER.parse().unwrap());
-        let recent = Recent::load(store.clone(), Now::of(&*clock), DAY);
+        let verifier = Verifier::new(issuer.as_str());
         let app = Arc::new(App {
             grants: store.clone(),
             revoked: store.clone(),
             recent: recent.await.unwrap(),
             upkeep: store.clone(),
-            journal: Journal::open(&directory.path().join("guestpass.journal")).unwrap(),
-            clients: Clients::load(store.clone(), config.policy).await.unwrap(),
-            keys: Arc::new(keys.await.unwrap()),
-            verifier: Verifier::new(issuer.as_str()),
+            journal: Journal::open(&journal).unwrap(),
+            clients,
+            keys: Arc::new(keys),
+            verifier: if config.verification.untyped {
+                verifier.accept_untyped()
+            } else {
+                verifier
+            },
             verification: config.verification,
             issuer,
             base_paths: config.base_paths,
@@ -123,16 +154,15 @@ impl TestApp {
         });
         app.follow().await;
         let router = guestpass::http::router(app.clone());
-        let test = Self {
+        Self {
             clock,
             random,
             store,
             app,
             router,
+            master_key,
             directory,
-        };
-        test.add_client(SHOP, ClientSettings::default()).await;
-        test
+        }
     }
 
     /// Adds a client and lets the server see it.
@@ -275,51 +305,6 @@ impl TestApp {
         self.send(request).await.tokens()
     }
 
-    /// Whether the refresh token works, found out on a copy of the store: asking must not change what is asked about.
-    pub(crate) async fn is_live(&self, refresh_token: &str) -> bool {
-        let copy = self.directory.path().join("copy.db");
-        let _ = std::fs::remove_file(&copy);
-        self.sql()
-            .execute("vacuum into ?", [copy.to_str().unwrap()])
-            .unwrap();
-        let opened = rusqlite::Connection::open(&copy).unwrap();
-        opened.pragma_update(None, "journal_mode", "wal").unwrap();
-        drop(opened);
-        let store =
-            Arc::new(SqliteStore::open(&copy, guestpass::store::sqlite::Synchronous::Off).unwrap());
-        let app = App {
-            grants: store.clone(),
-            revoked: store.clone(),
-            recent: Recent::load(store.clone(), Now::of(&*self.clock), DAY)
-                .await
-                .unwrap(),
-            upkeep: store.clone(),
-            journal: Journal::open(&self.directory.path().join("copy.journal")).unwrap(),
-            verifier: self.app.verifier.clone(),
-            verification: self.app.verification.clone(),
-            clients: Clients::load(store.clone(), self.app.clients.defaults().clone())
-                .await
-                .unwrap(),
-            keys: self.app.keys.clone(),
-            issuer: self.app.issuer.clone(),
-            base_paths: self.app.base_paths.clone(),
-            node: self.app.node.clone(),
-            metrics: Metrics::new(store.batches()),
-            clock: self.clock.clone(),
-            random: self.random.clone(),
-        };
-        let request = refresh(refresh_token).into_request();
-        let response = guestpass::http::router(Arc::new(app))
-            .oneshot(request)
-            .await
-            .unwrap();
-        match response.status() {
-            StatusCode::OK => true,
-            StatusCode::BAD_REQUEST => false,
-            status => panic!("the copy answers {status}"),
-        }
-    }
-
     /// Every row of guests and grants, as text: for comparing before with after.
     pub(crate) fn rows(&self) -> Vec<String> {
         let sql = self.sql();
@@ -352,13 +337,21 @@ impl TestApp {
 
     /// The database file.
     pub(crate) fn file(&self) -> PathBuf {
-        self.directory.path().join("guestpass.db")
+        self.directory.path().join(DATABASE)
     }
 
     /// Ends the server, its threads and its connections, and keeps its files.
-    pub(crate) fn stop(self) -> TempDir {
+    pub(crate) fn stop(self) -> Arc<TempDir> {
         self.directory
     }
+}
+
+/// The configuration with these settings, each a name and a value.
+pub(crate) fn config(settings: &[(&'static str, &str)]) -> Config {
+    let settings = settings
+        .iter()
+        .map(|(name, value)| (*name, (*value).to_owned()));
+    Config::from_sources(&settings.collect::<Vec<_>>(), Vec::new(), None).unwrap()
 }
 
 /// The S256 challenge of a verifier (RFC 7636 §4.2).

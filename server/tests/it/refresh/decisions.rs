@@ -132,7 +132,7 @@ async fn c073_a_retry_at_once_gets_the_same_successor_again() {
         );
         assert_eq!(test.rows(), rows);
     }
-    assert!(test.is_live(&first.refresh_token).await);
+    assert!(test.is_live(&first).await);
 }
 
 #[tokio::test]
@@ -187,7 +187,9 @@ async fn c075_no_credential_outlives_its_family() {
         let test = TestApp::with_policy(policy).await;
         let mut family = Family::at(&test, state).await;
         family.decides(1, AFTER_WINDOW, decision).await;
-        // What an access token is good for now waits for those who would be asked.
+        for tokens in &family.granted {
+            assert!(!test.is_live(tokens).await, "{decision:?}");
+        }
         for generation in (1..=family.newest()).rev() {
             let credential = &family.credentials[generation];
             let answer = test.refused(refresh(credential), "invalid_grant").await;
@@ -214,6 +216,8 @@ struct Family<'a> {
     profile_id: i64,
     /// The code comes first.
     credentials: Vec<String>,
+    /// All that was ever issued from it.
+    granted: Vec<Tokens>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -237,7 +241,8 @@ impl<'a> Family<'a> {
         Self {
             test,
             profile_id: tokens.sub().parse().unwrap(),
-            credentials: vec![code, tokens.refresh_token],
+            credentials: vec![code, tokens.refresh_token.clone()],
+            granted: vec![tokens],
         }
     }
 
@@ -264,6 +269,7 @@ impl<'a> Family<'a> {
         if !self.credentials.contains(&tokens.refresh_token) {
             self.credentials.push(tokens.refresh_token.clone());
         }
+        self.granted.push(tokens.clone());
         tokens
     }
 
@@ -299,14 +305,21 @@ impl<'a> Family<'a> {
                 assert_eq!(told(&answer, "/refusal"), refusal, "{case}");
             }
         }
-        let live = self.test.is_live(&self.credentials[expected.0]).await;
+        let newest = &self.credentials[expected.0];
+        let newest = Tokens {
+            refresh_token: newest.clone(),
+            ..self.granted.last().unwrap().clone()
+        };
+        let live = self.test.is_live(&newest).await;
         assert_eq!(live, expected.2.is_none(), "{case}");
         assert_eq!(alarm(&answer), decision.alarm(), "{case}");
     }
 
     /// The answer holds the refresh token of generation `n`: the same as ever, or one that never was before.
     fn is_given(&mut self, n: usize, answer: &Answer, case: &str) {
-        let given = answer.tokens().refresh_token;
+        let tokens = answer.tokens();
+        let given = tokens.refresh_token.clone();
+        self.granted.push(tokens);
         match self.credentials.get(n) {
             Some(known) => assert_eq!(given, *known, "{case}"),
             None => {

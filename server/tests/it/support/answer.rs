@@ -100,9 +100,15 @@ impl Answer {
 
     /// What every answer must have (C140, C141, C142, C145).
     pub(crate) fn check(&self, method: &Method) {
+        let caching = (self.header("cache-control").unwrap(), self.header("pragma"));
+        if self.header("etag").is_some() {
+            // A document that is the same for everyone.
+            assert!(caching.0.starts_with("public, max-age="), "{self:?}");
+            assert_eq!(caching.1, None, "{self:?}");
+        } else {
+            assert_eq!(caching, ("no-store", Some("no-cache")), "{self:?}");
+        }
         for (name, value) in [
-            ("cache-control", "no-store"),
-            ("pragma", "no-cache"),
             ("x-content-type-options", "nosniff"),
             ("referrer-policy", "no-referrer"),
         ] {
@@ -118,7 +124,22 @@ impl Answer {
         assert_eq!(self.header("location"), None);
         assert_ne!(self.header("access-control-allow-origin"), Some("*"));
         assert_eq!(self.header("access-control-allow-credentials"), None);
-        if self.body.is_empty() && (self.status.is_success() || method == Method::HEAD) {
+        let is_401 = self.status == StatusCode::UNAUTHORIZED;
+        assert_eq!(
+            self.header("www-authenticate").is_some(),
+            is_401,
+            "{self:?}"
+        );
+        if method == Method::HEAD {
+            return;
+        }
+        if self.body.is_empty() {
+            // A revocation's 200 has no body either (RFC 7009 §2.2).
+            assert!(
+                self.status.is_success() || self.status == StatusCode::NOT_MODIFIED,
+                "{self:?}"
+            );
+            assert_eq!(self.header("content-type"), None, "{self:?}");
             return;
         }
         assert_eq!(
@@ -142,12 +163,6 @@ impl Answer {
             assert!(self.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
             assert_eq!(self.error(), "temporarily_unavailable");
         }
-        let is_401 = self.status == StatusCode::UNAUTHORIZED;
-        assert_eq!(
-            self.header("www-authenticate").is_some(),
-            is_401,
-            "{self:?}"
-        );
     }
 
     pub(super) fn secrets(&self) -> Vec<String> {

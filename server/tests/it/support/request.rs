@@ -61,6 +61,16 @@ pub(crate) fn refresh(refresh_token: &str) -> Sent {
     ])
 }
 
+/// `IN`: whether a token works. Its client must be set, and its API key.
+pub(crate) fn introspect(token: &str) -> Sent {
+    Sent::new(Method::POST, "/oauth/introspect", Form::Body).with(&[("token", token)])
+}
+
+/// `FA`: whether a gateway may let a request with that access token through.
+pub(crate) fn verify(access_token: &str) -> Sent {
+    request("GET", "/oauth/verify").bearer(access_token)
+}
+
 /// Any other request.
 pub(crate) fn request(method: &str, path: &str) -> Sent {
     Sent::new(
@@ -119,6 +129,10 @@ impl Sent {
         self.headers
             .push((name.to_owned(), value.as_ref().to_vec()));
         self
+    }
+
+    pub(crate) fn bearer(self, access_token: &str) -> Self {
+        self.header("authorization", format!("Bearer {access_token}"))
     }
 
     pub(crate) fn method(mut self, method: &str) -> Self {
@@ -219,8 +233,9 @@ impl Sent {
 
     /// What of this request must never be logged.
     pub(super) fn secrets(&self) -> Vec<String> {
-        const SECRET: [&str; 6] = [
+        const SECRET: [&str; 7] = [
             "code",
+            "token",
             "code_verifier",
             "refresh_token",
             "code_challenge",
@@ -237,7 +252,11 @@ impl Sent {
             .headers
             .iter()
             .filter(|(name, _)| SECRET_HEADERS.contains(&name.as_str()));
-        let headers = headers.filter_map(|(_, value)| String::from_utf8(value.clone()).ok());
+        let headers = headers.filter_map(|(_, value)| {
+            let text = str::from_utf8(value).ok()?;
+            // Behind the scheme, if there is one.
+            Some(text.rsplit(' ').next()?.to_owned())
+        });
         let secrets = parameters
             .map(|(_, value)| value.clone())
             .chain(headers)
