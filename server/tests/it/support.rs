@@ -36,6 +36,7 @@ mod answer;
 pub(crate) mod binary;
 pub(crate) mod connection;
 mod fakes;
+mod forge;
 mod live;
 mod log;
 mod request;
@@ -44,9 +45,10 @@ mod stored;
 pub(crate) use answer::{Answer, Tokens};
 pub(crate) use connection::Connection;
 pub(crate) use fakes::{FakeClock, SeededRandom};
+pub(crate) use forge::{Forged, forms_of};
 pub(crate) use log::{TextLog, lines_of};
 pub(crate) use request::{
-    Sent, authorize, exchange, introspect, percent, refresh, request, verify,
+    Sent, authorize, exchange, introspect, percent, refresh, request, revoke, verify,
 };
 pub(crate) use stored::Stored;
 
@@ -102,6 +104,13 @@ impl TestApp {
         let test = Self::start(config, directory, master_key, (clock, random)).await;
         test.add_client(SHOP, ClientSettings::default()).await;
         test
+    }
+
+    /// Another server on the same files and clock: as in another process, or after a restart.
+    pub(crate) async fn beside(&self, config: Config) -> Self {
+        let (directory, master_key) = (self.directory.clone(), self.master_key.clone());
+        let fakes = (self.clock.clone(), self.random.clone());
+        Self::start(config, directory, master_key, fakes).await
     }
 
     /// Starts a server on files that are there, as `serve` does it.
@@ -338,6 +347,11 @@ impl TestApp {
     /// The database file.
     pub(crate) fn file(&self) -> PathBuf {
         self.directory.path().join(DATABASE)
+    }
+
+    /// The journal.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.directory.path().join(JOURNAL)
     }
 
     /// Ends the server, its threads and its connections, and keeps its files.

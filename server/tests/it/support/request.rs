@@ -61,6 +61,12 @@ pub(crate) fn refresh(refresh_token: &str) -> Sent {
     ])
 }
 
+/// `RV`: a token ends.
+pub(crate) fn revoke(token: &str) -> Sent {
+    Sent::new(Method::POST, "/oauth/revoke", Form::Body)
+        .with(&[("client_id", SHOP), ("token", token)])
+}
+
 /// `IN`: whether a token works. Its client must be set, and its API key.
 pub(crate) fn introspect(token: &str) -> Sent {
     Sent::new(Method::POST, "/oauth/introspect", Form::Body).with(&[("token", token)])
