@@ -1,0 +1,391 @@
+"""Usage: gateways.py GUESTPASS GATEWAY=PROGRAM...
+
+What reaches an upstream behind each gateway. Prints a line for each test, as cargo does.
+"""
+
+import base64
+import hashlib
+import json
+import secrets
+import signal
+import sys
+import traceback
+from urllib.parse import urlencode
+
+from servers import RECIPES, Guestpass, Upstream, ask
+
+STRICT, SOFT = "/account/orders", "/orders"
+NAMES = ["x-guestpass-sub", "x-guestpass-subn", "x-guestpass-client"]
+EVIL = "mallory"
+
+
+def main(guestpass_program, *gateways):
+    # Told to end, this ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    upstream = Upstream()
+    outcomes = []
+    for argument in gateways:
+        kind, _, program = argument.partition("=")
+        for name, recipe in RECIPES[kind].items():
+            guestpass = Guestpass(guestpass_program, name)
+            gateway = recipe(program, guestpass.port, upstream.port)
+            with guestpass, gateway:
+                shop = Shop(upstream, guestpass, gateway)
+                outcomes += [passes(test, name, shop) for test in TESTS]
+    print(f"{outcomes.count(True)} passed, {outcomes.count(False)} failed")
+    return not all(outcomes)
+
+
+def passes(test, gateway, shop):
+    name = f"gateways::{gateway}::{test.__name__}"
+    try:
+        test(shop)
+    except Exception:
+        print(f"test {name} ... FAILED", flush=True)
+        traceback.print_exc(file=sys.stdout)
+        return False
+    print(f"test {name} ... ok", flush=True)
+    return True
+
+
+# The tests, in this order: the last ones leave Guestpass in trouble.
+
+
+def c163_a_live_token_arrives_as_identity(shop):
+    guest = shop.guest()
+    for path in (STRICT, SOFT):
+        for token in (guest.bearer, guest.user_jwt, guest.bearer + guest.user_jwt):
+            answer, arrived = shop.get(path, token)
+            assert answer.status == 200, (path, answer)
+            assert arrived.identity() == guest.identity, (path, token, arrived)
+            assert arrived.path == path
+
+
+def c163_and_from_the_token_only(shop):
+    one, other = shop.guest(), shop.guest()
+    assert one.identity != other.identity
+    for guest in (one, other, one):
+        _, arrived = shop.get(STRICT, guest.bearer + spoofed("{name}: {value}"))
+        assert arrived.identity() == guest.identity, arrived
+
+
+def c164_no_spelling_of_an_identity_header_arrives(shop):
+    guest = shop.guest()
+    for path in (STRICT, SOFT):
+        for spelling in SPELLINGS:
+            for fields in (guest.bearer + spoofed(spelling), spoofed(spelling) + guest.user_jwt):
+                answer, arrived = shop.get(path, fields)
+                # A gateway may also refuse what is no field at all.
+                if arrived or answer.status != 400:
+                    assert arrived and arrived.identity() == guest.identity, (path, spelling, answer, arrived)
+    for spelling in SPELLINGS:
+        answer, arrived = shop.get(SOFT, spoofed(spelling))
+        if arrived or answer.status != 400:
+            assert arrived.identity() == {}, (spelling, answer, arrived)
+        answer, arrived = shop.get(STRICT, spoofed(spelling))
+        assert (answer.status in (400, 401), arrived) == (True, None), (spelling, answer)
+
+
+def c164_nor_does_one_behind_the_body(shop):
+    guest = shop.guest()
+    for path, token, expected in [(STRICT, guest.bearer, guest.identity), (SOFT, [], {})]:
+        trailer = "".join(f"{field}\r\n" for field in spoofed("{name}: {value}"))
+        body = f"2\r\nhi\r\n0\r\n{trailer}\r\n".encode()
+        fields = ["Transfer-Encoding: chunked", "Trailer: x-guestpass-sub", *token]
+        answer, arrived = shop.send("POST", path, fields, body)
+        assert (answer.status, arrived.body) == (200, b"hi"), (answer, arrived)
+        assert arrived.identity() == expected, arrived
+        assert EVIL.encode() not in arrived.raw, arrived
+
+
+def c164_a_refusal_carries_no_identity(shop):
+    for token in shop.bad_tokens():
+        for fields in (token, token + spoofed("{name}: {value}")):
+            answer, arrived = shop.get(STRICT, fields)
+            assert (answer.status, arrived) == (401, None), (fields, answer, arrived)
+            assert answer.identity() == {} and EVIL.encode() not in answer.raw, answer
+            assert answer.values("www-authenticate")[0].startswith("Bearer"), answer
+
+
+def a_refused_token_arrives_as_nobodys_in_soft_mode(shop):
+    for token in shop.bad_tokens():
+        for fields in (token, token + spoofed("{name}: {value}")):
+            answer, arrived = shop.get(SOFT, fields)
+            assert answer.status == 200 and arrived.identity() == {}, (fields, answer, arrived)
+
+
+def an_answer_to_the_client_carries_no_identity(shop):
+    for path in (STRICT, SOFT):
+        answer, _ = shop.get(path, shop.guest().bearer)
+        assert answer.identity() == {}, answer
+
+
+def c165_what_a_request_says_of_itself_opens_nothing(shop):
+    for claim in CLAIMS:
+        answer, arrived = shop.get(STRICT, [claim])
+        assert (answer.status, arrived) == (401, None), (claim, answer, arrived)
+        answer, arrived = shop.get(SOFT, [claim])
+        assert answer.status == 200 and arrived.identity() == {}, (claim, answer, arrived)
+
+
+def c165_nor_does_its_method_or_path(shop):
+    for method in ("HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+        answer, arrived = shop.send(method, STRICT, [], b"")
+        assert arrived is None and answer.status in (204, 401), (method, answer)
+        # A preflight may be answered by Guestpass, but not by the upstream.
+        assert answer.status == 401 or method == "OPTIONS", (method, answer)
+    for path in (
+        f"{STRICT}?mode=soft",
+        f"{STRICT}?mode=soft&mode=soft",
+        "//account/orders",
+        "/x/../account/orders",
+        "/x/%2e%2e/account/orders",
+        "/x/..%2faccount/orders",
+        "/account%2forders",
+        "/%61ccount/orders",
+        "http://shop.example/account/orders",
+    ):
+        answer, arrived = shop.get(path, [])
+        assert (answer.status in (400, 401), arrived) == (True, None), (path, answer, arrived)
+    # What the gateway and Guestpass have between them is nobody else's.
+    for path in ("/.guestpass/soft", "/.guestpass/strict", "/oauth/verify"):
+        answer, arrived = shop.get(path, shop.guest().bearer)
+        assert answer.identity() == {} and (arrived or answer.status == 404), (path, answer)
+
+
+def every_method_arrives_with_its_identity(shop):
+    guest = shop.guest()
+    for path in (STRICT, SOFT):
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
+            answer, arrived = shop.send(method, f"{path}?mode=strict&mode=x", guest.bearer, b"")
+            assert answer.status == 200, (method, answer)
+            assert (arrived.method, arrived.identity()) == (method, guest.identity), arrived
+            assert arrived.path == f"{path}?mode=strict&mode=x", arrived
+    answer, arrived = shop.send("OPTIONS", SOFT, [], b"")
+    assert (answer.status, arrived.method, arrived.identity()) == (200, "OPTIONS", {}), answer
+
+
+def a_body_arrives_whole(shop):
+    guest = shop.guest()
+    body = secrets.token_bytes(100_000)
+    chunked = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:7], body[7:])) + b"0\r\n\r\n"
+    for path, token in [(STRICT, guest.bearer), (SOFT, guest.user_jwt), (SOFT, [])]:
+        for fields, sent in [([f"Content-Length: {len(body)}"], body), (["Transfer-Encoding: chunked"], chunked)]:
+            answer, arrived = shop.send("POST", path, [*fields, "Content-Type: image/png", *token], sent)
+            assert answer.status == 200 and arrived.body == body, (path, fields, answer)
+            assert arrived.values("content-type") == ["image/png"]
+            assert arrived.identity() == (guest.identity if token else {})
+    answer, arrived = shop.send("POST", STRICT, [f"Content-Length: {len(body)}"], body)
+    assert (answer.status, arrived) == (401, None), answer
+
+
+def the_check_is_asked_about_the_token_alone(shop):
+    asked = Upstream()
+    program = shop.gateway.command[0]
+    with type(shop.gateway)(program, asked.port, shop.upstream.port) as gateway:
+        for path, target in [(STRICT, "/oauth/verify"), (SOFT, "/oauth/verify?mode=soft")] * 5:
+            fields = ["Authorization: Bearer one", "x-dressipi-jwt: two", "Cookie: a=b", "Content-Length: 5"]
+            assert ask(gateway.port, "POST", path, fields, b"hello").status == 200
+            check = asked.arrived.pop()
+            assert (check.path, check.body, asked.arrived) == (target, b"", []), check
+            assert check.values("content-length") in ([], ["0"]) and not check.values("transfer-encoding"), check
+            assert check.values("authorization") == ["Bearer one"], check
+            assert (check.values("x-dressipi-jwt"), check.values("cookie")) == (["two"], []), check
+    # One connection for all of them.
+    assert asked.connections == 1, asked.connections
+
+
+def long_cookies_are_no_obstacle(shop):
+    guest = shop.guest()
+    cookies = [f"Cookie: shop={'c' * 7000}"] * 3
+    for path in (STRICT, SOFT):
+        answer, arrived = shop.get(path, guest.bearer + cookies)
+        assert answer.status == 200 and arrived.identity() == guest.identity, answer
+        assert sum(map(len, arrived.values("cookie"))) >= 21000, arrived
+
+
+def a_revoked_token_is_refused_at_once(shop):
+    guest = shop.guest()
+    assert shop.get(STRICT, guest.bearer)[0].status == 200
+    shop.guestpass.post("/oauth/revoke", token=guest.refresh_token, client_id="shop-app")
+    answer, arrived = shop.get(STRICT, guest.bearer)
+    assert (answer.status, arrived) == (401, None), answer
+    answer, arrived = shop.get(SOFT, guest.bearer)
+    assert answer.status == 200 and arrived.identity() == {}, arrived
+
+
+def a_guestpass_that_is_gone_lets_nobody_be_anybody(shop):
+    guest = shop.guest()
+    assert shop.get(STRICT, guest.bearer)[0].status == 200
+    shop.guestpass.kill()
+    nobody_is_anybody(shop, guest)
+
+
+def c166_nor_does_one_without_its_database(shop):
+    # As little as can be: how long it trusts what it knows is how long this waits.
+    shop.guestpass.start(GUESTPASS_VERIFY__MAX_STALENESS="2s")
+    guest = shop.guest()
+    shop.guestpass.lose_the_database()
+    shop.guestpass.wait_for(lambda: ask(shop.guestpass.port, "GET", "/oauth/verify", guest.bearer).status == 503)
+    nobody_is_anybody(shop, guest)
+
+
+def nobody_is_anybody(shop, guest):
+    for token in (guest.bearer, guest.user_jwt, []):
+        for fields in (token, token + spoofed("{name}: {value}")):
+            answer, arrived = shop.get(SOFT, fields)
+            assert answer.status == 200 and arrived.identity() == {}, (fields, answer, arrived)
+            answer, arrived = shop.get(STRICT, fields)
+            # A Guestpass that still knows that there is no token says so.
+            assert arrived is None and answer.status in ((503,) if token else (401, 503)), (fields, answer)
+            assert answer.identity() == {}, answer
+
+
+TESTS = [
+    c163_a_live_token_arrives_as_identity,
+    c163_and_from_the_token_only,
+    c164_no_spelling_of_an_identity_header_arrives,
+    c164_nor_does_one_behind_the_body,
+    c164_a_refusal_carries_no_identity,
+    a_refused_token_arrives_as_nobodys_in_soft_mode,
+    an_answer_to_the_client_carries_no_identity,
+    c165_what_a_request_says_of_itself_opens_nothing,
+    c165_nor_does_its_method_or_path,
+    every_method_arrives_with_its_identity,
+    a_body_arrives_whole,
+    the_check_is_asked_about_the_token_alone,
+    long_cookies_are_no_obstacle,
+    a_revoked_token_is_refused_at_once,
+    a_guestpass_that_is_gone_lets_nobody_be_anybody,
+    c166_nor_does_one_without_its_database,
+]
+
+# How a client may write an identity header, for an upstream or a gateway to read it as one.
+SPELLINGS = [
+    "{name}: {value}",
+    "{name}:{value}",
+    "{name}:",
+    "{upper}: {value}",
+    "{title}: {value}",
+    "{name}: {value}\r\n{name}: {value}\r\n{upper}: {value}",
+    "{under}: {value}",
+    "{upper_under}: {value}",
+    "{first_under}: {value}",
+    "{last_under}: {value}",
+    "{dots}: {value}",
+    "{tildes}: {value}",
+    "{name}: {value}\r\n{under}: {value}",
+    "{name} : {value}",
+    "{name}\t: {value}",
+    "x-other: a\r\n {name}: {value}",
+    "x-other: a\r{name}: {value}",
+    "x-other: a\n{name}: {value}",
+    "{name}\0: {value}",
+    "{name}\v: {value}",
+    ":{name}: {value}",
+    "Connection: {name}",
+    "Connection: close, {name}, {under}\r\n{name}: {value}",
+    "x-forwarded-{name}: {value}",
+]
+
+# What a request may say of itself, for a check that believes it to look elsewhere.
+CLAIMS = [
+    "X-Forwarded-Method: OPTIONS",
+    "X-Forwarded-Uri: /orders",
+    "X-Forwarded-Uri: /livez",
+    "X-Forwarded-Path: /orders",
+    "X-Forwarded-Prefix: /orders",
+    "X-Forwarded-Host: localhost",
+    "X-Forwarded-For: 127.0.0.1",
+    "Forwarded: for=127.0.0.1;host=localhost",
+    "X-Original-Method: OPTIONS",
+    "X-Original-Url: /orders",
+    "X-Original-Uri: /orders",
+    "X-Rewrite-Url: /orders",
+    "X-Envoy-Original-Path: /oauth/verify?mode=soft",
+    "X-Http-Method-Override: OPTIONS",
+    "X-Accel-Redirect: /.guestpass/soft",
+]
+
+
+def spoofed(spelling):
+    """All three identity headers in that spelling."""
+    return [
+        spelling.format(
+            name=name,
+            value=EVIL,
+            upper=name.upper(),
+            title=name.title(),
+            under=name.replace("-", "_"),
+            upper_under=name.upper().replace("-", "_"),
+            first_under=name.replace("-", "_", 1),
+            last_under="_".join(name.rsplit("-", 1)),
+            dots=name.replace("-", "."),
+            tildes=name.replace("-", "~"),
+        )
+        for name in NAMES
+    ]
+
+
+# What a test has: a client of the gateway, which sees what arrives behind it.
+
+
+class Shop:
+    def __init__(self, upstream, guestpass, gateway):
+        self.upstream, self.guestpass, self.gateway = upstream, guestpass, gateway
+
+    def guest(self):
+        return Guest(self.guestpass)
+
+    def bad_tokens(self):
+        token, other = self.guest().access_token, self.guest().access_token
+        header, claims, signature = token.split(".")
+        unsigned = base64.urlsafe_b64encode(b'{"alg":"none"}').decode().rstrip("=")
+        return [
+            [],
+            ["Authorization: Bearer"],
+            ["Authorization: Basic c2hvcC1hcHA6"],
+            ["Authorization: Bearer garbage"],
+            ["x-dressipi-jwt: garbage"],
+            [f"Authorization: Bearer {header}.{other.split('.')[1]}.{signature}"],
+            [f"Authorization: Bearer {unsigned}.{claims}."],
+            [f"Authorization: Bearer {token}", f"x-dressipi-jwt: {other}"],
+            [f"x-dressipi-jwt: {token}", f"x-dressipi-jwt: {other}"],
+            [f"x_dressipi_jwt: {token}"],
+        ]
+
+    def get(self, path, fields):
+        return self.send("GET", path, fields)
+
+    def send(self, method, path, fields, body=None):
+        """The answer of the gateway, and what arrived at the upstream, if anything did."""
+        if body == b"":
+            fields = [*fields, "Content-Length: 0"]
+        before = len(self.upstream.arrived)
+        answer = ask(self.gateway.port, method, path, fields, body or b"")
+        arrived = self.upstream.arrived[before:]
+        assert len(arrived) <= 1, arrived
+        return answer, arrived[0] if arrived else None
+
+
+class Guest:
+    """A new guest and its tokens."""
+
+    def __init__(self, guestpass):
+        verifier = secrets.token_urlsafe(32)
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+        about = {"client_id": "shop-app", "redirect_uri": "urn:ietf:wg:oauth:2.0:oob:auto"}
+        query = {"response_type": "code", "state": "x", "code_challenge": challenge, "code_challenge_method": "S256"}
+        code = guestpass.call("/oauth/authorize?" + urlencode(query | about))["code"]
+        tokens = guestpass.post(
+            "/oauth/token", grant_type="authorization_code", code=code, code_verifier=verifier, **about
+        )
+        self.access_token, self.refresh_token = tokens["access_token"], tokens["refresh_token"]
+        claims = json.loads(base64.urlsafe_b64decode(self.access_token.split(".")[1] + "=="))
+        self.identity = dict(zip(NAMES, (claims["sub"], claims["subn"], "shop-app")))
+        self.bearer = [f"Authorization: Bearer {self.access_token}"]
+        self.user_jwt = [f"x-dressipi-jwt: {self.access_token}"]
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

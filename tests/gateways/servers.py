@@ -1,0 +1,252 @@
+"""What stands around a gateway, the gateways with their recipes from deploy/, and HTTP as its bytes are.
+
+Client and upstream are bare sockets: they send and show what an HTTP library would have put right.
+"""
+
+import json
+import os
+import pathlib
+import re
+import socket
+import sqlite3
+import subprocess
+import tempfile
+import threading
+import time
+from urllib.parse import urlencode
+from urllib.request import ProxyHandler, Request, build_opener
+
+DEPLOY = pathlib.Path(__file__).resolve().parents[2] / "deploy"
+WORK = pathlib.Path(tempfile.mkdtemp())
+TIMEOUT = 10
+
+
+class Upstream:
+    """Keeps what arrives, and says yes to it."""
+
+    def __init__(self):
+        self.arrived, self.connections = [], 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            connection, _ = self.listener.accept()
+            self.connections += 1
+            threading.Thread(target=self.serve, args=[connection], daemon=True).start()
+
+    def serve(self, connection):
+        with connection:
+            while request := receive(connection, is_answer=False):
+                self.arrived.append(request)
+                body = b"" if request.method == "HEAD" else b"yes"
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n" + body)
+
+
+class Program:
+    """A program that runs until it is told to end."""
+
+    def __init__(self, *command):
+        self.command, self.process = command, None
+        self.log = WORK / f"{pathlib.Path(command[0]).name}.log"
+
+    def start(self, **settings):
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | settings
+            )
+        try:
+            self.wait_for(lambda: listens(self.port))
+        except BaseException:
+            self.kill()
+            raise
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        # Not killed: nginx has processes of its own to end.
+        self.process.terminate()
+        try:
+            self.process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def wait_for(self, condition):
+        deadline = time.monotonic() + TIMEOUT
+        while not condition():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(self.log.read_text())
+            time.sleep(0.05)
+
+
+class Guestpass(Program):
+    def __init__(self, program, name):
+        data = WORK / f"{name}-data"
+        self.port, self.database = free_port(), data / "guestpass.db"
+        self.url = f"http://127.0.0.1:{self.port}"
+        subprocess.run([program, "--data-dir", data, "client", "add", "shop-app"], check=True, capture_output=True)
+        super().__init__(program, "--data-dir", data, "serve", "--listen", f"127.0.0.1:{self.port}")
+
+    def call(self, target, data=None):
+        opener = build_opener(ProxyHandler({}))
+        with opener.open(Request(self.url + target, data), timeout=TIMEOUT) as answer:
+            return json.loads(answer.read() or "null")
+
+    def post(self, path, **parameters):
+        return self.call(path, urlencode(parameters).encode())
+
+    def lose_the_database(self):
+        """What ended lately can't be read any more."""
+        database = sqlite3.connect(self.database, timeout=TIMEOUT)
+        database.execute("drop table tombstones")
+        database.close()
+
+
+class Nginx(Program):
+    # What stands before the recipe in the same nginx.
+    before = ""
+
+    def __init__(self, program, guestpass, upstream):
+        self.port, home = free_port(), pathlib.Path(tempfile.mkdtemp())
+        ports = {"listen 80;": f"listen 127.0.0.1:{self.port};", ":8080;": f":{guestpass};", ":3000;": f":{upstream};"}
+        (home / "guestpass.conf").write_text(with_ports(DEPLOY / "nginx/guestpass.conf", ports))
+        (home / "guestpass_identity.conf").write_text((DEPLOY / "nginx/guestpass_identity.conf").read_text())
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = " ".join(f"{kind}_temp_path {home}/{kind};" for kind in kinds)
+        # Whom an nginx that runs as root would make its workers can't enter the directory.
+        user = "user root;" if os.geteuid() == 0 else ""
+        (home / "nginx.conf").write_text(
+            f"daemon off; {user} pid {home}/pid; events {{}}\n"
+            f"http {{ access_log off; {temporary} {self.before.format(port=self.port)} include guestpass.conf; }}\n"
+        )
+        command = (program, "-p", str(home), "-e", str(home / "error.log"), "-c", str(home / "nginx.conf"))
+        checked = subprocess.run([*command, "-t"], capture_output=True, text=True)
+        assert checked.returncode == 0 and "[warn]" not in checked.stderr, checked.stderr
+        super().__init__(*command)
+
+
+class NginxBesideAnother(Nginx):
+    """The first server of a port decides which names of headers are let in, here for one that doesn't care."""
+
+    before = (
+        "server {{ listen 127.0.0.1:{port} default_server; server_name other.example; underscores_in_headers on; }}"
+    )
+
+
+class Envoy(Program):
+    def __init__(self, program, guestpass, upstream):
+        self.port = free_port()
+        ports = {
+            "{address: 0.0.0.0, port_value: 80}": f"{{address: 127.0.0.1, port_value: {self.port}}}",
+            "port_value: 8080}": f"port_value: {guestpass}}}",
+            "port_value: 3000}": f"port_value: {upstream}}}",
+        }
+        recipe = WORK / "envoy.yaml"
+        recipe.write_text(with_ports(DEPLOY / "envoy/envoy.yaml", ports))
+        super().__init__(program, "-c", str(recipe), "--use-dynamic-base-id", "--concurrency", "1", "-l", "warn")
+
+
+RECIPES = {
+    "nginx": {"nginx": Nginx, "nginx_beside_another": NginxBesideAnother},
+    "envoy": {"envoy": Envoy},
+}
+
+
+def with_ports(recipe, ports):
+    """A recipe with other ports. They are all that differs from what an operator reads."""
+    text = recipe.read_text()
+    for old, new in ports.items():
+        assert text.count(old) == 1, (recipe, old)
+        text = text.replace(old, new)
+    return text
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def listens(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), TIMEOUT).close()
+        return True
+    except ConnectionRefusedError:
+        return False
+
+
+class Message:
+    """A request or an answer, as its bytes say."""
+
+    def __init__(self, head):
+        self.raw, self.body = head, b""
+        start, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+        self.fields = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+        self.method, self.path = start.split(" ")[:2]
+        self.status = int(self.path) if self.path.isdigit() else None
+
+    def __repr__(self):
+        return repr(self.raw[:2000])
+
+    def values(self, name):
+        return [value for other, value in self.fields if other.lower() == name]
+
+    def identity(self):
+        """What the most careless upstream could take for identity headers. An empty one says nothing."""
+        found = {}
+        for name, value in self.fields:
+            plain = re.sub("[^a-z0-9]", "-", name.strip().lower())
+            if plain.startswith("x-guestpass") and value:
+                assert plain not in found, f"twice: {self}"
+                found[plain] = value
+        return found
+
+
+def ask(port, method, path, fields, body=b""):
+    names = [field.partition(":")[0].lower() for field in fields]
+    closing = [] if "connection" in names else ["Connection: close"]
+    # Host comes last: until then, nginx reads with the rules of the port's first server.
+    head = "\r\n".join([f"{method} {path} HTTP/1.1", *closing, *fields, "Host: shop.example"])
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
+        connection.sendall(f"{head}\r\n\r\n".encode("latin-1") + body)
+        return receive(connection, is_answer=True, has_body=method != "HEAD")
+
+
+def receive(connection, is_answer, has_body=True):
+    """One message. None if the other side closes instead."""
+    buffer = b""
+    while b"\r\n\r\n" not in buffer:
+        part = connection.recv(65536)
+        if not part:
+            return None
+        buffer += part
+    head, _, buffer = buffer.partition(b"\r\n\r\n")
+    message = Message(head + b"\r\n\r\n")
+    if not has_body or (is_answer and message.status in (204, 304)):
+        return message
+    chunked = message.values("transfer-encoding") == ["chunked"]
+    length = int((message.values("content-length") or ["0"])[0])
+    while (body := unchunked(buffer) if chunked else buffer) is None or len(body) < length:
+        part = connection.recv(65536)
+        assert part, f"cut short: {message}"
+        buffer += part
+    message.raw, message.body = message.raw + buffer, body
+    return message
+
+
+def unchunked(rest):
+    """The body of chunks, if they are all there, with the trailer."""
+    body = b""
+    while b"\r\n" in rest:
+        size, _, rest = rest.partition(b"\r\n")
+        length = int(size, 16)
+        if length == 0:
+            return body if rest.endswith(b"\r\n") else None
+        body, rest = body + rest[:length], rest[length + 2 :]
+    return None
