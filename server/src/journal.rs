@@ -5,20 +5,20 @@
 //! again when the two disagree. Lines are only ever appended, each a JSON object. They name grants and hashes, no guest.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use guestpass_core::grant::{GrantId, Revocation, RevocationReason};
+use guestpass_core::grant::{GrantId, Revocation};
 use guestpass_core::time::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::{RevokedAccessToken, Tombstone, Unavailable};
+
+mod compact;
+mod line;
 
 /// What a line of the journal says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,6 +29,8 @@ pub enum Entry {
     AccessTokenRevoked(RevokedAccessToken),
     /// A guest was erased.
     GuestErased(Tombstone),
+    /// The store knew all that stands before this, and was then given this mark.
+    Mark([u8; 16]),
 }
 
 /// The way to the thread that appends. When this is dropped, the thread finishes what was queued and ends.
@@ -48,13 +50,7 @@ impl Journal {
     /// [`JournalError`] if the file can't be opened.
     pub fn open(file: &Path) -> Result<Self, JournalError> {
         let problem = |error: &dyn fmt::Display| JournalError(file.to_owned(), error.to_string());
-        let mut opened = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(file)
-            .map_err(|error| problem(&error))?;
+        let mut opened = compact::open_shared(file).map_err(|error| problem(&error))?;
         end_line(&mut opened).map_err(|error| problem(&error))?;
         let (queue, jobs) = mpsc::channel(QUEUE);
         thread::Builder::new()
@@ -70,37 +66,75 @@ impl Journal {
     /// [`Unavailable`] if the file can't be written: the disk is full or gone.
     pub async fn append(&self, entry: Entry) -> Result<(), Unavailable> {
         let ended = || Unavailable("the journal's thread has ended: restart the server".into());
-        let line = serde_json::to_string(&Line::of(entry)).expect("a line is plain data") + "\n";
         let (reply, answer) = oneshot::channel();
-        let job = Job { line, reply };
+        let job = Job {
+            line: line::written(entry),
+            reply,
+        };
         self.queue.send(job).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }
 
-    /// Reads a journal from its beginning. A line that is no entry is left out: cut off by a crash, or of a newer
-    /// version.
+    /// Reads a journal from its beginning. A line that is no entry is left out.
     ///
     /// # Errors
     /// [`JournalError`] if the file can't be read. One that isn't there is empty.
     pub fn read(file: &Path) -> Result<Vec<Entry>, JournalError> {
+        Self::read_from(file, None)
+    }
+
+    /// Reads the last mark of a journal and what follows it; all of the journal, if it has no mark.
+    ///
+    /// # Errors
+    /// As [`Journal::read`].
+    pub fn since_last_mark(file: &Path) -> Result<Vec<Entry>, JournalError> {
+        let mut bytes = FIRST_LOOK;
+        loop {
+            let mut entries = Self::read_from(file, Some(bytes))?;
+            let mark = entries.iter().rposition(|e| matches!(e, Entry::Mark(_)));
+            if let Some(mark) = mark {
+                return Ok(entries.split_off(mark));
+            }
+            if std::fs::metadata(file).map_or(0, |file| file.len()) <= bytes {
+                return Ok(entries);
+            }
+            bytes *= 4;
+        }
+    }
+
+    fn read_from(file: &Path, last_bytes: Option<u64>) -> Result<Vec<Entry>, JournalError> {
         let problem = |error: std::io::Error| JournalError(file.to_owned(), error.to_string());
-        let opened = match File::open(file) {
+        let mut opened = match File::open(file) {
             Ok(opened) => opened,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(problem(error)),
         };
+        if let Some(bytes) = last_bytes {
+            let length = opened.metadata().map_err(problem)?.len();
+            // In the middle of a line, most likely, which then is no entry.
+            let start = SeekFrom::Start(length.saturating_sub(bytes));
+            opened.seek(start).map_err(problem)?;
+        }
         let mut entries = Vec::new();
         for line in BufReader::new(opened).split(b'\n') {
-            let line = line.map_err(problem)?;
-            entries.extend(
-                serde_json::from_slice::<Line>(&line)
-                    .ok()
-                    .and_then(Line::entry),
-            );
+            entries.extend(line::read(&line.map_err(problem)?));
         }
         Ok(entries)
     }
+
+    /// Drops entries that nothing can bring back any more: of access tokens that have expired, and what is older than
+    /// `keep`. Does nothing while the first entry is still needed, or another process has the journal open.
+    ///
+    /// # Errors
+    /// [`JournalError`] if the file can't be read or replaced; then it is as it was.
+    pub fn compact(file: &Path, keep: Duration, now: Timestamp) -> Result<(), JournalError> {
+        compact::compact(file, keep, now)
+            .map_err(|error| JournalError(file.to_owned(), error.to_string()))
+    }
 }
+
+/// How much of the end is read before more of it.
+const FIRST_LOOK: u64 = 64 * 1024;
 
 /// What was being written when the power went was never answered, and the next line must not join it.
 fn end_line(file: &mut File) -> std::io::Result<()> {
@@ -141,79 +175,6 @@ fn append(file: &mut impl Write, is_torn: bool, lines: &str) -> std::io::Result<
         file.write_all(b"\n")?;
     }
     file.write_all(lines.as_bytes())
-}
-
-/// An entry as JSON. Times are milliseconds since the epoch, ids are base64url.
-#[derive(Deserialize, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum Line {
-    GrantRevoked {
-        at: i64,
-        sid: String,
-        reason: String,
-    },
-    AccessTokenRevoked {
-        at: i64,
-        jti: String,
-        expires_at: i64,
-    },
-    GuestErased {
-        at: i64,
-        tombstone: String,
-    },
-}
-
-impl Line {
-    fn of(entry: Entry) -> Self {
-        match entry {
-            Entry::GrantRevoked(grant, Revocation { at, reason }) => Self::GrantRevoked {
-                at: at.as_millis(),
-                sid: grant.to_string(),
-                reason: reason.name().to_owned(),
-            },
-            Entry::AccessTokenRevoked(token) => Self::AccessTokenRevoked {
-                at: token.at.as_millis(),
-                jti: URL_SAFE_NO_PAD.encode(token.id),
-                expires_at: token.expires_at.as_millis(),
-            },
-            Entry::GuestErased(tombstone) => Self::GuestErased {
-                at: tombstone.at.as_millis(),
-                tombstone: URL_SAFE_NO_PAD.encode(tombstone.hash),
-            },
-        }
-    }
-
-    fn entry(self) -> Option<Entry> {
-        let id = |text: String| URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok();
-        let at = Timestamp::from_millis;
-        Some(match self {
-            Self::GrantRevoked {
-                at: millis,
-                sid,
-                reason,
-            } => {
-                let reason = RevocationReason::from_name(&reason);
-                let at = at(millis);
-                Entry::GrantRevoked(GrantId::from_bytes(id(sid)?)?, Revocation { at, reason })
-            }
-            Self::AccessTokenRevoked {
-                at: millis,
-                jti,
-                expires_at,
-            } => Entry::AccessTokenRevoked(RevokedAccessToken {
-                id: id(jti)?,
-                at: at(millis),
-                expires_at: at(expires_at),
-            }),
-            Self::GuestErased {
-                at: millis,
-                tombstone,
-            } => Entry::GuestErased(Tombstone {
-                hash: id(tombstone)?,
-                at: at(millis),
-            }),
-        })
-    }
 }
 
 /// A journal can't be used: which, and why.

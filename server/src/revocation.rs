@@ -15,10 +15,11 @@ use tracing::Span;
 use crate::access_tokens::Trusted;
 use crate::app::App;
 use crate::error::Error;
-use crate::journal::Entry;
+use crate::journal::{Entry, Journal};
 use crate::keys::Keys;
 use crate::listen::REQUEST_DEADLINE;
 use crate::metrics::Revoked as RevokedLabel;
+use crate::random::Random;
 use crate::store::{
     Grants, Outcome, Revoked, RevokedAccessToken, RevokedList, Tombstone, Unavailable, Upkeep,
     Write,
@@ -193,32 +194,55 @@ pub struct Replayed {
     pub guests: u64,
 }
 
-/// Whether the store lacks what the journal says last: it has gone back in time, or the process ended in between.
+/// Whether the store has gone back in time: it lacks the last mark of the journal, or something that follows it
+/// ([`Journal::since_last_mark`]).
 ///
 /// # Errors
 /// [`Unavailable`] if the store can't answer.
-pub async fn is_behind(
-    store: &dyn Revoked,
-    journal: &[Entry],
-    now: Timestamp,
-) -> Result<bool, Unavailable> {
-    for entry in journal.iter().rev().take(LOOK_BACK) {
-        let (list, id) = match entry {
-            Entry::GrantRevoked(grant, _) => (RevokedList::Grants, grant.to_bytes()),
+pub async fn is_behind<S>(store: &S, journal: &[Entry], now: Timestamp) -> Result<bool, Unavailable>
+where
+    S: Revoked + Upkeep,
+{
+    for entry in journal {
+        let is_known = match entry {
+            Entry::Mark(mark) => store.has_mark(*mark).await?,
+            // One that isn't there any more was never there in a store that went back.
+            Entry::GrantRevoked(grant, _) => {
+                let id = grant.to_bytes();
+                store.is_revoked(RevokedList::Grants, id).await?
+            }
             // Forgotten, rather than missing.
-            Entry::AccessTokenRevoked(token) if token.expires_at <= now => continue,
-            Entry::AccessTokenRevoked(token) => (RevokedList::AccessTokens, token.id),
-            Entry::GuestErased(tombstone) => (RevokedList::Guests, tombstone.hash),
+            Entry::AccessTokenRevoked(token) if token.expires_at <= now => true,
+            Entry::AccessTokenRevoked(token) => {
+                let list = RevokedList::AccessTokens;
+                store.is_revoked(list, token.id).await?
+            }
+            Entry::GuestErased(tombstone) => {
+                let list = RevokedList::Guests;
+                store.is_revoked(list, tombstone.hash).await?
+            }
         };
-        if !store.is_revoked(list, id).await? {
+        if !is_known {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Enough to notice a restore whose last lost entries were of things that have ended otherwise since.
-const LOOK_BACK: usize = 100;
+/// Marks the journal and the store, which agree now.
+///
+/// # Errors
+/// [`Unavailable`] if either can't be written.
+pub async fn mark(
+    store: &dyn Upkeep,
+    journal: &Journal,
+    random: &dyn Random,
+    now: Timestamp,
+) -> Result<(), Unavailable> {
+    let mark = random.bytes();
+    journal.append(Entry::Mark(mark)).await?;
+    store.insert_mark(mark, now).await
+}
 
 /// Carries out again what the journal says and the store doesn't. `progress` hears how many guests were looked at.
 ///
@@ -252,6 +276,7 @@ where
                     done.access_tokens += 1;
                 }
             }
+            Entry::Mark(_) => {}
             Entry::GuestErased(tombstone) => {
                 store.write(Write::InsertTombstone(*tombstone)).await?;
                 erased.insert(tombstone.hash);

@@ -120,6 +120,13 @@ pub trait Upkeep: Send + Sync {
         now: Timestamp,
     ) -> BoxFuture<'_, Result<u64, Unavailable>>;
 
+    /// Keeps a mark of the journal: all that the journal says before it is in the store. Marks of years ago go.
+    fn insert_mark(&self, mark: [u8; 16], now: Timestamp)
+    -> BoxFuture<'_, Result<(), Unavailable>>;
+
+    /// Whether the store has that mark.
+    fn has_mark(&self, mark: [u8; 16]) -> BoxFuture<'_, Result<bool, Unavailable>>;
+
     /// Checks the files from end to end and counts what they hold.
     fn check(&self) -> BoxFuture<'_, Result<CheckReport, Unavailable>>;
 }

@@ -103,3 +103,9 @@ create table tombstones (
 ) strict, without rowid;
 
 create index tombstones_erased on tombstones (erased_at);
+
+-- Marks of the journal: all that it says before one of them is in this database.
+create table journal_marks (
+    mark        blob    primary key,
+    created_at  integer not null
+) strict, without rowid;

@@ -27,7 +27,7 @@ use crate::listen;
 use crate::metrics::Metrics;
 use crate::random::{Random, SecureGenerator};
 use crate::registry::{Clients, FOLLOW_EVERY};
-use crate::revocation::{Now, Recent, is_behind, replay};
+use crate::revocation::{Now, Recent, is_behind, mark, replay};
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry;
 use crate::upkeep::Cleaner;
@@ -172,12 +172,13 @@ async fn open_journal(
     keys: &Keys,
     now: Timestamp,
 ) -> Result<Journal, Failure> {
-    let entries = Journal::read(&config.journal)?;
-    if is_behind(store, &entries, now).await? {
+    let since_last_mark = Journal::since_last_mark(&config.journal)?;
+    if is_behind(store, &since_last_mark, now).await? {
         tracing::warn!(
             journal = %config.journal.display(),
             "the database lacks what the journal says, as after a restore: erasures and revocations are repeated"
         );
+        let entries = Journal::read(&config.journal)?;
         let guests = |guests| tracing::info!(guests, "looked for erased guests");
         let done = replay(store, &entries, keys, guests).await?;
         tracing::warn!(
@@ -187,7 +188,10 @@ async fn open_journal(
             "erasures and revocations were repeated"
         );
     }
-    Ok(Journal::open(&config.journal)?)
+    Journal::compact(&config.journal, config.keep_tombstones, now)?;
+    let journal = Journal::open(&config.journal)?;
+    mark(store, &journal, &SecureGenerator::new(), now).await?;
+    Ok(journal)
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Failure> {

@@ -239,6 +239,20 @@ impl Upkeep for SqliteStore {
         )
     }
 
+    fn insert_mark(
+        &self,
+        mark: [u8; 16],
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), Unavailable>> {
+        Box::pin(self.change(move |transaction| {
+            upkeep::insert_mark(transaction, mark, now).map_err(unavailable)
+        }))
+    }
+
+    fn has_mark(&self, mark: [u8; 16]) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(self.read(move |connection| upkeep::has_mark(connection, mark)))
+    }
+
     fn check(&self) -> BoxFuture<'_, Result<CheckReport, Unavailable>> {
         Box::pin(self.read(upkeep::check))
     }

@@ -1,9 +1,11 @@
 //! What keeps the store in order, and what operators ask of it.
 
+use std::time::Duration;
+
 use guestpass_core::grant::GrantId;
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::grants::{self, ENDED};
 use crate::store::{CheckReport, EndedGrants, Guest};
@@ -90,6 +92,29 @@ pub(super) fn live_grants_idle_since(
          where advanced_at < ?1 and revoked_at is null and expires_at > ?2 and ends_at > ?2
            and client_number in (select client_number from clients)";
     connection.query_row(SQL, [before.as_millis(), now.as_millis()], |row| row.get(0))
+}
+
+pub(super) fn insert_mark(
+    connection: &Connection,
+    mark: [u8; 16],
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let old = now.before(KEEP_MARKS).as_millis();
+    connection.execute("delete from journal_marks where created_at < ?", [old])?;
+    connection.execute(
+        "insert into journal_marks (mark, created_at) values (?, ?)",
+        params![mark, now.as_millis()],
+    )?;
+    Ok(())
+}
+
+/// A server that starts after so long repeats its journal, which does no harm.
+const KEEP_MARKS: Duration = Duration::from_secs(2 * 31_557_600);
+
+pub(super) fn has_mark(connection: &Connection, mark: [u8; 16]) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("select 1 from journal_marks where mark = ?")?
+        .exists([mark])
 }
 
 /// Reads in one transaction, so that the counts are of one moment.

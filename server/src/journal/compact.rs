@@ -1,0 +1,175 @@
+//! Keeping the journal from growing for ever, beside processes that append to it.
+//!
+//! Whoever appends holds a shared lock; whoever replaces the file holds it alone.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use guestpass_core::time::Timestamp;
+
+use super::{Entry, line};
+
+/// Opens the journal to append to it, making it if need be, and makes sure that it stays this file.
+pub(super) fn open_shared(path: &Path) -> io::Result<File> {
+    loop {
+        let is_new = !path.exists();
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)?;
+        file.lock_shared()?;
+        if is_new {
+            sync_directory(path)?;
+        }
+        // It may have been replaced while we waited for the lock.
+        match std::fs::metadata(path) {
+            Ok(current) if current.ino() == file.metadata()?.ino() => return Ok(file),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+pub(super) fn compact(path: &Path, keep: Duration, now: Timestamp) -> io::Result<()> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(()),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let mut lines = BufReader::new(&file).split(b'\n');
+    let is_needed = |line: &[u8]| {
+        // What this version can't read, another may need.
+        line::read(line).is_none_or(|entry| is_needed(entry, keep, now))
+    };
+    let is_mark = |line: &[u8]| matches!(line::read(line), Some(Entry::Mark(_)));
+    loop {
+        match lines.next().transpose()? {
+            Some(line) if is_mark(&line) => {}
+            Some(first) if !is_needed(&first) => break,
+            _ => return Ok(()),
+        }
+    }
+    let part = path.with_extension("journal-part");
+    let new = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)?;
+    let mut out = BufWriter::new(&new);
+    for line in lines {
+        let line = line?;
+        if !line.is_empty() && is_needed(&line) {
+            out.write_all(&line)?;
+            out.write_all(b"\n")?;
+        }
+    }
+    out.flush()?;
+    new.sync_all()?;
+    std::fs::rename(&part, path)?;
+    sync_directory(path)
+}
+
+fn is_needed(entry: Entry, keep: Duration, now: Timestamp) -> bool {
+    match entry {
+        Entry::AccessTokenRevoked(token) => token.expires_at > now,
+        Entry::GrantRevoked(_, revocation) => revocation.at + keep > now,
+        Entry::GuestErased(tombstone) => tombstone.at + keep > now,
+        // Whoever compacts makes a new one.
+        Entry::Mark(_) => false,
+    }
+}
+
+/// So that a new name is on the disk as well.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use guestpass_core::grant::{GrantId, Revocation, RevocationReason};
+
+    use super::*;
+    use crate::journal::Journal;
+    use crate::store::{RevokedAccessToken, Tombstone};
+
+    const KEEP: Duration = Duration::from_secs(1000);
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_millis(secs * 1000)
+    }
+
+    fn entries() -> [Entry; 4] {
+        let grant = GrantId::from_bytes([1; 16]).unwrap();
+        let reason = RevocationReason::CodeReplayed;
+        let token = RevokedAccessToken {
+            id: [3; 16],
+            at: at(30),
+            expires_at: at(500),
+        };
+        [
+            Entry::GuestErased(Tombstone {
+                hash: [2; 16],
+                at: at(10),
+            }),
+            Entry::GrantRevoked(grant, Revocation { at: at(20), reason }),
+            Entry::AccessTokenRevoked(token),
+            Entry::GuestErased(Tombstone {
+                hash: [4; 16],
+                at: at(40),
+            }),
+        ]
+    }
+
+    #[tokio::test]
+    async fn what_nothing_can_bring_back_is_dropped_once_nobody_appends() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("guestpass.journal");
+        compact(&path, KEEP, at(0)).unwrap();
+        let journal = Journal::open(&path).unwrap();
+        for entry in entries() {
+            journal.append(entry).await.unwrap();
+        }
+        let kept = || Journal::read(&path).unwrap();
+        compact(&path, KEEP, at(1015)).unwrap();
+        assert_eq!(kept(), entries(), "somebody has it open");
+        drop(journal);
+        // The thread that appends ends soon; its lock goes with its file.
+        let opened = OpenOptions::new().append(true).open(&path).unwrap();
+        opened.lock().unwrap();
+        writeln!(&opened, "{{\"event\":\"of_a_newer_version\"}}\ncut o").unwrap();
+        drop(opened);
+        compact(&path, KEEP, at(1009)).unwrap();
+        assert_eq!(kept(), entries(), "the first is still needed");
+        compact(&path, KEEP, at(1015)).unwrap();
+        assert_eq!(kept(), [entries()[1], entries()[3]]);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("of_a_newer_version"), "{text}");
+        assert!(text.ends_with("cut o\n"), "{text}");
+        assert_eq!(Journal::since_last_mark(&path).unwrap(), kept());
+        let journal = Journal::open(&path).unwrap();
+        for entry in [Entry::Mark([1; 16]), Entry::Mark([2; 16]), entries()[0]] {
+            journal.append(entry).await.unwrap();
+        }
+        let since = Journal::since_last_mark(&path).unwrap();
+        assert_eq!(since, [Entry::Mark([2; 16]), entries()[0]]);
+        drop(journal);
+        File::open(&path).unwrap().lock().unwrap();
+        compact(&path, KEEP, at(1030)).unwrap();
+        assert_eq!(kept(), [entries()[3]]);
+    }
+}
