@@ -1,7 +1,8 @@
 //! The authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3).
 
-use crate::params::{Parameter, Params};
-use crate::pkce::Challenge;
+use crate::client::ClientId;
+use crate::params::{Accepts, Parameter, Params, Presence};
+use crate::pkce::{Challenge, EXAMPLE_CHALLENGE};
 use crate::refusal::Refusal;
 
 /// The one redirect URI there is: nobody is redirected, the answer is the response body.
@@ -15,32 +16,70 @@ pub const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "redirect_uri",
         max_bytes: 8192,
+        presence: Presence::Required,
+        accepts: Accepts::Only(REDIRECT_URI),
+        about: "Nobody is redirected: the answer is the body of the response.",
     },
     Parameter {
         name: "response_type",
         max_bytes: 8192,
+        presence: Presence::Required,
+        accepts: Accepts::Only(RESPONSE_TYPE),
+        about: "There is no implicit grant.",
     },
     Parameter {
         name: "client_id",
         max_bytes: 128,
+        presence: Presence::Required,
+        accepts: CLIENT_ID,
+        about: "Who is asking. It may be left out if HTTP Basic says it.",
     },
     Parameter {
         name: "state",
         max_bytes: 1024,
+        presence: Presence::Required,
+        accepts: Accepts::Text {
+            example: EXAMPLE_STATE,
+        },
+        about: "Random text of at most 1,024 bytes of UTF-8. The client compares it with the one in the answer.",
     },
     Parameter {
         name: "code_challenge",
         max_bytes: 8192,
+        presence: Presence::Required,
+        accepts: Accepts::Match {
+            pattern: Challenge::PATTERN,
+            example: EXAMPLE_CHALLENGE,
+        },
+        about: "The SHA-256 of a new random `code_verifier`, in unpadded base64url (RFC 7636).",
     },
     Parameter {
         name: "code_challenge_method",
         max_bytes: 8192,
+        presence: Presence::Required,
+        accepts: Accepts::Only(CHALLENGE_METHOD),
+        about: "How the challenge was made. `plain` is refused.",
     },
     Parameter {
         name: "scope",
         max_bytes: 8192,
+        presence: Presence::Optional,
+        accepts: Accepts::Nothing,
+        about: "There are no scopes. Any but the empty one is refused.",
     },
 ];
+
+/// Which client ids there can be.
+pub const CLIENT_ID: Accepts = Accepts::Match {
+    pattern: ClientId::PATTERN,
+    example: "shop-web",
+};
+
+/// The API's own example of a state.
+pub const EXAMPLE_STATE: &str = "a1F5Kdf5Dhn123";
+
+/// The one challenge method there is.
+pub const CHALLENGE_METHOD: &str = "S256";
 
 /// What a client must say to get a code.
 pub struct AuthorizeRequest<'a> {
@@ -71,7 +110,7 @@ impl<'a> AuthorizeRequest<'a> {
         if params.get("scope").is_some() {
             return Err(Refusal::ScopeUnsupported);
         }
-        if method != "S256" {
+        if method != CHALLENGE_METHOD {
             return Err(Refusal::ChallengeMethodUnsupported);
         }
         let challenge = Challenge::parse(challenge).ok_or(Refusal::ChallengeMalformed)?;

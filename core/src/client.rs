@@ -87,6 +87,9 @@ pub struct ClientNumber(pub i64);
 pub struct ClientId(String);
 
 impl ClientId {
+    /// What is read as an id.
+    pub const PATTERN: &str = "^[A-Za-z0-9._:@-]{1,128}$";
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

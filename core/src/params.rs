@@ -9,13 +9,56 @@ use serde::{Deserialize, Deserializer};
 
 use crate::refusal::Refusal;
 
-/// A parameter that an endpoint knows.
+/// A parameter that an endpoint knows. The parser reads its name and limit; the rest is what the request that is parsed
+/// from it will ask, said for those who read the API's description.
 #[derive(Debug)]
 pub struct Parameter {
     /// The name on the wire.
     pub name: &'static str,
     /// The longest value, in bytes after decoding.
     pub max_bytes: usize,
+    /// When it must be there.
+    pub presence: Presence,
+    /// Which values are of use.
+    pub accepts: Accepts,
+    /// What it is for.
+    pub about: &'static str,
+}
+
+/// When a parameter must be there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Presence {
+    /// Always.
+    Required,
+    /// Never.
+    Optional,
+    /// With this grant type; it may be there with the others.
+    RequiredWith(&'static str),
+    /// With this grant type; it means nothing with the others.
+    OnlyWith(&'static str),
+}
+
+/// Which values of a parameter are of use.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Accepts {
+    /// This one.
+    Only(&'static str),
+    /// These.
+    OneOf(&'static [&'static str]),
+    /// Those that match.
+    Match {
+        /// A regular expression (ECMA-262) for all of the value.
+        pattern: &'static str,
+        /// A value that matches.
+        example: &'static str,
+    },
+    /// Any text without control characters.
+    Text {
+        /// What such a text looks like.
+        example: &'static str,
+    },
+    /// The empty one, which counts as absent.
+    Nothing,
 }
 
 /// The values of the parameters in an endpoint's table.
@@ -104,7 +147,9 @@ impl<'a> Params<'a> {
         let Some(place) = self.place(name) else {
             return Ok(());
         };
-        let Parameter { name, max_bytes } = self.table[place];
+        let Parameter {
+            name, max_bytes, ..
+        } = self.table[place];
         if self.values[place].is_some() {
             return Err(Refusal::ParameterRepeated(name));
         }
@@ -136,8 +181,9 @@ fn pairs(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// More parameters than any client of this API sends, known or not.
-const MAX_COUNT: usize = 64;
-const MAX_NAME_BYTES: usize = 256;
+pub const MAX_COUNT: usize = 64;
+/// A longer name than any parameter has.
+pub const MAX_NAME_BYTES: usize = 256;
 
 /// Decodes what `application/x-www-form-urlencoded` has encoded, strictly: unlike the URL standard's decoder, which lets
 /// `%zz` stand.
@@ -217,16 +263,17 @@ impl<'de> Visitor<'de> for Members<'_, 'de> {
 mod tests {
     use super::*;
 
-    const TABLE: &[Parameter] = &[
+    const TABLE: &[Parameter] = &[text("state"), text("code")];
+
+    const fn text(name: &'static str) -> Parameter {
         Parameter {
-            name: "state",
+            name,
             max_bytes: 8,
-        },
-        Parameter {
-            name: "code",
-            max_bytes: 8,
-        },
-    ];
+            presence: Presence::Optional,
+            accepts: Accepts::Text { example: "x" },
+            about: "",
+        }
+    }
 
     fn form(text: &str) -> Result<Option<String>, Refusal> {
         Params::from_form(TABLE, text.as_bytes()).map(|p| p.get("state").map(ToOwned::to_owned))

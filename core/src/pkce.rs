@@ -9,7 +9,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Challenge([u8; 32]);
 
+/// The API's own example of a verifier.
+pub const EXAMPLE_VERIFIER: &str = "1tBnEmtSImyCykPHxHYBdzpSFhKEj0Q1LuiHd4fdDlY";
+
+/// The challenge of [`EXAMPLE_VERIFIER`].
+pub const EXAMPLE_CHALLENGE: &str = "p7CN1Zi4o5ARn1mYNvNFvj2r5cKkr2k6y7a573eHJXQ";
+
 impl Challenge {
+    /// What [`Challenge::parse`] reads: the last character stands for four bits and has none to spare.
+    pub const PATTERN: &str = "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$";
+
     /// Reads 43 characters of unpadded base64url. `None` for anything that no S256 transformation can have produced,
     /// which includes set bits behind the last whole byte.
     #[must_use]
@@ -44,6 +53,9 @@ impl Challenge {
 pub struct Verifier<'a>(&'a str);
 
 impl<'a> Verifier<'a> {
+    /// What [`Verifier::parse`] reads.
+    pub const PATTERN: &'static str = "^[A-Za-z0-9._~-]{43,128}$";
+
     /// Reads 43 to 128 unreserved characters (RFC 7636 §4.1). `None` for anything else.
     #[must_use]
     pub fn parse(text: &'a str) -> Option<Self> {
@@ -60,10 +72,7 @@ mod tests {
     fn known_pairs_match() {
         for (verifier, challenge) in [
             // The API's own example, then RFC 7636 appendix B.
-            (
-                "1tBnEmtSImyCykPHxHYBdzpSFhKEj0Q1LuiHd4fdDlY",
-                "p7CN1Zi4o5ARn1mYNvNFvj2r5cKkr2k6y7a573eHJXQ",
-            ),
+            (EXAMPLE_VERIFIER, EXAMPLE_CHALLENGE),
             (
                 "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
                 "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",

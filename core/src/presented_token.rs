@@ -1,19 +1,34 @@
 //! A request about a token: to revoke it (RFC 7009 §2.1), or to learn whether it works (RFC 7662 §2.1).
 
-use crate::params::Parameter;
+use crate::authorize::CLIENT_ID;
+use crate::params::{Accepts, Parameter, Presence};
+use crate::token_request::EXAMPLE_REFRESH_TOKEN;
 
 /// The parameters of both. The hint is only a hint: a token shows by itself what it is.
 pub const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "token",
         max_bytes: 16384,
+        presence: Presence::Required,
+        accepts: Accepts::Text {
+            example: EXAMPLE_REFRESH_TOKEN,
+        },
+        about: "A refresh token or an access token.",
     },
     Parameter {
         name: "token_type_hint",
         max_bytes: 16384,
+        presence: Presence::Optional,
+        accepts: Accepts::Text {
+            example: "refresh_token",
+        },
+        about: "Which of the two it is, if the client knows. It changes nothing.",
     },
     Parameter {
         name: "client_id",
         max_bytes: 128,
+        presence: Presence::Optional,
+        accepts: CLIENT_ID,
+        about: "Who is asking. It is required beside `x-api-key`.",
     },
 ];

@@ -1,44 +1,85 @@
 //! The token request (RFC 6749 §4.1.3, §6; RFC 7636 §4.5).
 
-use crate::authorize::REDIRECT_URI;
-use crate::params::{Parameter, Params};
-use crate::pkce::Verifier;
+use crate::authorize::{CLIENT_ID, REDIRECT_URI};
+use crate::params::{Accepts, Parameter, Params, Presence};
+use crate::pkce::{EXAMPLE_VERIFIER, Verifier};
 use crate::refusal::Refusal;
 
+/// A code for the first tokens (RFC 6749 §4.1.3).
+pub const AUTHORIZATION_CODE: &str = "authorization_code";
+
+/// A refresh token for the next ones (RFC 6749 §6).
+pub const REFRESH_TOKEN: &str = "refresh_token";
+
 /// The grant types there are.
-pub const GRANT_TYPES: [&str; 2] = ["authorization_code", "refresh_token"];
+pub const GRANT_TYPES: [&str; 2] = [AUTHORIZATION_CODE, REFRESH_TOKEN];
 
 /// The parameters of the token endpoint.
 pub const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "grant_type",
         max_bytes: 16384,
+        presence: Presence::Required,
+        accepts: Accepts::OneOf(&GRANT_TYPES),
+        about: "What is given for the tokens.",
     },
     Parameter {
         name: "client_id",
         max_bytes: 128,
+        presence: Presence::Required,
+        accepts: CLIENT_ID,
+        about: "Who is asking. It may be left out if HTTP Basic says it.",
     },
     Parameter {
         name: "redirect_uri",
         max_bytes: 16384,
+        presence: Presence::RequiredWith(AUTHORIZATION_CODE),
+        accepts: Accepts::Only(REDIRECT_URI),
+        about: "The same as at the authorization.",
     },
     Parameter {
         name: "code",
         max_bytes: 512,
+        presence: Presence::OnlyWith(AUTHORIZATION_CODE),
+        accepts: Accepts::Text {
+            example: EXAMPLE_CODE,
+        },
+        about: "The code that the authorization gave. It works once.",
     },
     Parameter {
         name: "code_verifier",
         max_bytes: 16384,
+        presence: Presence::OnlyWith(AUTHORIZATION_CODE),
+        accepts: Accepts::Match {
+            pattern: Verifier::PATTERN,
+            example: EXAMPLE_VERIFIER,
+        },
+        about: "The random text behind the `code_challenge` of the authorization.",
     },
     Parameter {
         name: "refresh_token",
         max_bytes: 512,
+        presence: Presence::OnlyWith(REFRESH_TOKEN),
+        accepts: Accepts::Text {
+            example: EXAMPLE_REFRESH_TOKEN,
+        },
+        about: "The one last received. The answer holds its successor.",
     },
     Parameter {
         name: "scope",
         max_bytes: 16384,
+        presence: Presence::Optional,
+        accepts: Accepts::Nothing,
+        about: "There are no scopes. Any but the empty one is refused.",
     },
 ];
+
+/// The API's own example of a code.
+pub const EXAMPLE_CODE: &str = "pEcnKwHD0yF3pfu1U56EBo-QbBwPMcqOYtBr5LnYTjKdNzYUGIgzied-ux-vyul7";
+
+/// What a refresh token looks like.
+pub const EXAMPLE_REFRESH_TOKEN: &str =
+    "OLTmUuRNp_I3DZ4mDicTZVCko6bQf1wMMy-LEiQIP9IrkC-JEegYGPjJnV1dmDGV";
 
 /// What a client must say to get tokens: one variant for each supported grant type.
 pub enum TokenRequest<'a> {
@@ -62,7 +103,7 @@ impl<'a> TokenRequest<'a> {
     /// whatever else is wrong.
     pub fn parse(params: &'a Params<'_>) -> Result<Self, Refusal> {
         match params.required("grant_type")? {
-            "authorization_code" => {
+            AUTHORIZATION_CODE => {
                 let code = params.required("code")?;
                 let redirect_uri = params.required("redirect_uri")?;
                 let verifier = params.required("code_verifier")?;
@@ -73,7 +114,7 @@ impl<'a> TokenRequest<'a> {
                 let verifier = Verifier::parse(verifier).ok_or(Refusal::VerifierMalformed)?;
                 Ok(Self::AuthorizationCode { code, verifier })
             }
-            "refresh_token" => {
+            REFRESH_TOKEN => {
                 let refresh_token = params.required("refresh_token")?;
                 // Standard libraries leave it out here, the API's own clients don't (RFC 6749 §6).
                 if params

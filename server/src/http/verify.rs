@@ -11,7 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
-use guestpass_core::params::{Parameter, Params};
+use guestpass_core::params::{Accepts, Parameter, Params, Presence};
 use guestpass_core::refusal::{Refusal, WireCode};
 use serde_json::json;
 
@@ -26,9 +26,15 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     parameters: &[Parameter {
         name: "mode",
         max_bytes: 16,
+        presence: Presence::Optional,
+        accepts: Accepts::OneOf(&[STRICT, SOFT]),
+        about: "`soft` lets requests without a good token through as nobody's, with a 200 and empty identity headers.",
     }],
     caller: Caller::Gateway,
 };
+
+const STRICT: &str = "strict";
+const SOFT: &str = "soft";
 
 /// Envoy asks with the method of the request that it asks about.
 pub(super) fn methods() -> MethodRouter<Arc<App>> {
@@ -45,8 +51,8 @@ async fn verify(State(app): State<Arc<App>>, request: Request) -> Result<Respons
     let query = request.uri().query().unwrap_or_default();
     let params = Params::from_form(ENDPOINT.parameters, query.as_bytes())?;
     let soft = match params.get("mode") {
-        None | Some("strict") => false,
-        Some("soft") => true,
+        None | Some(STRICT) => false,
+        Some(SOFT) => true,
         Some(_) => return Err(Refusal::ModeUnsupported.into()),
     };
     match trusted(&app, request.headers()).await {
