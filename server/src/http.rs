@@ -10,6 +10,7 @@ use axum::routing::{MethodFilter, MethodRouter, get, post};
 use guestpass_core::params::Parameter;
 use guestpass_core::refusal::{Refusal, WireCode};
 
+use self::openapi::Operation;
 use crate::app::App;
 use crate::error::Error;
 
@@ -25,6 +26,7 @@ mod introspect;
 mod jwks;
 mod limits;
 mod metadata;
+mod openapi;
 mod profile;
 mod respond;
 mod revoke;
@@ -34,39 +36,44 @@ mod verify;
 /// The public API over `app`.
 pub fn router(app: Arc<App>) -> Router {
     let metadata = metadata::document(&app);
-    let mut router = Router::new()
-        .route(
-            health::LIVE.path,
-            health::LIVE.route(&app, get(health::live)),
-        )
-        .route(
-            health::READY.path,
-            health::READY.route(&app, get(health::ready)),
-        )
-        .route(
-            &metadata::path(&app.issuer),
-            metadata::ENDPOINT.route(&app, get(document::handler(metadata))),
-        );
+    let beside = [
+        (&health::LIVE, get(health::live)),
+        (&health::READY, get(health::ready)),
+        (&metadata::ENDPOINT, get(document::handler(metadata))),
+    ];
+    let mut below = vec![
+        (&authorize::ENDPOINT, get(authorize::get)),
+        (&token::ENDPOINT, post(token::post)),
+        (&revoke::ENDPOINT, post(revoke::post)),
+        (&introspect::ENDPOINT, post(introspect::post)),
+        (&verify::ENDPOINT, verify::methods()),
+        (
+            &profile::ENDPOINT,
+            get(profile::get).delete(profile::delete),
+        ),
+        (&jwks::ENDPOINT, get(jwks::get)),
+    ];
+    let described = openapi::document(&app, &endpoints(&beside), &endpoints(&below));
+    below.push((&openapi::ENDPOINT, get(document::handler(described))));
+
+    let mut router = Router::new();
+    for (endpoint, handlers) in beside {
+        let path = endpoint.path_beside(&app);
+        router = router.route(&path, endpoint.route(&app, handlers));
+    }
     for base in &app.base_paths {
-        for (endpoint, handlers) in [
-            (&authorize::ENDPOINT, get(authorize::get)),
-            (&token::ENDPOINT, post(token::post)),
-            (&revoke::ENDPOINT, post(revoke::post)),
-            (&introspect::ENDPOINT, post(introspect::post)),
-            (&verify::ENDPOINT, verify::methods()),
-            (
-                &profile::ENDPOINT,
-                get(profile::get).delete(profile::delete),
-            ),
-            (&jwks::ENDPOINT, get(jwks::get)),
-        ] {
+        for (endpoint, handlers) in &below {
             let path = format!("{base}{}", endpoint.path);
-            router = router.route(&path, endpoint.route(&app, handlers));
+            router = router.route(&path, endpoint.route(&app, handlers.clone()));
         }
     }
     let nothing = async || Error::from(Refusal::PathUnknown);
     let envelope = from_fn_with_state((Arc::clone(&app), None), envelope::wrap);
     router.fallback(nothing.layer(envelope)).with_state(app)
+}
+
+fn endpoints(routes: &[(&'static Endpoint, MethodRouter<Arc<App>>)]) -> Vec<&'static Endpoint> {
+    routes.iter().map(|(endpoint, _)| *endpoint).collect()
 }
 
 /// What is known of an endpoint before any request.
@@ -78,8 +85,20 @@ struct Endpoint {
     allow: &'static str,
     /// What it is told.
     parameters: &'static [Parameter],
+    /// Where it is told.
+    told_in: ToldIn,
     /// Who calls, and so how a failure is told.
     caller: Caller,
+    /// What it does. The answer to `OPTIONS` is the same everywhere and not among them.
+    operations: &'static [Operation],
+}
+
+/// Where an endpoint reads its parameters.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum ToldIn {
+    Query,
+    /// A form, or a JSON object. Other endpoints leave a body unread.
+    Body,
 }
 
 /// Who calls an endpoint.
@@ -98,6 +117,16 @@ enum Caller {
 }
 
 impl Endpoint {
+    /// The whole path of an endpoint that doesn't stand below the base paths. The issuer's own comes last in that of its
+    /// metadata (RFC 8414 §3.1).
+    fn path_beside(&self, app: &App) -> String {
+        if self.path == metadata::ENDPOINT.path {
+            format!("{}{}", self.path, app.issuer.path())
+        } else {
+            self.path.to_owned()
+        }
+    }
+
     fn route(
         &'static self,
         app: &Arc<App>,

@@ -6,15 +6,19 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use guestpass_core::authorize::{AuthorizeRequest, PARAMETERS};
+use guestpass_core::authorize::{AuthorizeRequest, EXAMPLE_STATE, PARAMETERS, REDIRECT_URI};
 use guestpass_core::client::Client;
 use guestpass_core::params::Params;
+use guestpass_core::pkce::EXAMPLE_VERIFIER;
 use guestpass_core::refusal::{Refusal, WireCode};
+use guestpass_core::token_request::{AUTHORIZATION_CODE, EXAMPLE_CODE};
 use guestpass_verify::bearer;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::client_auth::Presented;
-use super::{Caller, Endpoint, respond};
+use super::openapi::{Answer, Link, Operation, Schema};
+use super::{Caller, Endpoint, ToldIn, respond};
 use crate::app::App;
 use crate::error::Error;
 
@@ -22,13 +26,57 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/authorize",
     allow: "GET, OPTIONS",
     parameters: PARAMETERS,
+    told_in: ToldIn::Query,
     caller: Caller::Client(WireCode::UnauthorizedClient),
+    operations: &[Operation {
+        methods: &["GET"],
+        id: "authorize",
+        summary: "A new guest, and a code for it",
+        about: "Every call makes a new profile: authorize only without a refresh token. Nobody logs in and nobody is \
+                redirected. A browser that only prefetches (`Sec-Purpose: prefetch`) gets a 503 and no guest.\n\nA user's \
+                access token may be sent along, in `x-dressipi-jwt` or as bearer. It has no effect, unless the client is \
+                confidential and set to `resume_with_jwt`: then one of its own that works gives a code for that guest.",
+        answers: &[Answer {
+            links: &[Link {
+                name: "exchange",
+                to: "token",
+                about: "The code gives the first tokens. The verifier is the one of the example.",
+                body: &[
+                    ("grant_type", AUTHORIZATION_CODE),
+                    ("client_id", "$request.query.client_id"),
+                    ("redirect_uri", REDIRECT_URI),
+                    ("code", "$response.body#/code"),
+                    ("code_verifier", EXAMPLE_VERIFIER),
+                ],
+            }],
+            ..Answer::json(
+                "The code, for one exchange soon, and the state.",
+                Schema {
+                    name: "Authorization",
+                    of: schema,
+                },
+            )
+        }],
+    }],
 };
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct Authorization<'a> {
     code: String,
     state: &'a str,
+}
+
+fn schema() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "code": {"type": "string", "pattern": "^[A-Za-z0-9_-]{22,512}$"},
+            "state": {"type": "string", "description": "The one of the request, code point for code point."},
+        },
+        "required": ["code", "state"],
+        "additionalProperties": false,
+        "examples": [{"code": EXAMPLE_CODE, "state": EXAMPLE_STATE}],
+    })
 }
 
 pub(super) async fn get(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
@@ -62,7 +110,7 @@ async fn authorize(
         Some(code) => code,
         None => app.authorize(client, &request).await?,
     };
-    Ok(Json(Answer {
+    Ok(Json(Authorization {
         code,
         state: request.state,
     })

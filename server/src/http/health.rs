@@ -6,21 +6,61 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 
-use super::{Caller, Endpoint};
+use super::openapi::{Answer, Operation, Schema};
+use super::{Caller, Endpoint, ToldIn};
 use crate::app::App;
 use crate::error::Error;
 use crate::store::Write;
 
-pub(super) static LIVE: Endpoint = endpoint("/livez");
-pub(super) static READY: Endpoint = endpoint("/readyz");
+pub(super) static LIVE: Endpoint = Endpoint {
+    path: "/livez",
+    allow: "GET, OPTIONS",
+    parameters: &[],
+    told_in: ToldIn::Query,
+    caller: Caller::Anyone,
+    operations: &[Operation {
+        methods: &["GET"],
+        id: "live",
+        summary: "Whether the process runs",
+        about: "Reads nothing. Restart what doesn't answer.",
+        answers: &[Answer::json(
+            "It does.",
+            Schema {
+                name: "Live",
+                of: || status("live"),
+            },
+        )],
+    }],
+};
 
-const fn endpoint(path: &'static str) -> Endpoint {
-    Endpoint {
-        path,
-        allow: "GET, OPTIONS",
-        parameters: &[],
-        caller: Caller::Anyone,
-    }
+pub(super) static READY: Endpoint = Endpoint {
+    path: "/readyz",
+    allow: "GET, OPTIONS",
+    parameters: &[],
+    told_in: ToldIn::Query,
+    caller: Caller::Anyone,
+    operations: &[Operation {
+        methods: &["GET"],
+        id: "ready",
+        summary: "Whether requests can be served",
+        about: "Reads the database and writes to it. A 503 says that it can't; send requests elsewhere until it can.",
+        answers: &[Answer::json(
+            "They can.",
+            Schema {
+                name: "Ready",
+                of: || status("ready"),
+            },
+        )],
+    }],
+};
+
+fn status(status: &str) -> Value {
+    json!({
+        "type": "object",
+        "properties": {"status": {"const": status}},
+        "required": ["status"],
+        "additionalProperties": false,
+    })
 }
 
 pub(super) async fn live() -> Json<Value> {

@@ -10,9 +10,11 @@ use guestpass_core::client::Client;
 use guestpass_core::params::Params;
 use guestpass_core::presented_token::PARAMETERS;
 use guestpass_core::refusal::Refusal;
+use serde_json::{Value, json};
 
 use super::client_auth::{API_KEY, Presented};
-use super::{Caller, Endpoint, body, respond};
+use super::openapi::{self, Answer, Operation, Schema};
+use super::{Caller, Endpoint, ToldIn, body, respond};
 use crate::app::App;
 use crate::error::Error;
 use crate::listen::Deadline;
@@ -21,8 +23,56 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/introspect",
     allow: "POST, OPTIONS",
     parameters: PARAMETERS,
+    told_in: ToldIn::Body,
     caller: Caller::ConfidentialClient,
+    operations: &[Operation {
+        methods: &["POST"],
+        id: "introspect",
+        summary: "Whether a token works",
+        about: "RFC 7662, for confidential clients: about access tokens that are meant for them, and about their own \
+                refresh tokens. Of any other they learn that it doesn't work.",
+        answers: &[Answer::json(
+            "What the token says, if it works.",
+            Schema {
+                name: "Introspection",
+                of: schema,
+            },
+        )],
+    }],
 };
+
+fn schema() -> Value {
+    let text = json!({"type": "string"});
+    let seconds = json!({"type": "integer", "format": "int64"});
+    json!({"oneOf": [
+        {
+            "title": "It doesn't work",
+            "type": "object",
+            "properties": {"active": {"const": false}},
+            "required": ["active"],
+            "additionalProperties": false,
+        },
+        {
+            "title": "It works",
+            "type": "object",
+            "properties": {
+                "active": {"const": true},
+                "token_type": {"enum": ["Bearer", "refresh_token"]},
+                "iss": text,
+                "sub": openapi::sub(),
+                "subn": text,
+                "aud": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                "client_id": text,
+                "iat": seconds,
+                "exp": seconds,
+                "jti": text,
+                "sid": openapi::sid(),
+            },
+            "required": ["active", "token_type", "iss", "sub", "client_id", "iat", "exp", "sid"],
+            "additionalProperties": false,
+        },
+    ]})
+}
 
 pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();

@@ -5,17 +5,61 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use serde_json::{Value, json};
 
 use super::document::Document;
-use super::{Caller, Endpoint};
+use super::openapi::{Answer, Operation, Schema};
+use super::{Caller, Endpoint, ToldIn};
 use crate::app::App;
 
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/jwks",
     allow: "GET, OPTIONS",
     parameters: &[],
+    told_in: ToldIn::Query,
     caller: Caller::Anyone,
+    operations: &[Operation {
+        methods: &["GET"],
+        id: "jwks",
+        summary: "The keys that access tokens are verified with",
+        about: "Keys stand here before anything is signed with them. HS256 has none to show: the set is then empty.",
+        answers: &[
+            Answer::document(
+                "The key set (RFC 7517).",
+                Schema {
+                    name: "KeySet",
+                    of: schema,
+                },
+            ),
+            Answer::NOT_MODIFIED,
+        ],
+    }],
 };
+
+fn schema() -> Value {
+    let text = json!({"type": "string", "pattern": "^[A-Za-z0-9_-]+$"});
+    json!({
+        "type": "object",
+        "properties": {"keys": {"type": "array", "items": {
+            "type": "object",
+            "properties": {
+                "kid": text,
+                "kty": {"enum": ["EC", "OKP", "RSA"]},
+                "use": {"const": "sig"},
+                "alg": {"enum": ["ES256", "EdDSA", "RS256"]},
+                "crv": {"enum": ["P-256", "Ed25519"]},
+                "x": text,
+                "y": text,
+                "n": text,
+                "e": text,
+            },
+            "required": ["kid", "kty", "use", "alg"],
+            "additionalProperties": false,
+        }}},
+        "required": ["keys"],
+        "additionalProperties": false,
+    })
+}
 
 pub(super) async fn get(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let keys = app.keys.now();

@@ -2,26 +2,38 @@
 
 use std::time::Duration;
 
-use guestpass_core::authorize::RESPONSE_TYPE;
+use guestpass_core::authorize::{CHALLENGE_METHOD, RESPONSE_TYPE};
 use guestpass_core::token_request::GRANT_TYPES;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::document::Document;
-use super::{Caller, Endpoint, authorize, introspect, jwks, revoke, token};
+use super::openapi::{Answer, Operation, Schema};
+use super::{Caller, Endpoint, ToldIn, authorize, introspect, jwks, revoke, token};
 use crate::app::App;
-use crate::config::Issuer;
 
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/.well-known/oauth-authorization-server",
     allow: "GET, OPTIONS",
     parameters: &[],
+    told_in: ToldIn::Query,
     caller: Caller::Anyone,
+    operations: &[Operation {
+        methods: &["GET"],
+        id: "metadata",
+        summary: "What this server is, and where",
+        about: "The metadata of RFC 8414. The issuer's path, if it has one, stands at the end of this one.",
+        answers: &[
+            Answer::document(
+                "The metadata.",
+                Schema {
+                    name: "Metadata",
+                    of: schema,
+                },
+            ),
+            Answer::NOT_MODIFIED,
+        ],
+    }],
 };
-
-/// Where the document stands: the issuer's own path comes last (RFC 8414 §3.1).
-pub(super) fn path(issuer: &Issuer) -> String {
-    format!("{}{}", ENDPOINT.path, issuer.path())
-}
 
 pub(super) fn document(app: &App) -> Document {
     let base = base_url(app);
@@ -38,7 +50,7 @@ pub(super) fn document(app: &App) -> Document {
         "response_types_supported": [RESPONSE_TYPE],
         "response_modes_supported": [RESPONSE_MODE],
         "grant_types_supported": GRANT_TYPES,
-        "code_challenge_methods_supported": ["S256"],
+        "code_challenge_methods_supported": [CHALLENGE_METHOD],
         "token_endpoint_auth_methods_supported": with_or_without,
         "revocation_endpoint_auth_methods_supported": with_or_without,
         "introspection_endpoint_auth_methods_supported": with_key,
@@ -56,6 +68,30 @@ pub(super) fn base_url(app: &App) -> String {
         .find(|base| *base == own)
         .or_else(|| app.base_paths.first());
     format!("{}{}", app.issuer.origin(), base.map_or("", String::as_str))
+}
+
+fn schema() -> Value {
+    let url = json!({"type": "string", "format": "uri"});
+    let names = json!({"type": "array", "items": {"type": "string"}, "minItems": 1});
+    json!({
+        "type": "object",
+        "properties": {
+            "issuer": url,
+            "authorization_endpoint": url,
+            "token_endpoint": url,
+            "jwks_uri": url,
+            "revocation_endpoint": url,
+            "introspection_endpoint": url,
+            "response_types_supported": names,
+            "response_modes_supported": names,
+            "grant_types_supported": names,
+            "code_challenge_methods_supported": names,
+            "token_endpoint_auth_methods_supported": names,
+            "revocation_endpoint_auth_methods_supported": names,
+            "introspection_endpoint_auth_methods_supported": names,
+        },
+        "required": ["issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "response_types_supported"],
+    })
 }
 
 /// The answer is the body of the response. A private value, because an absent one would mean that there is a redirect to

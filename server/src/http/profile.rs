@@ -10,8 +10,10 @@ use guestpass_core::grant::Grant;
 use guestpass_core::refusal::Refusal;
 use guestpass_core::time::Timestamp;
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::{Caller, Endpoint, guest_auth, respond};
+use super::openapi::{self, Answer, Operation, Schema};
+use super::{Caller, Endpoint, ToldIn, guest_auth, respond};
 use crate::access_tokens::Trusted;
 use crate::app::App;
 use crate::error::Error;
@@ -20,7 +22,30 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/profile",
     allow: "GET, DELETE, OPTIONS",
     parameters: &[],
+    told_in: ToldIn::Query,
     caller: Caller::Guest,
+    operations: &[
+        Operation {
+            methods: &["GET"],
+            id: "profile",
+            summary: "What is known of the guest",
+            about: "For the guest: everything that is stored, but for what is secret.",
+            answers: &[Answer::json(
+                "It.",
+                Schema {
+                    name: "Profile",
+                    of: schema,
+                },
+            )],
+        },
+        Operation {
+            methods: &["DELETE"],
+            id: "erase",
+            summary: "The guest's erasure",
+            about: "For the guest: the profile and all its grants end and are deleted. Nothing brings them back.",
+            answers: &[Answer::empty(StatusCode::NO_CONTENT, "It is done.")],
+        },
+    ],
 };
 
 /// What is known of a guest. Times are whole seconds since the epoch, as in the guest's tokens.
@@ -44,6 +69,36 @@ struct KnownGrant {
     issued_at: i64,
     last_seen_at: i64,
     expires_at: i64,
+}
+
+fn schema() -> Value {
+    let seconds =
+        json!({"type": "integer", "format": "int64", "description": "Seconds since the epoch."});
+    let client_id = json!({"type": ["string", "null"]});
+    json!({
+        "type": "object",
+        "properties": {
+            "sub": openapi::sub(),
+            "subn": {"type": "string", "format": "uuid"},
+            "client_id": client_id,
+            "created_at": seconds,
+            "last_seen_at": seconds,
+            "grants": {"type": "array", "items": {
+                "type": "object",
+                "properties": {
+                    "sid": openapi::sid(),
+                    "client_id": client_id,
+                    "issued_at": seconds,
+                    "last_seen_at": seconds,
+                    "expires_at": seconds,
+                },
+                "required": ["sid", "client_id", "issued_at", "last_seen_at", "expires_at"],
+                "additionalProperties": false,
+            }},
+        },
+        "required": ["sub", "subn", "client_id", "created_at", "last_seen_at", "grants"],
+        "additionalProperties": false,
+    })
 }
 
 pub(super) async fn get(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {

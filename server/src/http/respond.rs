@@ -113,18 +113,14 @@ struct Body<'a> {
 
 fn render(error: &Error, received: &Received) -> Response {
     let mut headers = HeaderMap::new();
-    let (status, code, text) = match error {
-        Error::Refused(refusal, _) => {
-            let status = status(*refusal, received);
-            (status, wire_code(*refusal, received), refusal.public_text())
-        }
+    let status = status(error, caller(received), received.tries_basic);
+    let (code, text) = match error {
+        Error::Refused(refusal, _) => (wire_code(*refusal, received), refusal.public_text()),
         Error::Unavailable(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
             WireCode::TemporarilyUnavailable,
             "the server is busy or its database is, try again later".into(),
         ),
         Error::Internal(_) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
             WireCode::ServerError,
             "the server has met an error of its own".into(),
         ),
@@ -168,13 +164,19 @@ fn caller(received: &Received) -> Caller {
         .map_or(Caller::Anyone, |endpoint| endpoint.caller)
 }
 
-fn status(refusal: Refusal, received: &Received) -> StatusCode {
-    match (refusal.wire_code(), caller(received)) {
+/// The status of an error at an endpoint that `caller` calls.
+pub(super) fn status(error: &Error, caller: Caller, tries_basic: bool) -> StatusCode {
+    let refusal = match error {
+        Error::Refused(refusal, _) => refusal,
+        Error::Unavailable(_) => return StatusCode::SERVICE_UNAVAILABLE,
+        Error::Internal(_) => return StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    match (refusal.wire_code(), caller) {
         (WireCode::InvalidToken, _) | (WireCode::InvalidClient, Caller::ConfidentialClient) => {
             return StatusCode::UNAUTHORIZED;
         }
         // RFC 6749 §5.2: 401 only for a client that tried the scheme which 401 asks for.
-        (WireCode::InvalidClient, _) if received.tries_basic => return StatusCode::UNAUTHORIZED,
+        (WireCode::InvalidClient, _) if tries_basic => return StatusCode::UNAUTHORIZED,
         _ => {}
     }
     let status = match refusal {
@@ -188,7 +190,7 @@ fn status(refusal: Refusal, received: &Received) -> StatusCode {
         Refusal::Prefetch => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
     };
-    match (caller(received), status) {
+    match (caller, status) {
         (
             Caller::Gateway,
             StatusCode::BAD_REQUEST

@@ -11,7 +11,8 @@ use guestpass_core::presented_token::PARAMETERS;
 use guestpass_core::refusal::WireCode;
 
 use super::client_auth::Presented;
-use super::{Caller, Endpoint, body, respond};
+use super::openapi::{Answer, Operation};
+use super::{Caller, Endpoint, ToldIn, body, respond};
 use crate::app::App;
 use crate::error::Error;
 use crate::listen::Deadline;
@@ -20,7 +21,19 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/revoke",
     allow: "POST, OPTIONS",
     parameters: PARAMETERS,
+    told_in: ToldIn::Body,
     caller: Caller::Client(WireCode::InvalidClient),
+    operations: &[Operation {
+        methods: &["POST"],
+        id: "revoke",
+        summary: "A token ends",
+        about: "RFC 7009. A refresh token ends its whole grant, and so does an access token of a confidential client; \
+                one of a public client ends alone. The holder of a public client's token needs to name no client.",
+        answers: &[Answer::empty(
+            StatusCode::OK,
+            "The token doesn't work, whether or not it ever did.",
+        )],
+    }],
 };
 
 pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {

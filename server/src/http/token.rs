@@ -8,11 +8,15 @@ use axum::response::{IntoResponse, Response};
 use guestpass_core::client::Client;
 use guestpass_core::params::Params;
 use guestpass_core::refusal::{Refusal, WireCode};
-use guestpass_core::token_request::{PARAMETERS, TokenRequest};
+use guestpass_core::token_request::{
+    EXAMPLE_REFRESH_TOKEN, PARAMETERS, REFRESH_TOKEN, TokenRequest,
+};
+use serde_json::{Value, json};
 
 use super::body::{self, Source};
 use super::client_auth::Presented;
-use super::{Caller, Endpoint, respond};
+use super::openapi::{self, Answer, Link, Operation, Schema};
+use super::{Caller, Endpoint, ToldIn, respond};
 use crate::app::App;
 use crate::error::Error;
 use crate::listen::Deadline;
@@ -21,8 +25,106 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/token",
     allow: "POST, OPTIONS",
     parameters: PARAMETERS,
+    told_in: ToldIn::Body,
     caller: Caller::Client(WireCode::InvalidClient),
+    operations: &[Operation {
+        methods: &["POST"],
+        id: "token",
+        summary: "A code or a refresh token into new tokens",
+        about: "Store the whole answer over the last one. After a 503, and if no answer came, keep what is there and \
+                try again: a refresh that is repeated gets its answer again. After a 400 `invalid_grant` authorize \
+                anew.\n\nDeprecated: existing clients send the parameters in the query, with an empty body. That works \
+                for clients that are set so, but never beside a body. A user's `x-dressipi-jwt` may be sent and has no \
+                effect, even an expired one.",
+        answers: &[Answer {
+            links: LINKS,
+            ..Answer::json(
+                "New tokens.",
+                Schema {
+                    name: "Tokens",
+                    of: schema,
+                },
+            )
+        }],
+    }],
 };
+
+const LINKS: &[Link] = &[
+    Link {
+        name: "refresh",
+        to: "token",
+        about: "The next tokens.",
+        body: &[
+            ("grant_type", REFRESH_TOKEN),
+            ("client_id", "$request.body#/client_id"),
+            ("refresh_token", "$response.body#/refresh_token"),
+        ],
+    },
+    Link {
+        name: "profile",
+        to: "profile",
+        about: "What is known of the guest, with `access_token` as bearer.",
+        body: &[],
+    },
+    Link {
+        name: "erase",
+        to: "erase",
+        about: "The guest's erasure, with `access_token` as bearer.",
+        body: &[],
+    },
+    Link {
+        name: "verify",
+        to: "verify",
+        about: "Whether a gateway may let a request with this `access_token` through.",
+        body: &[],
+    },
+    Link {
+        name: "introspect",
+        to: "introspect",
+        about: "Whether the refresh token works.",
+        body: &[
+            ("token", "$response.body#/refresh_token"),
+            ("client_id", "$request.body#/client_id"),
+        ],
+    },
+    Link {
+        name: "revoke",
+        to: "revoke",
+        about: "The end of the grant.",
+        body: &[
+            ("token", "$response.body#/refresh_token"),
+            ("client_id", "$request.body#/client_id"),
+        ],
+    },
+];
+
+fn schema() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "access_token": openapi::access_token(),
+            "refresh_token": {"type": "string", "pattern": "^[A-Za-z0-9_-]{22,512}$"},
+            "expires_in": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "Seconds: `exp - iat` of the access token.",
+            },
+            "token_type": {"const": "Bearer"},
+        },
+        "required": ["access_token", "refresh_token", "expires_in", "token_type"],
+        "additionalProperties": false,
+        "examples": [{
+            "access_token": EXAMPLE_ACCESS_TOKEN,
+            "refresh_token": EXAMPLE_REFRESH_TOKEN,
+            "expires_in": 86400,
+            "token_type": "Bearer",
+        }],
+    })
+}
+
+/// The API's own example. Ours have more claims.
+const EXAMPLE_ACCESS_TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjE1NzE5OTQ2NzIsImlhdCI6MTU3MTkwODI3Miwic3ViIjoiOTQxNzMifQ\
+                                    .mb3ur-cCDbApKU1j24SkjgR7AjLNGQ2pHkJdpfKtY28";
 
 pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();

@@ -13,9 +13,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use guestpass_core::params::{Accepts, Parameter, Params, Presence};
 use guestpass_core::refusal::{Refusal, WireCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Caller, Endpoint, guest_auth, respond};
+use super::openapi::{self, Answer, Operation, Schema};
+use super::{Caller, Endpoint, ToldIn, guest_auth, respond};
 use crate::access_tokens::Trusted;
 use crate::app::App;
 use crate::error::Error;
@@ -30,11 +31,48 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
         accepts: Accepts::OneOf(&[STRICT, SOFT]),
         about: "`soft` lets requests without a good token through as nobody's, with a 200 and empty identity headers.",
     }],
+    told_in: ToldIn::Query,
     caller: Caller::Gateway,
+    operations: &[Operation {
+        methods: &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+        id: "verify",
+        summary: "Whether a gateway may let a request through, and whose it is",
+        about: "For nginx `auth_request`, Traefik `forwardAuth` and Envoy `ext_authz`. Let the gateway repeat the \
+                request's headers here, and copy the identity headers of the answer over those of the request. Any \
+                method does the same. A body isn't read.",
+        answers: &[Answer {
+            headers: &["x-guestpass-sub", "x-guestpass-subn", "x-guestpass-client"],
+            ..Answer::json(
+                "Let it through.",
+                Schema {
+                    name: "Identity",
+                    of: schema,
+                },
+            )
+        }],
+    }],
 };
 
 const STRICT: &str = "strict";
 const SOFT: &str = "soft";
+
+fn schema() -> Value {
+    json!({"oneOf": [
+        {
+            "title": "A guest's",
+            "type": "object",
+            "properties": {
+                "sub": openapi::sub(),
+                "subn": {"type": "string"},
+                "client_id": {"type": "string"},
+                "exp": {"type": "integer", "format": "int64"},
+            },
+            "required": ["sub", "subn", "client_id", "exp"],
+            "additionalProperties": false,
+        },
+        {"title": "Nobody's", "type": "object", "additionalProperties": false},
+    ]})
+}
 
 /// Envoy asks with the method of the request that it asks about.
 pub(super) fn methods() -> MethodRouter<Arc<App>> {

@@ -1,0 +1,327 @@
+//! What several operations share.
+
+use axum::http::StatusCode;
+use guestpass_core::refusal::{Refusal, WireCode};
+use serde_json::{Map, Value, json};
+
+use super::super::Caller;
+
+pub(super) const ABOUT: &str = "\
+OAuth 2.0 (RFC 6749) with PKCE (RFC 7636) for guests: visitors without an account, whom a shop wants to recognise.
+
+1. `authorize` makes a guest and gives a code.
+2. `token` turns the code into an access token (a JWT) and a refresh token.
+3. `token` turns the refresh token into the next ones, for the same guest.
+
+A parameter that is empty counts as absent, one that comes twice is refused, and one that nobody knows is ignored. Beside
+the answers of each operation, any endpoint answers a method that it doesn't have with a 405, which lists those that it has
+in `allow`, and any other path is a 404; both with the body of every error.";
+
+pub(super) fn security(caller: Caller) -> Value {
+    match caller {
+        Caller::Anyone => json!([]),
+        Caller::Client(_) => json!([{}, {"apiKey": []}, {"basic": []}]),
+        Caller::ConfidentialClient => json!([{"apiKey": []}, {"basic": []}]),
+        Caller::Guest => json!([{"bearer": []}, {"userJwt": []}]),
+        // `mode=soft` asks for none.
+        Caller::Gateway => json!([{"bearer": []}, {"userJwt": []}, {}]),
+    }
+}
+
+pub(super) fn security_schemes() -> Value {
+    json!({
+        "apiKey": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "x-api-key",
+            "description": "The API key of a confidential client, which `client_id` names. A public client has none.",
+        },
+        "basic": {
+            "type": "http",
+            "scheme": "basic",
+            "description": "The client's id and its API key, each form-encoded (RFC 6749, section 2.3.1). The password \
+                            of a public client is empty.",
+        },
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "The guest's access token (RFC 6750).",
+        },
+        "userJwt": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "x-dressipi-jwt",
+            "description": "The guest's access token, as existing clients send it.",
+        },
+    })
+}
+
+/// The responses that operations refer to, by name.
+pub(super) fn responses() -> Map<String, Value> {
+    let mut responses: Map<_, _> = ERRORS
+        .iter()
+        .map(|(status, _)| (name(*status), response(*status, true)))
+        .collect();
+    let cors = [
+        "allow",
+        "access-control-allow-methods",
+        "access-control-allow-headers",
+        "access-control-max-age",
+    ];
+    let options = json!({
+        "description": "The methods, and what a web page of this origin may send.",
+        "headers": headers_of(false, &cors),
+    });
+    responses.insert("Options".to_owned(), options);
+    responses
+}
+
+/// The answer to an error.
+pub(super) fn response(status: StatusCode, has_body: bool) -> Value {
+    let about = ERRORS.iter().find(|(known, _)| *known == status);
+    let headers: &[_] = match status {
+        StatusCode::UNAUTHORIZED => &["www-authenticate"],
+        StatusCode::SERVICE_UNAVAILABLE => &["retry-after"],
+        _ => &[],
+    };
+    let mut response = json!({
+        "description": about.map_or("", |(_, about)| about),
+        "headers": headers_of(false, headers),
+    });
+    if has_body {
+        response["content"] = json_content("Error");
+    }
+    response
+}
+
+/// The name of an error's response.
+pub(super) fn name(status: StatusCode) -> String {
+    let words = status.canonical_reason().unwrap_or_default();
+    words.replace(' ', "")
+}
+
+pub(super) fn json_content(schema: &str) -> Value {
+    json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}})
+}
+
+/// References to the headers of an answer.
+pub(super) fn headers_of(is_kept: bool, own: &[&str]) -> Value {
+    let kept: &[_] = if is_kept {
+        &[("cache-control", "kept"), ("etag", "etag")]
+    } else {
+        &[("cache-control", "cache-control"), ("pragma", "pragma")]
+    };
+    let all = ALWAYS.iter().chain(own).map(|name| (*name, *name));
+    all.chain(kept.iter().copied())
+        .map(|(header, name)| {
+            let reference = format!("#/components/headers/{name}");
+            (header.to_owned(), json!({"$ref": reference}))
+        })
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+/// What every answer of an endpoint has.
+const ALWAYS: [&str; 7] = [
+    "x-request-id",
+    "x-content-type-options",
+    "referrer-policy",
+    "content-security-policy",
+    "vary",
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+];
+
+/// What each status of an error means here.
+const ERRORS: [(StatusCode, &str); 9] = [
+    (
+        StatusCode::BAD_REQUEST,
+        "The request is refused; `error` says why. Nothing has changed, except that the replay of a code or a refresh \
+         token ends its grant.",
+    ),
+    (
+        StatusCode::UNAUTHORIZED,
+        "The authentication that was tried, or that is needed, failed.",
+    ),
+    (
+        StatusCode::REQUEST_TIMEOUT,
+        "The body did not arrive in time.",
+    ),
+    (
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "The body is longer than 16 KiB.",
+    ),
+    (
+        StatusCode::URI_TOO_LONG,
+        "Path and query are longer than 8 KiB.",
+    ),
+    (
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "The body is neither a form nor JSON, in UTF-8, or it is compressed.",
+    ),
+    (
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "More than 100 header fields, one of more than 8 KiB, or all of more than 16 KiB.",
+    ),
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "A defect of the server, which its log tells of.",
+    ),
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Nothing is wrong with the request: keep what is there and try again after `retry-after` seconds.",
+    ),
+];
+
+/// The headers that answers refer to.
+pub(super) fn headers() -> Value {
+    let constant = |value: &str| json!({"required": true, "schema": {"const": value}});
+    let of_origin = |about: &str, schema: Value| json!({"description": about, "schema": schema});
+    let identity =
+        |about: &str| json!({"required": true, "description": about, "schema": {"type": "string"}});
+    let text = || json!({"type": "string"});
+    json!({
+        "x-request-id": {
+            "required": true,
+            "description": "Names the request in the log.",
+            "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{16,}$"},
+        },
+        "x-content-type-options": constant("nosniff"),
+        "referrer-policy": constant("no-referrer"),
+        "content-security-policy": constant("default-src 'none'; frame-ancestors 'none'"),
+        "vary": constant("Origin"),
+        "access-control-allow-origin": of_origin("The `origin` of the request, if the client has registered it.", text()),
+        "access-control-expose-headers": of_origin("What its web page may read of the header.", text()),
+        "access-control-allow-methods": of_origin("What its web page may do.", text()),
+        "access-control-allow-headers": of_origin("What its web page may send.", text()),
+        "access-control-max-age": of_origin("For how many seconds that holds.", json!({"type": "integer"})),
+        "allow": {"required": true, "description": "The methods that there are.", "schema": text()},
+        "cache-control": constant("no-store"),
+        "pragma": constant("no-cache"),
+        "kept": {
+            "required": true,
+            "description": "For how many seconds anyone may keep it.",
+            "schema": {"type": "string", "pattern": "^public, max-age=[0-9]+$"},
+        },
+        "etag": {
+            "required": true,
+            "description": "Changes with the document; for `if-none-match`.",
+            "schema": {"type": "string", "pattern": "^\"[A-Za-z0-9_-]{16}\"$"},
+        },
+        "retry-after": {
+            "required": true,
+            "description": "Seconds.",
+            "schema": {"type": "integer", "minimum": 1},
+        },
+        "www-authenticate": {
+            "required": true,
+            "description": "The scheme that failed or is needed: `Basic` for clients, `Bearer` for guests.",
+            "schema": {"type": "string", "pattern": "^(Basic realm=\"guestpass\"|Bearer)"},
+        },
+        "x-guestpass-sub": identity("The guest's `sub`; empty for nobody."),
+        "x-guestpass-subn": identity("The guest's `subn`; empty for nobody."),
+        "x-guestpass-client": identity("The `client_id` of the token; empty for nobody."),
+    })
+}
+
+/// The schemas that no endpoint has for itself.
+pub(super) fn schemas() -> Map<String, Value> {
+    let own = [
+        WireCode::UnauthorizedClient,
+        WireCode::TemporarilyUnavailable,
+        WireCode::ServerError,
+    ];
+    let mut codes: Vec<_> = Refusal::all()
+        .iter()
+        .map(|refusal| refusal.wire_code())
+        .chain(own)
+        .map(WireCode::as_str)
+        .collect();
+    codes.sort_unstable();
+    codes.dedup();
+    let error = json!({
+        "type": "object",
+        "description": "RFC 6749, section 5.2.",
+        "properties": {
+            "error": {"type": "string", "enum": codes},
+            "error_description": {
+                "type": "string",
+                "pattern": r"^[\x20\x21\x23-\x5b\x5d-\x7e]+$",
+                "description": "For people. It may change.",
+            },
+        },
+        "required": ["error", "error_description"],
+        "additionalProperties": false,
+        "examples": [{
+            "error": WireCode::InvalidRequest.as_str(),
+            "error_description": Refusal::ParameterMissing("state").public_text(),
+        }],
+    });
+    let text = json!({"type": "string"});
+    let seconds = json!({"type": "integer", "format": "int64"});
+    let claims = json!({
+        "type": "object",
+        "description": "The claims of an access token (RFC 9068). Clients read `exp`, `iat`, `iss`, `sub` and `subn`.",
+        "properties": {
+            "iss": text,
+            "sub": sub(),
+            "subn": {"type": "string", "format": "uuid", "description": "The guest's network id. It never changes."},
+            "aud": {"description": "The issuer, alone or behind the configured audience.", "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}},
+            ]},
+            "client_id": text,
+            "iat": seconds,
+            "exp": seconds,
+            "jti": text,
+            "sid": sid(),
+        },
+        "required": ["iss", "sub", "subn", "aud", "client_id", "iat", "exp", "jti", "sid"],
+    });
+    [("Error", error), ("AccessTokenClaims", claims)]
+        .map(|(name, schema)| (name.to_owned(), schema))
+        .into_iter()
+        .collect()
+}
+
+/// An access token.
+pub(crate) fn access_token() -> Value {
+    json!({
+        "type": "string",
+        "pattern": r"^[A-Za-z0-9_-]+\.[A-Za-z0-9]+\.[A-Za-z0-9_-]+$",
+        "description": "A JWT. It holds neither `-` nor `_` in its payload, so that any base64 decoder reads it.",
+        "contentMediaType": "application/jwt",
+        "contentSchema": {
+            "type": "array",
+            "minItems": 2,
+            "prefixItems": [
+                {
+                    "type": "object",
+                    "properties": {"typ": {"const": "at+jwt"}},
+                    "required": ["typ", "alg", "kid"],
+                },
+                {"$ref": "#/components/schemas/AccessTokenClaims"},
+            ],
+        },
+    })
+}
+
+/// The guest's id.
+pub(crate) fn sub() -> Value {
+    json!({
+        "type": "string",
+        "pattern": "^[1-9][0-9]{0,18}$",
+        "description": "The guest's id, a decimal number.",
+        "examples": ["94173"],
+    })
+}
+
+/// The grant's id.
+pub(crate) fn sid() -> Value {
+    json!({
+        "type": "string",
+        "pattern": "^[A-Za-z0-9_-]{22}$",
+        "description": "The grant's id.",
+    })
+}

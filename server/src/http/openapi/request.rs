@@ -1,0 +1,159 @@
+//! What may be asked, from the tables of parameters.
+
+use axum::http::StatusCode;
+use guestpass_core::params::{Accepts, MAX_COUNT, MAX_NAME_BYTES, Parameter, Presence};
+use guestpass_core::token_request::GRANT_TYPES;
+use serde_json::{Map, Value, json};
+
+use super::super::{Endpoint, ToldIn};
+use super::{Operation, capitalized};
+
+/// What stands in the query or the header.
+pub(super) fn parameters(endpoint: &Endpoint, operation: &Operation) -> Vec<Value> {
+    let in_query = match endpoint.told_in {
+        ToldIn::Query => endpoint.parameters,
+        ToldIn::Body => &[],
+    };
+    let mut parameters: Vec<_> = in_query
+        .iter()
+        .map(|parameter| {
+            json!({
+                "name": parameter.name,
+                "in": "query",
+                "required": parameter.presence == Presence::Required,
+                "description": parameter.about,
+                "schema": values(parameter),
+            })
+        })
+        .collect();
+    let answers = operation.answers.iter();
+    if answers
+        .map(|it| it.status)
+        .any(|it| it == StatusCode::NOT_MODIFIED)
+    {
+        parameters.push(json!({
+            "name": "if-none-match",
+            "in": "header",
+            "description": "The `etag` of what the caller has.",
+            "schema": {"type": "string"},
+        }));
+    }
+    parameters
+}
+
+/// The body, if the endpoint reads one.
+pub(super) fn body(endpoint: &Endpoint) -> Option<Value> {
+    if endpoint.told_in != ToldIn::Body {
+        return None;
+    }
+    let schema = match variants(endpoint).as_slice() {
+        [(name, _)] => reference(name),
+        variants => {
+            let mapping: Map<_, _> = variants
+                .iter()
+                .filter_map(|(name, grant_type)| {
+                    let target = format!("#/components/schemas/{name}");
+                    grant_type.map(|grant_type| (grant_type.to_owned(), target.into()))
+                })
+                .collect();
+            json!({
+                "oneOf": variants.iter().map(|(name, _)| reference(name)).collect::<Vec<_>>(),
+                "discriminator": {"propertyName": "grant_type", "mapping": mapping},
+            })
+        }
+    };
+    Some(json!({
+        "required": true,
+        "description": "All parameters stand here, none in the query.",
+        "content": {
+            "application/x-www-form-urlencoded": {"schema": schema},
+            "application/json": {"schema": schema},
+        },
+    }))
+}
+
+/// The schemas of the body, by name.
+pub(super) fn schemas(endpoint: &Endpoint) -> Vec<(String, Value)> {
+    let variants = match endpoint.told_in {
+        ToldIn::Query => Vec::new(),
+        ToldIn::Body => variants(endpoint),
+    };
+    variants
+        .into_iter()
+        .map(|(name, grant_type)| (name, object(endpoint.parameters, grant_type)))
+        .collect()
+}
+
+/// One for each grant type, where it matters; else one.
+fn variants(endpoint: &Endpoint) -> Vec<(String, Option<&'static str>)> {
+    let depends_on_grant_type = endpoint.parameters.iter().any(|it| {
+        matches!(
+            it.presence,
+            Presence::OnlyWith(_) | Presence::RequiredWith(_)
+        )
+    });
+    if depends_on_grant_type {
+        let name = |grant_type: &str| grant_type.split('_').map(capitalized).collect::<String>();
+        GRANT_TYPES
+            .map(|grant_type| (format!("{}Request", name(grant_type)), Some(grant_type)))
+            .into()
+    } else {
+        vec![("PresentedToken".to_owned(), None)]
+    }
+}
+
+fn object(table: &[Parameter], grant_type: Option<&str>) -> Value {
+    let (mut properties, mut required, mut example) = (Map::new(), Vec::new(), Map::new());
+    for parameter in table {
+        let is_required = match parameter.presence {
+            Presence::Required => true,
+            Presence::Optional => false,
+            Presence::RequiredWith(with) => grant_type == Some(with),
+            Presence::OnlyWith(with) if grant_type == Some(with) => true,
+            Presence::OnlyWith(_) => continue,
+        };
+        let mut schema = match grant_type {
+            Some(grant_type) if parameter.name == "grant_type" => json!({"const": grant_type}),
+            _ => values(parameter),
+        };
+        if is_required {
+            required.push(parameter.name);
+            let value = schema.get("const").or_else(|| schema["examples"].get(0));
+            example.extend(value.map(|value| (parameter.name.to_owned(), value.clone())));
+        }
+        schema["description"] = parameter.about.into();
+        properties.insert(parameter.name.to_owned(), schema);
+    }
+    json!({
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        // Ignored, but counted, and strings in JSON.
+        "additionalProperties": {"type": "string"},
+        "propertyNames": {"maxLength": MAX_NAME_BYTES},
+        "maxProperties": MAX_COUNT,
+        "examples": [example],
+    })
+}
+
+fn values(parameter: &Parameter) -> Value {
+    match parameter.accepts {
+        Accepts::Only(value) => json!({"type": "string", "const": value}),
+        Accepts::OneOf(values) => json!({"type": "string", "enum": values}),
+        Accepts::Match { pattern, example } => {
+            json!({"type": "string", "pattern": pattern, "examples": [example]})
+        }
+        Accepts::Text { example } => json!({
+            "type": "string",
+            "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$",
+            "minLength": u8::from(parameter.presence != Presence::Optional),
+            "maxLength": parameter.max_bytes,
+            "examples": [example],
+        }),
+        Accepts::Nothing => json!({"type": "string", "const": ""}),
+    }
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
