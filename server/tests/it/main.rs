@@ -15,6 +15,7 @@ mod deadlines;
 mod docs;
 mod http_layer;
 mod introspect;
+mod openapi;
 mod policies;
 mod races;
 mod refresh;

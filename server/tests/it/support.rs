@@ -35,6 +35,7 @@ use tower::ServiceExt;
 mod answer;
 pub(crate) mod binary;
 pub(crate) mod connection;
+mod described;
 mod fakes;
 mod forge;
 mod live;
@@ -225,9 +226,10 @@ impl TestApp {
         let log_start = log::length();
         let secrets = request.secrets();
         let request = request.into_request();
-        let method = request.method().clone();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let answer = self.send_http(request).await;
         answer.check(&method);
+        described::check(&self.router, &method, &path, &answer).await;
         log::assert_free_of(log_start, secrets.iter().chain(&answer.secrets()));
         answer
     }

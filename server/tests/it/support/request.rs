@@ -196,7 +196,7 @@ impl Sent {
         }
     }
 
-    pub(super) fn into_request(self) -> Request<Body> {
+    pub(crate) fn into_request(self) -> Request<Body> {
         self.into_http().map(Body::from)
     }
 
