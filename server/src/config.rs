@@ -9,16 +9,18 @@ use std::time::Duration;
 
 use guestpass_core::policy::{Choice, Policy};
 
-use crate::keys::{KeyAlgorithm, MasterKey, Schedule};
+use crate::keys::{MasterKey, Schedule};
 use crate::store::sqlite::Synchronous;
 use crate::telemetry::{LogFormat, LogLevel};
 
 pub(crate) mod choices;
 mod issuer;
 mod settings;
+mod trust;
 mod values;
 
 pub use issuer::Issuer;
+pub use trust::Verification;
 pub use values::{ConfigError, ShownSetting};
 use values::{Origin, PREFIX, Values};
 
@@ -60,17 +62,6 @@ pub struct Config {
     pub node: String,
     /// What to show an operator.
     pub shown: Vec<ShownSetting>,
-}
-
-/// How `/oauth/verify` trusts.
-#[derive(Clone, Debug)]
-pub struct Verification {
-    /// How old what is known of revocations may be.
-    pub max_staleness: Duration,
-    /// Whether a token is good by its signature alone when it is older; else nobody is told anything.
-    pub signature_only_when_stale: bool,
-    /// Whether a token may leave its type open, as those of an earlier issuer do.
-    pub untyped: bool,
 }
 
 impl Config {
@@ -222,10 +213,10 @@ impl Config {
                 "json" => Ok(LogFormat::Json),
                 _ => Err("write text or json".to_owned()),
             })?,
-            schedule: schedule(values)?,
-            verification: verification(values)?,
+            schedule: trust::schedule(values)?,
+            verification: trust::verification(values)?,
             journal: in_data_dir(values.text("journal"), "guestpass.journal"),
-            keep_tombstones: duration(values, "erasure.keep", (policy.refresh_max, CENTURY))?,
+            keep_tombstones: trust::keep_tombstones(values, policy.refresh_max)?,
             node,
             policy,
             data_dir,
@@ -241,61 +232,6 @@ const CREDENTIAL: &str = "guestpass.master_key";
 
 /// Names the file.
 const CONFIG_VARIABLE: &str = "GUESTPASS_CONFIG";
-
-fn schedule(values: &Values) -> Result<Schedule, ConfigError> {
-    Ok(Schedule {
-        algorithm: values.one("tokens.algorithm", |text| {
-            KeyAlgorithm::SIGNING
-                .into_iter()
-                .find(|algorithm| algorithm.name() == text)
-                .ok_or_else(|| "write HS256, ES256, EdDSA or RS256".to_owned())
-        })?,
-        jwks_max_age: duration(values, "keys.jwks_max_age", (SECOND, 86_400 * SECOND))?,
-        rotate_every: match values.text("keys.rotate_every") {
-            "off" => None,
-            _ => Some(duration(
-                values,
-                "keys.rotate_every",
-                (3600 * SECOND, CENTURY),
-            )?),
-        },
-    })
-}
-
-fn verification(values: &Values) -> Result<Verification, ConfigError> {
-    Ok(Verification {
-        max_staleness: duration(values, "verify.max_staleness", (2 * SECOND, 3600 * SECOND))?,
-        signature_only_when_stale: values.one("verify.when_stale", |text| match text {
-            "refuse" => Ok(false),
-            "signature-only" => Ok(true),
-            _ => Err("write refuse or signature-only".to_owned()),
-        })?,
-        untyped: values.one("verify.untyped", choices::yes_or_no)?,
-    })
-}
-
-/// A duration between two others.
-fn duration(
-    values: &Values,
-    name: &'static str,
-    (shortest, longest): (Duration, Duration),
-) -> Result<Duration, ConfigError> {
-    values.one(name, |text| {
-        let value = humantime::parse_duration(text)
-            .map_err(|_| "write a duration such as 2s, 10m, 24h or 365d".to_owned())?;
-        if value < shortest || value > longest {
-            let (shortest, longest) = (
-                humantime::format_duration(shortest),
-                humantime::format_duration(longest),
-            );
-            return Err(format!("it must lie between {shortest} and {longest}"));
-        }
-        Ok(value)
-    })
-}
-
-const SECOND: Duration = Duration::from_secs(1);
-const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
 
 /// What the operating system calls this machine.
 fn host_name() -> String {

@@ -1,0 +1,215 @@
+//! The keys as this process knows them, and the way to change them.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use guestpass_core::time::Timestamp;
+use tokio::sync::Mutex;
+
+use super::life::{self, Step};
+use super::signing::SigningKey;
+use super::{
+    KeyAlgorithm, KeyUse, Keys, KeysError, Lifetimes, MasterKey, RotationRefused, Schedule,
+};
+use crate::random::Random;
+use crate::store::{KeyChange, Registry, WrappedKey};
+
+/// The keys of an installation as this process knows them, and the way to change them.
+pub struct KeyRing {
+    store: Arc<dyn Registry>,
+    master_key: MasterKey,
+    random: Arc<dyn Random>,
+    schedule: Schedule,
+    known: RwLock<Arc<Keys>>,
+    /// One at a time, lest older keys be put over newer ones.
+    refreshing: Mutex<()>,
+}
+
+/// Where a master key is, or how to make one.
+pub struct MasterKeySource<'a> {
+    /// What is where the master key should be.
+    pub present: Option<MasterKey>,
+    /// Makes and keeps a new one; asked only while the store holds neither keys nor guests.
+    pub make: &'a (dyn Fn() -> Result<MasterKey, String> + Sync),
+}
+
+impl KeyRing {
+    /// Loads the keys of an installation, making the first ones if it is new.
+    ///
+    /// # Errors
+    /// [`KeysError`] if the master key is missing or wrong, or the store can't answer.
+    pub async fn load(
+        store: Arc<dyn Registry>,
+        master_key: MasterKeySource<'_>,
+        random: Arc<dyn Random>,
+        schedule: Schedule,
+        now: Timestamp,
+    ) -> Result<Self, KeysError> {
+        let mut installation = store.installation().await?;
+        let is_new = installation.keys.is_empty() && installation.master_key_check.is_none();
+        let master_key = match master_key.present {
+            Some(key) => key,
+            None if is_new && !installation.has_guests => {
+                (master_key.make)().map_err(KeysError::CannotKeep)?
+            }
+            None => return Err(KeysError::MasterKeyMissing),
+        };
+        if is_new {
+            if installation.has_guests {
+                return Err(KeysError::KeysMissing);
+            }
+            let first = KeyUse::ALL
+                .into_iter()
+                .map(|key_use| {
+                    let algorithm = match key_use {
+                        KeyUse::AccessToken => schedule.algorithm,
+                        KeyUse::Credential | KeyUse::RequestId => KeyAlgorithm::A256GcmSiv,
+                        KeyUse::Tombstone => KeyAlgorithm::Hs256,
+                    };
+                    let made = make(&master_key, &*random, (key_use, algorithm), now)?;
+                    Ok(WrappedKey {
+                        current_at: Some(now),
+                        ..made
+                    })
+                })
+                .collect::<Result<_, KeysError>>()?;
+            // If another process was faster, its keys stand and these are forgotten.
+            store.insert_first_keys(master_key.check(), first).await?;
+            installation = store.installation().await?;
+        }
+        let known = RwLock::new(Arc::new(Keys::unlock(&installation, &master_key)?));
+        Ok(Self {
+            store,
+            master_key,
+            random,
+            schedule,
+            known,
+            refreshing: Mutex::new(()),
+        })
+    }
+
+    /// The keys as they are now.
+    #[must_use]
+    pub fn now(&self) -> Arc<Keys> {
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How long verifiers may keep the published keys.
+    #[must_use]
+    pub const fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// Reads the keys again if anything has changed since.
+    ///
+    /// # Errors
+    /// [`KeysError`] if the store can't answer or the keys can't be opened; what is known stays.
+    pub async fn refresh(&self) -> Result<(), KeysError> {
+        let _one_at_a_time = self.refreshing.lock().await;
+        if self.store.revision().await? != self.now().revision {
+            let installation = self.store.installation().await?;
+            let keys = Arc::new(Keys::unlock(&installation, &self.master_key)?);
+            *self.known.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        }
+        Ok(())
+    }
+
+    /// Does what is due in the life of the keys.
+    ///
+    /// # Errors
+    /// [`KeysError`] as [`KeyRing::refresh`].
+    pub async fn tend(&self, lifetimes: Lifetimes, now: Timestamp) -> Result<(), KeysError> {
+        let steps = life::due(&self.now().listed, &self.schedule, lifetimes, now);
+        self.carry_out(steps, now).await.map(drop)
+    }
+
+    /// Rotates the keys of a use, as an operator asks for. `forced` skips the waiting, and gives up the oldest sealing key.
+    /// `false` if another process changed the keys meanwhile.
+    ///
+    /// # Errors
+    /// [`RotateError`] if it would do harm, or as [`KeyRing::refresh`].
+    pub async fn rotate(
+        &self,
+        key_use: KeyUse,
+        now: Timestamp,
+        forced: bool,
+    ) -> Result<bool, RotateError> {
+        let keys = self.now();
+        let steps = life::rotate(&keys.listed, key_use, &self.schedule, now, forced)
+            .map_err(RotateError::Refused)?;
+        self.carry_out(steps, now).await.map_err(RotateError::Keys)
+    }
+
+    async fn carry_out(&self, steps: Vec<Step>, now: Timestamp) -> Result<bool, KeysError> {
+        if steps.is_empty() {
+            return Ok(true);
+        }
+        let changes = {
+            let (master_key, random) = (self.master_key.clone(), Arc::clone(&self.random));
+            // An RSA key takes a while to find.
+            let made = tokio::task::spawn_blocking(move || {
+                steps
+                    .into_iter()
+                    .map(|step| change(&master_key, &*random, step, now))
+                    .collect::<Result<_, KeysError>>()
+            });
+            made.await.map_err(|_| KeysError::CannotMake)??
+        };
+        let done = self.store.change_keys(changes).await?;
+        self.refresh().await?;
+        Ok(done)
+    }
+}
+
+fn change(
+    master_key: &MasterKey,
+    random: &dyn Random,
+    step: Step,
+    now: Timestamp,
+) -> Result<KeyChange, KeysError> {
+    Ok(match step {
+        Step::MakeNext(key_use, algorithm) => {
+            KeyChange::Insert(make(master_key, random, (key_use, algorithm), now)?)
+        }
+        Step::Promote(kid) => KeyChange::Promote(kid, now),
+        Step::Remove(kid) => KeyChange::Remove(kid),
+        Step::Prolong(kid, lifetime) => KeyChange::Prolong(kid, lifetime),
+    })
+}
+
+/// Makes a next key and wraps it.
+fn make(
+    master_key: &MasterKey,
+    random: &dyn Random,
+    (key_use, algorithm): (KeyUse, KeyAlgorithm),
+    now: Timestamp,
+) -> Result<WrappedKey, KeysError> {
+    let bytes =
+        SigningKey::generate(algorithm, random).map_err(|_unspecified| KeysError::CannotMake)?;
+    let kid = match SigningKey::parse("", algorithm, &bytes) {
+        Some(key) => key.kid(random),
+        None => URL_SAFE_NO_PAD.encode(random.bytes::<12>()),
+    };
+    let row = WrappedKey {
+        kid,
+        key_use: key_use.name().to_owned(),
+        algorithm: algorithm.name().to_owned(),
+        created_at: now,
+        current_at: None,
+        retiring_at: None,
+        lifetime: Duration::ZERO,
+        sealed: Vec::new(),
+    };
+    Ok(master_key.wrap(random, bytes, row))
+}
+
+/// Why a rotation didn't happen.
+#[derive(Debug)]
+pub enum RotateError {
+    /// It would do harm.
+    Refused(RotationRefused),
+    /// The keys can't be used.
+    Keys(KeysError),
+}
