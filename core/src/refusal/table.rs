@@ -367,7 +367,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "access_token_grant_ended",
             InvalidToken,
             ACCESS_TOKEN,
-            "`guestpass explain --token` says when and why. The client must authorize anew.",
+            "The client asked for it, a replay was found, or the guest was erased: the state of the grant says which. The client must authorize anew.",
         ),
         Refusal::ModeUnsupported => new(
             "mode_unsupported",

@@ -3,6 +3,8 @@
 use std::io::Read;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guestpass_core::credential::{Credential, CredentialKind};
 use guestpass_core::grant::{Decision, Grant, GrantId};
 use guestpass_core::refusal::Refusal;
@@ -238,8 +240,12 @@ impl Explainer {
         token: &str,
     ) -> Result<Explanation, Failure> {
         let mut explanation = Explanation(Vec::new());
-        let issuer = config.issuer_on(config.listen)?;
-        let verifier = Verifier::new(issuer.as_str());
+        let issuer = match &config.issuer {
+            Some(issuer) => issuer.as_str().to_owned(),
+            // On loopback it follows from the server's port, which isn't known here.
+            None => claimed_issuer(token).unwrap_or_default(),
+        };
+        let verifier = Verifier::new(issuer);
         let verified = verifier.verify(token, keys.verifying(), self.now.as_seconds());
         let claims = match verified {
             Ok(claims) => claims,
@@ -299,4 +305,11 @@ impl Explainer {
         explanation.add("expires", rfc3339(grant.expires_at.min(grant.ends_at)));
         Ok(())
     }
+}
+
+/// The issuer that a token names, unverified.
+fn claimed_issuer(token: &str) -> Option<String> {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Value = serde_json::from_slice(&payload).ok()?;
+    Some(claims["iss"].as_str()?.to_owned())
 }

@@ -66,7 +66,7 @@ fn a_refused_request_explains_itself() {
 fn a_token_is_explained_as_it_would_be_answered_now() {
     let binary = Binary::new();
     binary.json(&["client", "add", SHOP]);
-    let server = binary.serve_with(&["--issuer", "http://127.0.0.1:8080"]);
+    let server = binary.serve();
     let code = server.send(&authorize()).text("code");
     let explained = |token: &str| explain(&binary, token);
     assert_eq!(explained(&code)["token"], "a code");
