@@ -141,7 +141,7 @@ impl<'a> Params<'a> {
     }
 
     fn insert(&mut self, name: &str, value: Cow<'a, str>) -> Result<(), Refusal> {
-        if name.len() > MAX_NAME_BYTES {
+        if name.chars().nth(MAX_NAME_CHARS).is_some() {
             return Err(Refusal::ParametersTooMany);
         }
         let Some(place) = self.place(name) else {
@@ -182,8 +182,8 @@ fn pairs(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 
 /// More parameters than any client of this API sends, known or not.
 pub const MAX_COUNT: usize = 64;
-/// A longer name than any parameter has.
-pub const MAX_NAME_BYTES: usize = 256;
+/// A longer name than any parameter has, in characters: what the API's description can say.
+pub const MAX_NAME_CHARS: usize = 256;
 
 /// Decodes what `application/x-www-form-urlencoded` has encoded, strictly: unlike the URL standard's decoder, which lets
 /// `%zz` stand.
@@ -336,9 +336,10 @@ mod tests {
             Err(Refusal::ParametersTooMany)
         );
         assert_eq!(
-            form(&"a".repeat(MAX_NAME_BYTES + 1)),
+            form(&"é".repeat(MAX_NAME_CHARS + 1)),
             Err(Refusal::ParametersTooMany)
         );
+        assert_eq!(form(&"é".repeat(MAX_NAME_CHARS)), Ok(None));
     }
 
     #[test]

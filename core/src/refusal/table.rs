@@ -61,7 +61,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "parameters_too_many",
             InvalidRequest,
             "too many parameters, or a name that is too long",
-            "Send no more than 64 parameters, with names of at most 256 bytes.",
+            "Send no more than 64 parameters, with names of at most 256 characters.",
         ),
         Refusal::EncodingMalformed => new(
             "encoding_malformed",

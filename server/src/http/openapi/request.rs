@@ -1,7 +1,7 @@
 //! What may be asked, from the tables of parameters.
 
 use axum::http::StatusCode;
-use guestpass_core::params::{Accepts, MAX_COUNT, MAX_NAME_BYTES, Parameter, Presence};
+use guestpass_core::params::{Accepts, MAX_COUNT, MAX_NAME_CHARS, Parameter, Presence};
 use guestpass_core::token_request::GRANT_TYPES;
 use serde_json::{Map, Value, json};
 
@@ -130,7 +130,7 @@ fn object(table: &[Parameter], grant_type: Option<&str>) -> Value {
         "required": required,
         // Ignored, but counted, and strings in JSON.
         "additionalProperties": {"type": "string"},
-        "propertyNames": {"maxLength": MAX_NAME_BYTES},
+        "propertyNames": {"maxLength": MAX_NAME_CHARS},
         "maxProperties": MAX_COUNT,
         "examples": [example],
     })
