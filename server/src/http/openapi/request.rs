@@ -17,10 +17,12 @@ pub(super) fn parameters(endpoint: &Endpoint, operation: &Operation) -> Vec<Valu
     let mut parameters: Vec<_> = in_query
         .iter()
         .map(|parameter| {
+            let is_required = parameter.presence == Presence::Required;
             json!({
                 "name": parameter.name,
                 "in": "query",
-                "required": parameter.presence == Presence::Required,
+                "required": is_required,
+                "allowEmptyValue": !is_required,
                 "description": parameter.about,
                 "schema": values(parameter),
             })
