@@ -4,11 +4,12 @@ use crate::authorize::CLIENT_ID;
 use crate::params::{Accepts, Parameter, Presence};
 use crate::token_request::EXAMPLE_REFRESH_TOKEN;
 
-/// The parameters of both. The hint is only a hint: a token shows by itself what it is.
+/// The parameters of both; a body has room for them at their longest. The hint is only a hint: a token shows by
+/// itself what it is.
 pub const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "token",
-        max_bytes: 16384,
+        max_bytes: 12288,
         presence: Presence::Required,
         accepts: Accepts::Text {
             example: EXAMPLE_REFRESH_TOKEN,
@@ -17,7 +18,7 @@ pub const PARAMETERS: &[Parameter] = &[
     },
     Parameter {
         name: "token_type_hint",
-        max_bytes: 16384,
+        max_bytes: 256,
         presence: Presence::Optional,
         accepts: Accepts::Text {
             example: "refresh_token",
