@@ -133,6 +133,49 @@ fn a_master_key_from_the_environment_is_kept_nowhere() {
 }
 
 #[test]
+fn a_systemd_credential_is_the_master_key_unless_another_file_is_named() {
+    let mut binary = Binary::new();
+    let credentials = binary.working_dir().join("credentials");
+    let credential = credentials.join("guestpass.master_key");
+    std::fs::create_dir(&credentials).unwrap();
+    binary.set_variable("CREDENTIALS_DIRECTORY", credentials.to_str().unwrap());
+    // What else the unit is given is not ours.
+    std::fs::write(credentials.join("tls.key"), "something else").unwrap();
+    let usual = binary.data_dir().join("master.key");
+    assert_eq!(master_key_file(&binary), of(&usual, "default"));
+    std::fs::write(&credential, MASTER_KEY).unwrap();
+    assert_eq!(
+        master_key_file(&binary),
+        of(&credential, "systemd credential")
+    );
+
+    // A new installation is made with it, and no other opens that.
+    let tokens = guest(&binary);
+    still_served(&binary, &tokens);
+    assert!(!usual.exists());
+    std::fs::write(&credential, MASTER_KEY.replace("AAEC", "AAED")).unwrap();
+    let problem = binary.failure(&["serve", "--listen", "127.0.0.1:0"]);
+    assert!(problem.contains(credential.to_str().unwrap()), "{problem}");
+
+    // It stays the wrong one from here on, and doesn't count.
+    let (named, file) = (
+        binary.working_dir().join("named.key"),
+        binary.working_dir().join("guestpass.toml"),
+    );
+    std::fs::write(&named, MASTER_KEY).unwrap();
+    std::fs::write(&file, format!("master_key_file = {named:?}")).unwrap();
+    binary.set_variable("GUESTPASS_CONFIG", file.to_str().unwrap());
+    let origin = format!("file {}", file.display());
+    assert_eq!(master_key_file(&binary), of(&named, &origin));
+    still_served(&binary, &tokens);
+    std::fs::write(&file, "").unwrap();
+    binary.set_variable("GUESTPASS_MASTER_KEY_FILE", named.to_str().unwrap());
+    let origin = "environment GUESTPASS_MASTER_KEY_FILE";
+    assert_eq!(master_key_file(&binary), of(&named, origin));
+    still_served(&binary, &tokens);
+}
+
+#[test]
 fn a_missing_master_key_is_asked_for_and_not_replaced() {
     let binary = Binary::new();
     let tokens = guest(&binary);
@@ -260,6 +303,19 @@ fn still_served(binary: &Binary, tokens: &Tokens) {
     let server = binary.serve();
     server.send(&refresh(&tokens.refresh_token)).tokens();
     ended(server);
+}
+
+/// The setting as `config show` has it: its value, and where that comes from.
+fn master_key_file(binary: &Binary) -> (String, String) {
+    let shown = binary.json(&["config", "show"]);
+    let mut settings = shown.as_array().unwrap().iter();
+    let setting = settings.find(|setting| setting["name"] == "master_key_file");
+    let text = |member| setting.unwrap()[member].as_str().unwrap().to_owned();
+    (text("value"), text("origin"))
+}
+
+fn of(file: &Path, origin: &str) -> (String, String) {
+    (file.display().to_string(), origin.to_owned())
 }
 
 fn ended(server: Server) {
