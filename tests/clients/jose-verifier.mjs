@@ -1,0 +1,24 @@
+// A resource server's part in Node, as the README shows it.
+import { createRemoteJWKSet, jwtVerify } from 'jose';
+
+// Once. The keys are found through the server's metadata, and followed from then on.
+export async function keysOf(issuer) {
+  const answer = await fetch(`${issuer}/.well-known/oauth-authorization-server`);
+  const metadata = await answer.json();
+  if (metadata.issuer !== issuer) throw new Error('metadata of another issuer');
+  return createRemoteJWKSet(new URL(metadata.jwks_uri));
+}
+
+// For each request.
+export async function guestOf(token, keys, { issuer, audience = issuer, algorithm = 'ES256', now }) {
+  const { payload } = await jwtVerify(token, keys, {
+    issuer,
+    audience, // the issuer, unless you have set tokens.audience or the client's --audience
+    typ: 'at+jwt',
+    algorithms: [algorithm], // the one that you have chosen, and no other
+    requiredClaims: ['sub', 'exp'],
+    clockTolerance: 5,
+    currentDate: now, // this machine's clock, unless a test says otherwise
+  });
+  return payload; // sub is the guest
+}

@@ -1,0 +1,29 @@
+"""A resource server's part in Python, as the README shows it."""
+
+import jwt
+import requests
+
+
+def keys_of(issuer):
+    """Once. The keys are found through the server's metadata, and followed from then on."""
+    answer = requests.get(f"{issuer}/.well-known/oauth-authorization-server", timeout=10)
+    metadata = answer.json()
+    if metadata["issuer"] != issuer:
+        raise ValueError("metadata of another issuer")
+    return jwt.PyJWKClient(metadata["jwks_uri"]).get_signing_key_from_jwt
+
+
+def guest_of(token, key_of, issuer, audience=None, algorithm="ES256"):
+    """For each request. Raises jwt.PyJWTError unless the token is good; `sub` is the guest."""
+    decoded = jwt.decode_complete(
+        token,
+        key_of(token),
+        issuer=issuer,
+        audience=audience or issuer,  # unless you have set tokens.audience or --audience
+        algorithms=[algorithm],  # the one that you have chosen, and no other
+        options={"require": ["sub", "exp"]},
+        leeway=5,
+    )
+    if decoded["header"].get("typ") != "at+jwt":
+        raise jwt.InvalidTokenError("not an access token")
+    return decoded["payload"]
