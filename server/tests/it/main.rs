@@ -24,4 +24,5 @@ mod revoke;
 mod store_contract;
 mod support;
 mod upkeep;
+mod verifiers;
 mod verify;
