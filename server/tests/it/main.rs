@@ -21,6 +21,7 @@ mod races;
 mod refresh;
 mod resumption;
 mod revoke;
+mod rotation;
 mod store_contract;
 mod support;
 mod upkeep;
