@@ -84,6 +84,30 @@ grace = \"10s\"
 |---|---|---|---|
 ";
 
+#[test]
+fn the_readme_shows_code_that_is_run() {
+    let readme = read("README.md");
+    for (language, path) in [
+        ("js", "tests/clients/jose-verifier.mjs"),
+        ("python", "tests/clients/pyjwt_verifier.py"),
+        ("rust", "server/tests/it/verifiers/readme.rs"),
+    ] {
+        let (_, section) = readme.split_once("\n## Verify tokens\n").unwrap();
+        let (section, _) = section.split_once("\n## ").unwrap();
+        let (_, block) = section.split_once(&format!("\n```{language}\n")).unwrap();
+        let (block, _) = block.split_once("```\n").unwrap();
+        // Whole, but for what the file says of itself.
+        let file = read(path).replace("pub(crate) ", "");
+        let shown = file.ends_with(block) && file.len() - block.len() < 100;
+        assert!(shown, "README.md doesn't show {path} as it is");
+    }
+}
+
+fn read(path: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    std::fs::read_to_string(file).unwrap()
+}
+
 fn current(path: &str, page: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
     #[expect(
