@@ -313,6 +313,8 @@ fn open(file: &Path, synchronous: Synchronous) -> rusqlite::Result<Connection> {
     )?;
     // Whoever commits doesn't pay for moving the log into the file: see `checkpoint`.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    // What is deleted is overwritten: of an erased guest nothing may be left.
+    connection.pragma_update(None, "secure_delete", true)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
 }
