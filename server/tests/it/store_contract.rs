@@ -6,7 +6,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use guestpass::store::sqlite::{SqliteStore, Synchronous};
-use guestpass::store::{Change, ClientSettings, Grants, Outcome, Registry, Upkeep, Write};
+use guestpass::store::{Change, ClientSettings, Grants, Outcome, Registry, Revoked, Upkeep, Write};
 use guestpass_core::client::{ClientId, ClientNumber};
 use guestpass_core::grant::{Generation, Grant, GrantId};
 use guestpass_core::pkce::Challenge;
@@ -17,13 +17,16 @@ use tempfile::TempDir;
 use crate::support::SeededRandom;
 
 mod grants;
+mod keys;
 mod registry;
+mod revoked;
 mod upkeep;
 
 /// An empty store, by its contracts.
 struct Store {
     grants: Arc<dyn Grants>,
     registry: Arc<dyn Registry>,
+    revoked: Arc<dyn Revoked>,
     upkeep: Arc<dyn Upkeep>,
     /// Makes writes wait until what it answers is dropped, so that they are carried out together.
     hold_writes: Box<dyn Fn() -> Box<dyn Any> + Send + Sync>,
@@ -63,7 +66,12 @@ cases! {
         strikes_count_while_the_code_is_outstanding
         the_first_revocation_stands
         one_of_many_advances_wins
-        a_write_that_fails_leaves_the_others_of_its_batch_alone;
+        a_write_that_fails_leaves_the_others_of_its_batch_alone
+        one_more_grant_needs_its_guest;
+    keys:
+        a_key_becomes_next_current_and_retiring_and_goes
+        a_change_of_keys_that_does_not_fit_is_not_made
+        of_two_changes_of_keys_at_once_one_is_made;
     registry:
         a_client_is_read_as_it_was_added
         a_change_moves_the_revision_unless_it_fails
@@ -80,6 +88,13 @@ cases! {
         the_first_keys_are_inserted_once
         of_two_first_keys_at_once_one_stands
         the_installation_knows_whether_it_has_guests;
+    revoked:
+        a_revoked_grant_is_listed_and_one_that_is_gone_counts_too
+        a_revoked_access_token_is_listed_once
+        a_tombstone_moves_forward_and_never_back
+        every_list_is_read_in_parts_without_a_gap
+        what_is_forgotten_is_what_nobody_can_ask_about
+        a_removed_guest_takes_its_grants_and_leaves_its_tombstone;
     upkeep:
         the_walk_sees_every_grant_once
         a_grant_has_ended_by_the_first_of_its_ends
@@ -89,7 +104,9 @@ cases! {
         a_removal_takes_what_it_names_and_no_more
         a_guest_is_shown_with_its_grants
         an_erased_guest_is_gone_and_the_others_stay
-        the_check_counts_and_finds_nothing_wrong;
+        the_check_counts_and_finds_nothing_wrong
+        all_guests_are_read_in_parts
+        live_grants_are_counted_by_when_they_were_last_used;
 }
 
 run_on!(sqlite);
@@ -107,6 +124,7 @@ async fn sqlite() -> Store {
     Store {
         grants: store.clone(),
         registry: store.clone(),
+        revoked: store.clone(),
         upkeep: store,
         hold_writes: Box::new(hold_writes),
         _kept: Box::new(directory),

@@ -346,3 +346,24 @@ async fn all_at_once(store: &Store, writes: Vec<Write>) -> Vec<Outcome> {
     }
     outcomes
 }
+
+pub(super) async fn one_more_grant_needs_its_guest(store: &Store) {
+    let (profile, first) = guest(1);
+    let more = Grant {
+        id: GrantId::new(profile.id, [77; 8]),
+        ..first.clone()
+    };
+    let insert = || Write::InsertGrant(more.clone());
+    assert_eq!(store.write(insert()).await, Outcome::Conflict);
+    assert_eq!(store.counts().await, (0, 0));
+    store.insert(&(profile.clone(), first.clone())).await;
+    assert_eq!(store.write(insert()).await, Outcome::Done);
+    assert_eq!(store.load(more.id).await, Some(more.clone()));
+    assert_eq!(store.load(first.id).await, Some(first));
+    assert_eq!(store.counts().await, (1, 2));
+    // Erased between the caller's read and this.
+    let erase = Write::RemoveProfile(profile.id);
+    assert_eq!(store.write(erase).await, Outcome::Done);
+    assert_eq!(store.write(insert()).await, Outcome::Conflict);
+    assert_eq!(store.counts().await, (0, 0));
+}

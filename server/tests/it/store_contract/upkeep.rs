@@ -204,3 +204,65 @@ async fn revoke(store: &Store, id: GrantId, at: Timestamp) {
         Outcome::Done
     );
 }
+
+pub(super) async fn all_guests_are_read_in_parts(store: &Store) {
+    let guests: Vec<_> = (0..7).map(guest).collect();
+    for at in [3, 0, 6, 1, 5, 2, 4] {
+        store.insert(&guests[at]).await;
+    }
+    let all: Vec<_> = guests.iter().map(|(profile, _)| profile.clone()).collect();
+    for limit in [1, 2, 3, 6, 7, 8] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let part = store.upkeep.profiles(after, limit).await.unwrap();
+            assert!(part.len() <= limit);
+            let Some(last) = part.last() else { break };
+            after = Some(last.id);
+            seen.extend(part);
+        }
+        assert_eq!(seen, all, "in parts of {limit}");
+    }
+}
+
+pub(super) async fn live_grants_are_counted_by_when_they_were_last_used(store: &Store) {
+    store.add_the_client().await;
+    // When it was advanced, when it expires, ends and was revoked.
+    let rows = [
+        (5, 100, 200, None),
+        (6, 100, 200, None),
+        (7, 100, 200, None),
+        (5, 50, 200, None),
+        (5, 100, 50, None),
+        (5, 100, 200, Some(10)),
+    ];
+    for (number, (advanced, expires, ends, revoked)) in (1..).zip(rows) {
+        let (profile, mut grant) = guest(number);
+        (grant.advanced_at, grant.expires_at, grant.ends_at) =
+            (at(advanced), at(expires), at(ends));
+        store.insert(&(profile, grant.clone())).await;
+        if let Some(revoked) = revoked {
+            revoke(store, grant.id, at(revoked)).await;
+        }
+    }
+    let idle_since = async |before, now| {
+        let counted = store
+            .upkeep
+            .live_grants_idle_since(at(before), at(now))
+            .await;
+        counted.unwrap()
+    };
+    for (before, now, count) in [
+        (5, 60, 0),
+        (6, 60, 1),
+        (7, 60, 2),
+        (8, 60, 3),
+        (6, 20, 3),
+        (8, 100, 0),
+    ] {
+        assert_eq!(
+            idle_since(before, now).await,
+            count,
+            "before {before}, at {now}"
+        );
+    }
+}
