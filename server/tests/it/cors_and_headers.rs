@@ -6,7 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use guestpass::store::ClientSettings;
 
 use crate::support::{
-    Answer, Connection, SHOP, Sent, TestApp, WRONG_VERIFIER, authorize, exchange, refresh, request,
+    Answer, Connection, SHOP, Sent, TestApp, WRONG_VERIFIER, authorize, exchange, introspect,
+    profile, refresh, request, revoke, verify,
 };
 
 mod logs;
@@ -132,7 +133,49 @@ async fn answers(origin: &str) -> Vec<(&'static str, Answer)> {
     answers
 }
 
-// Revocation and introspection wait.
+#[tokio::test]
+async fn c140_no_answer_about_a_token_may_be_stored() {
+    let test = TestApp::new().await;
+    let key = test.add_confidential_client("api").await;
+    let tokens = test.guest().await;
+    let by_api = |token: &str| {
+        introspect(token)
+            .set("client_id", "api")
+            .header("x-api-key", &key)
+    };
+    for (status, request) in [
+        (200, by_api(&tokens.access_token)),
+        (200, by_api("garbage")),
+        (400, by_api("").unset("token")),
+        (401, introspect(&tokens.access_token)),
+        (413, by_api(&"a".repeat(17_000))),
+        (405, by_api("").method("GET")),
+        (200, verify(&tokens.access_token)),
+        (401, verify("garbage")),
+        (200, profile(&tokens.access_token)),
+        (401, profile("garbage")),
+        (200, revoke(&tokens.access_token)),
+        (200, revoke("garbage")),
+        (400, revoke("").unset("token")),
+        (
+            400,
+            revoke(&tokens.refresh_token).header("x-api-key", "wrong"),
+        ),
+        (415, revoke("garbage").header("content-type", "text/plain")),
+        (405, revoke("garbage").method("GET")),
+        (204, revoke("garbage").method("OPTIONS")),
+        (
+            204,
+            profile(&test.guest().await.access_token).method("DELETE"),
+        ),
+    ] {
+        let answer = test.send(request).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        assert_eq!(answer.header("pragma"), Some("no-cache"));
+    }
+}
+
 #[tokio::test]
 async fn c140_no_answer_may_be_stored() {
     for (what, answer) in answers(SHOP_PAGE).await {
@@ -200,7 +243,34 @@ async fn c142_an_error_gives_nothing_away() {
     }
 }
 
-// `/oauth/profile`, which also answers DELETE, waits.
+#[tokio::test]
+async fn c143_a_guest_is_told_of_to_the_pages_of_its_client() {
+    let test = TestApp::new().await;
+    test.set_client(SHOP, origins(&[SHOP_PAGE])).await;
+    test.add_client("other", origins(&["https://other.example"]))
+        .await;
+    for origin in [
+        SHOP_PAGE,
+        "https://other.example",
+        "https://evil.example",
+        "null",
+    ] {
+        for method in ["GET", "DELETE"] {
+            // The answer is given all the same: an origin is no proof of anything.
+            let request = profile(&test.guest().await.access_token).method(method);
+            let answer = test.send(request.header("origin", origin)).await;
+            assert!(answer.status.is_success(), "{answer:?}");
+            assert_eq!(answer.header("vary"), Some("Origin"));
+            if origin == SHOP_PAGE {
+                let allowed = answer.header("access-control-allow-origin");
+                assert_eq!(allowed, Some(SHOP_PAGE));
+            } else {
+                assert_no_page_may_read(&answer, origin);
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn c143_a_preflight_knows_the_origins_of_all_clients() {
     let test = TestApp::new().await;
@@ -217,6 +287,9 @@ async fn c143_a_preflight_knows_the_origins_of_all_clients() {
         ("/oauth/token", "POST, OPTIONS"),
         ("/api/oauth/token", "POST, OPTIONS"),
         ("/oauth/authorize", "GET, OPTIONS"),
+        ("/oauth/revoke", "POST, OPTIONS"),
+        ("/oauth/profile", "GET, DELETE, OPTIONS"),
+        ("/api/oauth/profile", "GET, DELETE, OPTIONS"),
     ] {
         let preflight = request("OPTIONS", path)
             .header("access-control-request-method", "POST")

@@ -8,7 +8,8 @@ use axum::http::Method;
 use serde_json::json;
 
 use crate::support::{
-    Answer, Connection, REDIRECT_URI, SHOP, Sent, TestApp, VERIFIER, authorize, exchange, request,
+    Answer, Connection, REDIRECT_URI, SHOP, Sent, TestApp, VERIFIER, authorize, exchange,
+    introspect, profile, request, revoke, verify,
 };
 
 mod framing;
@@ -350,13 +351,26 @@ async fn c135_a_path_has_one_spelling() {
 #[tokio::test]
 async fn c137_options_say_what_is_allowed() {
     let test = TestApp::new().await;
-    let code = test.code(SHOP).await;
+    let (code, tokens) = (test.code(SHOP).await, test.guest().await);
     for (request, allow) in [
         (authorize(), "GET, OPTIONS"),
         (authorize().path("/api/oauth/authorize"), "GET, OPTIONS"),
         (exchange(&code), "POST, OPTIONS"),
         (exchange(&code).in_query(), "POST, OPTIONS"),
         (exchange(&code).path("/api/oauth/token"), "POST, OPTIONS"),
+        (revoke(&tokens.refresh_token), "POST, OPTIONS"),
+        (introspect(&tokens.access_token), "POST, OPTIONS"),
+        (
+            verify(&tokens.access_token),
+            "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+        ),
+        (profile(&tokens.access_token), "GET, DELETE, OPTIONS"),
+        (request("GET", "/oauth/jwks"), "GET, OPTIONS"),
+        (request("GET", "/api/oauth/jwks"), "GET, OPTIONS"),
+        (
+            request("GET", "/.well-known/oauth-authorization-server"),
+            "GET, OPTIONS",
+        ),
         (request("GET", "/livez"), "GET, OPTIONS"),
         (request("GET", "/readyz"), "GET, OPTIONS"),
     ] {
@@ -366,6 +380,34 @@ async fn c137_options_say_what_is_allowed() {
         assert!(answer.body.is_empty());
     }
     test.granted(exchange(&code)).await;
+    assert!(test.is_live(&tokens).await);
+}
+
+#[tokio::test]
+async fn every_endpoint_answers_its_own_methods_and_no_other() {
+    let test = TestApp::new().await;
+    let tokens = test.guest().await;
+    for (request, others) in [
+        (revoke(&tokens.refresh_token), &["GET", "HEAD", "PUT"][..]),
+        (introspect(&tokens.access_token), &["GET", "HEAD", "PUT"]),
+        (verify(&tokens.access_token), &[]),
+        (profile(&tokens.access_token), &["HEAD", "POST", "PUT"]),
+        (request("GET", "/oauth/jwks"), &["HEAD", "POST", "PUT"]),
+        (
+            request("GET", "/.well-known/oauth-authorization-server"),
+            &["HEAD", "POST", "PUT"],
+        ),
+    ] {
+        for method in others.iter().chain(&["TRACE", "FOO"]) {
+            let request = request.clone().header("x-mark", "echoed").method(method);
+            let answer = unchanged(&test, request, 405).await;
+            let allow = answer.header("allow").unwrap();
+            assert!(!allow.contains(method), "{method}: {allow}");
+            let body = String::from_utf8(answer.body).unwrap();
+            assert!(!body.contains("echoed"), "{method}: {body}");
+        }
+    }
+    assert!(test.is_live(&tokens).await);
 }
 
 #[tokio::test]

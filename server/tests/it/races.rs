@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
 
-use crate::support::{Answer, SHOP, TestApp, Tokens, WRONG_VERIFIER, exchange, refresh};
+use crate::support::{
+    Answer, SHOP, TestApp, Tokens, WRONG_VERIFIER, exchange, introspect, refresh, revoke, verify,
+};
 
 const ROUNDS: usize = 10;
 
@@ -144,6 +146,52 @@ async fn a_guest_erased_between_refreshes_stays_erased() {
         assert_eq!(left, (1, 1), "round {round}");
     }
     assert!(test.is_live(&other).await);
+}
+
+/// Five hundred times, a refresh and the revocation of what it refreshes: whoever was first, nothing of the grant lives
+/// once both are answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_grant_outlives_its_revocation() {
+    const PAIRS: usize = 20;
+    let test = Arc::new(TestApp::new().await);
+    let api_key = test.add_confidential_client("api").await;
+    for round in 1..=500 / PAIRS {
+        let mut guests = Vec::new();
+        for _ in 0..PAIRS {
+            guests.push(test.guest().await);
+        }
+        let of = |guest: &Tokens| {
+            let both = [refresh(&guest.refresh_token), revoke(&guest.refresh_token)];
+            // Now the one in front, now the other.
+            if round % 2 == 0 {
+                both
+            } else {
+                let [a, b] = both;
+                [b, a]
+            }
+        };
+        let answers = test.at_once(guests.iter().flat_map(of).collect()).await;
+        for (guest, answers) in guests.into_iter().zip(answers.chunks(2)) {
+            let (revoked, refreshed) = if round % 2 == 0 {
+                (&answers[1], &answers[0])
+            } else {
+                (&answers[0], &answers[1])
+            };
+            assert_eq!((revoked.status.as_u16(), revoked.body.len()), (200, 0));
+            let (mut given, _) = outcomes(std::slice::from_ref(refreshed));
+            given.push(guest);
+            for tokens in &given {
+                test.refused(refresh(&tokens.refresh_token), "invalid_grant")
+                    .await;
+                let access_token = &tokens.access_token;
+                assert_eq!(test.send(verify(access_token)).await.status, 401);
+                let ask = introspect(access_token).set("client_id", "api");
+                let told = test.send(ask.header("x-api-key", &api_key)).await;
+                assert_eq!(told.json()["active"], false, "round {round}");
+            }
+        }
+    }
+    assert_eq!(revocations(&test).len(), 500);
 }
 
 /// The tokens that were given, and how many requests were refused with `invalid_grant`. There must be no other

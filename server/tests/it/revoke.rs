@@ -92,7 +92,7 @@ async fn c155_a_refresh_token_ends_its_family() {
             assert!(!test.is_live(tokens).await);
         }
         // The operator can see it, in the log and in the journal.
-        let lines = lines_of(answer.header("x-request-id").unwrap());
+        let lines = lines_of(answer.log_name());
         let told = lines
             .iter()
             .find(|line| line["message"] == "grant revoked")

@@ -49,7 +49,7 @@ pub(crate) use fakes::{FakeClock, SeededRandom};
 pub(crate) use forge::{Forged, forms_of};
 pub(crate) use log::{TextLog, lines_of};
 pub(crate) use request::{
-    Sent, authorize, exchange, introspect, percent, refresh, request, revoke, verify,
+    Sent, authorize, exchange, introspect, percent, profile, refresh, request, revoke, verify,
 };
 pub(crate) use stored::Stored;
 

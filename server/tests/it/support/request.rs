@@ -77,6 +77,11 @@ pub(crate) fn verify(access_token: &str) -> Sent {
     request("GET", "/oauth/verify").bearer(access_token)
 }
 
+/// What is known of the guest with that access token.
+pub(crate) fn profile(access_token: &str) -> Sent {
+    request("GET", "/oauth/profile").bearer(access_token)
+}
+
 /// Any other request.
 pub(crate) fn request(method: &str, path: &str) -> Sent {
     Sent::new(

@@ -1,0 +1,171 @@
+//! A database that goes back in time: what was erased or revoked meanwhile must not come back with it.
+
+use std::fs;
+use std::path::Path;
+
+use axum::http::StatusCode;
+use guestpass::clock::Clock;
+use guestpass::journal::{Entry, Journal};
+use guestpass::revocation::{Replayed, is_behind, replay};
+
+use crate::support::binary::Binary;
+use crate::support::{ISSUER, SHOP, TestApp, config, profile, refresh, revoke, verify};
+
+/// A backup of the database as it is.
+fn back_up(test: &TestApp, to: &Path) {
+    let to = to.to_str().unwrap();
+    test.sql().execute("vacuum into ?", [to]).unwrap();
+    let backup = rusqlite::Connection::open(to).unwrap();
+    backup.pragma_update(None, "journal_mode", "wal").unwrap();
+}
+
+/// Puts a backup where the database is. A server that has the old file open goes on with what nobody else can see.
+fn put_back(backup: &Path, database: &Path) {
+    for ending in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{ending}", database.display()));
+    }
+    fs::copy(backup, database).unwrap();
+}
+
+#[tokio::test]
+async fn what_ended_after_a_backup_stays_ended() {
+    let test = TestApp::new().await;
+    let [erased, revoked, alone, live] = [
+        test.guest().await,
+        test.guest().await,
+        test.guest().await,
+        test.guest().await,
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let backup = directory.path().join("backup.db");
+    back_up(&test, &backup);
+    test.clock.advance_secs(60);
+    test.app.follow().await;
+    let late = test.guest().await;
+    test.send(profile(&erased.access_token).method("DELETE"))
+        .await;
+    test.send(revoke(&revoked.refresh_token)).await;
+    test.send(revoke(&alone.access_token)).await;
+    test.send(revoke(&late.refresh_token)).await;
+    put_back(&backup, &test.file());
+
+    let restored = test.beside(config(&[])).await;
+    for tokens in [&erased, &revoked] {
+        assert!(!restored.is_live(tokens).await);
+    }
+    assert!(!restored.passes(&alone.access_token).await);
+    assert!(!restored.is_active(&alone.access_token).await);
+    assert!(restored.refreshes(&alone).await);
+    assert!(restored.is_live(&live).await);
+    assert_eq!(
+        (restored.count("profiles"), restored.count("tombstones")),
+        (3, 1)
+    );
+    // A guest that the backup doesn't know is gone, and nothing makes it come back.
+    assert!(!restored.refreshes(&late).await);
+
+    // That was all, so there is nothing to repeat at the next start; and to repeat it does nothing.
+    let entries = Journal::read(&restored.journal()).unwrap();
+    assert_eq!(entries.len(), 4);
+    let now = restored.clock.now();
+    assert!(!is_behind(&*restored.store, &entries, now).await.unwrap());
+    let keys = restored.app.keys.now();
+    let again = replay(&*restored.store, &entries, &keys, drop)
+        .await
+        .unwrap();
+    assert_eq!(again, Replayed::default());
+}
+
+#[tokio::test]
+async fn the_journal_is_as_good_as_its_last_whole_line() {
+    let test = TestApp::new().await;
+    let [first, second] = [test.guest().await, test.guest().await];
+    for tokens in [&first, &second] {
+        test.send(revoke(&tokens.refresh_token)).await;
+    }
+    // The power went while the second line was written.
+    let whole = fs::read(test.journal()).unwrap();
+    let lines: Vec<_> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    for kept in [
+        0,
+        1,
+        lines[1].len() / 2,
+        lines[1].len() - 2,
+        lines[1].len() - 1,
+    ] {
+        fs::write(test.journal(), [lines[0], &lines[1][..kept]].concat()).unwrap();
+        let again = test.beside(config(&[])).await;
+        let third = again.guest().await;
+        again.send(revoke(&third.access_token)).await;
+        let entries = Journal::read(&test.journal()).unwrap();
+        assert!(matches!(entries.last(), Some(Entry::AccessTokenRevoked(_))));
+        // But for its end, the last line may be whole.
+        let expected = if kept == lines[1].len() - 1 { 3 } else { 2 };
+        assert_eq!(entries.len(), expected, "{kept} bytes of the second line");
+    }
+    for tokens in [&first, &second] {
+        assert!(!test.is_live(tokens).await);
+    }
+}
+
+#[test]
+fn a_server_repeats_what_its_database_has_lost() {
+    let binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    let serve = || binary.serve_with(&["--issuer", ISSUER]);
+    let server = serve();
+    let [erased, revoked, alone, live] = [
+        server.guest(),
+        server.guest(),
+        server.guest(),
+        server.guest(),
+    ];
+    assert!(server.stop().success());
+    let database = binary.data_dir().join("guestpass.db");
+    let backup = binary.working_dir().join("backup.db");
+    fs::copy(&database, &backup).unwrap();
+
+    let server = serve();
+    let done = |status, request| assert_eq!(server.send(&request).status, status);
+    done(
+        StatusCode::NO_CONTENT,
+        profile(&erased.access_token).method("DELETE"),
+    );
+    done(StatusCode::OK, revoke(&revoked.refresh_token));
+    done(StatusCode::OK, revoke(&alone.access_token));
+    assert!(!server.log().contains("went back"), "{}", server.log());
+    assert!(server.stop().success());
+    put_back(&backup, &database);
+
+    let server = serve();
+    let log = server.log();
+    assert!(
+        log.contains("erasures and revocations were repeated"),
+        "{log}"
+    );
+    for tokens in [&erased, &revoked] {
+        assert_eq!(
+            server.send(&refresh(&tokens.refresh_token)).error(),
+            "invalid_grant"
+        );
+        let answer = server.send(&verify(&tokens.access_token));
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    }
+    let answer = server.send(&verify(&alone.access_token));
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    server.send(&refresh(&alone.refresh_token)).tokens();
+    assert_eq!(
+        server.send(&verify(&live.access_token)).status,
+        StatusCode::OK
+    );
+    assert!(server.stop().success());
+
+    // Once is enough.
+    let repeated = |log: &str| {
+        log.matches("erasures and revocations were repeated")
+            .count()
+    };
+    assert_eq!(repeated(&serve().log()), 1);
+    let report = binary.json(&["db", "check"]);
+    assert_eq!(report["profiles"], 3);
+}
