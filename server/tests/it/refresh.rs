@@ -1,4 +1,4 @@
-//! Section 3 of the cases: a refresh token into new tokens. C079 waits for revocation.
+//! Section 3 of the cases: a refresh token into new tokens. C079 is with revocation, and C153 here.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use guestpass_core::policy::{LateRetry, Policy};
 
 use crate::support::{
     Answer, SHOP, Sent, Stored, TestApp, Tokens, VERIFIER, WRONG_VERIFIER, authorize, exchange,
-    refresh, sha256,
+    refresh, revoke, sha256,
 };
 
 mod decisions;
@@ -141,7 +141,6 @@ async fn c072_the_client_must_say_who_it_is() {
 
 #[tokio::test]
 async fn c076_a_replay_ends_one_family_alone() {
-    // Several grants of one guest wait for clients that may resume one.
     let test = TestApp::new().await;
     test.add_client("other", ClientSettings::default()).await;
     let for_other = |request: Sent| request.set("client_id", "other");
@@ -158,6 +157,36 @@ async fn c076_a_replay_ends_one_family_alone() {
 
     assert!(test.is_live(&device).await);
     assert!(test.is_live(&elsewhere).await);
+}
+
+#[tokio::test]
+async fn c076_a_replay_ends_none_of_the_guests_other_families() {
+    let test = TestApp::new().await;
+    let api_key = test.add_confidential_client("back-end").await;
+    let resuming = ClientSettings {
+        resume_with_jwt: Some(true),
+        ..ClientSettings::default()
+    };
+    test.set_client("back-end", resuming).await;
+    let by_it = |request: Sent| {
+        let request = request.set("client_id", "back-end");
+        request.header("x-api-key", &api_key)
+    };
+    let code = test.send(by_it(authorize())).await.text("code");
+    let replayed = test.granted(by_it(exchange(&code))).await;
+    let again = by_it(authorize()).header("x-dressipi-jwt", &replayed.access_token);
+    let code = test.send(again).await.text("code");
+    let family = test.granted(by_it(exchange(&code))).await;
+    assert_eq!(family.sub(), replayed.sub());
+    assert_ne!(family.claims["sid"], replayed.claims["sid"]);
+
+    let second = test.granted(by_it(refresh(&replayed.refresh_token))).await;
+    test.granted(by_it(refresh(&second.refresh_token))).await;
+    test.clock.advance_secs(30);
+    let answer = test.send(by_it(refresh(&replayed.refresh_token))).await;
+    assert_eq!(answer.error(), "invalid_grant");
+    assert!(!test.is_live(&second).await);
+    assert!(test.is_live(&family).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -358,4 +387,54 @@ fn grants(test: &TestApp) -> Vec<(u64, bool)> {
         .unwrap();
     let rows = grants.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
     rows.unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+#[tokio::test]
+async fn c153_refusals_of_a_kind_are_alike() {
+    let test = TestApp::new().await;
+    test.add_confidential_client("back-end").await;
+    test.add_client("off", ClientSettings::default()).await;
+    let disabled = ClientSettings {
+        disabled: Some(true),
+        ..ClientSettings::default()
+    };
+    test.set_client("off", disabled).await;
+    let (expired, revoked) = (test.guest().await, test.guest().await);
+    test.send(revoke(&revoked.refresh_token)).await;
+    let unknown = TestApp::new().await.guest().await;
+    let as_client = |id: &str| refresh(&expired.refresh_token).set("client_id", id);
+    let with_key = |id: &str| as_client(id).header("x-api-key", "gpk_wrong");
+    let clients = [
+        as_client("unknown"),
+        with_key("unknown"),
+        as_client("off"),
+        with_key("off"),
+        as_client("back-end"),
+        with_key("back-end"),
+        with_key(SHOP),
+    ];
+    let at_authorize = clients.clone().map(|request| {
+        let id = request.value("client_id").to_owned();
+        authorize()
+            .set("client_id", &id)
+            .header("x-api-key", "gpk_wrong")
+    });
+    alike(&test, "invalid_client", &clients).await;
+    alike(&test, "unauthorized_client", &at_authorize).await;
+    test.clock.advance(Policy::default().refresh_idle);
+    let tokens = [
+        refresh("garbage"),
+        refresh(&unknown.refresh_token),
+        refresh(&expired.refresh_token),
+        refresh(&revoked.refresh_token),
+    ];
+    alike(&test, "invalid_grant", &tokens).await;
+}
+
+async fn alike(test: &TestApp, error: &str, requests: &[Sent]) {
+    let mut bodies = HashSet::new();
+    for request in requests {
+        bodies.insert(test.refused(request.clone(), error).await.body);
+    }
+    assert_eq!(bodies.len(), 1, "{error}");
 }
