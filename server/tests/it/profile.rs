@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use guestpass::clock::Clock;
-use guestpass::journal::{Entry, Journal};
+use guestpass::journal::Entry;
 use guestpass::store::{ClientSettings, Grants, Outcome, Write};
 use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::pkce::Challenge;
@@ -35,7 +35,7 @@ async fn refused(test: &TestApp, access_token: &str) {
 }
 
 fn traces(test: &TestApp) -> (Vec<String>, u64, usize) {
-    let journal = Journal::read(&test.journal()).unwrap().len();
+    let journal = test.journaled().len();
     (test.rows(), test.count("tombstones"), journal)
 }
 
@@ -205,7 +205,7 @@ async fn a_guest_can_have_itself_erased() {
 
     assert_eq!((test.count("profiles"), test.count("grants")), (1, 1));
     assert_eq!(test.count("tombstones"), 1);
-    let written = Journal::read(&test.journal()).unwrap();
+    let written = test.journaled();
     assert!(
         matches!(written[..], [Entry::GuestErased(_)]),
         "{written:?}"

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use guestpass::journal::{Entry, Journal};
+use guestpass::journal::Entry;
 use guestpass::store::{Change, ClientSettings};
 use guestpass_core::grant::RevocationReason;
 use serde_json::json;
@@ -35,7 +35,7 @@ async fn refused(test: &TestApp, request: Sent, error: &str) {
 
 /// All that a revocation leaves behind.
 fn traces(test: &TestApp) -> (Vec<String>, u64, usize) {
-    let journal = Journal::read(&test.journal()).unwrap().len();
+    let journal = test.journaled().len();
     (test.rows(), test.count("revoked_access_tokens"), journal)
 }
 
@@ -102,7 +102,7 @@ async fn c155_a_refresh_token_ends_its_family() {
             (&told["level"], &told["grant.id"], &told["reason"]),
             expected
         );
-        let written = Journal::read(&test.journal()).unwrap();
+        let written = test.journaled();
         let Some(Entry::GrantRevoked(grant, revocation)) = written.last() else {
             panic!("{written:?}");
         };
@@ -153,7 +153,7 @@ async fn c156_an_access_token_of_a_public_client_ends_alone() {
     assert!(!test.is_active(&tokens.access_token).await);
     assert!(test.is_live(&second).await);
     assert!(test.refreshes(&tokens).await);
-    let written = Journal::read(&test.journal()).unwrap();
+    let written = test.journaled();
     assert!(
         matches!(written[..], [Entry::AccessTokenRevoked(_)]),
         "{written:?}"

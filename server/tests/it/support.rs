@@ -17,11 +17,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guestpass::app::App;
 use guestpass::clock::Clock;
 use guestpass::config::Config;
-use guestpass::journal::Journal;
+use guestpass::journal::{Entry, Journal};
 use guestpass::keys::{KeyRing, MasterKey, MasterKeySource};
 use guestpass::metrics::Metrics;
 use guestpass::registry::{self, Clients};
-use guestpass::revocation::{Now, Recent, is_behind, replay};
+use guestpass::revocation::{Now, Recent, is_behind, mark, replay};
 use guestpass::store::sqlite::SqliteStore;
 use guestpass::store::{Change, ClientSettings, Registry};
 use guestpass_core::policy::Policy;
@@ -133,10 +133,13 @@ impl TestApp {
         let clients = Clients::load(store.clone(), config.policy).await.unwrap();
         keys.tend(clients.lifetimes(), now).await.unwrap();
         let journal = directory.path().join(JOURNAL);
-        let entries = Journal::read(&journal).unwrap();
-        if is_behind(&*store, &entries, now).await.unwrap() {
+        let since_last_mark = Journal::since_last_mark(&journal).unwrap();
+        if is_behind(&*store, &since_last_mark, now).await.unwrap() {
+            let entries = Journal::read(&journal).unwrap();
             replay(&*store, &entries, &keys.now(), drop).await.unwrap();
         }
+        let journal = Journal::open(&journal).unwrap();
+        mark(&*store, &journal, &*random, now).await.unwrap();
         let lifetime = keys.now().longest_access_ttl();
         let recent = Recent::load(store.clone(), Now::of(&*clock), lifetime);
         let issuer = config.issuer.unwrap_or_else(|| ISSUER.parse().unwrap());
@@ -146,7 +149,7 @@ impl TestApp {
             revoked: store.clone(),
             recent: recent.await.unwrap(),
             upkeep: store.clone(),
-            journal: Journal::open(&journal).unwrap(),
+            journal,
             clients,
             keys: Arc::new(keys),
             verifier: if config.verification.untyped {
@@ -354,6 +357,13 @@ impl TestApp {
     /// The journal.
     pub(crate) fn journal(&self) -> PathBuf {
         self.directory.path().join(JOURNAL)
+    }
+
+    /// What the journal says, without its marks.
+    pub(crate) fn journaled(&self) -> Vec<Entry> {
+        let mut entries = Journal::read(&self.journal()).unwrap();
+        entries.retain(|entry| !matches!(entry, Entry::Mark(_)));
+        entries
     }
 
     /// Ends the server, its threads and its connections, and keeps its files.
