@@ -24,9 +24,9 @@ mod ring;
 mod signing;
 
 pub use key::{Key, KeyAlgorithm, KeyState, KeyUse};
-pub use life::{Lifetimes, RotationRefused, Schedule};
+pub use life::{Lifetimes, RemovalRefused, RotationRefused, Schedule};
 pub use master::MasterKey;
-pub use ring::{KeyRing, MasterKeySource, RotateError};
+pub use ring::{KeyRing, MasterKeySource, RemoveError, RotateError};
 
 use signing::SigningKey;
 

@@ -13,15 +13,18 @@ use guestpass_core::time::Timestamp;
 
 use crate::random::Random;
 
-/// What names a request from its beginning. Twelve random bytes.
+/// What names a request from its beginning: twelve random bytes, but for one bit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RequestId([u8; NONCE_LEN]);
 
 impl RequestId {
-    /// A new one.
+    /// A new one. Its first bit is clear, so that its text doesn't begin with a dash, which a command line would take for
+    /// an option.
     #[must_use]
     pub fn draw(random: &dyn Random) -> Self {
-        Self(random.bytes())
+        let mut bytes = random.bytes();
+        bytes[0] &= 0x7f;
+        Self(bytes)
     }
 
     /// The 16 characters that name the request in the log.
@@ -132,5 +135,43 @@ impl Record {
             grant: GrantId::from_bytes(*grant),
             parameter: (!parameter.is_empty()).then_some(parameter),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SecureGenerator;
+
+    #[test]
+    fn what_is_sealed_is_read_back_and_an_id_is_no_option() {
+        let random = SecureGenerator::new();
+        let key = RequestIdKey::new(&[1; 32]);
+        let record = Record {
+            at: Timestamp::from_millis(1_800_000_000_123),
+            node: "node-1".into(),
+            reason: Reason::of("grant_gone"),
+            grant: GrantId::from_bytes([1; 16]),
+            parameter: Some("state".into()),
+        };
+        for _ in 0..1000 {
+            let id = RequestId::draw(&random);
+            let text = key.seal(id, &record);
+            assert!(
+                text.starts_with(&id.text()) && !text.starts_with('-'),
+                "{text}"
+            );
+            assert_eq!(key.open(&text).as_ref(), Some(&record));
+            assert_eq!(RequestIdKey::new(&[2; 32]).open(&text), None);
+        }
+    }
+
+    #[test]
+    fn no_two_reasons_look_alike() {
+        let names: std::collections::HashSet<_> = guestpass_core::refusal::Refusal::all()
+            .iter()
+            .map(|refusal| Reason::of(refusal.name()))
+            .collect();
+        assert_eq!(names.len(), guestpass_core::refusal::Refusal::all().len());
     }
 }

@@ -75,12 +75,21 @@ impl App {
     ///
     /// # Errors
     /// As [`App::end_grant`].
-    pub async fn end_access_token(&self, token: RevokedAccessToken) -> Result<(), Unavailable> {
+    pub async fn end_access_token(
+        &self,
+        client: &Client,
+        token: RevokedAccessToken,
+    ) -> Result<(), Unavailable> {
         self.journal
             .append(Entry::AccessTokenRevoked(token))
             .await?;
         self.grants.write(Write::RevokeAccessToken(token)).await?;
         self.recent.insert(RevokedList::AccessTokens, token.id);
+        tracing::info!(
+            target: "guestpass::security",
+            { client.id = %client.id },
+            "access token revoked"
+        );
         Ok(())
     }
 
@@ -121,15 +130,12 @@ impl App {
         }
         Span::current().record("grant.id", tracing::field::display(token.grant));
         if !owner.confidential {
-            let expires_at = Timestamp::from_millis(token.claims.expires_at.saturating_mul(1000));
-            let id = token.id;
-            return Ok(self
-                .end_access_token(RevokedAccessToken {
-                    id,
-                    at: now,
-                    expires_at,
-                })
-                .await?);
+            let token = RevokedAccessToken {
+                id: token.id,
+                at: now,
+                expires_at: Timestamp::from_millis(token.claims.expires_at.saturating_mul(1000)),
+            };
+            return Ok(self.end_access_token(&owner, token).await?);
         }
         Ok(self.end_grant(&owner, token.grant, revocation).await?)
     }

@@ -10,7 +10,9 @@ use super::master_key::open_keys;
 use super::{Failure, Output, open_store, rfc3339, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::keys::{Key, KeyRing, KeyState, KeyUse, RotateError, RotationRefused};
+use crate::keys::{
+    Key, KeyRing, KeyState, KeyUse, RemovalRefused, RemoveError, RotateError, RotationRefused,
+};
 use crate::store::Upkeep;
 use crate::store::sqlite::SqliteStore;
 
@@ -29,6 +31,12 @@ pub(super) enum Command {
         /// Rotate at once, even if verifiers don't know the new key yet, or guests are logged out
         #[arg(long)]
         force: bool,
+    },
+    /// Forget a retiring key that has leaked: what it signed or sealed is refused from now on
+    Remove {
+        /// The key, as `key list` shows it
+        #[arg(value_name = "KEY", allow_hyphen_values = true)]
+        kid: String,
     },
     /// Print the keys that verify access tokens as a JWK set; with HS256, that is the secret itself
     Export,
@@ -54,6 +62,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             };
             rotate(&keys, &store, (key_use, force), output).await?;
         }
+        Command::Remove { kid } => remove(&keys, &store, &kid, output).await?,
         Command::Export => export(&keys, output),
     }
     Ok(())
@@ -88,9 +97,7 @@ async fn rotate(
     match keys.rotate(key_use, now, force).await {
         Ok(true) => {}
         Ok(false) => {
-            return Err(Failure(
-                "another process was changing the keys at the same time. Try again".into(),
-            ));
+            return Err(Failure(CHANGING.into()));
         }
         Err(RotateError::Keys(error)) => return Err(error.into()),
         Err(RotateError::Refused(refused)) => {
@@ -150,6 +157,51 @@ fn explained(refused: RotationRefused, oldest: u64) -> String {
         ),
     }
 }
+
+async fn remove(
+    keys: &KeyRing,
+    store: &Arc<SqliteStore>,
+    kid: &str,
+    output: Output,
+) -> Result<(), Failure> {
+    let now = SystemClock::new().now();
+    let known = keys.now();
+    let retired = known.list().iter().find(|key| key.kid == kid);
+    let guests = match retired {
+        Some(key) if key.key_use == KeyUse::Credential => {
+            let retired_at = key.retiring_at.unwrap_or(now);
+            store.live_grants_idle_since(retired_at, now).await?
+        }
+        _ => 0,
+    };
+    match keys.remove(kid, now).await {
+        Ok(true) => {}
+        Ok(false) => return Err(Failure(CHANGING.into())),
+        Err(RemoveError::Keys(error)) => return Err(error.into()),
+        Err(RemoveError::Refused(RemovalRefused::Unknown)) => {
+            return Err(Failure(format!(
+                "there is no key {kid}. See which there are: guestpass key list"
+            )));
+        }
+        Err(RemoveError::Refused(RemovalRefused::InUse)) => {
+            return Err(Failure(format!(
+                "{kid} is in use, or about to be. Put another in its place first: guestpass key rotate --force, with \
+                 --use credential for a sealing key"
+            )));
+        }
+    }
+    output.print(&json!({"kid": kid, "guests": guests}), || {
+        let cost = if guests > 0 {
+            format!("; up to {guests} guests have to authorize anew")
+        } else {
+            String::new()
+        };
+        format!("removed {kid}: what it signed or sealed is refused from now on{cost}")
+    });
+    Ok(())
+}
+
+const CHANGING: &str = "another process was changing the keys at the same time. Try again";
 
 fn export(keys: &KeyRing, output: Output) {
     let keys = keys.now();

@@ -74,6 +74,9 @@ pub(super) fn due(
                 steps.push(Step::MakeNext(KeyUse::AccessToken, schedule.algorithm));
             }
         }
+        // Of another algorithm: the setting has changed. Not at once, for while nodes are restarted one after the other,
+        // two settings would replace each other's key without end.
+        Some(next) if now < next.created_at + FOLLOWED => {}
         other => {
             steps.extend(other.map(|key| Step::Remove(key.kid.clone())));
             steps.push(Step::MakeNext(KeyUse::AccessToken, schedule.algorithm));
@@ -87,7 +90,8 @@ pub(super) fn due(
     steps
 }
 
-/// What a rotation that an operator asks for does now. `forced` skips the waiting, and gives up the oldest sealing key.
+/// What a rotation that an operator asks for does now. `forced` skips the waiting, and gives up the oldest sealing key. Only
+/// signing and sealing keys rotate.
 ///
 /// # Errors
 /// [`RotationRefused`] if it would break verifiers or log guests out.
@@ -99,6 +103,9 @@ pub(super) fn rotate(
     forced: bool,
 ) -> Result<Vec<Step>, RotationRefused> {
     let (next, _) = waiting(keys, key_use);
+    if matches!(key_use, KeyUse::RequestId | KeyUse::Tombstone) {
+        return Err(RotationRefused::NoNextKey);
+    }
     if key_use == KeyUse::AccessToken {
         let next = next.ok_or(RotationRefused::NoNextKey)?;
         let usable = usable_at(next, schedule);
@@ -135,6 +142,27 @@ pub(super) fn rotate(
         .map(|key| Step::Remove(key.kid.clone()))
         .chain([Step::MakeNext(key_use, KeyAlgorithm::A256GcmSiv)])
         .collect())
+}
+
+/// What it takes to forget a retiring key before its time, because it has leaked.
+///
+/// # Errors
+/// [`RemovalRefused`] for a key that isn't retiring.
+pub(super) fn remove(keys: &[Key], kid: &str) -> Result<Vec<Step>, RemovalRefused> {
+    let key = keys.iter().find(|key| key.kid == kid);
+    match key.ok_or(RemovalRefused::Unknown)?.state() {
+        KeyState::Retiring => Ok(vec![Step::Remove(kid.to_owned())]),
+        KeyState::Next | KeyState::Current => Err(RemovalRefused::InUse),
+    }
+}
+
+/// Why a key isn't removed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RemovalRefused {
+    /// There is no such key.
+    Unknown,
+    /// It is current, or about to be.
+    InUse,
 }
 
 /// Why a rotation is refused.
@@ -293,17 +321,23 @@ mod tests {
             [("HS256", Current), ("HS256", Next)]
         );
         let es256 = schedule(KeyAlgorithm::Es256);
-        ring.tend(&es256, START);
+        let at = |millis: u64| START + (FOLLOWED + Duration::from_millis(millis));
+        ring.tend(&es256, START + Duration::from_millis(4_999));
+        assert_eq!(
+            ring.states(KeyUse::AccessToken),
+            [("HS256", Current), ("HS256", Next)]
+        );
+        ring.tend(&es256, at(0));
         assert_eq!(
             ring.states(KeyUse::AccessToken),
             [("HS256", Current), ("ES256", Next)]
         );
-        ring.tend(&es256, START + Duration::from_millis(304_999));
+        ring.tend(&es256, at(304_999));
         assert_eq!(
             ring.states(KeyUse::AccessToken),
             [("HS256", Current), ("ES256", Next)]
         );
-        let changed = START + Duration::from_secs(305);
+        let changed = at(305_000);
         ring.tend(&es256, changed);
         let all = [("HS256", Retiring), ("ES256", Current), ("ES256", Next)];
         assert_eq!(ring.states(KeyUse::AccessToken), all);

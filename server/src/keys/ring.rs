@@ -11,7 +11,8 @@ use tokio::sync::Mutex;
 use super::life::{self, Step};
 use super::signing::SigningKey;
 use super::{
-    KeyAlgorithm, KeyUse, Keys, KeysError, Lifetimes, MasterKey, RotationRefused, Schedule,
+    KeyAlgorithm, KeyUse, Keys, KeysError, Lifetimes, MasterKey, RemovalRefused, RotationRefused,
+    Schedule,
 };
 use crate::random::Random;
 use crate::store::{KeyChange, Registry, WrappedKey};
@@ -142,6 +143,15 @@ impl KeyRing {
         self.carry_out(steps, now).await.map_err(RotateError::Keys)
     }
 
+    /// Forgets a retiring key at once. `false` if another process changed the keys meanwhile.
+    ///
+    /// # Errors
+    /// [`RemoveError`] if the key isn't retiring, or as [`KeyRing::refresh`].
+    pub async fn remove(&self, kid: &str, now: Timestamp) -> Result<bool, RemoveError> {
+        let steps = life::remove(self.now().list(), kid).map_err(RemoveError::Refused)?;
+        self.carry_out(steps, now).await.map_err(RemoveError::Keys)
+    }
+
     async fn carry_out(&self, steps: Vec<Step>, now: Timestamp) -> Result<bool, KeysError> {
         if steps.is_empty() {
             return Ok(true);
@@ -203,6 +213,15 @@ fn make(
         sealed: Vec::new(),
     };
     Ok(master_key.wrap(random, bytes, row))
+}
+
+/// Why a key wasn't removed.
+#[derive(Debug)]
+pub enum RemoveError {
+    /// It is none that may go.
+    Refused(RemovalRefused),
+    /// The keys can't be used.
+    Keys(KeysError),
 }
 
 /// Why a rotation didn't happen.

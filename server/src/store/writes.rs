@@ -11,7 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 pub enum Write {
     /// A new guest and its first grant. [`Outcome::Conflict`] if the profile id is taken: draw again.
     InsertGuest(Profile, Grant),
-    /// One more grant of a known guest. [`Outcome::Conflict`] if the guest is gone.
+    /// One more grant of a known guest. [`Outcome::Conflict`] if the guest is gone or the grant's id is taken.
     InsertGrant(Grant),
     /// Writes what a decision has advanced, if the stored generation is still `from`, the grant isn't revoked and its
     /// code isn't dead. [`Outcome::Conflict`] otherwise: read again.

@@ -25,6 +25,8 @@ const GUEST: &str = "client_id created_at \
 fn every_command_prints_json_for_scripts() {
     let binary = Binary::new();
     let (guest, key, refused) = prepare(&binary);
+    // Another takes its place below.
+    let retiring = current_key(&binary);
     let rows = [
         ("db migrate", "", "from to"),
         ("db check", "", "grants ok problems profiles"),
@@ -55,6 +57,7 @@ fn every_command_prints_json_for_scripts() {
         ("profile erase", guest.sub(), "sub"),
         ("key list", "", &format!("[{KEY}]")),
         ("key rotate", "--force", &format!("current{KEY} next{KEY}")),
+        ("key remove", &retiring, "guests kid"),
         ("key export", "", "keys[alg k kid kty use]"),
         (
             "explain",
@@ -104,6 +107,13 @@ fn prepare(binary: &Binary) -> (Tokens, String, String) {
     let added = binary.json(&["client", "add", "back-end", "--confidential"]);
     let key = added["api_key"].as_str().unwrap()[..12].to_owned();
     (tokens, key, refused)
+}
+
+fn current_key(binary: &Binary) -> String {
+    let listed = binary.json(&["key", "list"]);
+    let mut keys = listed.as_array().unwrap().iter();
+    let current = keys.find(|key| key["use"] == "access-token" && key["state"] == "current");
+    current.unwrap()["kid"].as_str().unwrap().to_owned()
 }
 
 /// The names of an object's members; of a list, those of its first object, in brackets.

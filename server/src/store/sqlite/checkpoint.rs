@@ -1,6 +1,7 @@
 //! Moves the log into the database file, on a connection and a thread of its own, so that no commit waits for it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -11,19 +12,23 @@ use rusqlite::Connection;
 pub(super) struct Checkpointer {
     wake: Option<SyncSender<()>>,
     writes: AtomicUsize,
+    erased: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Checkpointer {
     pub(super) fn start(connection: Connection) -> Self {
         let (wake, woken) = sync_channel(1);
+        let erased = Arc::new(AtomicBool::new(false));
+        let to_do = Arc::clone(&erased);
         let thread = thread::Builder::new()
             .name("sqlite-checkpoint".into())
-            .spawn(move || run(&connection, &woken))
+            .spawn(move || run(&connection, &woken, &to_do))
             .expect("a thread can be started");
         Self {
             wake: Some(wake),
             writes: AtomicUsize::new(0),
+            erased,
             thread: Some(thread),
         }
     }
@@ -32,9 +37,19 @@ impl Checkpointer {
     pub(super) fn wrote(&self, count: usize) {
         if self.writes.fetch_add(count, Ordering::Relaxed) + count >= WRITES_BETWEEN {
             self.writes.store(0, Ordering::Relaxed);
-            // If the thread is at work already, it is awake.
-            let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
+            self.wake();
         }
+    }
+
+    /// Has the log emptied soon: what was erased still stands in it.
+    pub(super) fn erased(&self) {
+        self.erased.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // If the thread is at work already, it is awake.
+        let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
     }
 }
 
@@ -57,13 +72,27 @@ const RESTART_PAGES: i64 = 16_384;
 /// How long the writer may be made to wait in vain, because someone still reads an old part of the log.
 const RESTART_PATIENCE: Duration = Duration::from_millis(100);
 
-fn run(connection: &Connection, woken: &Receiver<()>) {
+fn run(connection: &Connection, woken: &Receiver<()>, erased: &AtomicBool) {
     let mut restart_at = RESTART_PAGES;
     while woken.recv().is_ok() {
-        if let Err(error) = shorten(connection, &mut restart_at) {
+        let moved = if erased.swap(false, Ordering::SeqCst) {
+            empty(connection).map(|was_busy| {
+                // Someone reads an old part of the log: at the next opportunity, then.
+                erased.fetch_or(was_busy, Ordering::SeqCst);
+            })
+        } else {
+            shorten(connection, &mut restart_at)
+        };
+        if let Err(error) = moved {
             tracing::warn!(error = %error, "the log could not be moved into the database file");
         }
     }
+}
+
+fn empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.busy_timeout(RESTART_PATIENCE)?;
+    let (was_busy, _) = checkpoint(connection, "truncate")?;
+    Ok(was_busy)
 }
 
 fn shorten(connection: &Connection, restart_at: &mut i64) -> rusqlite::Result<()> {

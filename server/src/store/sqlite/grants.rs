@@ -53,7 +53,7 @@ fn insert_guest(
     connection.prepare_cached("savepoint guest")?.execute([])?;
     let inserted =
         insert_profile(connection, profile).and_then(|()| insert_grant(connection, grant));
-    if inserted.is_err() && !connection.is_autocommit() {
+    if !matches!(inserted, Ok(1)) && !connection.is_autocommit() {
         connection
             .prepare_cached("rollback to guest")?
             .execute([])?;
@@ -62,7 +62,7 @@ fn insert_guest(
         connection.prepare_cached("release guest")?.execute([])?;
     }
     match inserted {
-        Ok(_) => Ok(Outcome::Done),
+        Ok(grants) => Ok(done_if_one(grants)),
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
             Ok(Outcome::Conflict)
         }
@@ -81,14 +81,15 @@ fn insert_profile(connection: &Connection, profile: &Profile) -> rusqlite::Resul
     Ok(())
 }
 
-/// Inserts nothing if the guest isn't there: erased between the caller's read and this.
+/// Inserts nothing if the guest isn't there, erased between the caller's read and this, or the id is taken.
 fn insert_grant(connection: &Connection, grant: &Grant) -> rusqlite::Result<usize> {
     const SQL: &str = "
         insert into grants (profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes,
                             issued_at, advanced_at, expires_at, ends_at)
         select :profile_id, :grant_id, :client_number, :network_id, :challenge, :generation, :proven, :strikes,
                :issued_at, :advanced_at, :expires_at, :ends_at
-         where exists (select 1 from profiles where profile_id = :profile_id)";
+         where exists (select 1 from profiles where profile_id = :profile_id)
+        on conflict do nothing";
     connection.prepare_cached(SQL)?.execute(named_params! {
         ":profile_id": grant.id.profile.as_i64(),
         ":grant_id": grant.id.random,

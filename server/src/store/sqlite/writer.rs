@@ -93,6 +93,10 @@ fn run(
             .observe(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
         batches.seconds.observe(started.elapsed().as_secs_f64());
         checkpointer.wrote(batch.len());
+        let erases = |job: &Job| matches!(job.write, Write::RemoveProfile(_));
+        if batch.iter().any(erases) {
+            checkpointer.erased();
+        }
         for (job, outcome) in batch.drain(..).zip(outcomes) {
             // Nobody waits any more if the caller's task has ended; the write stands all the same.
             let _ = job.reply.send(outcome);

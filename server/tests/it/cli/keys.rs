@@ -96,6 +96,30 @@ fn sealing_keys_rotate_three_deep_and_no_further() {
 }
 
 #[test]
+fn a_key_that_has_leaked_is_rotated_and_removed() {
+    let binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    let server = binary.serve();
+    let before = server.guest();
+    let leaked = before.header["kid"].as_str().unwrap();
+    assert!(
+        binary
+            .failure(&["key", "remove", leaked])
+            .contains("key rotate")
+    );
+    assert!(binary.failure(&["key", "remove", "x"]).contains("key list"));
+    binary.json(&["key", "rotate", "--force"]);
+    binary.json(&["key", "remove", leaked]);
+    let asked = bearer(request("GET", "/oauth/verify"), &before.access_token);
+    eventually("the server refuses what the key has signed", || {
+        server.send(&asked).status == StatusCode::UNAUTHORIZED
+    });
+    let after = server.send(&refresh(&before.refresh_token)).tokens();
+    let asked = bearer(request("GET", "/oauth/verify"), &after.access_token);
+    assert_eq!(server.send(&asked).status, StatusCode::OK);
+}
+
+#[test]
 fn there_is_nothing_to_rotate_before_the_first_server() {
     let binary = Binary::new();
     binary.json(&["client", "add", SHOP]);
