@@ -66,13 +66,17 @@ fn another_algorithm_is_announced_before_it_is_used() {
         assert_eq!(server.stop().code(), Some(0));
         binary.set_variable("GUESTPASS_TOKENS__ALGORITHM", algorithm);
         server = binary.serve();
-        let published = server.send(&request("GET", "/oauth/jwks")).body;
+        let mut published = Vec::new();
+        eventually("it announces a key of the new algorithm", || {
+            published = server.send(&request("GET", "/oauth/jwks")).body;
+            String::from_utf8_lossy(&published).contains(algorithm)
+        });
         eventually("it signs with the new algorithm", || {
             let last = refresh(&issued.last().unwrap().refresh_token);
             issued.push(server.send(&last).tokens());
             issued.last().unwrap().header["alg"] == algorithm
         });
-        // Who fetched the key set when the server came up could do so for as long as it may be kept, and by then every
+        // Who fetched the key set when it was announced could do so for as long as it may be kept, and by then every
         // node knew the key too.
         let first = issued.last().unwrap();
         let keys = KeySet::from_jwks(&published).unwrap();
