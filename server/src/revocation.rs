@@ -2,7 +2,7 @@
 //!
 //! Each goes into the journal, then into the store, then into what this node remembers; only then is it answered.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use guestpass_core::client::Client;
@@ -160,19 +160,16 @@ impl App {
         let tombstone = move |at| Tombstone { hash, at };
         let first = tombstone(self.clock.now());
         self.journal.append(Entry::GuestErased(first)).await?;
-        self.grants.write(Write::InsertTombstone(first)).await?;
+        self.grants.write(Write::EraseGuest(profile, first)).await?;
         self.recent.insert(RevokedList::Guests, hash);
-        self.grants.write(Write::RemoveProfile(profile)).await?;
         tracing::info!(target: "guestpass::security", "guest erased");
         let app = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(REQUEST_DEADLINE).await;
-            let again = Write::InsertTombstone(tombstone(app.clock.now()));
-            for write in [again, Write::RemoveProfile(profile)] {
-                // What is left is a grant without its guest, and the cleaner removes those.
-                if let Err(error) = app.grants.write(write).await {
-                    tracing::warn!(error = %error, "the second look at an erased guest failed");
-                }
+            let again = Write::EraseGuest(profile, tombstone(app.clock.now()));
+            // What is left is a grant without its guest, and the cleaner removes those.
+            if let Err(error) = app.grants.write(again).await {
+                tracing::warn!(error = %error, "the second look at an erased guest failed");
             }
         });
         Ok(())
@@ -252,6 +249,8 @@ pub async fn mark(
 
 /// Carries out again what the journal says and the store doesn't. `progress` hears how many guests were looked at.
 ///
+/// If it is cut off, the store is still behind: a tombstone is there only when its guest is gone.
+///
 /// # Errors
 /// [`Unavailable`] if the store can't answer. It can be done again from the beginning.
 pub async fn replay<S>(
@@ -264,7 +263,7 @@ where
     S: Grants + Revoked + Upkeep,
 {
     let mut done = Replayed::default();
-    let mut erased = HashSet::new();
+    let mut erased = HashMap::new();
     for entry in journal {
         match entry {
             Entry::GrantRevoked(grant, revocation) => {
@@ -284,8 +283,7 @@ where
             }
             Entry::Mark(_) => {}
             Entry::GuestErased(tombstone) => {
-                store.write(Write::InsertTombstone(*tombstone)).await?;
-                erased.insert(tombstone.hash);
+                erased.insert(tombstone.hash, *tombstone);
             }
         }
     }
@@ -293,8 +291,9 @@ where
     while !erased.is_empty() {
         let part = store.profiles(after, PART).await?;
         for profile in &part {
-            if erased.contains(&keys.tombstone(profile.id)) {
-                store.write(Write::RemoveProfile(profile.id)).await?;
+            if let Some(tombstone) = erased.get(&keys.tombstone(profile.id)) {
+                let write = Write::EraseGuest(profile.id, *tombstone);
+                store.write(write).await?;
                 done.guests += 1;
             }
         }
@@ -304,6 +303,9 @@ where
             Some(last) if part.len() == PART => after = Some(last.id),
             _ => break,
         }
+    }
+    for tombstone in erased.into_values() {
+        store.write(Write::InsertTombstone(tombstone)).await?;
     }
     Ok(done)
 }

@@ -185,9 +185,7 @@ async fn erase(config: &Config, store: &Arc<SqliteStore>, sub: ProfileId) -> Res
     Journal::open(&config.journal)?
         .append(Entry::GuestErased(tombstone))
         .await?;
-    for write in [Write::InsertTombstone(tombstone), Write::RemoveProfile(sub)] {
-        store.write(write).await?;
-    }
+    store.write(Write::EraseGuest(sub, tombstone)).await?;
     Ok(())
 }
 

@@ -29,8 +29,8 @@ pub enum Write {
     RevokeAccessToken(RevokedAccessToken),
     /// Says that a guest was erased. Idempotent; a later time replaces an earlier one.
     InsertTombstone(Tombstone),
-    /// Removes a guest and all its grants. Idempotent.
-    RemoveProfile(ProfileId),
+    /// Removes a guest and all its grants, and says that it was erased: all of it or nothing. Idempotent.
+    EraseGuest(ProfileId, Tombstone),
     /// Removes grants if they had ended before that time or their client or guest is gone, and with each the guest, if it
     /// has no other grant and its code was never redeemed.
     RemoveEnded(Vec<GrantId>, Timestamp),
@@ -58,7 +58,7 @@ impl Write {
             | Self::RevokeGrant(..)
             | Self::RevokeAccessToken(_)
             | Self::InsertTombstone(_)
-            | Self::RemoveProfile(_)
+            | Self::EraseGuest(..)
             | Self::Probe => 0,
         }
     }

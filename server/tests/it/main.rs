@@ -13,6 +13,7 @@ mod cors_and_headers;
 mod crash;
 mod deadlines;
 mod docs;
+mod erasure;
 mod http_layer;
 mod introspect;
 mod keys;

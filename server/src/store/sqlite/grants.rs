@@ -11,7 +11,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, named_params, params};
 
 use super::revoked;
-use crate::store::{Outcome, Write};
+use crate::store::{Outcome, Tombstone, Write};
 
 pub(super) fn load(connection: &Connection, id: GrantId) -> rusqlite::Result<Option<Grant>> {
     const SQL: &str = "select * from grants where profile_id = ? and grant_id = ?";
@@ -30,7 +30,7 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
         Write::RevokeGrant(id, revocation) => revoke_grant(connection, *id, *revocation),
         Write::RevokeAccessToken(token) => revoked::insert_access_token(connection, token),
         Write::InsertTombstone(tombstone) => revoked::insert_tombstone(connection, tombstone),
-        Write::RemoveProfile(id) => remove_profile(connection, *id),
+        Write::EraseGuest(id, tombstone) => erase_guest(connection, *id, tombstone),
         Write::RemoveForgotten(expired_before, erased_before) => {
             revoked::remove_forgotten(connection, *expired_before, *erased_before)
         }
@@ -44,16 +44,36 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
     }
 }
 
-/// Two rows that come together or not at all, whatever becomes of the rest of the batch.
 fn insert_guest(
     connection: &Connection,
     profile: &Profile,
     grant: &Grant,
 ) -> rusqlite::Result<Outcome> {
+    let inserted = together(connection, || {
+        insert_profile(connection, profile)?;
+        match insert_grant(connection, grant)? {
+            1 => Ok(()),
+            changed => Err(rusqlite::Error::StatementChangedRows(changed)),
+        }
+    });
+    match inserted {
+        Ok(()) => Ok(Outcome::Done),
+        Err(rusqlite::Error::StatementChangedRows(_)) => Ok(Outcome::Conflict),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+            Ok(Outcome::Conflict)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Runs statements that are carried out together or not at all, whatever becomes of the rest of the batch.
+fn together<T>(
+    connection: &Connection,
+    statements: impl FnOnce() -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
     connection.prepare_cached("savepoint guest")?.execute([])?;
-    let inserted =
-        insert_profile(connection, profile).and_then(|()| insert_grant(connection, grant));
-    if !matches!(inserted, Ok(1)) && !connection.is_autocommit() {
+    let result = statements();
+    if result.is_err() && !connection.is_autocommit() {
         connection
             .prepare_cached("rollback to guest")?
             .execute([])?;
@@ -61,13 +81,7 @@ fn insert_guest(
     if !connection.is_autocommit() {
         connection.prepare_cached("release guest")?.execute([])?;
     }
-    match inserted {
-        Ok(grants) => Ok(done_if_one(grants)),
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-            Ok(Outcome::Conflict)
-        }
-        Err(error) => Err(error),
-    }
+    result
 }
 
 fn insert_profile(connection: &Connection, profile: &Profile) -> rusqlite::Result<()> {
@@ -106,13 +120,19 @@ fn insert_grant(connection: &Connection, grant: &Grant) -> rusqlite::Result<usiz
     })
 }
 
-fn remove_profile(connection: &Connection, id: ProfileId) -> rusqlite::Result<Outcome> {
-    for table in ["grants", "profiles"] {
-        connection
-            .prepare_cached(&format!("delete from {table} where profile_id = ?"))?
-            .execute([id.as_i64()])?;
-    }
-    Ok(Outcome::Done)
+fn erase_guest(
+    connection: &Connection,
+    id: ProfileId,
+    tombstone: &Tombstone,
+) -> rusqlite::Result<Outcome> {
+    together(connection, || {
+        for table in ["grants", "profiles"] {
+            connection
+                .prepare_cached(&format!("delete from {table} where profile_id = ?"))?
+                .execute([id.as_i64()])?;
+        }
+        revoked::insert_tombstone(connection, tombstone)
+    })
 }
 
 fn advance_grant(

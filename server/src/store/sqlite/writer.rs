@@ -93,7 +93,7 @@ fn run(
             .observe(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
         batches.seconds.observe(started.elapsed().as_secs_f64());
         checkpointer.wrote(batch.len());
-        let erases = |job: &Job| matches!(job.write, Write::RemoveProfile(_));
+        let erases = |job: &Job| matches!(job.write, Write::EraseGuest(..));
         if batch.iter().any(erases) {
             checkpointer.erased();
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use guestpass::store::{Change, ChangeError, ClientSettings, WrappedKey, Write};
+use guestpass::store::{Change, ChangeError, ClientSettings, Tombstone, WrappedKey, Write};
 use guestpass_core::client::{
     ApiKey, ApiKeyHash, ApiKeyId, Client, ClientId, ClientNumber, Origin,
 };
@@ -553,7 +553,11 @@ pub(super) async fn the_installation_knows_whether_it_has_guests(store: &Store) 
     assert!(!has_guests().await);
     store.insert(&guest(1)).await;
     assert!(has_guests().await);
-    store.write(Write::RemoveProfile(guest(1).0.id)).await;
+    let hash = [1; 16];
+    let tombstone = Tombstone { hash, at: at(1) };
+    store
+        .write(Write::EraseGuest(guest(1).0.id, tombstone))
+        .await;
     assert!(!has_guests().await);
 }
 

@@ -1,6 +1,6 @@
 //! Cleaning, looking and erasing: [`guestpass::store::Upkeep`], and the removal that belongs to it.
 
-use guestpass::store::{Change, Outcome, Write};
+use guestpass::store::{Change, Outcome, RevokedList, Tombstone, Write};
 use guestpass_core::grant::{GrantId, Revocation, RevocationReason};
 use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
@@ -162,8 +162,14 @@ pub(super) async fn an_erased_guest_is_gone_and_the_others_stay(store: &Store) {
         store.insert(guest).await;
     }
     let (profile, grant) = &guests[1];
-    let removed = store.write(Write::RemoveProfile(profile.id)).await;
-    assert_eq!(removed, Outcome::Done);
+    let tombstone = Tombstone {
+        hash: [7; 16],
+        at: at(1),
+    };
+    let erased = store.write(Write::EraseGuest(profile.id, tombstone)).await;
+    assert_eq!(erased, Outcome::Done);
+    let is_known = store.revoked.is_revoked(RevokedList::Guests, [7; 16]);
+    assert!(is_known.await.unwrap());
     assert!(store.upkeep.profile(profile.id).await.unwrap().is_none());
     assert_eq!(store.load(grant.id).await, None);
     assert_eq!(
@@ -174,8 +180,8 @@ pub(super) async fn an_erased_guest_is_gone_and_the_others_stay(store: &Store) {
     assert_eq!(store.counts().await, (2, 2));
 
     for id in [profile.id, ProfileId::from_i64(i64::MAX).unwrap()] {
-        let removed = store.write(Write::RemoveProfile(id)).await;
-        assert_eq!(removed, Outcome::Done, "again, and nothing to remove");
+        let erased = store.write(Write::EraseGuest(id, tombstone)).await;
+        assert_eq!(erased, Outcome::Done, "again, and nothing to remove");
     }
     assert_eq!(store.counts().await, (2, 2));
 }
