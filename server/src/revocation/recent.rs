@@ -89,8 +89,12 @@ impl Recent {
                 filters.turned_at = now.monotonic;
             }
         }
-        // A clock that was set back must not make this skip anything.
-        let since = Timestamp::from_millis(read_until.as_millis().min(now.wall.as_millis()));
+        let since = if now.wall < *read_until {
+            // The clock was set back, so tokens that had expired by it are good again.
+            now.wall.before(lifetime)
+        } else {
+            *read_until
+        };
         self.read_since(since.before(OVERLAP)).await?;
         *read_until = now.wall;
         let mut filters = self.filters.write().unwrap_or_else(PoisonError::into_inner);

@@ -149,6 +149,25 @@ async fn a_restart_forgets_nothing_that_could_still_be_shown() {
 }
 
 #[tokio::test]
+async fn a_start_under_a_wrong_clock_forgets_nothing_once_it_is_right() {
+    const THREE_DAYS: i64 = 3 * 86_400_000;
+    let test = TestApp::new().await;
+    let [by_refresh, by_access, erased] =
+        [test.guest().await, test.guest().await, test.guest().await];
+    test.send(revoke(&by_refresh.refresh_token)).await;
+    test.send(revoke(&by_access.access_token)).await;
+    test.app.erase(erased.sub().parse().unwrap()).await.unwrap();
+    test.clock.advance_secs(3600);
+    test.clock.jump(THREE_DAYS);
+    let again = test.beside(config(&[])).await;
+    test.clock.jump(-THREE_DAYS);
+    again.app.follow().await;
+    for tokens in [by_refresh, by_access, erased] {
+        refused(&again, verify(&tokens.access_token)).await;
+    }
+}
+
+#[tokio::test]
 async fn no_turn_of_the_memory_lets_a_revoked_token_through() {
     let test = TestApp::new().await;
     let long = ClientSettings {
