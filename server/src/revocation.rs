@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use guestpass_core::client::Client;
-use guestpass_core::grant::{GrantId, Revocation, RevocationReason};
+use guestpass_core::grant::{Grant, GrantId, Revocation, RevocationReason};
 use guestpass_core::profile::ProfileId;
 use guestpass_core::refusal::Refusal;
 use guestpass_core::time::Timestamp;
@@ -120,16 +120,18 @@ impl App {
             Span::current().record("grant.id", tracing::field::display(grant.id));
             return Ok(self.end_grant(&owner, grant.id, revocation).await?);
         }
-        let Ok(token) = self.verify(token) else {
+        let Ok(token) = self.verify_of_any(token) else {
             return Ok(());
         };
         let owner = Arc::clone(&token.client);
         permitted(client, &owner, Refusal::AccessTokenOfAnotherClient)?;
-        if self.has_been_ended(&token).await? {
+        let grant = self.grants.load(token.grant).await?;
+        if self.has_been_ended(&token, grant.as_ref()).await? {
             return Ok(());
         }
         Span::current().record("grant.id", tracing::field::display(token.grant));
-        if !owner.confidential {
+        // Of a grant that is gone, as after a restore, there is no row to remember that it ended.
+        if !owner.confidential || grant.is_none() {
             let token = RevokedAccessToken {
                 id: token.id,
                 at: now,
@@ -141,8 +143,11 @@ impl App {
     }
 
     /// Whether someone has ended that token, or its grant: to end it again would only make the journal longer.
-    async fn has_been_ended(&self, token: &Trusted) -> Result<bool, Unavailable> {
-        let grant = self.grants.load(token.grant).await?;
+    async fn has_been_ended(
+        &self,
+        token: &Trusted,
+        grant: Option<&Grant>,
+    ) -> Result<bool, Unavailable> {
         if grant.is_some_and(|grant| grant.revoked.is_some()) {
             return Ok(true);
         }

@@ -9,7 +9,8 @@ use guestpass_core::grant::RevocationReason;
 use serde_json::json;
 
 use crate::support::{
-    DAY, Forged, SHOP, Sent, TestApp, Tokens, exchange, lines_of, refresh, request, revoke, verify,
+    DAY, Forged, SHOP, Sent, TestApp, Tokens, config, exchange, lines_of, refresh, request, revoke,
+    verify,
 };
 
 /// A revocation must be answered with nothing, whatever it did.
@@ -184,6 +185,36 @@ async fn c156_an_access_token_of_a_confidential_client_ends_its_grant() {
     }
     assert!(!test.is_live(&tokens).await);
     assert!(!test.is_live(&bystander).await);
+}
+
+#[tokio::test]
+async fn c156_an_access_token_ends_while_its_client_is_disabled() {
+    let test = TestApp::new().await;
+    let tokens = test.guest().await;
+    let disabled = |disabled| ClientSettings {
+        disabled: Some(disabled),
+        ..ClientSettings::default()
+    };
+    test.set_client(SHOP, disabled(true)).await;
+    done(&test, revoke(&tokens.access_token).unset("client_id")).await;
+    test.set_client(SHOP, disabled(false)).await;
+    assert!(!test.passes(&tokens.access_token).await);
+    assert!(test.refreshes(&tokens).await);
+}
+
+/// As after a restore: the guest came after the backup.
+#[tokio::test]
+async fn c156_an_access_token_whose_grant_is_gone_ends_alone_and_for_good() {
+    let test = TestApp::new().await;
+    let (tokens, api_key) = confidential(&test).await;
+    let request = revoke(&tokens.access_token)
+        .set("client_id", "back-end")
+        .header("x-api-key", &api_key);
+    test.sql().execute_batch("delete from grants").unwrap();
+    done(&test, request.clone()).await;
+    idle(&test, request).await;
+    let again = test.beside(config(&[])).await;
+    assert!(!again.passes(&tokens.access_token).await);
 }
 
 #[tokio::test]
