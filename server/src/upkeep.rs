@@ -57,7 +57,7 @@ impl Cleaner {
     }
 
     /// Looks at the next part of the grants and removes what had ended [`KEEP_ENDED`] ago, or longer if an access token
-    /// could still say that it hasn't; and some of what nobody can ask about any more.
+    /// could still say that it hasn't; some of what nobody can ask about any more; and keys that nothing needs.
     ///
     /// # Errors
     /// [`Unavailable`] if the store can't answer, or has more important things to do.
@@ -66,6 +66,8 @@ impl Cleaner {
         if self.jumped(now) {
             return Ok(Step::ClockJumped);
         }
+        let removed = self.keys.remove_needless(now).await;
+        removed.map_err(|error| Unavailable(error.to_string()))?;
         let keep_ended = KEEP_ENDED.max(self.keys.now().longest_access_ttl());
         let ended_before = now.before(keep_ended);
         let erased_before = now.before(self.keep_tombstones);

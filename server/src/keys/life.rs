@@ -43,6 +43,15 @@ pub(super) enum Step {
     Prolong(String, Duration),
 }
 
+/// The keys that nothing needs any more. It is for whoever can trust the clock: a key that is gone stays gone.
+#[must_use]
+pub(super) fn needless(keys: &[Key], now: Timestamp) -> Vec<Step> {
+    keys.iter()
+        .filter(|key| key.needed_until().is_some_and(|until| until <= now))
+        .map(|key| Step::Remove(key.kid.clone()))
+        .collect()
+}
+
 /// What is to be done now without being asked.
 #[must_use]
 pub(super) fn due(
@@ -53,9 +62,6 @@ pub(super) fn due(
 ) -> Vec<Step> {
     let mut steps = Vec::new();
     for key in keys {
-        if key.needed_until().is_some_and(|until| until <= now) {
-            steps.push(Step::Remove(key.kid.clone()));
-        }
         let lifetime = lifetime(key.key_use, lifetimes);
         if key.state() == KeyState::Current && key.lifetime < lifetime {
             steps.push(Step::Prolong(key.kid.clone(), lifetime));
@@ -295,7 +301,8 @@ mod tests {
 
         fn tend(&mut self, schedule: &Schedule, now: Timestamp) {
             for _ in 0..8 {
-                let steps = due(&self.keys, schedule, LIFETIMES, now);
+                let mut steps = due(&self.keys, schedule, LIFETIMES, now);
+                steps.extend(needless(&self.keys, now));
                 if steps.is_empty() {
                     return;
                 }

@@ -126,6 +126,15 @@ impl KeyRing {
         self.carry_out(steps, now).await.map(drop)
     }
 
+    /// Removes the keys that nothing needs any more, if the clock is right.
+    ///
+    /// # Errors
+    /// [`KeysError`] as [`KeyRing::refresh`].
+    pub async fn remove_needless(&self, now: Timestamp) -> Result<(), KeysError> {
+        let steps = life::needless(&self.now().listed, now);
+        self.carry_out(steps, now).await.map(drop)
+    }
+
     /// Rotates the keys of a use, as an operator asks for. `forced` skips the waiting, and gives up the oldest sealing key.
     /// `false` if another process changed the keys meanwhile.
     ///

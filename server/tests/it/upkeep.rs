@@ -6,6 +6,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use guestpass::clock::Clock;
+use guestpass::keys::{Key, KeyState, KeyUse};
 use guestpass::store::sqlite::SqliteStore;
 use guestpass::store::{BoxFuture, Grants, Outcome, Unavailable, Write};
 use guestpass::upkeep::{Cleaner, Step};
@@ -132,6 +134,36 @@ async fn nothing_is_removed_while_the_clock_is_wrong() {
     test.clock.jump(60_000);
     test.clock.advance(7 * DAY);
     assert_eq!(cleaner.step().await.unwrap(), Step::Finished { removed: 1 });
+}
+
+#[tokio::test]
+async fn no_key_is_given_up_while_the_clock_is_wrong() {
+    let test = TestApp::new().await;
+    test.clock.advance_secs(60);
+    let rotate = test
+        .app
+        .keys
+        .rotate(KeyUse::AccessToken, test.clock.now(), true);
+    assert!(rotate.await.unwrap());
+    let mut cleaner = cleaner(&test);
+    let mut step = async || cleaner.step().await.unwrap();
+    test.clock.jump(30 * 86_400_000);
+    test.app.follow().await;
+    step().await;
+    assert_eq!(retiring(&test), 1);
+    test.clock.jump(-30 * 86_400_000);
+    test.clock.advance(DAY);
+    step().await;
+    assert_eq!(retiring(&test), 1, "something that it signed may live");
+    test.clock.advance_secs(60);
+    step().await;
+    assert_eq!(retiring(&test), 0);
+}
+
+fn retiring(test: &TestApp) -> usize {
+    let keys = test.app.keys.now();
+    let retiring = |key: &&Key| key.state() == KeyState::Retiring;
+    keys.list().iter().filter(retiring).count()
 }
 
 #[tokio::test]
