@@ -182,11 +182,27 @@ async fn erase(config: &Config, store: &Arc<SqliteStore>, sub: ProfileId) -> Res
     let hash = open_keys(config, store.clone()).await?.now().tombstone(sub);
     let at = SystemClock::new().now();
     let tombstone = Tombstone { hash, at };
-    Journal::open(&config.journal)?
-        .append(Entry::GuestErased(tombstone))
-        .await?;
+    let journal = journal_of(config, store).await?;
+    journal.append(Entry::GuestErased(tombstone)).await?;
     store.write(Write::EraseGuest(sub, tombstone)).await?;
     Ok(())
+}
+
+/// The journal that is read when this database is served: in another, nobody would see the erasure after a restore.
+async fn journal_of(config: &Config, store: &SqliteStore) -> Result<Journal, Failure> {
+    let is_known = match Journal::since_last_mark(&config.journal)?.first() {
+        Some(Entry::Mark(mark)) => store.has_mark(*mark).await?,
+        _ => false,
+    };
+    if is_known {
+        return Ok(Journal::open(&config.journal)?);
+    }
+    Err(Failure(format!(
+        "{} is not the journal that this database was last served with, so a restored backup could bring the guest back. \
+         Give the server's configuration with --config; or if the database or the journal was restored or moved, start \
+         `guestpass serve` first",
+        config.journal.display()
+    )))
 }
 
 fn unknown(sub: ProfileId) -> Failure {

@@ -71,6 +71,21 @@ fn an_erased_guest_is_gone_at_once() {
     );
 }
 
+#[test]
+fn an_erasure_is_not_kept_in_a_journal_that_no_server_reads() {
+    let mut binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    let server = binary.serve();
+    let (first, second) = (server.guest(), server.guest());
+    binary.json(&["profile", "erase", first.sub()]);
+    let elsewhere = binary.working_dir().join("other.journal");
+    binary.set_variable("GUESTPASS_JOURNAL", elsewhere.to_str().unwrap());
+    let problem = binary.failure(&["profile", "erase", second.sub()]);
+    assert!(problem.contains("other.journal"), "{problem}");
+    assert!(!elsewhere.exists());
+    server.send(&refresh(&second.refresh_token)).tokens();
+}
+
 fn show(binary: &Binary, tokens: &Tokens) -> Value {
     binary.json(&["profile", "show", tokens.sub()])
 }
