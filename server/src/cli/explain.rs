@@ -9,7 +9,6 @@ use guestpass_core::credential::{Credential, CredentialKind};
 use guestpass_core::grant::{Decision, Grant, GrantId};
 use guestpass_core::refusal::Refusal;
 use guestpass_core::time::Timestamp;
-use guestpass_verify::Verifier;
 use serde_json::{Value, json};
 
 use super::master_key::open_keys;
@@ -245,7 +244,7 @@ impl Explainer {
             // On loopback it follows from the server's port, which isn't known here.
             None => claimed_issuer(token).unwrap_or_default(),
         };
-        let verifier = Verifier::new(issuer);
+        let verifier = config.verification.verifier(&issuer);
         let verified = verifier.verify(token, keys.verifying(), self.now.as_seconds());
         let claims = match verified {
             Ok(claims) => claims,

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guestpass_core::time::Timestamp;
-use guestpass_verify::Verifier;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -107,18 +106,13 @@ impl Server {
         let journal = open_journal(config, &store, &keys.now(), clock.now()).await?;
         let lifetime = keys.now().longest_access_ttl();
         let recent = Recent::load(store.clone(), Now::of(&*clock), lifetime).await?;
-        let verifier = Verifier::new(issuer.as_str());
         let app = Arc::new(App {
             grants: store.clone(),
             revoked: store.clone(),
             recent,
             upkeep: store.clone(),
             journal,
-            verifier: if config.verification.untyped {
-                verifier.accept_untyped()
-            } else {
-                verifier
-            },
+            verifier: config.verification.verifier(issuer.as_str()),
             verification: config.verification.clone(),
             clients,
             keys: Arc::new(keys),

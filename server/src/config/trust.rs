@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::choices;
 use super::values::{ConfigError, Values};
+use guestpass_verify::Verifier;
+
 use crate::keys::{KeyAlgorithm, Schedule};
 
 /// How `/oauth/verify` trusts.
@@ -15,6 +17,19 @@ pub struct Verification {
     pub signature_only_when_stale: bool,
     /// Whether a token may leave its type open, as those of an earlier issuer do.
     pub untyped: bool,
+}
+
+impl Verification {
+    /// What is asked of an access token of that issuer.
+    #[must_use]
+    pub fn verifier(&self, issuer: &str) -> Verifier {
+        let verifier = Verifier::new(issuer);
+        if self.untyped {
+            verifier.accept_untyped()
+        } else {
+            verifier
+        }
+    }
 }
 
 pub(super) fn schedule(values: &Values) -> Result<Schedule, ConfigError> {

@@ -26,7 +26,6 @@ use guestpass::store::sqlite::SqliteStore;
 use guestpass::store::{Change, ClientSettings, Registry};
 use guestpass_core::policy::Policy;
 use guestpass_core::time::Timestamp;
-use guestpass_verify::Verifier;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::Barrier;
@@ -143,7 +142,6 @@ impl TestApp {
         let lifetime = keys.now().longest_access_ttl();
         let recent = Recent::load(store.clone(), Now::of(&*clock), lifetime);
         let issuer = config.issuer.unwrap_or_else(|| ISSUER.parse().unwrap());
-        let verifier = Verifier::new(issuer.as_str());
         let app = Arc::new(App {
             grants: store.clone(),
             revoked: store.clone(),
@@ -152,11 +150,7 @@ impl TestApp {
             journal,
             clients,
             keys: Arc::new(keys),
-            verifier: if config.verification.untyped {
-                verifier.accept_untyped()
-            } else {
-                verifier
-            },
+            verifier: config.verification.verifier(issuer.as_str()),
             verification: config.verification,
             issuer,
             base_paths: config.base_paths,

@@ -1,6 +1,9 @@
 //! `guestpass explain`: why a request or a token was refused, in words that help.
 
-use serde_json::Value;
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
 
 use crate::support::binary::Binary;
 use crate::support::{SHOP, authorize, exchange, refresh, request};
@@ -95,6 +98,32 @@ fn a_token_is_explained_as_it_would_be_answered_now() {
     binary.json(&["profile", "erase", erased.sub()]);
     assert_eq!(explained(&erased.access_token)["guest"], "erased");
     assert_eq!(explained(&erased.refresh_token)["refusal"], "grant_gone");
+}
+
+#[test]
+fn a_token_without_a_type_is_explained_as_the_setting_says() {
+    let mut binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    let server = binary.serve_with(&["--issuer", "http://127.0.0.1:8080"]);
+    let issued = server.guest().access_token;
+    let exported = binary.json(&["key", "export"]);
+    let kid = URL_SAFE_NO_PAD.decode(issued.split('.').next().unwrap());
+    let header: Value = serde_json::from_slice(&kid.unwrap()).unwrap();
+    let mut keys = exported["keys"].as_array().unwrap().iter();
+    let key = keys.find(|key| key["kid"] == header["kid"]).unwrap();
+    let secret = URL_SAFE_NO_PAD.decode(key["k"].as_str().unwrap()).unwrap();
+    let header = json!({"alg": "HS256", "kid": header["kid"]}).to_string();
+    let payload = issued.split('.').nth(1).unwrap();
+    let signed = format!("{}.{payload}", URL_SAFE_NO_PAD.encode(header));
+    let tag = hmac::sign(
+        &hmac::Key::new(hmac::HMAC_SHA256, &secret),
+        signed.as_bytes(),
+    );
+    let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag));
+    let refusal = "access_token_unsupported";
+    assert_eq!(explain(&binary, &token)["refusal"], refusal);
+    binary.set_variable("GUESTPASS_VERIFY__UNTYPED", "true");
+    assert_eq!(explain(&binary, &token)["now"], "works");
 }
 
 fn explain(binary: &Binary, token: &str) -> Value {
