@@ -164,6 +164,15 @@ impl Config {
             None if text.is_empty() => Ok(data_dir.join("guestpass.db")),
             _ => Err("write sqlite:PATH; this version has no other store".to_owned()),
         })?;
+        let master_key_file = in_data_dir(values.text("master_key_file"), "master.key");
+        let journal = values.one("journal", |text| {
+            match in_data_dir(text, "guestpass.journal") {
+                file if file == database || file == master_key_file => {
+                    Err("that is the database or the master key; name a file of its own".to_owned())
+                }
+                file => Ok(file),
+            }
+        })?;
         let policy = policy(values)?;
         let node = match values.text("node") {
             "" => host_name(),
@@ -171,18 +180,8 @@ impl Config {
         };
         let shown = values.shown(&[
             ("database", format!("sqlite:{}", database.display())),
-            (
-                "master_key_file",
-                in_data_dir(values.text("master_key_file"), "master.key")
-                    .display()
-                    .to_string(),
-            ),
-            (
-                "journal",
-                in_data_dir(values.text("journal"), "guestpass.journal")
-                    .display()
-                    .to_string(),
-            ),
+            ("master_key_file", master_key_file.display().to_string()),
+            ("journal", journal.display().to_string()),
             ("node", node.clone()),
         ]);
         Ok(Self {
@@ -199,7 +198,7 @@ impl Config {
                 MasterKey::parse(text)
                     .ok_or_else(|| "write 32 bytes as base64: 44 characters".to_owned())
             })?,
-            master_key_file: in_data_dir(values.text("master_key_file"), "master.key"),
+            master_key_file,
             log_level: values.one("log.level", |text| match text {
                 "error" => Ok(LogLevel::ERROR),
                 "warn" => Ok(LogLevel::WARN),
@@ -215,7 +214,7 @@ impl Config {
             })?,
             schedule: trust::schedule(values)?,
             verification: trust::verification(values)?,
-            journal: in_data_dir(values.text("journal"), "guestpass.journal"),
+            journal,
             keep_tombstones: trust::keep_tombstones(values, policy.refresh_max)?,
             node,
             policy,
@@ -366,6 +365,11 @@ mod tests {
             ("GUESTPASS_VERIFY__WHEN_STALE", "open", "signature-only"),
             ("GUESTPASS_ERASURE__KEEP", "1y", "between 5years"),
             ("GUESTPASS_BASE_PATHS", "api", "start with a slash"),
+            (
+                "GUESTPASS_JOURNAL",
+                "./guestpass-data/guestpass.db",
+                "a file of its own",
+            ),
         ] {
             let error = config(&[(name, value)]).err().unwrap().to_string();
             assert!(error.contains(hint), "{name}={value}: {error}");
