@@ -33,6 +33,18 @@ pub enum Entry {
     Mark([u8; 16]),
 }
 
+impl Entry {
+    /// When it happened. `None` for a mark.
+    fn at(&self) -> Option<Timestamp> {
+        match self {
+            Self::GrantRevoked(_, revocation) => Some(revocation.at),
+            Self::AccessTokenRevoked(token) => Some(token.at),
+            Self::GuestErased(tombstone) => Some(tombstone.at),
+            Self::Mark(_) => None,
+        }
+    }
+}
+
 /// The way to the thread that appends. When this is dropped, the thread finishes what was queued and ends.
 pub struct Journal {
     queue: mpsc::Sender<Job>,
@@ -88,14 +100,34 @@ impl Journal {
     /// # Errors
     /// As [`Journal::read`].
     pub fn since_last_mark(file: &Path) -> Result<Vec<Entry>, JournalError> {
+        let last_mark =
+            |entries: &[Entry]| entries.iter().rposition(|e| matches!(e, Entry::Mark(_)));
+        let mut entries = Self::read_back(file, |entries| last_mark(entries).is_some())?;
+        let mark = last_mark(&entries).unwrap_or_default();
+        Ok(entries.split_off(mark))
+    }
+
+    /// Reads what a journal says since that time, and perhaps some of what stands before it.
+    ///
+    /// # Errors
+    /// As [`Journal::read`].
+    pub fn since(file: &Path, time: Timestamp) -> Result<Vec<Entry>, JournalError> {
+        Self::read_back(file, |entries| {
+            let first = entries.iter().find_map(Entry::at);
+            first.is_some_and(|first| first < time)
+        })
+    }
+
+    /// Reads from the end of a journal as much as is enough, or all of it.
+    fn read_back(
+        file: &Path,
+        is_enough: impl Fn(&[Entry]) -> bool,
+    ) -> Result<Vec<Entry>, JournalError> {
         let mut bytes = FIRST_LOOK;
         loop {
-            let mut entries = Self::read_from(file, Some(bytes))?;
-            let mark = entries.iter().rposition(|e| matches!(e, Entry::Mark(_)));
-            if let Some(mark) = mark {
-                return Ok(entries.split_off(mark));
-            }
-            if std::fs::metadata(file).map_or(0, |file| file.len()) <= bytes {
+            let entries = Self::read_from(file, Some(bytes))?;
+            let is_all = std::fs::metadata(file).map_or(0, |file| file.len()) <= bytes;
+            if is_all || is_enough(&entries) {
                 return Ok(entries);
             }
             bytes *= 4;

@@ -106,6 +106,8 @@ impl Server {
         let journal = open_journal(config, &store, &keys.now(), clock.now()).await?;
         let lifetime = keys.now().longest_access_ttl();
         let recent = Recent::load(store.clone(), Now::of(&*clock), lifetime).await?;
+        let since = clock.now().before(lifetime);
+        recent.remember(&Journal::since(&config.journal, since)?);
         let app = Arc::new(App {
             grants: store.clone(),
             revoked: store.clone(),

@@ -11,6 +11,7 @@ use guestpass_core::time::Timestamp;
 use tokio::sync::Mutex;
 
 use crate::clock::Clock;
+use crate::journal::Entry;
 use crate::store::{Revoked, RevokedId, RevokedList, Unavailable};
 
 /// What ended lately.
@@ -74,6 +75,15 @@ impl Recent {
             .read_since(now.wall.before(lifetime + OVERLAP))
             .await?;
         Ok(recent)
+    }
+
+    /// Adds the grants that ended by the journal: one that a restore has lost has no row to say so.
+    pub fn remember(&self, journal: &[Entry]) {
+        for entry in journal {
+            if let Entry::GrantRevoked(grant, _) = entry {
+                self.insert(RevokedList::Grants, grant.to_bytes());
+            }
+        }
     }
 
     /// Reads what ended since the last time, here or elsewhere.

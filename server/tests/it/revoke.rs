@@ -218,6 +218,22 @@ async fn c156_an_access_token_whose_grant_is_gone_ends_alone_and_for_good() {
 }
 
 #[tokio::test]
+async fn c155_an_ended_family_stays_so_when_a_backup_without_it_is_restored() {
+    let test = TestApp::new().await;
+    let tokens = test.guest().await;
+    done(&test, revoke(&tokens.refresh_token)).await;
+    let restore = "delete from grants; delete from profiles";
+    test.sql().execute_batch(restore).unwrap();
+    for _ in 0..2 {
+        let again = test.beside(config(&[])).await;
+        assert!(!again.passes(&tokens.access_token).await);
+    }
+    test.clock.advance(DAY - std::time::Duration::from_secs(1));
+    let again = test.beside(config(&[])).await;
+    assert!(!again.passes(&tokens.access_token).await);
+}
+
+#[tokio::test]
 async fn c157_what_does_not_work_is_revoked_already() {
     let test = TestApp::new().await;
     let (expired, revoked, hinted) = (test.guest().await, test.guest().await, test.guest().await);

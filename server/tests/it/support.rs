@@ -141,11 +141,13 @@ impl TestApp {
         mark(&*store, &journal, &*random, now).await.unwrap();
         let lifetime = keys.now().longest_access_ttl();
         let recent = Recent::load(store.clone(), Now::of(&*clock), lifetime);
+        let recent = recent.await.unwrap();
+        recent.remember(&Journal::since(&journal, now.before(lifetime)).unwrap());
         let issuer = config.issuer.unwrap_or_else(|| ISSUER.parse().unwrap());
         let app = Arc::new(App {
             grants: store.clone(),
             revoked: store.clone(),
-            recent: recent.await.unwrap(),
+            recent,
             upkeep: store.clone(),
             journal,
             clients,
