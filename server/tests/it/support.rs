@@ -131,18 +131,18 @@ impl TestApp {
         let keys = keys.await.unwrap();
         let clients = Clients::load(store.clone(), config.policy).await.unwrap();
         keys.tend(clients.lifetimes(), now).await.unwrap();
-        let journal = directory.path().join(JOURNAL);
-        let since_last_mark = Journal::since_last_mark(&journal).unwrap();
+        let file = directory.path().join(JOURNAL);
+        let since_last_mark = Journal::since_last_mark(&file).unwrap();
         if is_behind(&*store, &since_last_mark, now).await.unwrap() {
-            let entries = Journal::read(&journal).unwrap();
+            let entries = Journal::read(&file).unwrap();
             replay(&*store, &entries, &keys.now(), drop).await.unwrap();
         }
-        let journal = Journal::open(&journal).unwrap();
+        let journal = Journal::open(&file).unwrap();
         mark(&*store, &journal, &*random, now).await.unwrap();
         let lifetime = keys.now().longest_access_ttl();
         let recent = Recent::load(store.clone(), Now::of(&*clock), lifetime);
         let recent = recent.await.unwrap();
-        recent.remember(&Journal::since(&journal, now.before(lifetime)).unwrap());
+        recent.remember(&Journal::since(&file, now.before(lifetime)).unwrap());
         let issuer = config.issuer.unwrap_or_else(|| ISSUER.parse().unwrap());
         let app = Arc::new(App {
             grants: store.clone(),

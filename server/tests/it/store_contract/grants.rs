@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use guestpass::store::{Outcome, Write};
+use guestpass::store::{Outcome, Tombstone, Write};
 use guestpass_core::client::ClientNumber;
 use guestpass_core::grant::{
     Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
@@ -362,7 +362,11 @@ pub(super) async fn one_more_grant_needs_its_guest(store: &Store) {
     assert_eq!(store.load(first.id).await, Some(first));
     assert_eq!(store.counts().await, (1, 2));
     // Erased between the caller's read and this.
-    let erase = Write::RemoveProfile(profile.id);
+    let tombstone = Tombstone {
+        hash: [1; 16],
+        at: NOW,
+    };
+    let erase = Write::EraseGuest(profile.id, tombstone);
     assert_eq!(store.write(erase).await, Outcome::Done);
     assert_eq!(store.write(insert()).await, Outcome::Conflict);
     assert_eq!(store.counts().await, (0, 0));

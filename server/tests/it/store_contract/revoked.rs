@@ -168,9 +168,12 @@ pub(super) async fn a_removed_guest_takes_its_grants_and_leaves_its_tombstone(st
     for one in [&erased, &other] {
         store.insert(one).await;
     }
-    done(store, tombstone(1, 5)).await;
-    for _ in 1..=2 {
-        done(store, Write::RemoveProfile(erased.0.id)).await;
+    for time in [5, 6] {
+        let tombstone = Tombstone {
+            hash: [1; 16],
+            at: at(time),
+        };
+        done(store, Write::EraseGuest(erased.0.id, tombstone)).await;
         assert_eq!(store.counts().await, (1, 1));
     }
     assert_eq!(store.load(erased.1.id).await, None);
@@ -178,5 +181,10 @@ pub(super) async fn a_removed_guest_takes_its_grants_and_leaves_its_tombstone(st
     assert!(holds(store, RevokedList::Guests, [1; 16]).await);
     assert!(holds(store, RevokedList::Grants, erased.1.id.to_bytes()).await);
     let unknown = ProfileId::from_i64(4711).unwrap();
-    done(store, Write::RemoveProfile(unknown)).await;
+    let tombstone = Tombstone {
+        hash: [2; 16],
+        at: at(7),
+    };
+    done(store, Write::EraseGuest(unknown, tombstone)).await;
+    assert!(holds(store, RevokedList::Guests, [2; 16]).await);
 }
