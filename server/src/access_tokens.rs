@@ -69,14 +69,25 @@ impl App {
     /// # Errors
     /// A refusal, or [`Unavailable`] if what this node knows is too old and the operator doesn't settle for less.
     pub async fn check_recent(&self, token: &Trusted) -> Result<(), Error> {
-        let is_stale = self.recent.age(self.clock.monotonic()) > self.verification.max_staleness;
-        if is_stale && !self.verification.signature_only_when_stale {
-            return Err(Unavailable("what is known of revocations is too old".into()).into());
-        }
+        self.check_staleness()?;
         for (list, id, refusal) in self.ends(token) {
             if self.recent.holds(list, id).await? {
                 return Err(refusal.into());
             }
+        }
+        Ok(())
+    }
+
+    /// Whether this node has looked lately for what has ended elsewhere, if that matters to the operator.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if it hasn't.
+    pub fn check_staleness(&self) -> Result<(), Unavailable> {
+        let is_stale = self.recent.age(self.clock.monotonic()) > self.verification.max_staleness;
+        if is_stale && !self.verification.signature_only_when_stale {
+            return Err(Unavailable(
+                "what is known of revocations is too old".into(),
+            ));
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 //!
 //! A database can go back in time, when a backup is restored or a replica takes over that was behind. What was erased or
 //! revoked meanwhile must not come back with it, so it is also written here, before the database is told, and carried out
-//! again when the two disagree. Lines are only ever appended, each a JSON object. They name grants and hashes, no guest.
+//! again when the two disagree. Lines are only ever appended, each a JSON object. They name grants by `sid`, which holds the
+//! guest's `sub`, and erased guests by the hash of their tombstone.
 
 use std::fmt;
 use std::fs::File;
@@ -155,15 +156,18 @@ impl Journal {
     }
 
     /// Drops entries that nothing can bring back any more: of access tokens that have expired, and what is older than
-    /// `keep`. Does nothing while the first entry is still needed, or another process has the journal open.
+    /// `keep`. Does nothing while the journal is short, most of it is needed, or another process has it open.
     ///
     /// # Errors
     /// [`JournalError`] if the file can't be read or replaced; then it is as it was.
     pub fn compact(file: &Path, keep: Duration, now: Timestamp) -> Result<(), JournalError> {
-        compact::compact(file, keep, now)
+        compact::compact(file, keep, now, WORTH_COMPACTING)
             .map_err(|error| JournalError(file.to_owned(), error.to_string()))
     }
 }
+
+/// Some ten thousand entries.
+const WORTH_COMPACTING: u64 = 1024 * 1024;
 
 /// How much of the end is read before more of it.
 const FIRST_LOOK: u64 = 64 * 1024;

@@ -124,6 +124,9 @@ pub trait Upkeep: Send + Sync {
     fn insert_mark(&self, mark: [u8; 16], now: Timestamp)
     -> BoxFuture<'_, Result<(), Unavailable>>;
 
+    /// The last mark that the store was given.
+    fn last_mark(&self) -> BoxFuture<'_, Result<Option<[u8; 16]>, Unavailable>>;
+
     /// Whether the store has that mark.
     fn has_mark(&self, mark: [u8; 16]) -> BoxFuture<'_, Result<bool, Unavailable>>;
 
@@ -266,7 +269,7 @@ pub struct WrappedKey {
 pub enum KeyChange {
     /// A new key, unless its use has one in that state already.
     Insert(WrappedKey),
-    /// A next key becomes current, and the current one of the same use retires; the lifetime of the old one passes on.
+    /// A next key becomes current, and the current one of the same use retires; the lifetime of a sealing key passes on.
     Promote(String, Timestamp),
     /// A key that isn't current goes.
     Remove(String),

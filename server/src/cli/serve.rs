@@ -20,13 +20,14 @@ use crate::app::App;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Issuer};
 use crate::http;
-use crate::journal::Journal;
+use crate::journal::{Entry, Journal};
 use crate::keys::Keys;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::random::{Random, SecureGenerator};
 use crate::registry::{Clients, FOLLOW_EVERY};
 use crate::revocation::{Now, Recent, is_behind, mark, replay};
+use crate::store::Upkeep;
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry;
 use crate::upkeep::Cleaner;
@@ -182,6 +183,14 @@ async fn open_journal(
             access_tokens = done.access_tokens,
             guests = done.guests,
             "erasures and revocations were repeated"
+        );
+    } else if let Some(last) = store.last_mark().await?
+        && !since_last_mark.contains(&Entry::Mark(last))
+    {
+        tracing::error!(
+            journal = %config.journal.display(),
+            "this is not the journal that the database was last served with, or not all of it. After a restore, what it \
+             lacks would not be repeated. If there is another, stop, put it in this place and start again"
         );
     }
     Journal::compact(&config.journal, config.keep_tombstones, now)?;

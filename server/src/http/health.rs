@@ -1,4 +1,4 @@
-//! `GET /livez`: the process runs. `GET /readyz`: it also reads its database, and may write to it.
+//! `GET /livez`: the process runs. `GET /readyz`: it also reads its database, may write to it, and knows what has ended.
 
 use std::sync::Arc;
 
@@ -70,5 +70,6 @@ pub(super) async fn live() -> Json<Value> {
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Error> {
     app.clients.refresh().await?;
     app.grants.write(Write::Probe).await?;
+    app.check_staleness()?;
     Ok(Json(json!({"status": "ready"})))
 }

@@ -3,7 +3,7 @@
 //! Whoever appends holds a shared lock; whoever replaces the file holds it alone.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -36,7 +36,13 @@ pub(super) fn open_shared(path: &Path) -> io::Result<File> {
     }
 }
 
-pub(super) fn compact(path: &Path, keep: Duration, now: Timestamp) -> io::Result<()> {
+/// Rewrites a journal of at least `worth_it` bytes if no more than half of it is needed.
+pub(super) fn compact(
+    path: &Path,
+    keep: Duration,
+    now: Timestamp,
+    worth_it: u64,
+) -> io::Result<()> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -47,18 +53,25 @@ pub(super) fn compact(path: &Path, keep: Duration, now: Timestamp) -> io::Result
         Err(TryLockError::WouldBlock) => return Ok(()),
         Err(TryLockError::Error(error)) => return Err(error),
     }
-    let mut lines = BufReader::new(&file).split(b'\n');
     let is_needed = |line: &[u8]| {
         // What this version can't read, another may need.
-        line::read(line).is_none_or(|entry| is_needed(entry, keep, now))
+        !line.is_empty() && line::read(line).is_none_or(|entry| is_needed(entry, keep, now))
     };
-    let is_mark = |line: &[u8]| matches!(line::read(line), Some(Entry::Mark(_)));
-    loop {
-        match lines.next().transpose()? {
-            Some(line) if is_mark(&line) => {}
-            Some(first) if !is_needed(&first) => break,
-            _ => return Ok(()),
+    let length = file.metadata()?.len();
+    let mut needed = 0;
+    for line in BufReader::new(&file).split(b'\n') {
+        let line = line?;
+        if length < worth_it || needed > length / 2 {
+            return Ok(());
         }
+        needed += if is_needed(&line) {
+            line.len() as u64 + 1
+        } else {
+            0
+        };
+    }
+    if needed > length / 2 {
+        return Ok(());
     }
     let part = path.with_extension("journal-part");
     let new = OpenOptions::new()
@@ -68,9 +81,10 @@ pub(super) fn compact(path: &Path, keep: Duration, now: Timestamp) -> io::Result
         .mode(0o600)
         .open(&part)?;
     let mut out = BufWriter::new(&new);
-    for line in lines {
+    (&file).rewind()?;
+    for line in BufReader::new(&file).split(b'\n') {
         let line = line?;
-        if !line.is_empty() && is_needed(&line) {
+        if is_needed(&line) {
             out.write_all(&line)?;
             out.write_all(b"\n")?;
         }
@@ -139,37 +153,35 @@ mod tests {
     async fn what_nothing_can_bring_back_is_dropped_once_nobody_appends() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("guestpass.journal");
-        compact(&path, KEEP, at(0)).unwrap();
+        compact(&path, KEEP, at(0), 0).unwrap();
         let journal = Journal::open(&path).unwrap();
-        for entry in entries() {
+        for entry in [Entry::Mark([1; 16])].into_iter().chain(entries()) {
             journal.append(entry).await.unwrap();
         }
-        let kept = || Journal::read(&path).unwrap();
-        compact(&path, KEEP, at(1015)).unwrap();
+        let kept = || {
+            let mut kept = Journal::read(&path).unwrap();
+            kept.retain(|entry| !matches!(entry, Entry::Mark(_)));
+            kept
+        };
+        compact(&path, KEEP, at(1030), 0).unwrap();
         assert_eq!(kept(), entries(), "somebody has it open");
+        let since = Journal::since_last_mark(&path).unwrap();
+        assert_eq!(since.len(), 1 + entries().len());
         drop(journal);
         // The thread that appends ends soon; its lock goes with its file.
         let opened = OpenOptions::new().append(true).open(&path).unwrap();
         opened.lock().unwrap();
-        writeln!(&opened, "{{\"event\":\"of_a_newer_version\"}}\ncut o").unwrap();
         drop(opened);
-        compact(&path, KEEP, at(1009)).unwrap();
-        assert_eq!(kept(), entries(), "the first is still needed");
-        compact(&path, KEEP, at(1015)).unwrap();
-        assert_eq!(kept(), [entries()[1], entries()[3]]);
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains("of_a_newer_version"), "{text}");
-        assert!(text.ends_with("cut o\n"), "{text}");
-        assert_eq!(Journal::since_last_mark(&path).unwrap(), kept());
-        let journal = Journal::open(&path).unwrap();
-        for entry in [Entry::Mark([1; 16]), Entry::Mark([2; 16]), entries()[0]] {
-            journal.append(entry).await.unwrap();
-        }
-        let since = Journal::since_last_mark(&path).unwrap();
-        assert_eq!(since, [Entry::Mark([2; 16]), entries()[0]]);
-        drop(journal);
-        File::open(&path).unwrap().lock().unwrap();
-        compact(&path, KEEP, at(1030)).unwrap();
+        compact(&path, KEEP, at(0), 0).unwrap();
+        assert_eq!(kept(), entries(), "more than half is needed");
+        compact(&path, KEEP, at(1030), 1 << 20).unwrap();
+        assert_eq!(kept(), entries(), "not worth it");
+        compact(&path, KEEP, at(1030), 0).unwrap();
         assert_eq!(kept(), [entries()[3]]);
+        let opened = OpenOptions::new().append(true).open(&path).unwrap();
+        writeln!(&opened, "{{\"event\":\"of_a_newer_version\"}}\ncut o").unwrap();
+        compact(&path, KEEP, at(1050), 0).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "{\"event\":\"of_a_newer_version\"}\ncut o\n");
     }
 }

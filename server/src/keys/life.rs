@@ -63,7 +63,7 @@ pub(super) fn due(
     let mut steps = Vec::new();
     for key in keys {
         let lifetime = lifetime(key.key_use, lifetimes);
-        if key.state() == KeyState::Current && key.lifetime < lifetime {
+        if key.state() != KeyState::Retiring && key.lifetime < lifetime {
             steps.push(Step::Prolong(key.kid.clone(), lifetime));
         }
     }

@@ -249,6 +249,10 @@ impl Upkeep for SqliteStore {
         }))
     }
 
+    fn last_mark(&self) -> BoxFuture<'_, Result<Option<[u8; 16]>, Unavailable>> {
+        Box::pin(self.read(upkeep::last_mark))
+    }
+
     fn has_mark(&self, mark: [u8; 16]) -> BoxFuture<'_, Result<bool, Unavailable>> {
         Box::pin(self.read(move |connection| upkeep::has_mark(connection, mark)))
     }

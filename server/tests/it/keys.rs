@@ -237,6 +237,7 @@ async fn c112_tokens_of_the_previous_key_are_good_until_its_end() {
         assert!(test.passes(&before.access_token).await);
         test.clock.advance_secs(700);
         test.app.follow().await;
+        test.clean().await;
         let answer = test.send(verify(&before.access_token)).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
         assert_eq!(refusal(&answer), "access_token_key_unknown");
@@ -257,6 +258,7 @@ async fn c112_a_removed_key_verifies_nothing_however_long_its_token_says_it_live
     rotate(&test).await;
     assert!(test.passes(&long).await);
     test.clock.advance(DAY + Duration::from_secs(60));
+    test.clean().await;
     assert!(!test.passes(&long).await);
 }
 
@@ -294,6 +296,7 @@ async fn keys_rotate_by_themselves_if_they_are_told_to() {
         kids.insert(kid(&newest).to_owned());
         test.clock.advance(DAY / 2);
         test.app.follow().await;
+        test.clean().await;
         newest = test.granted(refresh(&newest.refresh_token)).await;
         assert!(test.passes(&newest.access_token).await);
         assert!(published(&test).await.contains_key(kid(&newest)));
@@ -343,6 +346,7 @@ async fn another_algorithm_takes_over_without_one_refused_token() {
             assert!(test.is_live(issued.last().unwrap()).await);
             test.clock.advance(step);
             test.app.follow().await;
+            test.clean().await;
         }
         let algorithms: HashSet<_> = issued
             .iter()

@@ -71,7 +71,8 @@ cases! {
     keys:
         a_key_becomes_next_current_and_retiring_and_goes
         a_change_of_keys_that_does_not_fit_is_not_made
-        of_two_changes_of_keys_at_once_one_is_made;
+        of_two_changes_of_keys_at_once_one_is_made
+        the_lifetime_of_a_sealing_key_passes_on;
     registry:
         a_client_is_read_as_it_was_added
         a_change_moves_the_revision_unless_it_fails

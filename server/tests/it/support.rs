@@ -24,6 +24,7 @@ use guestpass::registry::{self, Clients};
 use guestpass::revocation::{Now, Recent, is_behind, mark, replay};
 use guestpass::store::sqlite::SqliteStore;
 use guestpass::store::{Change, ClientSettings, Registry};
+use guestpass::upkeep::Cleaner;
 use guestpass_core::policy::Policy;
 use guestpass_core::time::Timestamp;
 use tempfile::TempDir;
@@ -295,6 +296,12 @@ impl TestApp {
             std::future::pending(),
         ));
         address
+    }
+
+    /// Lets a cleaner that trusts the clock take a step.
+    pub(crate) async fn clean(&self) {
+        let mut cleaner = Cleaner::new(&self.app, 10 * 365 * DAY);
+        cleaner.step().await.unwrap();
     }
 
     /// Takes a new guest of the client through authorize, and answers the code.

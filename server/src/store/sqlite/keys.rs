@@ -118,11 +118,13 @@ fn insert(transaction: &Transaction<'_>, key: &WrappedKey) -> rusqlite::Result<u
     )
 }
 
+/// What a sealing key makes lives as long as the grant, which may be older than the key: the lifetime passes on. An access
+/// token is its own key's affair.
 fn promote(transaction: &Transaction<'_>, kid: &str, now: Timestamp) -> rusqlite::Result<usize> {
     const RETIRE: &str = "
         update keys set retiring_at = ?1
          where use = (select use from keys where kid = ?2) and current_at is not null and retiring_at is null
-        returning lifetime";
+        returning case use when 'credential' then lifetime else 0 end";
     const PROMOTE: &str = "
         update keys set current_at = ?, lifetime = max(lifetime, ?) where kid = ? and current_at is null";
     let lifetime: Option<i64> = transaction

@@ -111,6 +111,11 @@ pub(super) fn insert_mark(
 /// A server that starts after so long repeats its journal, which does no harm.
 const KEEP_MARKS: Duration = Duration::from_secs(2 * 31_557_600);
 
+pub(super) fn last_mark(connection: &Connection) -> rusqlite::Result<Option<[u8; 16]>> {
+    let sql = "select mark from journal_marks order by created_at desc limit 1";
+    connection.query_row(sql, [], |row| row.get(0)).optional()
+}
+
 pub(super) fn has_mark(connection: &Connection, mark: [u8; 16]) -> rusqlite::Result<bool> {
     connection
         .prepare_cached("select 1 from journal_marks where mark = ?")?

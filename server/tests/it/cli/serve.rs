@@ -337,3 +337,20 @@ fn files(directory: &Path) -> Vec<std::path::PathBuf> {
         })
         .collect()
 }
+
+#[test]
+fn a_journal_that_is_not_the_databases_own_is_pointed_out() {
+    let binary = Binary::new();
+    let alarms = |server: &Server| server.log().matches("not the journal").count();
+    let mut server = binary.serve();
+    assert!(server.stop().success());
+    server = binary.serve();
+    assert_eq!(alarms(&server), 0, "{}", server.log());
+    assert!(server.stop().success());
+    std::fs::remove_file(binary.data_dir().join("guestpass.journal")).unwrap();
+    server = binary.serve();
+    assert_eq!(alarms(&server), 1, "{}", server.log());
+    assert!(server.stop().success());
+    server = binary.serve();
+    assert_eq!(alarms(&server), 1, "{}", server.log());
+}

@@ -89,13 +89,12 @@ pub(super) async fn a_key_becomes_next_current_and_retiring_and_goes(store: &Sto
         ]
     );
     assert!(change(store, vec![promote]).await);
-    // What it signs lives as long as what the one before it signed.
     assert_eq!(
         states(store).await,
         [
             "first access-token retiring 50",
             "first credential current 50",
-            "second current 50"
+            "second current 0"
         ]
     );
     let keys = store.registry.installation().await.unwrap().keys;
@@ -171,6 +170,19 @@ pub(super) async fn a_change_of_keys_that_does_not_fit_is_not_made(store: &Store
     assert!(change(store, vec![KeyChange::Insert(next("other", "credential"))]).await);
 }
 
+/// A grant is older than the key that seals its credentials now, and may live as long as when it was issued.
+pub(super) async fn the_lifetime_of_a_sealing_key_passes_on(store: &Store) {
+    begin(store).await;
+    let insert = KeyChange::Insert(next("second", "credential"));
+    let promote = KeyChange::Promote("second".into(), at(9));
+    assert!(change(store, vec![insert, promote]).await);
+    assert!(
+        states(store)
+            .await
+            .contains(&"second current 50".to_owned())
+    );
+}
+
 pub(super) async fn of_two_changes_of_keys_at_once_one_is_made(store: &Store) {
     begin(store).await;
     let insert = |kid: &str| vec![KeyChange::Insert(next(kid, "access-token"))];
@@ -194,5 +206,5 @@ pub(super) async fn of_two_changes_of_keys_at_once_one_is_made(store: &Store) {
         store.registry.change_keys(promote())
     );
     assert_ne!(a.unwrap(), b.unwrap());
-    assert!(states(store).await.contains(&format!("{kid} current 50")));
+    assert!(states(store).await.contains(&format!("{kid} current 0")));
 }
