@@ -247,7 +247,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "code_replayed",
             InvalidGrant,
             CREDENTIAL,
-            "The code was redeemed twice with every proof right, so the grant was ended; its access token works until it expires. Look for a client that retries, or for a leak.",
+            "The code was redeemed twice with every proof right, so the grant was ended, and its access token with it for all who ask /oauth/verify. Look for a client that retries, or for a leak.",
         ),
         Refusal::VerifierWrong => new(
             "verifier_wrong",
