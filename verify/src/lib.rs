@@ -46,7 +46,7 @@
 //!     guest.map_or("Hello!".into(), |guest| format!("Hello again, {}!", guest.subject))
 //! }
 //!
-//! let keys = RemoteKeySet::new("https://id.shop.example/jwks.json", Duration::from_secs(3))?;
+//! let keys = RemoteKeySet::new("https://id.shop.example/oauth/jwks", Duration::from_secs(3))?;
 //! let layer = VerifyLayer::soft(Verifier::new("https://id.shop.example"), keys);
 //! let router: Router = Router::new().route("/", get(hello)).layer(layer);
 //! # Ok(())
