@@ -254,6 +254,8 @@ pub struct WrappedKey {
     pub algorithm: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// From when on it may be used.
+    pub usable_at: Timestamp,
     /// Since when it signs or seals.
     pub current_at: Option<Timestamp>,
     /// Since when it only verifies or opens.

@@ -48,6 +48,7 @@ create table keys (
     use          text    not null,          -- access-token, credential, request-id, tombstone
     algorithm    text    not null,          -- HS256, ES256, EdDSA, RS256, A256GCM-SIV
     created_at   integer not null,
+    usable_at    integer not null,          -- by then everyone who needs it has it
     current_at   integer,                   -- since when it signs or seals
     retiring_at  integer,                   -- since when it only verifies or opens
     lifetime     integer not null,          -- milliseconds that what it made can live

@@ -112,6 +112,8 @@ pub struct Key {
     pub algorithm: KeyAlgorithm,
     /// When it was made, and thereby published.
     pub created_at: Timestamp,
+    /// From when on it may be used: by then everyone who needs it has it.
+    pub usable_at: Timestamp,
     /// Since when it signs or seals.
     pub current_at: Option<Timestamp>,
     /// Since when it only verifies or opens.
@@ -136,6 +138,7 @@ impl Key {
             key_use,
             algorithm,
             created_at: stored.created_at,
+            usable_at: stored.usable_at,
             current_at: stored.current_at,
             retiring_at: stored.retiring_at,
             lifetime: stored.lifetime,

@@ -33,8 +33,8 @@ pub struct Lifetimes {
 /// One thing to do to the keys.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Step {
-    /// Make a next key.
-    MakeNext(KeyUse, KeyAlgorithm),
+    /// Make a next key that may be used from that time on.
+    MakeNext(KeyUse, KeyAlgorithm, Timestamp),
     /// Use this next key from now on; the one that was current retires.
     Promote(String),
     /// Forget this key.
@@ -68,6 +68,9 @@ pub(super) fn due(
         }
     }
     let (next, current) = waiting(keys, KeyUse::AccessToken);
+    let algorithm = schedule.algorithm;
+    let usable_at = now + announcement(algorithm, schedule);
+    let make_next = Step::MakeNext(KeyUse::AccessToken, algorithm, usable_at);
     match next {
         Some(next) if next.algorithm == schedule.algorithm => {
             let scheduled = schedule
@@ -75,9 +78,9 @@ pub(super) fn due(
                 .zip(current.and_then(|key| key.current_at));
             let wanted = current.is_none_or(|key| key.algorithm != schedule.algorithm)
                 || scheduled.is_some_and(|(every, since)| since + every <= now);
-            if wanted && usable_at(next, schedule) <= now {
+            if wanted && next.usable_at <= now {
                 steps.push(Step::Promote(next.kid.clone()));
-                steps.push(Step::MakeNext(KeyUse::AccessToken, schedule.algorithm));
+                steps.push(make_next);
             }
         }
         // Of another algorithm: the setting has changed. Not at once, for while nodes are restarted one after the other,
@@ -85,11 +88,11 @@ pub(super) fn due(
         Some(next) if now < next.created_at + FOLLOWED => {}
         other => {
             steps.extend(other.map(|key| Step::Remove(key.kid.clone())));
-            steps.push(Step::MakeNext(KeyUse::AccessToken, schedule.algorithm));
+            steps.push(make_next);
         }
     }
     if let (Some(next), _) = waiting(keys, KeyUse::Credential)
-        && usable_at(next, schedule) <= now
+        && next.usable_at <= now
     {
         steps.push(Step::Promote(next.kid.clone()));
     }
@@ -114,14 +117,15 @@ pub(super) fn rotate(
     }
     if key_use == KeyUse::AccessToken {
         let next = next.ok_or(RotationRefused::NoNextKey)?;
-        let usable = usable_at(next, schedule);
-        if usable > now && !forced {
-            return Err(RotationRefused::TooSoon(usable.since(now)));
+        if next.usable_at > now && !forced {
+            return Err(RotationRefused::TooSoon(next.usable_at.since(now)));
         }
+        // Whoever rotates may not have the server's configuration before them, so it goes on as it was.
+        let last = next.usable_at.since(next.created_at);
+        let usable_at = now + last.max(announcement(next.algorithm, schedule));
         return Ok(vec![
             Step::Promote(next.kid.clone()),
-            // Whoever rotates may not have the server's configuration before them.
-            Step::MakeNext(key_use, next.algorithm),
+            Step::MakeNext(key_use, next.algorithm, usable_at),
         ]);
     }
     if let Some(next) = next {
@@ -146,7 +150,11 @@ pub(super) fn rotate(
     Ok(given_up
         .iter()
         .map(|key| Step::Remove(key.kid.clone()))
-        .chain([Step::MakeNext(key_use, KeyAlgorithm::A256GcmSiv)])
+        .chain([Step::MakeNext(
+            key_use,
+            KeyAlgorithm::A256GcmSiv,
+            now + FOLLOWED,
+        )])
         .collect())
 }
 
@@ -196,13 +204,13 @@ fn waiting(keys: &[Key], key_use: KeyUse) -> (Option<&Key>, Option<&Key>) {
     (with(KeyState::Next), with(KeyState::Current))
 }
 
-/// From when on everyone who needs a next key has it: our own nodes soon, those who fetch the key set when theirs is old.
-fn usable_at(next: &Key, schedule: &Schedule) -> Timestamp {
-    let published = next.created_at + FOLLOWED;
-    if next.algorithm.is_asymmetric() {
-        published + schedule.jwks_max_age
+/// How long it takes until everyone who needs a next key has it: our own nodes soon, those who fetch the key set when theirs
+/// is old.
+fn announcement(algorithm: KeyAlgorithm, schedule: &Schedule) -> Duration {
+    if algorithm.is_asymmetric() {
+        FOLLOWED + schedule.jwks_max_age
     } else {
-        published
+        FOLLOWED
     }
 }
 
@@ -254,7 +262,7 @@ mod tests {
                 (KeyUse::AccessToken, algorithm),
                 (KeyUse::Credential, KeyAlgorithm::A256GcmSiv),
             ] {
-                ring.obey(vec![Step::MakeNext(key_use, algorithm)], START);
+                ring.obey(vec![Step::MakeNext(key_use, algorithm, START)], START);
                 let kid = ring.keys.last().unwrap().kid.clone();
                 ring.obey(vec![Step::Promote(kid)], START);
             }
@@ -264,13 +272,14 @@ mod tests {
         fn obey(&mut self, steps: Vec<Step>, now: Timestamp) {
             for step in steps {
                 match step {
-                    Step::MakeNext(key_use, algorithm) => {
+                    Step::MakeNext(key_use, algorithm, usable_at) => {
                         self.made += 1;
                         self.keys.push(Key {
                             kid: format!("key {}", self.made),
                             key_use,
                             algorithm,
                             created_at: now,
+                            usable_at,
                             current_at: None,
                             retiring_at: None,
                             lifetime: Duration::ZERO,
@@ -384,6 +393,27 @@ mod tests {
         assert_eq!(turn(&ring, soon, false), Err(wait));
         assert!(turn(&ring, soon, true).is_ok());
         assert!(turn(&ring, START + Duration::from_secs(305), false).is_ok());
+    }
+
+    #[test]
+    fn a_rotation_keeps_the_promise_of_the_key_before_it() {
+        let long = Schedule {
+            jwks_max_age: DAY,
+            ..schedule(KeyAlgorithm::Es256)
+        };
+        let mut ring = Ring::new(KeyAlgorithm::Es256);
+        ring.tend(&long, START);
+        // Someone whose configuration says five minutes.
+        let other = schedule(KeyAlgorithm::Es256);
+        let turn =
+            |ring: &Ring, now, forced| rotate(&ring.keys, KeyUse::AccessToken, &other, now, forced);
+        let soon = START + Duration::from_secs(305);
+        let wait = RotationRefused::TooSoon(DAY - Duration::from_secs(300));
+        assert_eq!(turn(&ring, soon, false), Err(wait));
+        let steps = turn(&ring, soon, true).unwrap();
+        ring.obey(steps, soon);
+        let wait = RotationRefused::TooSoon(DAY + FOLLOWED);
+        assert_eq!(turn(&ring, soon, false), Err(wait));
     }
 
     #[test]

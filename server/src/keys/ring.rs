@@ -189,9 +189,10 @@ fn change(
     now: Timestamp,
 ) -> Result<KeyChange, KeysError> {
     Ok(match step {
-        Step::MakeNext(key_use, algorithm) => {
-            KeyChange::Insert(make(master_key, random, (key_use, algorithm), now)?)
-        }
+        Step::MakeNext(key_use, algorithm, usable_at) => KeyChange::Insert(WrappedKey {
+            usable_at,
+            ..make(master_key, random, (key_use, algorithm), now)?
+        }),
         Step::Promote(kid) => KeyChange::Promote(kid, now),
         Step::Remove(kid) => KeyChange::Remove(kid),
         Step::Prolong(kid, lifetime) => KeyChange::Prolong(kid, lifetime),
@@ -216,6 +217,7 @@ fn make(
         key_use: key_use.name().to_owned(),
         algorithm: algorithm.name().to_owned(),
         created_at: now,
+        usable_at: now,
         current_at: None,
         retiring_at: None,
         lifetime: Duration::ZERO,

@@ -10,7 +10,7 @@ use guestpass_core::grant::{GrantId, MAX_LIVE};
 use guestpass_core::profile::NetworkId;
 use serde_json::Value;
 
-use crate::support::{ISSUER, SHOP, Sent, TestApp, Tokens, authorize, exchange, lines_of, refresh};
+use crate::support::{ISSUER, Sent, TestApp, Tokens, authorize, exchange, lines_of, refresh};
 
 const BACK_END: &str = "back-end";
 

@@ -23,6 +23,7 @@ pub(super) fn installation(connection: &Connection) -> rusqlite::Result<Installa
                 key_use: row.get("use")?,
                 algorithm: row.get("algorithm")?,
                 created_at: Timestamp::from_millis(row.get("created_at")?),
+                usable_at: Timestamp::from_millis(row.get("usable_at")?),
                 current_at: at("current_at")?,
                 retiring_at: at("retiring_at")?,
                 lifetime: Duration::from_millis(row.get("lifetime")?),
@@ -101,8 +102,8 @@ pub(super) fn change(
 
 fn insert(transaction: &Transaction<'_>, key: &WrappedKey) -> rusqlite::Result<usize> {
     const SQL: &str = "
-        insert into keys (kid, use, algorithm, created_at, current_at, retiring_at, lifetime, sealed)
-        values (:kid, :use, :algorithm, :created_at, :current_at, :retiring_at, :lifetime, :sealed)";
+        insert into keys (kid, use, algorithm, created_at, usable_at, current_at, retiring_at, lifetime, sealed)
+        values (:kid, :use, :algorithm, :created_at, :usable_at, :current_at, :retiring_at, :lifetime, :sealed)";
     transaction.execute(
         SQL,
         named_params! {
@@ -110,6 +111,7 @@ fn insert(transaction: &Transaction<'_>, key: &WrappedKey) -> rusqlite::Result<u
             ":use": key.key_use,
             ":algorithm": key.algorithm,
             ":created_at": key.created_at.as_millis(),
+            ":usable_at": key.usable_at.as_millis(),
             ":current_at": key.current_at.map(Timestamp::as_millis),
             ":retiring_at": key.retiring_at.map(Timestamp::as_millis),
             ":lifetime": millis(key.lifetime),

@@ -15,6 +15,7 @@ fn next(kid: &str, key_use: &str) -> WrappedKey {
         key_use: key_use.into(),
         algorithm: "HS256".into(),
         created_at: NOW,
+        usable_at: at(8),
         current_at: None,
         retiring_at: None,
         lifetime: Duration::ZERO,

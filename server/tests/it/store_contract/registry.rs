@@ -642,6 +642,7 @@ fn wrapped_key((kid, created_at, sealed): (&str, i64, Vec<u8>)) -> WrappedKey {
         algorithm: "HS256".into(),
         lifetime: Duration::from_millis(3),
         created_at: Timestamp::from_millis(created_at),
+        usable_at: Timestamp::from_millis(created_at),
         current_at: Some(at(1)),
         retiring_at: Some(at(2)),
         sealed,
