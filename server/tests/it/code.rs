@@ -480,13 +480,9 @@ async fn until(done: impl Fn() -> bool) {
 async fn c065_a_code_of_a_disabled_client_waits() {
     let test = TestApp::new().await;
     let code = test.code(SHOP).await;
-    let disabled = |disabled| ClientSettings {
-        disabled: Some(disabled),
-        ..ClientSettings::default()
-    };
-    test.set_client(SHOP, disabled(true)).await;
+    test.disable_client(SHOP, true).await;
     test.refused(exchange(&code), "invalid_client").await;
-    test.set_client(SHOP, disabled(false)).await;
+    test.disable_client(SHOP, false).await;
     test.granted(exchange(&code)).await;
 }
 

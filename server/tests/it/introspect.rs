@@ -196,13 +196,9 @@ async fn c161_of_any_other_token_nothing_is_told() {
         inactive(&test, &api_key, token).await;
     }
     assert!(test.is_live(&live).await);
-    let disabled = |disabled| ClientSettings {
-        disabled: Some(disabled),
-        ..ClientSettings::default()
-    };
-    test.set_client(SHOP, disabled(true)).await;
+    test.disable_client(SHOP, true).await;
     inactive(&test, &api_key, &live.access_token).await;
-    test.set_client(SHOP, disabled(false)).await;
+    test.disable_client(SHOP, false).await;
     test.clock.advance(DAY + std::time::Duration::from_secs(5));
     inactive(&test, &api_key, &live.access_token).await;
 }

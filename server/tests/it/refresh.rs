@@ -279,14 +279,10 @@ async fn c082_an_erased_guest_and_a_disabled_client_are_refused() {
     test.refused(refresh(&erased.refresh_token), "invalid_grant")
         .await;
 
-    let disabled = |disabled| ClientSettings {
-        disabled: Some(disabled),
-        ..ClientSettings::default()
-    };
-    test.set_client(SHOP, disabled(true)).await;
+    test.disable_client(SHOP, true).await;
     test.refused(refresh(&kept.refresh_token), "invalid_client")
         .await;
-    test.set_client(SHOP, disabled(false)).await;
+    test.disable_client(SHOP, false).await;
     test.granted(refresh(&kept.refresh_token)).await;
 }
 

@@ -191,13 +191,9 @@ async fn c156_an_access_token_of_a_confidential_client_ends_its_grant() {
 async fn c156_an_access_token_ends_while_its_client_is_disabled() {
     let test = TestApp::new().await;
     let tokens = test.guest().await;
-    let disabled = |disabled| ClientSettings {
-        disabled: Some(disabled),
-        ..ClientSettings::default()
-    };
-    test.set_client(SHOP, disabled(true)).await;
+    test.disable_client(SHOP, true).await;
     done(&test, revoke(&tokens.access_token).unset("client_id")).await;
-    test.set_client(SHOP, disabled(false)).await;
+    test.disable_client(SHOP, false).await;
     assert!(!test.passes(&tokens.access_token).await);
     assert!(test.refreshes(&tokens).await);
 }

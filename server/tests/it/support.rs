@@ -215,6 +215,15 @@ impl TestApp {
         .await;
     }
 
+    /// Disables a client, or enables it again.
+    pub(crate) async fn disable_client(&self, id: &str, disabled: bool) {
+        let settings = ClientSettings {
+            disabled: Some(disabled),
+            ..ClientSettings::default()
+        };
+        self.set_client(id, settings).await;
+    }
+
     /// Does what an operator would, and lets the server see it.
     pub(crate) async fn change(&self, change: Change) {
         self.store.change(change).await.unwrap();

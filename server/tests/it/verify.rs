@@ -4,7 +4,6 @@
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use guestpass::store::ClientSettings;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -452,13 +451,9 @@ async fn c111_only_one_form_is_a_token() {
 async fn a_token_of_a_client_that_may_not_act_is_refused() {
     let test = TestApp::new().await;
     let tokens = test.guest().await;
-    let disabled = |disabled| ClientSettings {
-        disabled: Some(disabled),
-        ..ClientSettings::default()
-    };
-    test.set_client(SHOP, disabled(true)).await;
+    test.disable_client(SHOP, true).await;
     forged(&test, &tokens.access_token).await;
-    test.set_client(SHOP, disabled(false)).await;
+    test.disable_client(SHOP, false).await;
     passes_as(&test, verify(&tokens.access_token), &tokens).await;
     test.change(guestpass::store::Change::RemoveClient(
         SHOP.parse().unwrap(),
