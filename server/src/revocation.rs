@@ -30,7 +30,8 @@ mod recent;
 pub use recent::{Now, Recent};
 
 impl App {
-    /// Ends a grant, and tells the operator: someone may hold what isn't theirs.
+    /// Ends a grant, and tells the operator. Unless the client asked for it, that is a warning: someone may hold what isn't
+    /// theirs.
     ///
     /// # Errors
     /// [`Unavailable`] if the journal or the store can't answer; the grant may or may not have ended.
