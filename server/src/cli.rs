@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::random::SecureGenerator;
+use crate::store::Store;
 use crate::store::sqlite::{SchemaError, SqliteStore};
 
 mod api_key;
@@ -183,12 +184,13 @@ fn rfc3339(at: Timestamp) -> String {
 const END_OF_9999: i64 = 253_402_300_799_000;
 
 /// Opens the store that the configuration names; it must be there.
-fn open_store(config: &Config) -> Result<Arc<SqliteStore>, SchemaError> {
-    SqliteStore::open(&config.database, config.synchronous).map(Arc::new)
+fn open_store(config: &Config) -> Result<Arc<dyn Store>, SchemaError> {
+    let store = SqliteStore::open(&config.database, config.synchronous)?;
+    Ok(Arc::new(store))
 }
 
 /// Opens the store, making it first if need be; says whether it was made.
-fn open_or_make_store(config: &Config) -> Result<(Arc<SqliteStore>, bool), Failure> {
+fn open_or_make_store(config: &Config) -> Result<(Arc<dyn Store>, bool), Failure> {
     make_directories(config)?;
     let is_new = !config.database.exists();
     // A key that is given from elsewhere says nothing; one in the data directory is what is left of an installation,

@@ -6,7 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use crate::store::writes::Batches;
+use crate::store::Batches;
 
 /// Every metric of a process.
 pub struct Metrics {

@@ -21,8 +21,7 @@ use crate::listen::REQUEST_DEADLINE;
 use crate::metrics::Revoked as RevokedLabel;
 use crate::random::Random;
 use crate::store::{
-    Grants, Outcome, Revoked, RevokedAccessToken, RevokedList, Tombstone, Unavailable, Upkeep,
-    Write,
+    Outcome, RevokedAccessToken, RevokedList, Store, Tombstone, Unavailable, Upkeep, Write,
 };
 
 mod recent;
@@ -208,10 +207,11 @@ pub struct Replayed {
 ///
 /// # Errors
 /// [`Unavailable`] if the store can't answer.
-pub async fn is_behind<S>(store: &S, journal: &[Entry], now: Timestamp) -> Result<bool, Unavailable>
-where
-    S: Revoked + Upkeep,
-{
+pub async fn is_behind(
+    store: &dyn Store,
+    journal: &[Entry],
+    now: Timestamp,
+) -> Result<bool, Unavailable> {
     for entry in journal {
         let is_known = match entry {
             Entry::Mark(mark) => store.has_mark(*mark).await?,
@@ -259,15 +259,12 @@ pub async fn mark(
 ///
 /// # Errors
 /// [`Unavailable`] if the store can't answer. It can be done again from the beginning.
-pub async fn replay<S>(
-    store: &S,
+pub async fn replay(
+    store: &dyn Store,
     journal: &[Entry],
     keys: &Keys,
     progress: impl Fn(u64),
-) -> Result<Replayed, Unavailable>
-where
-    S: Grants + Revoked + Upkeep,
-{
+) -> Result<Replayed, Unavailable> {
     let mut done = Replayed::default();
     let mut erased = HashMap::new();
     for entry in journal {

@@ -16,10 +16,16 @@ use guestpass_core::time::Timestamp;
 pub mod sqlite;
 pub mod writes;
 
-pub use writes::{Outcome, RevokedAccessToken, Tombstone, Write};
+pub use writes::{Batches, Outcome, RevokedAccessToken, Tombstone, Write};
 
 /// What an asynchronous call of an object-safe trait returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A store, by all its contracts.
+pub trait Store: Grants + Revoked + Registry + Upkeep {
+    /// What is measured of the writes.
+    fn batches(&self) -> &Batches;
+}
 
 /// The hot path: what a request from a guest reads and writes.
 pub trait Grants: Send + Sync {

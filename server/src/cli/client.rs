@@ -10,7 +10,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::random::SecureGenerator;
 use crate::registry::{self, mended_by};
-use crate::store::{Change, ChangeError, ClientSettings, Registry};
+use crate::store::{Change, ChangeError, ClientSettings};
 
 #[derive(Subcommand)]
 pub(super) enum Command {

@@ -9,7 +9,6 @@ use serde_json::json;
 use super::{Failure, Output, open_store, table};
 use crate::config::Config;
 use crate::registry::mended_by;
-use crate::store::Registry;
 
 #[derive(Subcommand)]
 pub(super) enum Command {

@@ -6,7 +6,6 @@ use serde_json::json;
 use super::{Failure, Output, make_directories, open_store};
 use crate::config::Config;
 use crate::random::SecureGenerator;
-use crate::store::Upkeep;
 use crate::store::sqlite::SqliteStore;
 
 #[derive(Subcommand)]

@@ -20,8 +20,7 @@ use crate::error::Error;
 use crate::keys::{KeyRing, Keys};
 use crate::registry::Clients;
 use crate::request_id::{Reason, Record};
-use crate::store::sqlite::SqliteStore;
-use crate::store::{Grants, Revoked, RevokedList};
+use crate::store::{RevokedList, Store};
 
 #[derive(clap::Args)]
 #[command(
@@ -64,7 +63,7 @@ pub(super) async fn run(args: Args, config: &Config, output: Output) -> Result<(
 const MAX_TOKEN: u64 = 64 * 1024;
 
 struct Explainer {
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     keys: KeyRing,
     clients: Clients,
     now: Timestamp,

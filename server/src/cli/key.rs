@@ -1,6 +1,5 @@
 //! `guestpass key`: what access tokens are signed and credentials are sealed with.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
@@ -13,8 +12,7 @@ use crate::config::Config;
 use crate::keys::{
     Key, KeyRing, KeyState, KeyUse, RemovalRefused, RemoveError, RotateError, RotationRefused,
 };
-use crate::store::Upkeep;
-use crate::store::sqlite::SqliteStore;
+use crate::store::Store;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -60,9 +58,9 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
                 RotatedUse::AccessToken => KeyUse::AccessToken,
                 RotatedUse::Credential => KeyUse::Credential,
             };
-            rotate(&keys, &store, (key_use, force), output).await?;
+            rotate(&keys, &*store, (key_use, force), output).await?;
         }
-        Command::Remove { kid } => remove(&keys, &store, &kid, output).await?,
+        Command::Remove { kid } => remove(&keys, &*store, &kid, output).await?,
         Command::Export => export(&keys, output),
     }
     Ok(())
@@ -89,7 +87,7 @@ fn list(keys: &KeyRing, output: Output) {
 
 async fn rotate(
     keys: &KeyRing,
-    store: &Arc<SqliteStore>,
+    store: &dyn Store,
     (key_use, force): (KeyUse, bool),
     output: Output,
 ) -> Result<(), Failure> {
@@ -160,7 +158,7 @@ fn explained(refused: RotationRefused, oldest: u64) -> String {
 
 async fn remove(
     keys: &KeyRing,
-    store: &Arc<SqliteStore>,
+    store: &dyn Store,
     kid: &str,
     output: Output,
 ) -> Result<(), Failure> {

@@ -15,8 +15,7 @@ use super::{Failure, Output, open_store, rfc3339, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::journal::{Entry, Journal};
-use crate::store::sqlite::SqliteStore;
-use crate::store::{Grants, Guest, Registry, Tombstone, Upkeep, Write};
+use crate::store::{Guest, Store, Tombstone, Write};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -48,15 +47,15 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
     let store = open_store(config)?;
     match command {
         Command::Show { sub } => {
-            let known = Known::read(&store, sub).await?;
+            let known = Known::read(&*store, sub).await?;
             output.print(&known.described(), || known.text());
         }
         Command::Export { sub: Some(sub) } => {
-            let known = Known::read(&store, sub).await?;
+            let known = Known::read(&*store, sub).await?;
             let described = known.described();
             output.print(&described, || format!("{described:#}"));
         }
-        Command::Export { sub: None } => export_all(&store).await?,
+        Command::Export { sub: None } => export_all(&*store).await?,
         Command::Erase { sub } => {
             erase(config, &store, sub).await?;
             output.print(&json!({"sub": sub.to_string()}), || format!("erased {sub}"));
@@ -73,7 +72,7 @@ struct Known {
 }
 
 impl Known {
-    async fn read(store: &SqliteStore, sub: ProfileId) -> Result<Self, Failure> {
+    async fn read(store: &dyn Store, sub: ProfileId) -> Result<Self, Failure> {
         Ok(Self {
             guest: store.profile(sub).await?.ok_or_else(|| unknown(sub))?,
             clients: store.clients().await?.1,
@@ -138,7 +137,7 @@ impl Known {
 }
 
 /// Writes every guest as a line of CSV, and says on a terminal how far it is.
-async fn export_all(store: &SqliteStore) -> Result<(), Failure> {
+async fn export_all(store: &dyn Store) -> Result<(), Failure> {
     let (_, clients) = store.clients().await?;
     let mut out = BufWriter::new(io::stdout().lock());
     writeln!(out, "sub,subn,client_id,created_at")?;
@@ -177,19 +176,19 @@ const EXPORTED_AT_ONCE: usize = 10_000;
 
 /// As `App::erase` does it, beside a server that may run. What a request that is under way there leaves behind is a grant
 /// without its guest, which the cleaner removes.
-async fn erase(config: &Config, store: &Arc<SqliteStore>, sub: ProfileId) -> Result<(), Failure> {
+async fn erase(config: &Config, store: &Arc<dyn Store>, sub: ProfileId) -> Result<(), Failure> {
     store.profile(sub).await?.ok_or_else(|| unknown(sub))?;
     let hash = open_keys(config, store.clone()).await?.now().tombstone(sub);
     let at = SystemClock::new().now();
     let tombstone = Tombstone { hash, at };
-    let journal = journal_of(config, store).await?;
+    let journal = journal_of(config, &**store).await?;
     journal.append(Entry::GuestErased(tombstone)).await?;
     store.write(Write::EraseGuest(sub, tombstone)).await?;
     Ok(())
 }
 
 /// The journal that is read when this database is served: in another, nobody would see the erasure after a restore.
-async fn journal_of(config: &Config, store: &SqliteStore) -> Result<Journal, Failure> {
+async fn journal_of(config: &Config, store: &dyn Store) -> Result<Journal, Failure> {
     let is_known = match Journal::since_last_mark(&config.journal)?.first() {
         Some(Entry::Mark(mark)) => store.has_mark(*mark).await?,
         _ => false,

@@ -27,8 +27,7 @@ use crate::metrics::Metrics;
 use crate::random::{Random, SecureGenerator};
 use crate::registry::{Clients, FOLLOW_EVERY};
 use crate::revocation::{Now, Recent, is_behind, mark, replay};
-use crate::store::Upkeep;
-use crate::store::sqlite::SqliteStore;
+use crate::store::Store;
 use crate::telemetry;
 use crate::upkeep::Cleaner;
 
@@ -71,7 +70,7 @@ pub(super) struct Server {
     pub(super) address: SocketAddr,
     pub(super) issuer: Issuer,
     app: Arc<App>,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     listener: TcpListener,
     admin_listener: Option<TcpListener>,
     keep_tombstones: Duration,
@@ -104,7 +103,7 @@ impl Server {
         let address = listener.local_addr()?;
         let issuer = config.issuer_on(address)?;
         write!(lock, "process {} on http://{address}", std::process::id())?;
-        let journal = open_journal(config, &store, &keys.now(), clock.now()).await?;
+        let journal = open_journal(config, &*store, &keys.now(), clock.now()).await?;
         let lifetime = keys.now().longest_access_ttl();
         let recent = Recent::load(store.clone(), Now::of(&*clock), lifetime).await?;
         let since = clock.now().before(lifetime);
@@ -165,7 +164,7 @@ impl Server {
 /// Opens the journal, and first carries out again what the database has lost of it.
 async fn open_journal(
     config: &Config,
-    store: &SqliteStore,
+    store: &dyn Store,
     keys: &Keys,
     now: Timestamp,
 ) -> Result<Journal, Failure> {

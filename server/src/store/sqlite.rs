@@ -14,11 +14,10 @@ use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::writes::Batches;
 use super::{
-    BoxFuture, Change, ChangeError, CheckReport, EndedGrants, Grants, Guest, Installation,
-    KeyChange, Outcome, Registry, Revoked, RevokedId, RevokedList, Unavailable, Upkeep, WrappedKey,
-    Write,
+    Batches, BoxFuture, Change, ChangeError, CheckReport, EndedGrants, Grants, Guest, Installation,
+    KeyChange, Outcome, Registry, Revoked, RevokedId, RevokedList, Store, Unavailable, Upkeep,
+    WrappedKey, Write,
 };
 use crate::random::Random;
 
@@ -84,12 +83,6 @@ impl SqliteStore {
         schema::migrate(file, random)
     }
 
-    /// What is measured of the writes.
-    #[must_use]
-    pub fn batches(&self) -> &Batches {
-        &self.writer.batches
-    }
-
     /// Runs `work` on a reading connection, off the threads that serve requests.
     async fn read<T: Send + 'static>(
         &self,
@@ -132,6 +125,12 @@ impl SqliteStore {
 
 /// Enough that a slow read doesn't hold up the others.
 const READERS: usize = 4;
+
+impl Store for SqliteStore {
+    fn batches(&self) -> &Batches {
+        &self.writer.batches
+    }
+}
 
 impl Grants for SqliteStore {
     fn load(&self, id: GrantId) -> BoxFuture<'_, Result<Option<Grant>, Unavailable>> {

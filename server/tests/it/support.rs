@@ -23,7 +23,7 @@ use guestpass::metrics::Metrics;
 use guestpass::registry::{self, Clients};
 use guestpass::revocation::{Now, Recent, is_behind, mark, replay};
 use guestpass::store::sqlite::SqliteStore;
-use guestpass::store::{Change, ClientSettings, Registry};
+use guestpass::store::{Change, ClientSettings, Registry, Store};
 use guestpass::upkeep::Cleaner;
 use guestpass_core::policy::Policy;
 use guestpass_core::time::Timestamp;

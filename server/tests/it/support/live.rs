@@ -10,7 +10,7 @@ use guestpass::metrics::Metrics;
 use guestpass::registry::{self, Clients};
 use guestpass::revocation::{Now, Recent};
 use guestpass::store::sqlite::{SqliteStore, Synchronous};
-use guestpass::store::{Change, ClientSettings, Registry};
+use guestpass::store::{Change, ClientSettings, Registry, Store};
 use guestpass_core::client::ClientId;
 use tower::ServiceExt;
 
