@@ -65,6 +65,22 @@ pub enum Decision {
     Refuse(Refusal),
 }
 
+impl Decision {
+    /// What is left of the decision for someone who doesn't know what became of their own last write. What looks like
+    /// another's use may be that write, so it proves nothing: `None`, nothing can be said.
+    #[must_use]
+    pub fn when_unsure(self) -> Option<Self> {
+        match self {
+            Self::Revoke(..) | Self::Refuse(Refusal::CodeSpent) => None,
+            Self::Advance(_)
+            | Self::Repeat
+            | Self::Reissue(_)
+            | Self::Strike(_)
+            | Self::Refuse(_) => Some(self),
+        }
+    }
+}
+
 impl Grant {
     /// A new grant, its code outstanding.
     #[must_use]

@@ -1,11 +1,8 @@
 //! The command line: which command, with which configuration, and how it ended.
 
-use std::fs::DirBuilder;
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
@@ -13,13 +10,11 @@ use guestpass_core::time::Timestamp;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::random::SecureGenerator;
-use crate::store::Store;
-use crate::store::sqlite::{SchemaError, SqliteStore};
 
 mod api_key;
 mod client;
 mod config;
+mod database;
 mod db;
 mod explain;
 mod key;
@@ -182,54 +177,3 @@ fn rfc3339(at: Timestamp) -> String {
 }
 
 const END_OF_9999: i64 = 253_402_300_799_000;
-
-/// Opens the store that the configuration names; it must be there.
-fn open_store(config: &Config) -> Result<Arc<dyn Store>, SchemaError> {
-    let store = SqliteStore::open(&config.database, config.synchronous)?;
-    Ok(Arc::new(store))
-}
-
-/// Opens the store, making it first if need be; says whether it was made.
-fn open_or_make_store(config: &Config) -> Result<(Arc<dyn Store>, bool), Failure> {
-    make_directories(config)?;
-    let is_new = !config.database.exists();
-    // A key that is given from elsewhere says nothing; one in the data directory is what is left of an installation,
-    // whose guests would be refused for good.
-    let has_own_key = config.master_key.is_none()
-        && config.master_key_file.starts_with(&config.data_dir)
-        && config.master_key_file.exists();
-    if is_new && has_own_key {
-        return Err(Failure(format!(
-            "there is a master key, {}, but not the database that belongs to it, {}. Bring that back; or, if this is a \
-             new installation with a prepared key, make an empty one: guestpass db migrate",
-            config.master_key_file.display(),
-            config.database.display()
-        )));
-    }
-    SqliteStore::migrate(&config.database, &SecureGenerator::new())?;
-    Ok((open_store(config)?, is_new))
-}
-
-/// Makes the directories of the data and of the database, unless they are there; only their owner can read them.
-fn make_directories(config: &Config) -> Result<(), Failure> {
-    let of_database = config
-        .database
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    for directory in [Some(config.data_dir.as_path()), of_database]
-        .into_iter()
-        .flatten()
-    {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|error| {
-                Failure(format!(
-                    "the directory {} can't be made: {error}",
-                    directory.display()
-                ))
-            })?;
-    }
-    Ok(())
-}

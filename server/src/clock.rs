@@ -1,5 +1,7 @@
 //! Where the time comes from.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use guestpass_core::time::Timestamp;
@@ -12,6 +14,83 @@ pub trait Clock: Send + Sync {
     /// The time since some fixed moment, which can't.
     fn monotonic(&self) -> Duration;
 }
+
+/// A clock that follows another machine's time of day, so that all nodes have the same.
+pub struct CorrectedClock {
+    local: Arc<dyn Clock>,
+    correction: AtomicI64,
+    is_off: AtomicBool,
+}
+
+impl CorrectedClock {
+    /// The local clock, not corrected yet.
+    #[must_use]
+    pub fn new(local: Arc<dyn Clock>) -> Self {
+        Self {
+            local,
+            correction: AtomicI64::new(0),
+            is_off: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes the other machine's time, which it told between then ([`CorrectedClock::ask`]) and now.
+    pub fn correct(&self, asked: Asked, told: Timestamp) {
+        let half = asked.monotonic.abs_diff(self.local.monotonic()) / 2;
+        let right = told + half;
+        let now = self.now();
+        let off = right.since(now).max(now.since(right));
+        // The answer was on its way for an unknown part of that time: what differs by less may well be right.
+        if off <= half {
+            self.is_off.store(false, Ordering::Relaxed);
+        } else if half <= TOLERATED / 4 {
+            let correction = right.as_millis() - self.local.now().as_millis();
+            self.correction.store(correction, Ordering::Relaxed);
+            self.is_off.store(false, Ordering::Relaxed);
+            if off > Duration::from_secs(1) {
+                tracing::warn!(
+                    milliseconds = correction,
+                    "this machine's clock isn't the database's; it is corrected by that much"
+                );
+            }
+        } else if off > TOLERATED {
+            self.is_off.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes when the other machine is asked for its time.
+    #[must_use]
+    pub fn ask(&self) -> Asked {
+        Asked {
+            monotonic: self.local.monotonic(),
+        }
+    }
+
+    /// Whether the time is wrong by more than five seconds and the answers come too late to say by how much.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.is_off.load(Ordering::Relaxed)
+    }
+}
+
+impl Clock for CorrectedClock {
+    fn now(&self) -> Timestamp {
+        let correction = self.correction.load(Ordering::Relaxed);
+        Timestamp::from_millis(self.local.now().as_millis() + correction)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.local.monotonic()
+    }
+}
+
+/// When another machine was asked for its time.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    monotonic: Duration,
+}
+
+/// How wrong a clock may be.
+const TOLERATED: Duration = Duration::from_secs(5);
 
 /// The machine's clocks.
 pub struct SystemClock {

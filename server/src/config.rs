@@ -14,11 +14,13 @@ use crate::store::sqlite::Synchronous;
 use crate::telemetry::{LogFormat, LogLevel};
 
 pub(crate) mod choices;
+mod database;
 mod issuer;
 mod settings;
 mod trust;
 mod values;
 
+pub use database::Database;
 pub use issuer::Issuer;
 pub use trust::Verification;
 pub use values::{ConfigError, ShownSetting};
@@ -36,8 +38,8 @@ pub struct Config {
     pub base_paths: Vec<String>,
     /// Where the operators' API listens, if at all.
     pub admin_listen: Option<SocketAddr>,
-    /// The file of the embedded store.
-    pub database: PathBuf,
+    /// Where guests are kept.
+    pub database: Database,
     /// When SQLite syncs.
     pub synchronous: Synchronous,
     /// The master key itself, if the environment gives it.
@@ -159,27 +161,23 @@ impl Config {
             "" => data_dir.join(name),
             _ => PathBuf::from(text),
         };
-        let database = values.one("database", |text| match text.strip_prefix("sqlite:") {
-            Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
-            None if text.is_empty() => Ok(data_dir.join("guestpass.db")),
-            _ => Err("write sqlite:PATH; this version has no other store".to_owned()),
-        })?;
+        let node = match values.text("node") {
+            "" => host_name(),
+            name => name.to_owned(),
+        };
+        let database = Database::parse(values, &data_dir, &node)?;
         let master_key_file = in_data_dir(values.text("master_key_file"), "master.key");
         let journal = values.one("journal", |text| {
             match in_data_dir(text, "guestpass.journal") {
-                file if file == database || file == master_key_file => {
+                file if database.is_in(&file) || file == master_key_file => {
                     Err("that is the database or the master key; name a file of its own".to_owned())
                 }
                 file => Ok(file),
             }
         })?;
         let policy = policy(values)?;
-        let node = match values.text("node") {
-            "" => host_name(),
-            name => name.to_owned(),
-        };
         let shown = values.shown(&[
-            ("database", format!("sqlite:{}", database.display())),
+            ("database", database.to_string()),
             ("master_key_file", master_key_file.display().to_string()),
             ("journal", journal.display().to_string()),
             ("node", node.clone()),
@@ -359,7 +357,18 @@ mod tests {
                 "https://id.example",
             ),
             ("GUESTPASS_ISSUER", "https://id.example?x", "without query"),
-            ("GUESTPASS_DATABASE", "postgres://x", "sqlite:PATH"),
+            ("GUESTPASS_DATABASE", "mysql://x", "postgres://USER"),
+            (
+                "GUESTPASS_DATABASE",
+                "postgres://db/x?target_session_attrs=any-replica",
+                "target_session_attrs",
+            ),
+            (
+                "GUESTPASS_DATABASE",
+                "postgres://db/x?sslmode=prefer",
+                "verify-full",
+            ),
+            ("GUESTPASS_POSTGRES__BATCH", "0", "between 1 and 1000"),
             ("GUESTPASS_TOKENS__ALGORITHM", "none", "HS256"),
             ("GUESTPASS_KEYS__ROTATE_EVERY", "5m", "between 1h"),
             ("GUESTPASS_VERIFY__WHEN_STALE", "open", "signature-only"),
@@ -394,9 +403,17 @@ mod tests {
         let key = "aHVzaGh1c2hodXNoaHVzaGh1c2hodXNoaHVzaGh1c2g=";
         let shown = config(&[("GUESTPASS_MASTER_KEY", key)]).unwrap().shown;
         assert!(!format!("{shown:?}").contains(key));
+        let database = [("GUESTPASS_DATABASE", "postgres://guest:hush@db/x")];
+        let shown = config(&database).unwrap().shown;
+        assert!(!format!("{shown:?}").contains("hush"));
         for (name, value) in [
             ("GUESTPASS_MASTER_KEY", "hush"),
-            ("GUESTPASS_DATABASE", "postgres://guest:hush@db/x"),
+            (
+                "GUESTPASS_DATABASE",
+                "postgres://guest:hush@db/x?sslmode=prefer",
+            ),
+            ("GUESTPASS_DATABASE", "postgres://guest@db/x?password=hush"),
+            ("GUESTPASS_DATABASE", "postgres://guest:hush@db:x/y"),
         ] {
             let error = config(&[(name, value)]).err().unwrap().to_string();
             assert!(!error.contains("hush"), "{error}");

@@ -97,8 +97,9 @@ impl App {
     ) -> Result<Tokens, Error> {
         let policy = self.clients.policy_of(client);
         // Twice, because someone else may advance the grant between our read and our write; then theirs is what to
-        // decide on.
-        for _ in 0..2 {
+        // decide on. Once more, because an answer may be lost between the database and us.
+        let (mut overtaken, mut is_unsure) = (0, false);
+        while overtaken < 2 {
             let grant = self
                 .grants
                 .load(presented.grant)
@@ -113,6 +114,11 @@ impl App {
                     grant.refresh(presented.generation, client.number, &policy, now)
                 }
             };
+            let decision = if is_unsure {
+                decision.when_unsure().ok_or_else(unsure)?
+            } else {
+                decision
+            };
             let went_back = presented.generation > grant.generation;
             let name = match decision {
                 Decision::Reissue(_) => "reissue",
@@ -125,12 +131,17 @@ impl App {
                     let tokens = self.mint(client, &policy, &next, now);
                     let from = grant.generation;
                     let write = Write::AdvanceGrant { grant: next, from };
-                    if self.grants.write(write).await? == Outcome::Done {
-                        if went_back {
-                            warn_of_rewind(&grant, presented.generation);
+                    match self.grants.write(write).await? {
+                        Outcome::Done => {
+                            if went_back {
+                                warn_of_rewind(&grant, presented.generation);
+                            }
+                            self.note_granted(request, name);
+                            return Ok(tokens);
                         }
-                        self.note_granted(request, name);
-                        return Ok(tokens);
+                        Outcome::Conflict => overtaken += 1,
+                        Outcome::Unknown if is_unsure => overtaken += 1,
+                        Outcome::Unknown => is_unsure = true,
                     }
                 }
                 Decision::Repeat => {
@@ -192,6 +203,10 @@ impl App {
             token_type: "Bearer",
         }
     }
+}
+
+fn unsure() -> Unavailable {
+    Unavailable("whether the grant was advanced by this request or by another is not known".into())
 }
 
 /// Two guests of one millisecond share an id once in two million times.

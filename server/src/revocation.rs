@@ -238,19 +238,19 @@ pub async fn is_behind(
     Ok(false)
 }
 
-/// Marks the journal and the store, which agree now.
+/// Marks a node's journal and the store, which agree now.
 ///
 /// # Errors
 /// [`Unavailable`] if either can't be written.
 pub async fn mark(
-    store: &dyn Upkeep,
-    journal: &Journal,
+    (store, journal): (&dyn Upkeep, &Journal),
+    node: &str,
     random: &dyn Random,
     now: Timestamp,
 ) -> Result<(), Unavailable> {
     let mark = random.bytes();
     journal.append(Entry::Mark(mark)).await?;
-    store.insert_mark(mark, now).await
+    store.insert_mark(node, mark, now).await
 }
 
 /// Carries out again what the journal says and the store doesn't. `progress` hears how many guests were looked at.

@@ -13,9 +13,12 @@ use guestpass_core::policy::{Choice, Policy, PolicyError, PolicyOverrides};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
+pub mod postgres;
+mod schema;
 pub mod sqlite;
 pub mod writes;
 
+pub use schema::{Migration, SchemaError};
 pub use writes::{Batches, Outcome, RevokedAccessToken, Tombstone, Write};
 
 /// What an asynchronous call of an object-safe trait returns.
@@ -126,12 +129,19 @@ pub trait Upkeep: Send + Sync {
         now: Timestamp,
     ) -> BoxFuture<'_, Result<u64, Unavailable>>;
 
-    /// Keeps a mark of the journal: all that the journal says before it is in the store. Marks of years ago go.
-    fn insert_mark(&self, mark: [u8; 16], now: Timestamp)
-    -> BoxFuture<'_, Result<(), Unavailable>>;
+    /// Keeps a mark of a node's journal: all that the journal says before it is in the store. Marks of years ago go.
+    fn insert_mark<'a>(
+        &'a self,
+        node: &'a str,
+        mark: [u8; 16],
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<(), Unavailable>>;
 
-    /// The last mark that the store was given.
-    fn last_mark(&self) -> BoxFuture<'_, Result<Option<[u8; 16]>, Unavailable>>;
+    /// The last mark of that node's journal.
+    fn last_mark<'a>(
+        &'a self,
+        node: &'a str,
+    ) -> BoxFuture<'a, Result<Option<[u8; 16]>, Unavailable>>;
 
     /// Whether the store has that mark.
     fn has_mark(&self, mark: [u8; 16]) -> BoxFuture<'_, Result<bool, Unavailable>>;

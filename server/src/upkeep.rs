@@ -1,4 +1,4 @@
-//! Cleaning in the background: a slow walk over all grants that removes what ended long ago.
+//! Cleaning in the background: a slow walk over all grants that removes what ended long ago. Of many nodes, one does it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use guestpass_core::time::Timestamp;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::keys::KeyRing;
-use crate::store::{Grants, Unavailable, Upkeep, Write};
+use crate::store::{Grants, Outcome, Unavailable, Upkeep, Write};
 
 /// Walks over the grants in the order of their keys, one small part after the other, without ever being done.
 pub struct Cleaner {
@@ -18,6 +18,7 @@ pub struct Cleaner {
     keys: Arc<KeyRing>,
     clock: Arc<dyn Clock>,
     keep_tombstones: Duration,
+    node: String,
     position: Option<GrantId>,
     started: (Timestamp, Duration),
 }
@@ -37,6 +38,8 @@ pub enum Step {
     },
     /// The clock has jumped since the start, so nobody knows what has ended. Nothing was removed.
     ClockJumped,
+    /// Another node cleans.
+    Elsewhere,
 }
 
 impl Cleaner {
@@ -51,6 +54,7 @@ impl Cleaner {
             keys: Arc::clone(&app.keys),
             clock,
             keep_tombstones,
+            node: app.node.clone(),
             position: None,
             started,
         }
@@ -65,6 +69,11 @@ impl Cleaner {
         let now = self.clock.now();
         if self.jumped(now) {
             return Ok(Step::ClockJumped);
+        }
+        let hold = Write::HoldCleaning(self.node.clone(), now, now + LEASE);
+        if self.grants.write(hold).await? == Outcome::Conflict {
+            self.position = None;
+            return Ok(Step::Elsewhere);
         }
         let removed = self.keys.remove_needless(now).await;
         removed.map_err(|error| Unavailable(error.to_string()))?;
@@ -99,6 +108,7 @@ impl Cleaner {
             let pause = match self.step().await {
                 Ok(Step::Walked { .. }) => BETWEEN_PARTS,
                 Ok(Step::Finished { .. }) => BETWEEN_WALKS,
+                Ok(Step::Elsewhere) => BEFORE_RETRY,
                 Ok(Step::ClockJumped) => {
                     tracing::warn!(
                         "the clock has jumped since the start, so ended grants are not cleaned up. Set the clock right, \
@@ -130,5 +140,7 @@ const BETWEEN_PARTS: Duration = Duration::from_millis(50);
 const BETWEEN_WALKS: Duration = Duration::from_secs(3600);
 /// After what may be better soon.
 const BEFORE_RETRY: Duration = Duration::from_secs(60);
+/// How long a node may clean alone after its last step: until it begins the next walk, and a little longer.
+const LEASE: Duration = Duration::from_secs(2 * 3600);
 /// More than any honest correction, far less than would make a living grant look ended.
 const TOLERATED_JUMP: Duration = Duration::from_secs(3600);

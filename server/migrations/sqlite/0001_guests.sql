@@ -4,7 +4,9 @@ create table installation (
     installation_id     blob    not null,   -- 16 random bytes, part of what every credential is sealed with
     master_key_check    blob,               -- null until the first keys are made
     revision            integer not null,   -- moves with every change to clients or keys
-    next_client_number  integer not null
+    next_client_number  integer not null,
+    cleaner             text,               -- the node that cleans
+    cleaner_until       integer             -- until when no other does
 ) strict;
 
 create table clients (
@@ -105,8 +107,9 @@ create table tombstones (
 
 create index tombstones_erased on tombstones (erased_at);
 
--- Marks of the journal: all that it says before one of them is in this database.
+-- Marks of the journals: all that a node's journal says before one of them is in this database.
 create table journal_marks (
     mark        blob    primary key,
+    node        text    not null,
     created_at  integer not null
 ) strict, without rowid;

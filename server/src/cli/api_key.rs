@@ -7,8 +7,9 @@ use guestpass_core::client::{ApiKey, ApiKeyId, ClientId};
 use guestpass_core::time::Timestamp;
 use serde_json::{Value, json};
 
-use super::client::{change, explain, find};
-use super::{Failure, Output, open_store, rfc3339, table};
+use super::client::{explain, find};
+use super::database::{self, Opened};
+use super::{Failure, Output, rfc3339, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::random::SecureGenerator;
@@ -52,13 +53,11 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
         Command::Add { id, expires } => add(config, output, &id, expires).await,
         Command::List { id } => list(config, output, &id).await,
         Command::Revoke { id, key } => {
-            let (key, now) = (ApiKeyId::of(&key), SystemClock::new().now());
-            change(
-                config,
-                &id,
-                Change::RevokeApiKey(id.clone(), key.clone(), now),
-            )
-            .await?;
+            let Opened { store, clock } = database::open(config).await?;
+            let key = ApiKeyId::of(&key);
+            let revoke = Change::RevokeApiKey(id.clone(), key.clone(), clock.now());
+            let revoked = store.change(revoke).await;
+            revoked.map_err(|error| explain(error, &id))?;
             output.print(&json!({"client_id": id.as_str(), "key_id": key.0}), || {
                 format!("revoked {key} of {id}")
             });
@@ -73,7 +72,8 @@ async fn add(
     id: &ClientId,
     expires: Option<When>,
 ) -> Result<(), Failure> {
-    let now = SystemClock::new().now();
+    let Opened { store, clock } = database::open(config).await?;
+    let now = clock.now();
     let expires_at = expires.map(|when| match when {
         When::At(at) => at,
         When::In(duration) => now + duration,
@@ -83,7 +83,7 @@ async fn add(
             "--expires lies in the past. Give a date to come, or a duration such as 90d".into(),
         ));
     }
-    let (store, random) = (open_store(config)?, SecureGenerator::new());
+    let random = SecureGenerator::new();
     let added = registry::add_api_key(&*store, id.clone(), expires_at, &random, now).await;
     let secret = added.map_err(|error| explain(error, id))?;
     let printed = json!({

@@ -5,8 +5,8 @@ use guestpass_core::client::{Client, ClientId, Origin};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Failure, Output, api_key, open_or_make_store, open_store, policy, rfc3339, table};
-use crate::clock::{Clock, SystemClock};
+use super::database::{self, Opened};
+use super::{Failure, Output, api_key, policy, rfc3339, table};
 use crate::config::Config;
 use crate::random::SecureGenerator;
 use crate::registry::{self, mended_by};
@@ -143,14 +143,11 @@ async fn add(
     id: ClientId,
     settings: ClientSettings,
 ) -> Result<(), Failure> {
-    let (store, is_new) = open_or_make_store(config)?;
+    let (Opened { store, clock }, is_new) = database::open_or_make(config).await?;
     if is_new {
-        eprintln!(
-            "guestpass: made a new database, {}",
-            config.database.display()
-        );
+        eprintln!("guestpass: made a new database, {}", config.database);
     }
-    let (random, now) = (SecureGenerator::new(), SystemClock::new().now());
+    let (random, now) = (SecureGenerator::new(), clock.now());
     let added = registry::add_client(&*store, id.clone(), settings, &random, now).await;
     let secret = added.map_err(|error| explain(error, &id))?;
     let added = Added {
@@ -230,7 +227,7 @@ async fn disable(
 }
 
 async fn list(config: &Config, output: Output) -> Result<(), Failure> {
-    let (_, clients) = open_store(config)?.clients().await?;
+    let (_, clients) = database::open(config).await?.store.clients().await?;
     let all: Vec<Value> = clients
         .iter()
         .map(|client| described(client, config))
@@ -312,15 +309,17 @@ async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
 }
 
 pub(super) async fn find(config: &Config, id: &ClientId) -> Result<Client, Failure> {
-    let (_, clients) = open_store(config)?.clients().await?;
+    let (_, clients) = database::open(config).await?.store.clients().await?;
     clients
         .into_iter()
         .find(|client| client.id == *id)
         .ok_or_else(|| explain(ChangeError::ClientUnknown, id))
 }
 
-pub(super) async fn change(config: &Config, id: &ClientId, change: Change) -> Result<(), Failure> {
-    open_store(config)?
+async fn change(config: &Config, id: &ClientId, change: Change) -> Result<(), Failure> {
+    database::open(config)
+        .await?
+        .store
         .change(change)
         .await
         .map_err(|error| explain(error, id))

@@ -6,9 +6,10 @@ use guestpass_core::policy::{LateRetry, Policy, PolicyError};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Failure, Output, open_store, table};
+use super::{Failure, Output, database, table};
 use crate::config::Config;
 use crate::registry::mended_by;
+use crate::store::SchemaError;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -40,10 +41,10 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
 
 async fn check(config: &Config, output: Output) -> Result<(), Failure> {
     config.issuer_on(config.listen)?;
-    let clients = if config.database.exists() {
-        open_store(config)?.clients().await?.1
-    } else {
-        Vec::new()
+    let clients = match database::open(config).await {
+        Ok(opened) => opened.store.clients().await?.1,
+        Err(SchemaError::Missing(_)) => Vec::new(),
+        Err(error) => return Err(error.into()),
     };
     let (mut errors, mut advice) = (Vec::new(), Vec::new());
     for client in &clients {

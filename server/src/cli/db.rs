@@ -3,24 +3,29 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Failure, Output, make_directories, open_store};
+use super::{Failure, Output, database};
 use crate::config::Config;
-use crate::random::SecureGenerator;
-use crate::store::sqlite::SqliteStore;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Read the whole database and say whether it is sound
     Check,
     /// Make the database, or bring it up to date with this version
-    Migrate,
+    #[command(
+        after_help = "Run it before the servers of the new version start. Those of the present version may go on running."
+    )]
+    Migrate {
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 pub(super) async fn run(command: &Command, config: &Config, output: Output) -> Result<(), Failure> {
-    let file = config.database.display();
+    let name = &config.database;
     match command {
         Command::Check => {
-            let report = open_store(config)?.check().await?;
+            let report = database::open(config).await?.store.check().await?;
             let sound = report.problems.is_empty();
             let described = json!({
                 "ok": sound,
@@ -31,7 +36,7 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
             output.print(&described, || {
                 let counts = format!("{} guests, {} grants", report.profiles, report.grants);
                 if sound {
-                    format!("{file} is sound: {counts}")
+                    format!("{name} is sound: {counts}")
                 } else {
                     report.problems.join("\n")
                 }
@@ -40,22 +45,26 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
                 Ok(())
             } else {
                 Err(Failure(format!(
-                    "{file} is damaged. Stop the server and restore a backup"
+                    "{name} is damaged. Stop the server and restore a backup"
                 )))
             }
         }
-        Command::Migrate => {
-            make_directories(config)?;
-            let migration = SqliteStore::migrate(&config.database, &SecureGenerator::new())?;
-            output.print(&json!({"from": migration.from, "to": migration.to}), || {
-                if migration.from == migration.to {
-                    format!("{file} is up to date (version {})", migration.to)
-                } else {
-                    format!(
-                        "{file} migrated from version {} to {}",
-                        migration.from, migration.to
-                    )
-                }
+        Command::Migrate { dry_run } => {
+            let migration = if *dry_run {
+                database::pending(config).await?
+            } else {
+                database::migrate(config).await?
+            };
+            let (from, to) = (migration.from, migration.to);
+            let steps = &migration.steps;
+            let printed = json!({"from": from, "to": to, "steps": steps, "dry_run": dry_run});
+            output.print(&printed, || match (steps.is_empty(), dry_run) {
+                (true, _) => format!("{name} is up to date (version {to})"),
+                (false, false) => format!("{name} migrated from version {from} to {to}"),
+                (false, true) => format!(
+                    "{name} would migrate from version {from} to {to}: {}",
+                    steps.join(", ")
+                ),
             });
             Ok(())
         }

@@ -11,10 +11,10 @@ use guestpass_core::refusal::Refusal;
 use guestpass_core::time::Timestamp;
 use serde_json::{Value, json};
 
+use super::database::{self, Opened};
 use super::master_key::open_keys;
-use super::{Failure, Output, open_store, profile, rfc3339};
+use super::{Failure, Output, profile, rfc3339};
 use crate::access_tokens::{ids, refusal};
-use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::error::Error;
 use crate::keys::{KeyRing, Keys};
@@ -37,11 +37,12 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, config: &Config, output: Output) -> Result<(), Failure> {
-    let store = open_store(config)?;
-    let keys = open_keys(config, store.clone()).await?;
+    let opened = database::open(config).await?;
+    let keys = open_keys(config, &opened).await?;
+    let Opened { store, clock } = opened;
     let explainer = Explainer {
         clients: Clients::load(store.clone(), config.policy.clone()).await?,
-        now: SystemClock::new().now(),
+        now: clock.now(),
         store,
         keys,
     };

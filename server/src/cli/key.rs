@@ -5,14 +5,13 @@ use std::time::Duration;
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
+use super::database::{self, Opened};
 use super::master_key::open_keys;
-use super::{Failure, Output, open_store, rfc3339, table};
-use crate::clock::{Clock, SystemClock};
+use super::{Failure, Output, rfc3339, table};
 use crate::config::Config;
 use crate::keys::{
     Key, KeyRing, KeyState, KeyUse, RemovalRefused, RemoveError, RotateError, RotationRefused,
 };
-use crate::store::Store;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -49,8 +48,8 @@ pub(super) enum RotatedUse {
 }
 
 pub(super) async fn run(command: Command, config: &Config, output: Output) -> Result<(), Failure> {
-    let store = open_store(config)?;
-    let keys = open_keys(config, store.clone()).await?;
+    let opened = database::open(config).await?;
+    let keys = open_keys(config, &opened).await?;
     match command {
         Command::List => list(&keys, output),
         Command::Rotate { key_use, force } => {
@@ -58,9 +57,9 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
                 RotatedUse::AccessToken => KeyUse::AccessToken,
                 RotatedUse::Credential => KeyUse::Credential,
             };
-            rotate(&keys, &*store, (key_use, force), output).await?;
+            rotate(&keys, &opened, (key_use, force), output).await?;
         }
-        Command::Remove { kid } => remove(&keys, &*store, &kid, output).await?,
+        Command::Remove { kid } => remove(&keys, &opened, &kid, output).await?,
         Command::Export => export(&keys, output),
     }
     Ok(())
@@ -87,11 +86,11 @@ fn list(keys: &KeyRing, output: Output) {
 
 async fn rotate(
     keys: &KeyRing,
-    store: &dyn Store,
+    Opened { store, clock }: &Opened,
     (key_use, force): (KeyUse, bool),
     output: Output,
 ) -> Result<(), Failure> {
-    let now = SystemClock::new().now();
+    let now = clock.now();
     match keys.rotate(key_use, now, force).await {
         Ok(true) => {}
         Ok(false) => {
@@ -158,11 +157,11 @@ fn explained(refused: RotationRefused, oldest: u64) -> String {
 
 async fn remove(
     keys: &KeyRing,
-    store: &dyn Store,
+    Opened { store, clock }: &Opened,
     kid: &str,
     output: Output,
 ) -> Result<(), Failure> {
-    let now = SystemClock::new().now();
+    let now = clock.now();
     let known = keys.now();
     let retired = known.list().iter().find(|key| key.kid == kid);
     let guests = match retired {

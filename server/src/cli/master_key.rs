@@ -7,16 +7,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Failure;
-use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use super::database::Opened;
+use crate::config::{Config, Database};
 use crate::keys::{KeyRing, KeysError, MasterKey, MasterKeySource};
 use crate::random::{Random, SecureGenerator};
-use crate::store::Registry;
 
-/// Opens the keys of the store, making a master key and the first keys if the installation is new.
+/// Opens the keys of the store, making the first ones if the installation is new. A master key is made only for an embedded
+/// store: where there are many nodes, each is given the same.
 pub(super) async fn open_or_make_keys(
     config: &Config,
-    store: Arc<dyn Registry>,
+    opened: &Opened,
 ) -> Result<KeyRing, Failure> {
     let file = &config.master_key_file;
     let make = || {
@@ -24,21 +24,18 @@ pub(super) async fn open_or_make_keys(
         keep(file, &key).map_err(|error| format!("{}: {error}", file.display()))?;
         Ok(key)
     };
-    load(config, store, &make).await
+    load(config, opened, &make).await
 }
 
 /// Opens the keys of the store, which must be there.
-pub(super) async fn open_keys(
-    config: &Config,
-    store: Arc<dyn Registry>,
-) -> Result<KeyRing, Failure> {
+pub(super) async fn open_keys(config: &Config, opened: &Opened) -> Result<KeyRing, Failure> {
     let none_yet = || Err("there are no keys yet: `guestpass serve` makes them".to_owned());
-    load(config, store, &none_yet).await
+    load(config, opened, &none_yet).await
 }
 
 async fn load(
     config: &Config,
-    store: Arc<dyn Registry>,
+    Opened { store, clock }: &Opened,
     make: &(dyn Fn() -> Result<MasterKey, String> + Sync),
 ) -> Result<KeyRing, Failure> {
     let file = &config.master_key_file;
@@ -46,9 +43,12 @@ async fn load(
         Some(key) => ("GUESTPASS_MASTER_KEY".to_owned(), Some(key.clone())),
         None => (file.display().to_string(), read_master_key(file)?),
     };
+    if present.is_none() && matches!(config.database, Database::Postgres(_)) {
+        return Err(missing(file));
+    }
     let random: Arc<dyn Random> = Arc::new(SecureGenerator::new());
     let source = MasterKeySource { present, make };
-    let now = SystemClock::new().now();
+    let (store, now) = (Arc::clone(store), clock.now());
     let loaded = KeyRing::load(store, source, random, config.schedule.clone(), now).await;
     loaded.map_err(|error| match error {
         KeysError::MasterKeyMissing => Failure(format!(
@@ -58,11 +58,30 @@ async fn load(
         KeysError::MasterKeyWrong => Failure(format!(
             "{error}: {place}. Bring the master key that belongs to the database {}, usually the file {} of the same \
              backup",
-            config.database.display(),
+            config.database,
             file.display()
         )),
         other => Failure(other.to_string()),
     })
+}
+
+/// Checks that there is a master key, where none is made.
+pub(super) fn require_master_key(config: &Config) -> Result<(), Failure> {
+    match (
+        &config.master_key,
+        read_master_key(&config.master_key_file)?,
+    ) {
+        (None, None) => Err(missing(&config.master_key_file)),
+        _ => Ok(()),
+    }
+}
+
+fn missing(file: &Path) -> Failure {
+    Failure(format!(
+        "there is no master key, {0}. With PostgreSQL every node is given the same one. Bring it from another node or \
+         from a backup; or, for a new installation, make it once: (umask 077; head -c 32 /dev/urandom | base64 > {0})",
+        file.display()
+    ))
 }
 
 /// Reads the master key, if there is one.

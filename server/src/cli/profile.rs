@@ -1,7 +1,6 @@
 //! `guestpass profile`: one guest.
 
 use std::io::{self, BufWriter, IsTerminal, Write as _};
-use std::sync::Arc;
 
 use clap::Subcommand;
 use guestpass_core::client::{Client, ClientNumber};
@@ -10,9 +9,9 @@ use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
 use serde_json::{Value, json};
 
+use super::database::{self, Opened};
 use super::master_key::open_keys;
-use super::{Failure, Output, open_store, rfc3339, table};
-use crate::clock::{Clock, SystemClock};
+use super::{Failure, Output, rfc3339, table};
 use crate::config::Config;
 use crate::journal::{Entry, Journal};
 use crate::store::{Guest, Store, Tombstone, Write};
@@ -44,20 +43,20 @@ pub(super) enum Command {
 }
 
 pub(super) async fn run(command: Command, config: &Config, output: Output) -> Result<(), Failure> {
-    let store = open_store(config)?;
+    let opened = database::open(config).await?;
     match command {
         Command::Show { sub } => {
-            let known = Known::read(&*store, sub).await?;
+            let known = Known::read(&opened, sub).await?;
             output.print(&known.described(), || known.text());
         }
         Command::Export { sub: Some(sub) } => {
-            let known = Known::read(&*store, sub).await?;
+            let known = Known::read(&opened, sub).await?;
             let described = known.described();
             output.print(&described, || format!("{described:#}"));
         }
-        Command::Export { sub: None } => export_all(&*store).await?,
+        Command::Export { sub: None } => export_all(&*opened.store).await?,
         Command::Erase { sub } => {
-            erase(config, &store, sub).await?;
+            erase(config, &opened, sub).await?;
             output.print(&json!({"sub": sub.to_string()}), || format!("erased {sub}"));
         }
     }
@@ -72,11 +71,11 @@ struct Known {
 }
 
 impl Known {
-    async fn read(store: &dyn Store, sub: ProfileId) -> Result<Self, Failure> {
+    async fn read(Opened { store, clock }: &Opened, sub: ProfileId) -> Result<Self, Failure> {
         Ok(Self {
             guest: store.profile(sub).await?.ok_or_else(|| unknown(sub))?,
             clients: store.clients().await?.1,
-            now: SystemClock::new().now(),
+            now: clock.now(),
         })
     }
 
@@ -176,10 +175,11 @@ const EXPORTED_AT_ONCE: usize = 10_000;
 
 /// As `App::erase` does it, beside a server that may run. What a request that is under way there leaves behind is a grant
 /// without its guest, which the cleaner removes.
-async fn erase(config: &Config, store: &Arc<dyn Store>, sub: ProfileId) -> Result<(), Failure> {
+async fn erase(config: &Config, opened: &Opened, sub: ProfileId) -> Result<(), Failure> {
+    let Opened { store, clock } = opened;
     store.profile(sub).await?.ok_or_else(|| unknown(sub))?;
-    let hash = open_keys(config, store.clone()).await?.now().tombstone(sub);
-    let at = SystemClock::new().now();
+    let hash = open_keys(config, opened).await?.now().tombstone(sub);
+    let at = clock.now();
     let tombstone = Tombstone { hash, at };
     let journal = journal_of(config, &**store).await?;
     journal.append(Entry::GuestErased(tombstone)).await?;

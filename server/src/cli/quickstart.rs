@@ -18,9 +18,9 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::client::explain;
+use super::database::{self, Opened};
 use super::serve::{Server, stop_signal};
-use super::{Failure, Output, open_or_make_store};
-use crate::clock::{Clock, SystemClock};
+use super::{Failure, Output};
 use crate::config::Config;
 use crate::random::{Random, SecureGenerator};
 use crate::registry;
@@ -103,8 +103,8 @@ async fn add_client(config: &Config) -> Result<(), Failure> {
     let id: ClientId = CLIENT
         .parse()
         .map_err(|problem: &str| Failure(problem.to_owned()))?;
-    let (store, _) = open_or_make_store(config)?;
-    let (random, now) = (SecureGenerator::new(), SystemClock::new().now());
+    let (Opened { store, clock }, _) = database::open_or_make(config).await?;
+    let (random, now) = (SecureGenerator::new(), clock.now());
     let settings = ClientSettings::default();
     match registry::add_client(&*store, id.clone(), settings, &random, now).await {
         Ok(_) | Err(ChangeError::ClientExists) => Ok(()),

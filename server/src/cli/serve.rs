@@ -13,12 +13,12 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::database::{self, Opened, make_directories};
 use super::master_key::open_or_make_keys;
-use super::{Failure, Output, make_directories, open_or_make_store};
+use super::{Failure, Output};
 use crate::admin;
 use crate::app::App;
-use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Issuer};
+use crate::config::{Config, Database, Issuer};
 use crate::http;
 use crate::journal::{Entry, Journal};
 use crate::keys::Keys;
@@ -74,7 +74,7 @@ pub(super) struct Server {
     listener: TcpListener,
     admin_listener: Option<TcpListener>,
     keep_tombstones: Duration,
-    lock: File,
+    lock: Option<File>,
 }
 
 impl Server {
@@ -82,17 +82,20 @@ impl Server {
     pub(super) async fn start(config: &Config) -> Result<Self, Failure> {
         config.issuer_on(config.listen)?;
         make_directories(config)?;
-        let mut lock = lock(&config.database)?;
-        let (store, is_new) = open_or_make_store(config)?;
+        let mut lock = match &config.database {
+            Database::Sqlite(file) => Some(lock(file)?),
+            Database::Postgres(_) => None,
+        };
+        let (opened, is_new) = database::open_or_make(config).await?;
         if is_new {
             tracing::warn!(
-                database = %config.database.display(),
+                database = %config.database,
                 "there was no database, so this is a new installation without guests"
             );
         }
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let random: Arc<dyn Random> = Arc::new(SecureGenerator::new());
-        let keys = open_or_make_keys(config, store.clone()).await?;
+        let keys = open_or_make_keys(config, &opened).await?;
+        let Opened { store, clock } = opened;
         let clients = Clients::load(store.clone(), config.policy.clone()).await?;
         keys.tend(clients.lifetimes(), clock.now()).await?;
         let listener = bind(config.listen, "--listen").await?;
@@ -102,7 +105,9 @@ impl Server {
         };
         let address = listener.local_addr()?;
         let issuer = config.issuer_on(address)?;
-        write!(lock, "process {} on http://{address}", std::process::id())?;
+        if let Some(lock) = &mut lock {
+            write!(lock, "process {} on http://{address}", std::process::id())?;
+        }
         let journal = open_journal(config, &*store, &keys.now(), clock.now()).await?;
         let lifetime = keys.now().longest_access_ttl();
         let recent = Recent::load(store.clone(), Now::of(&*clock), lifetime).await?;
@@ -183,7 +188,7 @@ async fn open_journal(
             guests = done.guests,
             "erasures and revocations were repeated"
         );
-    } else if let Some(last) = store.last_mark().await?
+    } else if let Some(last) = store.last_mark(&config.node).await?
         && !since_last_mark.contains(&Entry::Mark(last))
     {
         tracing::error!(
@@ -194,7 +199,13 @@ async fn open_journal(
     }
     Journal::compact(&config.journal, config.keep_tombstones, now)?;
     let journal = Journal::open(&config.journal)?;
-    mark(store, &journal, &SecureGenerator::new(), now).await?;
+    mark(
+        (store, &journal),
+        &config.node,
+        &SecureGenerator::new(),
+        now,
+    )
+    .await?;
     Ok(journal)
 }
 

@@ -32,7 +32,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "database",
         "",
-        "sqlite:PATH; by default guestpass.db in the data directory",
+        "sqlite:PATH or postgres://USER@HOST:PORT,…/NAME; by default guestpass.db in the data directory",
     ),
     setting(
         "master_key",
@@ -42,12 +42,27 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "master_key_file",
         "",
-        "file with the master key; by default master.key in the data directory",
+        "file with the master key, the same on every node; by default master.key in the data directory",
     ),
     setting(
         "sqlite.synchronous",
         "full",
         "full, or off to measure what syncing costs: a power cut then loses guests",
+    ),
+    setting(
+        "postgres.password_file",
+        "",
+        "file with the password, unless the URL has it",
+    ),
+    setting(
+        "postgres.connections",
+        "16",
+        "how many connections a node may have",
+    ),
+    setting(
+        "postgres.batch",
+        "64",
+        "how many waiting writes may travel as one statement; 1 for engines that spread guests over machines",
     ),
     setting(
         "journal",

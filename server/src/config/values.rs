@@ -186,6 +186,7 @@ fn redacted(name: &str, text: &str) -> String {
         .and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
     match authority {
         _ if name == "master_key" && !text.is_empty() => "(secret)".to_owned(),
+        _ if text.contains("password=") => "(secret)".to_owned(),
         Some((scheme, rest)) => format!("{scheme}://(secret)@{rest}"),
         None => text.to_owned(),
     }

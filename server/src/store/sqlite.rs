@@ -14,6 +14,7 @@ use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::schema::{Migration, SchemaError};
 use super::{
     Batches, BoxFuture, Change, ChangeError, CheckReport, EndedGrants, Grants, Guest, Installation,
     KeyChange, Outcome, Registry, Revoked, RevokedId, RevokedList, Store, Unavailable, Upkeep,
@@ -29,8 +30,6 @@ mod revoked;
 mod schema;
 mod upkeep;
 mod writer;
-
-pub use schema::{Migration, SchemaError};
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
@@ -55,14 +54,16 @@ impl SqliteStore {
     /// [`SchemaError`] if the file isn't there, can't be opened or has another schema.
     pub fn open(file: &Path, synchronous: Synchronous) -> Result<Self, SchemaError> {
         schema::require_current(file)?;
-        let open =
-            || open(file, synchronous).map_err(|error| SchemaError::cannot_open(file, &error));
+        let open = || {
+            open(file, synchronous)
+                .map_err(|error| SchemaError::cannot_open(&file.display(), &error))
+        };
         let readers = (0..READERS)
             .map(|_| open())
             .collect::<Result<Vec<_>, _>>()?;
         for reader in &readers {
             let only = reader.pragma_update(None, "query_only", true);
-            only.map_err(|error| SchemaError::cannot_open(file, &error))?;
+            only.map_err(|error| SchemaError::cannot_open(&file.display(), &error))?;
         }
         let writer = writer::Writer::start(open()?, checkpoint::Checkpointer::start(open()?));
         Ok(Self {
@@ -81,6 +82,14 @@ impl SqliteStore {
     /// [`SchemaError`] if the file can't be opened, or is newer than this program.
     pub fn migrate(file: &Path, random: &dyn Random) -> Result<Migration, SchemaError> {
         schema::migrate(file, random)
+    }
+
+    /// What [`SqliteStore::migrate`] would do.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pending(file: &Path) -> Result<Migration, SchemaError> {
+        schema::pending(file)
     }
 
     /// Runs `work` on a reading connection, off the threads that serve requests.
@@ -238,18 +247,24 @@ impl Upkeep for SqliteStore {
         )
     }
 
-    fn insert_mark(
-        &self,
+    fn insert_mark<'a>(
+        &'a self,
+        node: &'a str,
         mark: [u8; 16],
         now: Timestamp,
-    ) -> BoxFuture<'_, Result<(), Unavailable>> {
+    ) -> BoxFuture<'a, Result<(), Unavailable>> {
+        let node = node.to_owned();
         Box::pin(self.change(move |transaction| {
-            upkeep::insert_mark(transaction, mark, now).map_err(unavailable)
+            upkeep::insert_mark(transaction, &node, mark, now).map_err(unavailable)
         }))
     }
 
-    fn last_mark(&self) -> BoxFuture<'_, Result<Option<[u8; 16]>, Unavailable>> {
-        Box::pin(self.read(upkeep::last_mark))
+    fn last_mark<'a>(
+        &'a self,
+        node: &'a str,
+    ) -> BoxFuture<'a, Result<Option<[u8; 16]>, Unavailable>> {
+        let node = node.to_owned();
+        Box::pin(self.read(move |connection| upkeep::last_mark(connection, &node)))
     }
 
     fn has_mark(&self, mark: [u8; 16]) -> BoxFuture<'_, Result<bool, Unavailable>> {

@@ -4,8 +4,12 @@ use guestpass_core::grant::{Generation, Grant, GrantId, Revocation};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 
-/// One write. All but the `Remove…` are one statement on one row, a new guest with its first grant
+use super::Unavailable;
+
+/// One write. All but those for cleaning are one statement on one row, a new guest with its first grant
 /// counting as one.
 #[derive(Clone, Debug)]
 pub enum Write {
@@ -31,6 +35,9 @@ pub enum Write {
     InsertTombstone(Tombstone),
     /// Removes a guest and all its grants, and says that it was erased: all of it or nothing. Idempotent.
     EraseGuest(ProfileId, Tombstone),
+    /// Gives a node the right to clean until the second time, or leaves it to it. [`Outcome::Conflict`] if another has it,
+    /// at the first.
+    HoldCleaning(String, Timestamp, Timestamp),
     /// Removes grants if they had ended before that time or their client or guest is gone, and with each the guest, if it
     /// has no other grant and its code was never redeemed.
     RemoveEnded(Vec<GrantId>, Timestamp),
@@ -45,9 +52,9 @@ impl Write {
     ///
     /// When there is too much to do, new guests wait before known ones: a guest whose refresh fails may be lost, one
     /// who isn't there yet comes again.
-    pub(crate) fn must_be_free(&self) -> usize {
+    fn must_be_free(&self) -> usize {
         match self {
-            Self::RemoveEnded(..) | Self::RemoveForgotten(..) => 6,
+            Self::HoldCleaning(..) | Self::RemoveEnded(..) | Self::RemoveForgotten(..) => 6,
             Self::InsertGuest(..) | Self::InsertGrant(_) => 4,
             Self::AdvanceGrant {
                 from: Generation::CODE,
@@ -91,6 +98,55 @@ pub enum Outcome {
     Done,
     /// Its condition didn't hold; nothing was written.
     Conflict,
+    /// Only of [`Write::AdvanceGrant`]: the connection was lost on the way, so it may have happened, or may still happen.
+    /// Read again.
+    Unknown,
+}
+
+/// The bounded way to a backend, for writes that wait for their turn.
+pub(super) struct Queue(mpsc::Sender<Job>);
+
+/// A write that waits.
+pub(super) struct Job {
+    pub(super) write: Write,
+    reply: oneshot::Sender<Result<Outcome, Unavailable>>,
+}
+
+impl Job {
+    /// Tells the caller. Nobody waits any more if its task has ended; the write stands all the same.
+    pub(super) fn answer(self, outcome: Result<Outcome, Unavailable>) {
+        let _ = self.reply.send(outcome);
+    }
+}
+
+impl Queue {
+    /// A queue, and the end that the backend takes jobs from. That ends when the queue is dropped.
+    pub(super) fn new() -> (Self, mpsc::Receiver<Job>) {
+        let (sender, jobs) = mpsc::channel(QUEUE);
+        (Self(sender), jobs)
+    }
+
+    /// Queues a write and waits until it is durable. Refused at once if the queue is too full for its kind.
+    pub(super) async fn write(&self, write: Write) -> Result<Outcome, Unavailable> {
+        if self.0.capacity() <= QUEUE / 8 * write.must_be_free() {
+            return Err(Unavailable("too many writes are waiting".into()));
+        }
+        let (reply, answer) = oneshot::channel();
+        let queued = self.0.try_send(Job { write, reply });
+        queued.map_err(|error| match error {
+            TrySendError::Full(_) => Unavailable("too many writes are waiting".into()),
+            TrySendError::Closed(_) => ended(),
+        })?;
+        answer.await.map_err(|_| ended())?
+    }
+}
+
+/// How many writes may wait. A few hundred fill a batch; more only adds delay.
+pub(super) const QUEUE: usize = 1024;
+
+/// Only a defect ends a backend before its queue.
+fn ended() -> Unavailable {
+    Unavailable("the store's writer has ended: restart the server".into())
 }
 
 /// What a backend measures of its batches.

@@ -139,7 +139,8 @@ impl TestApp {
             replay(&*store, &entries, &keys.now(), drop).await.unwrap();
         }
         let journal = Journal::open(&file).unwrap();
-        mark(&*store, &journal, &*random, now).await.unwrap();
+        let marked = mark((&*store, &journal), &config.node, &*random, now);
+        marked.await.unwrap();
         let lifetime = keys.now().longest_access_ttl();
         let recent = Recent::load(store.clone(), Now::of(&*clock), lifetime);
         let recent = recent.await.unwrap();

@@ -10,7 +10,7 @@ use guestpass_core::time::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, named_params, params};
 
-use super::revoked;
+use super::{revoked, upkeep};
 use crate::store::{Outcome, Tombstone, Write};
 
 pub(super) fn load(connection: &Connection, id: GrantId) -> rusqlite::Result<Option<Grant>> {
@@ -33,6 +33,9 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
         Write::EraseGuest(id, tombstone) => erase_guest(connection, *id, tombstone),
         Write::RemoveForgotten(expired_before, erased_before) => {
             revoked::remove_forgotten(connection, *expired_before, *erased_before)
+        }
+        Write::HoldCleaning(node, now, until) => {
+            upkeep::hold_cleaning(connection, node, *now, *until)
         }
         Write::Probe => Ok(Outcome::Done),
         Write::RemoveEnded(grants, ended_before) => {
@@ -185,7 +188,7 @@ fn revoke_grant(
     Ok(done_if_one(changed))
 }
 
-fn done_if_one(changed: usize) -> Outcome {
+pub(super) fn done_if_one(changed: usize) -> Outcome {
     if changed == 1 {
         Outcome::Done
     } else {

@@ -8,7 +8,7 @@ use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::grants::{self, ENDED};
-use crate::store::{CheckReport, EndedGrants, Guest};
+use crate::store::{CheckReport, EndedGrants, Guest, Outcome};
 
 pub(super) fn ended_grants(
     connection: &Connection,
@@ -94,16 +94,32 @@ pub(super) fn live_grants_idle_since(
     connection.query_row(SQL, [before.as_millis(), now.as_millis()], |row| row.get(0))
 }
 
+/// Gives a node the right to clean, or leaves it to it.
+pub(super) fn hold_cleaning(
+    connection: &Connection,
+    node: &str,
+    now: Timestamp,
+    until: Timestamp,
+) -> rusqlite::Result<Outcome> {
+    const SQL: &str = "
+        update installation set cleaner = ?1, cleaner_until = ?3
+         where cleaner is null or cleaner = ?1 or cleaner_until < ?2";
+    let (now, until) = (now.as_millis(), until.as_millis());
+    let changed = connection.execute(SQL, params![node, now, until])?;
+    Ok(grants::done_if_one(changed))
+}
+
 pub(super) fn insert_mark(
     connection: &Connection,
+    node: &str,
     mark: [u8; 16],
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     let old = now.before(KEEP_MARKS).as_millis();
     connection.execute("delete from journal_marks where created_at < ?", [old])?;
     connection.execute(
-        "insert into journal_marks (mark, created_at) values (?, ?)",
-        params![mark, now.as_millis()],
+        "insert into journal_marks (mark, node, created_at) values (?, ?, ?)",
+        params![mark, node, now.as_millis()],
     )?;
     Ok(())
 }
@@ -111,9 +127,11 @@ pub(super) fn insert_mark(
 /// A server that starts after so long repeats its journal, which does no harm.
 const KEEP_MARKS: Duration = Duration::from_secs(2 * 31_557_600);
 
-pub(super) fn last_mark(connection: &Connection) -> rusqlite::Result<Option<[u8; 16]>> {
-    let sql = "select mark from journal_marks order by created_at desc limit 1";
-    connection.query_row(sql, [], |row| row.get(0)).optional()
+pub(super) fn last_mark(connection: &Connection, node: &str) -> rusqlite::Result<Option<[u8; 16]>> {
+    let sql = "select mark from journal_marks where node = ? order by created_at desc limit 1";
+    connection
+        .query_row(sql, [node], |row| row.get(0))
+        .optional()
 }
 
 pub(super) fn has_mark(connection: &Connection, mark: [u8; 16]) -> rusqlite::Result<bool> {

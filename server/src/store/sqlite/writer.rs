@@ -5,29 +5,23 @@ use std::thread;
 use std::time::Instant;
 
 use rusqlite::Connection;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::checkpoint::Checkpointer;
 use super::{grants, unavailable};
-use crate::store::writes::Batches;
-use crate::store::{Outcome, Unavailable, Write};
+use crate::store::writes::{Job, QUEUE, Queue};
+use crate::store::{Batches, Outcome, Unavailable, Write};
 
 /// The way to the thread. When this is dropped, the thread finishes what was queued and ends.
 pub(super) struct Writer {
     pub(super) batches: Batches,
-    queue: Option<mpsc::Sender<Job>>,
+    queue: Option<Queue>,
     thread: Option<thread::JoinHandle<()>>,
-}
-
-struct Job {
-    write: Write,
-    reply: oneshot::Sender<Result<Outcome, Unavailable>>,
 }
 
 impl Writer {
     pub(super) fn start(connection: Connection, checkpointer: Checkpointer) -> Self {
-        let (queue, jobs) = mpsc::channel(QUEUE);
+        let (queue, jobs) = Queue::new();
         let batches = Batches::default();
         let measured = batches.clone();
         let thread = thread::Builder::new()
@@ -43,21 +37,9 @@ impl Writer {
 
     /// Queues a write and waits until it is durable. Refused at once if the queue is too full for its kind.
     pub(super) async fn write(&self, write: Write) -> Result<Outcome, Unavailable> {
-        let queue = self
-            .queue
-            .as_ref()
-            .expect("the queue is open until the store is dropped");
-        if queue.capacity() <= QUEUE / 8 * write.must_be_free() {
-            return Err(Unavailable("too many writes are waiting".into()));
-        }
-        let (reply, answer) = oneshot::channel();
-        queue
-            .try_send(Job { write, reply })
-            .map_err(|error| match error {
-                TrySendError::Full(_) => Unavailable("too many writes are waiting".into()),
-                TrySendError::Closed(_) => ended(),
-            })?;
-        answer.await.map_err(|_| ended())?
+        let queue = self.queue.as_ref();
+        let queue = queue.expect("the queue is open until the store is dropped");
+        queue.write(write).await
     }
 }
 
@@ -69,14 +51,6 @@ impl Drop for Writer {
         }
     }
 }
-
-/// Only a defect ends the thread before its store.
-fn ended() -> Unavailable {
-    Unavailable("the writing thread has ended: restart the server".into())
-}
-
-/// How many writes may wait. A few hundred fill a batch; more only adds delay.
-const QUEUE: usize = 1024;
 
 fn run(
     connection: &Connection,
@@ -98,8 +72,7 @@ fn run(
             checkpointer.erased();
         }
         for (job, outcome) in batch.drain(..).zip(outcomes) {
-            // Nobody waits any more if the caller's task has ended; the write stands all the same.
-            let _ = job.reply.send(outcome);
+            job.answer(outcome);
         }
     }
 }

@@ -1,0 +1,116 @@
+-- One row for the whole installation.
+create table installation (
+    only_row            smallint primary key check (only_row = 1),
+    installation_id     bytea  not null,    -- 16 random bytes, part of what every credential is sealed with
+    master_key_check    bytea,              -- null until the first keys are made
+    revision            bigint not null,    -- moves with every change to clients or keys
+    next_client_number  bigint not null,
+    cleaner             text,               -- the node that cleans
+    cleaner_until       bigint              -- until when no other does
+);
+
+create table clients (
+    client_number    bigint  primary key,
+    client_id        text    not null unique,
+    confidential     boolean not null,
+    disabled         boolean not null,
+    resume_with_jwt  boolean not null,
+    created_at       bigint  not null,      -- milliseconds since the epoch, as every time here
+    -- What the client has chosen; null is the server's default. Durations are milliseconds.
+    access_ttl       bigint,
+    code_ttl         bigint,
+    grace            bigint,
+    late_retry       text,                  -- reissue, revoke
+    max_unproven     bigint,
+    refresh_idle     bigint,
+    refresh_max      bigint,
+    audience         text,
+    query_params     boolean
+);
+
+create table client_origins (
+    client_number  bigint not null,
+    origin         text   not null,
+    primary key (client_number, origin)
+);
+
+create table api_keys (
+    client_number  bigint not null,
+    key_id         text   not null,         -- the beginning of the key's text
+    hash           bytea  not null,         -- SHA-256 of the key's text
+    created_at     bigint not null,
+    expires_at     bigint,
+    revoked_at     bigint,
+    primary key (client_number, key_id)
+);
+
+-- Signing and sealing keys, each wrapped by the master key. A key is next, then current, then retiring, as its times say.
+create table keys (
+    kid          text   primary key,
+    use          text   not null,           -- access-token, credential, request-id, tombstone
+    algorithm    text   not null,           -- HS256, ES256, EdDSA, RS256, A256GCM-SIV
+    created_at   bigint not null,
+    usable_at    bigint not null,           -- by then everyone who needs it has it
+    current_at   bigint,                    -- since when it signs or seals
+    retiring_at  bigint,                    -- since when it only verifies or opens
+    lifetime     bigint not null,           -- milliseconds that what it made can live
+    sealed       bytea  not null
+);
+
+create unique index keys_next on keys (use) where current_at is null;
+create unique index keys_current on keys (use) where current_at is not null and retiring_at is null;
+
+create table profiles (
+    profile_id     bigint primary key,      -- `sub`
+    network_id     bytea  not null,         -- `subn`
+    client_number  bigint not null,
+    created_at     bigint not null
+);
+
+-- One row serves a grant for its whole life. No column that a refresh changes is indexed, and every page has room for the
+-- row as it will be: a refresh writes no index (a HOT update).
+create table grants (
+    profile_id         bigint   not null,
+    grant_id           bytea    not null,   -- 8 random bytes
+    client_number      bigint   not null,
+    network_id         bytea    not null,
+    challenge          bytea    not null,
+    generation         bigint   not null,
+    proven             bigint   not null,
+    strikes            smallint not null,
+    issued_at          bigint   not null,
+    advanced_at        bigint   not null,
+    expires_at         bigint   not null,
+    ends_at            bigint   not null,
+    revoked_at         bigint,
+    revocation_reason  text,
+    primary key (profile_id, grant_id)
+) with (fillfactor = 80);
+
+-- For every node to follow what ended before its time. A refresh doesn't change that column.
+create index grants_revoked on grants (revoked_at) where revoked_at is not null;
+
+-- Access tokens that ended before their time, until they would have expired anyway.
+create table revoked_access_tokens (
+    token_id    bytea  primary key,         -- `jti`
+    revoked_at  bigint not null,
+    expires_at  bigint not null
+);
+
+create index revoked_access_tokens_revoked on revoked_access_tokens (revoked_at);
+create index revoked_access_tokens_expired on revoked_access_tokens (expires_at);
+
+-- What is left of erased guests: a keyed hash of `sub`.
+create table tombstones (
+    hash       bytea  primary key,
+    erased_at  bigint not null
+);
+
+create index tombstones_erased on tombstones (erased_at);
+
+-- Marks of the journals: all that a node's journal says before one of them is in this database.
+create table journal_marks (
+    mark        bytea  primary key,
+    node        text   not null,
+    created_at  bigint not null
+);

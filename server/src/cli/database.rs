@@ -1,0 +1,119 @@
+//! Opening the database that the configuration names.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Failure;
+use super::master_key;
+use crate::clock::{Clock, CorrectedClock, SystemClock};
+use crate::config::{Config, Database};
+use crate::random::SecureGenerator;
+use crate::store::postgres::PostgresStore;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Migration, SchemaError, Store};
+
+/// A store, and the time that is the same for all who use it.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// Opens the store, which must be there.
+pub(super) async fn open(config: &Config) -> Result<Opened, SchemaError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    match &config.database {
+        Database::Sqlite(file) => {
+            let store = SqliteStore::open(file, config.synchronous)?;
+            Ok(Opened {
+                store: Arc::new(store),
+                clock,
+            })
+        }
+        Database::Postgres(connection) => {
+            let clock = Arc::new(CorrectedClock::new(clock));
+            let store = PostgresStore::open(connection, Arc::clone(&clock)).await?;
+            Ok(Opened {
+                store: Arc::new(store),
+                clock,
+            })
+        }
+    }
+}
+
+/// Opens the store, making an embedded one first if need be; says whether it was made.
+pub(super) async fn open_or_make(config: &Config) -> Result<(Opened, bool), Failure> {
+    make_directories(config)?;
+    let Database::Sqlite(file) = &config.database else {
+        return Ok((open(config).await?, false));
+    };
+    let is_new = !file.exists();
+    // A key that is given from elsewhere says nothing; one in the data directory is what is left of an installation,
+    // whose guests would be refused for good.
+    let has_own_key = config.master_key.is_none()
+        && config.master_key_file.starts_with(&config.data_dir)
+        && config.master_key_file.exists();
+    if is_new && has_own_key {
+        return Err(Failure(format!(
+            "there is a master key, {}, but not the database that belongs to it, {}. Bring that back; or, if this is a \
+             new installation with a prepared key, make an empty one: guestpass db migrate",
+            config.master_key_file.display(),
+            file.display()
+        )));
+    }
+    SqliteStore::migrate(file, &SecureGenerator::new())?;
+    Ok((open(config).await?, is_new))
+}
+
+/// Brings the schema up to date. In PostgreSQL it also makes what the first node would find missing, the keys, so that no
+/// node makes anything.
+pub(super) async fn migrate(config: &Config) -> Result<Migration, Failure> {
+    make_directories(config)?;
+    match &config.database {
+        Database::Sqlite(file) => Ok(SqliteStore::migrate(file, &SecureGenerator::new())?),
+        Database::Postgres(connection) => {
+            master_key::require_master_key(config)?;
+            let migration = PostgresStore::migrate(connection, &SecureGenerator::new()).await?;
+            master_key::open_or_make_keys(config, &open(config).await?).await?;
+            Ok(migration)
+        }
+    }
+}
+
+/// What [`migrate`] would do.
+pub(super) async fn pending(config: &Config) -> Result<Migration, SchemaError> {
+    match &config.database {
+        Database::Sqlite(file) => SqliteStore::pending(file),
+        Database::Postgres(connection) => PostgresStore::pending(connection).await,
+    }
+}
+
+/// Makes the directories of the data and of the database, unless they are there; only their owner can read them.
+pub(super) fn make_directories(config: &Config) -> Result<(), Failure> {
+    let of_database = match &config.database {
+        Database::Sqlite(file) => file.parent(),
+        Database::Postgres(_) => None,
+    };
+    let of_database = of_database.filter(|parent| !parent.as_os_str().is_empty());
+    for directory in [Some(config.data_dir.as_path()), of_database]
+        .into_iter()
+        .flatten()
+    {
+        make_directory(directory)?;
+    }
+    Ok(())
+}
+
+fn make_directory(directory: &Path) -> Result<(), Failure> {
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory);
+    made.map_err(|error| {
+        Failure(format!(
+            "the directory {} can't be made: {error}",
+            directory.display()
+        ))
+    })
+}

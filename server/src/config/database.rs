@@ -1,0 +1,65 @@
+//! Where guests are kept.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::values::{ConfigError, Values};
+use crate::store::postgres::Connection;
+
+/// Where guests are kept.
+#[derive(Clone)]
+pub enum Database {
+    /// In this file, by the embedded store.
+    Sqlite(PathBuf),
+    /// In PostgreSQL, or what speaks like it.
+    Postgres(Box<Connection>),
+}
+
+impl Database {
+    pub(super) fn parse(values: &Values, data_dir: &Path, node: &str) -> Result<Self, ConfigError> {
+        let connections = values.one("postgres.connections", number(2, 1_000))?;
+        let batch = values.one("postgres.batch", number(1, 1_000))?;
+        let password = values.optional("postgres.password_file", |file| {
+            let text = std::fs::read_to_string(file);
+            let text = text.map_err(|error| format!("it can't be read: {error}"))?;
+            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        })?;
+        values.one("database", |text| match text.split_once(':') {
+            None if text.is_empty() => Ok(Self::Sqlite(data_dir.join("guestpass.db"))),
+            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(PathBuf::from(path))),
+            Some(("postgres" | "postgresql", _)) => {
+                let mut connection = Connection::parse(text, connections, batch)?.with_node(node);
+                if let Some(password) = &password {
+                    connection = connection.with_password(password);
+                }
+                Ok(Self::Postgres(Box::new(connection)))
+            }
+            _ => Err("write sqlite:PATH or postgres://USER@HOST:PORT/NAME".to_owned()),
+        })
+    }
+}
+
+impl Database {
+    /// Whether that file is the database.
+    pub(super) fn is_in(&self, file: &Path) -> bool {
+        matches!(self, Self::Sqlite(own) if own == file)
+    }
+}
+
+impl fmt::Display for Database {
+    /// As `database` is written, without secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(file) => write!(f, "sqlite:{}", file.display()),
+            Self::Postgres(connection) => write!(f, "{connection}"),
+        }
+    }
+}
+
+fn number(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> {
+    move |text| {
+        let number = text.parse().ok();
+        let number = number.filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| format!("write a number between {least} and {most}"))
+    }
+}

@@ -1,0 +1,227 @@
+//! PostgreSQL, or what speaks like it, for any number of nodes.
+//!
+//! What a request reads and writes belongs to one guest, whose `profile_id` is the shard key, and each write is one
+//! statement and a transaction of its own: engines that spread guests over many machines can do that. Nothing here uses
+//! foreign keys, sequences, triggers, advisory locks, savepoints or LISTEN. What looks beyond one guest is cleaning,
+//! copying, batches of more than one write and the polls of the revision and of what has ended; all of it in bounded parts.
+
+use std::sync::Arc;
+
+use guestpass_core::client::Client;
+use guestpass_core::grant::{Grant, GrantId};
+use guestpass_core::profile::{Profile, ProfileId};
+use guestpass_core::time::Timestamp;
+
+use super::schema::{Migration, SchemaError};
+use super::{
+    Batches, BoxFuture, Change, ChangeError, CheckReport, EndedGrants, Grants, Guest, Installation,
+    KeyChange, Outcome, Registry, Revoked, RevokedId, RevokedList, Store, Unavailable, Upkeep,
+    WrappedKey, Write,
+};
+use crate::clock::CorrectedClock;
+use crate::random::Random;
+
+mod batch;
+mod connection;
+mod grants;
+mod keys;
+mod pool;
+mod registry;
+mod revoked;
+mod row;
+mod schema;
+mod upkeep;
+mod writer;
+
+pub use connection::Connection;
+use pool::Pool;
+
+/// A store in a PostgreSQL database.
+pub struct PostgresStore {
+    pool: Arc<Pool>,
+    writer: writer::Writer,
+    clock: Arc<CorrectedClock>,
+}
+
+impl PostgresStore {
+    /// Opens the store, which must have a schema that this program can use, and sets the clock by the database's.
+    ///
+    /// # Errors
+    /// [`SchemaError`] if the database can't be reached, or has another schema.
+    pub async fn open(
+        connection: &Connection,
+        clock: Arc<CorrectedClock>,
+    ) -> Result<Self, SchemaError> {
+        let pool = Arc::new(pool(connection)?);
+        schema::require_usable(&pool).await?;
+        // Batches gather while others are under way; what travels alone needs many under way.
+        let hands = match connection.batch {
+            1 => connection.connections / 2,
+            _ => 2,
+        };
+        let store = Self {
+            writer: writer::Writer::start(Arc::clone(&pool), connection.batch, hands),
+            pool,
+            clock,
+        };
+        let revision = store.revision().await;
+        revision.map_err(|error| SchemaError::cannot_open(connection, &error))?;
+        Ok(store)
+    }
+
+    /// Brings the schema up to date, making it if there is none, and says what that took.
+    ///
+    /// # Errors
+    /// [`SchemaError`] if the database can't be reached, or is newer than this program.
+    pub async fn migrate(
+        connection: &Connection,
+        random: &dyn Random,
+    ) -> Result<Migration, SchemaError> {
+        schema::migrate(&pool(connection)?, random).await
+    }
+
+    /// What [`PostgresStore::migrate`] would do.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn pending(connection: &Connection) -> Result<Migration, SchemaError> {
+        schema::pending(&pool(connection)?).await
+    }
+}
+
+impl Store for PostgresStore {
+    fn batches(&self) -> &Batches {
+        &self.writer.batches
+    }
+}
+
+impl Grants for PostgresStore {
+    fn load(&self, id: GrantId) -> BoxFuture<'_, Result<Option<Grant>, Unavailable>> {
+        Box::pin(grants::load(&self.pool, id))
+    }
+
+    fn write(&self, write: Write) -> BoxFuture<'_, Result<Outcome, Unavailable>> {
+        if matches!(write, Write::Probe) && self.clock.is_off() {
+            let off = "this node's clock is wrong, and the database's answers come too late to correct it";
+            return Box::pin(async { Err(Unavailable(off.to_owned())) });
+        }
+        Box::pin(self.writer.write(write))
+    }
+}
+
+impl Revoked for PostgresStore {
+    fn revoked_after(
+        &self,
+        list: RevokedList,
+        after: (Timestamp, RevokedId),
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Timestamp, RevokedId)>, Unavailable>> {
+        Box::pin(revoked::after(&self.pool, list, after, limit))
+    }
+
+    fn is_revoked(
+        &self,
+        list: RevokedList,
+        id: RevokedId,
+    ) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(revoked::holds(&self.pool, list, id))
+    }
+}
+
+impl Registry for PostgresStore {
+    fn revision(&self) -> BoxFuture<'_, Result<i64, Unavailable>> {
+        const SQL: &str = "
+            select revision, (extract(epoch from clock_timestamp()) * 1000)::bigint as now from installation";
+        Box::pin(async {
+            let asked = self.clock.ask();
+            let rows = self.pool.read(SQL, &[]).await?;
+            let first = rows.first().ok_or_else(|| row::malformed("revision"))?;
+            let now = Timestamp::from_millis(row::value(first, "now")?);
+            self.clock.correct(asked, now);
+            row::value(first, "revision")
+        })
+    }
+
+    fn clients(&self) -> BoxFuture<'_, Result<(i64, Vec<Client>), Unavailable>> {
+        Box::pin(registry::clients(&self.pool))
+    }
+
+    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), ChangeError>> {
+        Box::pin(async move { registry::change(&self.pool, &change).await })
+    }
+
+    fn installation(&self) -> BoxFuture<'_, Result<Installation, Unavailable>> {
+        Box::pin(keys::installation(&self.pool))
+    }
+
+    fn insert_first_keys(
+        &self,
+        master_key_check: [u8; 32],
+        keys: Vec<WrappedKey>,
+    ) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(async move { keys::insert_first(&self.pool, master_key_check, &keys).await })
+    }
+
+    fn change_keys(&self, changes: Vec<KeyChange>) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(async move { keys::change(&self.pool, &changes).await })
+    }
+}
+
+impl Upkeep for PostgresStore {
+    fn ended_grants(
+        &self,
+        after: Option<GrantId>,
+        ended_before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<EndedGrants, Unavailable>> {
+        Box::pin(upkeep::ended_grants(&self.pool, after, ended_before, limit))
+    }
+
+    fn profile(&self, id: ProfileId) -> BoxFuture<'_, Result<Option<Guest>, Unavailable>> {
+        Box::pin(upkeep::profile(&self.pool, id))
+    }
+
+    fn profiles(
+        &self,
+        after: Option<ProfileId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Profile>, Unavailable>> {
+        Box::pin(upkeep::profiles(&self.pool, after, limit))
+    }
+
+    fn live_grants_idle_since(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<u64, Unavailable>> {
+        Box::pin(upkeep::live_grants_idle_since(&self.pool, before, now))
+    }
+
+    fn insert_mark<'a>(
+        &'a self,
+        node: &'a str,
+        mark: [u8; 16],
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<(), Unavailable>> {
+        Box::pin(upkeep::insert_mark(&self.pool, node, mark, now))
+    }
+
+    fn last_mark<'a>(
+        &'a self,
+        node: &'a str,
+    ) -> BoxFuture<'a, Result<Option<[u8; 16]>, Unavailable>> {
+        Box::pin(upkeep::last_mark(&self.pool, node))
+    }
+
+    fn has_mark(&self, mark: [u8; 16]) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(upkeep::has_mark(&self.pool, mark))
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<CheckReport, Unavailable>> {
+        Box::pin(upkeep::check(&self.pool))
+    }
+}
+
+fn pool(connection: &Connection) -> Result<Pool, SchemaError> {
+    Pool::new(connection.clone()).map_err(|error| SchemaError::cannot_open(connection, &error))
+}

@@ -1,0 +1,113 @@
+//! Waiting writes of one node as one statement: in the order of their keys, so that two nodes wait for each other's rows and
+//! never in a circle, and no row twice.
+
+use std::collections::{BTreeMap, HashSet};
+
+use guestpass_core::grant::{Generation, Grant, GrantId, MAX_STRIKES};
+use guestpass_core::profile::{Profile, ProfileId};
+
+use super::grants::{key, profile_id, stored};
+use super::pool::{Failed, Pool};
+use super::row::bytes;
+
+/// Advances of different grants. Answers which came about.
+pub(super) async fn advance_grants(
+    pool: &Pool,
+    advances: &BTreeMap<GrantId, (&Grant, Generation)>,
+) -> Result<HashSet<GrantId>, Failed> {
+    const SQL: &str = "
+        update grants
+           set generation = wanted.generation, proven = wanted.proven, advanced_at = wanted.advanced_at,
+               expires_at = wanted.expires_at
+          from unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+               as wanted (profile_id, grant_id, from_generation, generation, proven, advanced_at, expires_at)
+         where grants.profile_id = wanted.profile_id and grants.grant_id = wanted.grant_id
+           and grants.generation = wanted.from_generation and grants.revoked_at is null
+           and (wanted.generation > 1 or grants.strikes < $8)
+        returning grants.profile_id, grants.grant_id";
+    let keys: Vec<_> = advances.keys().map(key).collect();
+    let (profiles, randoms): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+    let of = |value: fn(&Grant) -> i64| -> Vec<i64> {
+        advances.values().map(|(grant, _)| value(grant)).collect()
+    };
+    let from: Vec<_> = advances.values().map(|(_, from)| stored(*from)).collect();
+    let done = pool
+        .run(
+            SQL,
+            &[
+                &profiles,
+                &randoms,
+                &from,
+                &of(|grant| stored(grant.generation)),
+                &of(|grant| stored(grant.proven)),
+                &of(|grant| grant.advanced_at.as_millis()),
+                &of(|grant| grant.expires_at.as_millis()),
+                &i16::from(MAX_STRIKES),
+            ],
+        )
+        .await?;
+    let ids = done.rows.iter().map(|row| {
+        let id =
+            profile_id(row).and_then(|profile| Ok(GrantId::new(profile, bytes(row, "grant_id")?)));
+        id.map_err(Failed::Unknown)
+    });
+    ids.collect()
+}
+
+/// New guests, each with its first grant. Answers which came about; a grant's id that is taken fails them all.
+pub(super) async fn insert_guests(
+    pool: &Pool,
+    guests: &BTreeMap<ProfileId, (&Profile, &Grant)>,
+) -> Result<HashSet<ProfileId>, Failed> {
+    const SQL: &str = "
+        with wanted as (
+            select * from unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[],
+                                 $7::bigint[], $8::bigint[], $9::smallint[], $10::bigint[], $11::bigint[], $12::bigint[],
+                                 $13::bigint[])
+                   as wanted (profile_id, network_id, client_number, created_at, grant_id, challenge, generation, proven,
+                              strikes, issued_at, advanced_at, expires_at, ends_at)),
+        inserted as (
+            insert into profiles (profile_id, network_id, client_number, created_at)
+            select profile_id, network_id, client_number, created_at from wanted
+            on conflict do nothing returning profile_id)
+        insert into grants (profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes,
+                            issued_at, advanced_at, expires_at, ends_at)
+        select profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes, issued_at,
+               advanced_at, expires_at, ends_at
+          from wanted join inserted using (profile_id)
+        returning profile_id";
+    let rows = || guests.values().copied();
+    let of = |value: fn(&Profile, &Grant) -> i64| -> Vec<i64> {
+        rows()
+            .map(|(profile, grant)| value(profile, grant))
+            .collect()
+    };
+    let bytes_of = |value: for<'a> fn(&'a Profile, &'a Grant) -> &'a [u8]| -> Vec<&[u8]> {
+        rows()
+            .map(|(profile, grant)| value(profile, grant))
+            .collect()
+    };
+    let strikes: Vec<_> = rows().map(|(_, grant)| i16::from(grant.strikes)).collect();
+    let done = pool
+        .run(
+            SQL,
+            &[
+                &of(|profile, _| profile.id.as_i64()),
+                &bytes_of(|profile, _| profile.network_id.as_bytes()),
+                &of(|profile, _| profile.client.0),
+                &of(|profile, _| profile.created_at.as_millis()),
+                &bytes_of(|_, grant| &grant.id.random),
+                &bytes_of(|_, grant| grant.challenge.as_bytes()),
+                &of(|_, grant| stored(grant.generation)),
+                &of(|_, grant| stored(grant.proven)),
+                &strikes,
+                &of(|_, grant| grant.issued_at.as_millis()),
+                &of(|_, grant| grant.advanced_at.as_millis()),
+                &of(|_, grant| grant.expires_at.as_millis()),
+                &of(|_, grant| grant.ends_at.as_millis()),
+            ],
+        )
+        .await?;
+    let ids = done.rows.iter().map(profile_id);
+    ids.map(|id| id.map_err(Failed::Unknown)).collect()
+}

@@ -1,0 +1,219 @@
+//! Guests and grants as rows: the statements of the hot path. Each touches what belongs to one guest and nothing else.
+
+use guestpass_core::client::ClientNumber;
+use guestpass_core::grant::{
+    Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
+};
+use guestpass_core::pkce::Challenge;
+use guestpass_core::profile::{NetworkId, Profile, ProfileId};
+use guestpass_core::time::Timestamp;
+use tokio_postgres::Row;
+
+use super::pool::{Failed, Pool};
+use super::row::{bytes, malformed, value};
+use crate::store::{Outcome, Unavailable};
+
+pub(super) async fn load(pool: &Pool, id: GrantId) -> Result<Option<Grant>, Unavailable> {
+    const SQL: &str = "
+        select profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes, issued_at,
+               advanced_at, expires_at, ends_at, revoked_at, revocation_reason
+          from grants where profile_id = $1 and grant_id = $2";
+    let (profile, random) = key(&id);
+    let rows = pool.read(SQL, &[&profile, &random]).await?;
+    rows.first().map(grant).transpose()
+}
+
+/// Both rows or neither.
+pub(super) async fn insert_guest(
+    pool: &Pool,
+    profile: &Profile,
+    grant: &Grant,
+) -> Result<Outcome, Failed> {
+    const SQL: &str = "
+        with profile as (
+            insert into profiles (profile_id, network_id, client_number, created_at) values ($1, $2, $3, $4)
+            on conflict do nothing returning profile_id)
+        insert into grants (profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes,
+                            issued_at, advanced_at, expires_at, ends_at)
+        select profile_id, $5, $3, $2, $6, $7, $8, $9, $10, $11, $12, $13 from profile";
+    let (_, random) = key(&grant.id);
+    let done = pool
+        .run(
+            SQL,
+            &[
+                &profile.id.as_i64(),
+                &&profile.network_id.as_bytes()[..],
+                &profile.client.0,
+                &profile.created_at.as_millis(),
+                &random,
+                &&grant.challenge.as_bytes()[..],
+                &stored(grant.generation),
+                &stored(grant.proven),
+                &i16::from(grant.strikes),
+                &grant.issued_at.as_millis(),
+                &grant.advanced_at.as_millis(),
+                &grant.expires_at.as_millis(),
+                &grant.ends_at.as_millis(),
+            ],
+        )
+        .await;
+    match done {
+        Err(Failed::Duplicate(_)) => Ok(Outcome::Conflict),
+        done => Ok(done_if_one(done?.written)),
+    }
+}
+
+/// Inserts nothing if the guest isn't there, erased between the caller's read and this, or the id is taken.
+pub(super) async fn insert_grant(pool: &Pool, grant: &Grant) -> Result<Outcome, Failed> {
+    const SQL: &str = "
+        insert into grants (profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes,
+                            issued_at, advanced_at, expires_at, ends_at)
+        select profile_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 from profiles where profile_id = $1
+        on conflict do nothing";
+    let (profile, random) = key(&grant.id);
+    let done = pool
+        .run(
+            SQL,
+            &[
+                &profile,
+                &random,
+                &grant.client.0,
+                &&grant.network_id.as_bytes()[..],
+                &&grant.challenge.as_bytes()[..],
+                &stored(grant.generation),
+                &stored(grant.proven),
+                &i16::from(grant.strikes),
+                &grant.issued_at.as_millis(),
+                &grant.advanced_at.as_millis(),
+                &grant.expires_at.as_millis(),
+                &grant.ends_at.as_millis(),
+            ],
+        )
+        .await?;
+    Ok(done_if_one(done.written))
+}
+
+pub(super) async fn advance_grant(
+    pool: &Pool,
+    grant: &Grant,
+    from: Generation,
+) -> Result<Outcome, Failed> {
+    const SQL: &str = "
+        update grants set generation = $4, proven = $5, advanced_at = $6, expires_at = $7
+         where profile_id = $1 and grant_id = $2 and generation = $3 and revoked_at is null
+           and ($4 > 1 or strikes < $8)";
+    let (profile, random) = key(&grant.id);
+    let done = pool
+        .run(
+            SQL,
+            &[
+                &profile,
+                &random,
+                &stored(from),
+                &stored(grant.generation),
+                &stored(grant.proven),
+                &grant.advanced_at.as_millis(),
+                &grant.expires_at.as_millis(),
+                &i16::from(MAX_STRIKES),
+            ],
+        )
+        .await?;
+    Ok(done_if_one(done.written))
+}
+
+pub(super) async fn strike_grant(pool: &Pool, id: GrantId) -> Result<Outcome, Failed> {
+    const SQL: &str = "
+        update grants set strikes = strikes + 1
+         where profile_id = $1 and grant_id = $2 and generation = 0 and strikes < 255";
+    let (profile, random) = key(&id);
+    pool.run(SQL, &[&profile, &random]).await?;
+    Ok(Outcome::Done)
+}
+
+pub(super) async fn revoke_grant(
+    pool: &Pool,
+    id: GrantId,
+    revocation: Revocation,
+) -> Result<Outcome, Failed> {
+    const SQL: &str = "
+        update grants set revoked_at = $3, revocation_reason = $4
+         where profile_id = $1 and grant_id = $2 and revoked_at is null";
+    let (profile, random) = key(&id);
+    let (at, reason) = (revocation.at.as_millis(), revocation.reason.name());
+    let done = pool.run(SQL, &[&profile, &random, &at, &reason]).await?;
+    Ok(done_if_one(done.written))
+}
+
+/// All grants of a guest, and the guest.
+pub(super) async fn remove_guest(pool: &Pool, id: ProfileId) -> Result<(), Failed> {
+    const SQL: &str = "
+        with gone as (delete from grants where profile_id = $1)
+        delete from profiles where profile_id = $1";
+    pool.run(SQL, &[&id.as_i64()]).await?;
+    Ok(())
+}
+
+pub(super) fn done_if_one(written: u64) -> Outcome {
+    if written == 1 {
+        Outcome::Done
+    } else {
+        Outcome::Conflict
+    }
+}
+
+/// The columns of a primary key.
+pub(super) fn key(id: &GrantId) -> (i64, &[u8]) {
+    (id.profile.as_i64(), &id.random)
+}
+
+pub(super) fn grant(row: &Row) -> Result<Grant, Unavailable> {
+    let at = |name| value::<i64>(row, name).map(Timestamp::from_millis);
+    let generation = |name| {
+        let stored = u64::try_from(value::<i64>(row, name)?);
+        stored
+            .map(Generation::from_u64)
+            .map_err(|_| malformed(name))
+    };
+    let revoked = match value::<Option<i64>>(row, "revoked_at")? {
+        None => None,
+        Some(at) => Some(Revocation {
+            at: Timestamp::from_millis(at),
+            reason: RevocationReason::from_name(value(row, "revocation_reason")?),
+        }),
+    };
+    Ok(Grant {
+        id: GrantId::new(profile_id(row)?, bytes(row, "grant_id")?),
+        client: ClientNumber(value(row, "client_number")?),
+        network_id: NetworkId::from_bytes(bytes(row, "network_id")?),
+        challenge: Challenge::from_bytes(bytes(row, "challenge")?),
+        generation: generation("generation")?,
+        proven: generation("proven")?,
+        strikes: value::<i16>(row, "strikes")?
+            .try_into()
+            .map_err(|_| malformed("strikes"))?,
+        issued_at: at("issued_at")?,
+        advanced_at: at("advanced_at")?,
+        expires_at: at("expires_at")?,
+        ends_at: at("ends_at")?,
+        revoked,
+    })
+}
+
+pub(super) fn profile(row: &Row) -> Result<Profile, Unavailable> {
+    Ok(Profile {
+        id: profile_id(row)?,
+        network_id: NetworkId::from_bytes(bytes(row, "network_id")?),
+        client: ClientNumber(value(row, "client_number")?),
+        created_at: Timestamp::from_millis(value(row, "created_at")?),
+    })
+}
+
+pub(super) fn profile_id(row: &Row) -> Result<ProfileId, Unavailable> {
+    let id = ProfileId::from_i64(value(row, "profile_id")?);
+    id.ok_or_else(|| malformed("profile_id"))
+}
+
+/// PostgreSQL's integers are signed; a generation never gets that far.
+pub(super) fn stored(generation: Generation) -> i64 {
+    i64::try_from(generation.as_u64()).unwrap_or(i64::MAX)
+}

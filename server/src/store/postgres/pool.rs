@@ -1,0 +1,335 @@
+//! Connections to the primary, and what an error says about the statement that it ended.
+
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use deadpool_postgres::{
+    GenericClient, Hook, HookError, Manager, ManagerConfig, Object, RecyclingMethod, Runtime,
+    Transaction,
+};
+use futures_util::TryStreamExt;
+use tokio_postgres::error::{Severity, SqlState};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Error, IsolationLevel, Row};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::connection::Connection;
+use crate::store::Unavailable;
+
+/// Connections to whichever host takes writes now. Never to a replica: what that says may be out of date.
+pub(super) struct Pool {
+    connection: Connection,
+    tls: MakeRustlsConnect,
+    current: RwLock<Connections>,
+}
+
+/// The connections that were made since all were last thrown away.
+#[derive(Clone)]
+struct Connections {
+    generation: u64,
+    pool: deadpool_postgres::Pool,
+}
+
+/// A parameter of a statement.
+pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
+
+/// What came of a statement.
+pub(super) struct Done {
+    pub(super) rows: Vec<Row>,
+    /// How many rows it wrote.
+    pub(super) written: u64,
+}
+
+/// Why a statement, or a transaction, didn't come to its end.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The database undid it for the sake of another: it may work the next time.
+    Undone(Unavailable),
+    /// There is such a row already. Nothing has happened.
+    Duplicate(Unavailable),
+    /// Nothing has happened.
+    Nothing(Unavailable),
+    /// Nobody answered. It may have happened, or may still happen.
+    Unknown(Unavailable),
+}
+
+impl From<Failed> for Unavailable {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Undone(error)
+            | Failed::Duplicate(error)
+            | Failed::Nothing(error)
+            | Failed::Unknown(error) => error,
+        }
+    }
+}
+
+/// A connection for a transaction of several statements.
+pub(super) struct Session<'a> {
+    pool: &'a Pool,
+    lent: Connections,
+    client: Object,
+}
+
+/// Why a transaction ended early.
+pub(super) enum Interrupted<E> {
+    /// By the database.
+    Database(Error),
+    /// By what it found.
+    Found(E),
+    /// By nothing: nobody answered.
+    Late,
+}
+
+impl<E> From<Error> for Interrupted<E> {
+    fn from(error: Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl Pool {
+    /// Prepares connections; each is made when it is first needed.
+    pub(super) fn new(connection: Connection) -> Result<Self, Unavailable> {
+        let tls = connection.tls()?;
+        let pool = pool(&connection, &tls);
+        Ok(Self {
+            connection,
+            tls,
+            current: RwLock::new(Connections {
+                generation: 0,
+                pool,
+            }),
+        })
+    }
+
+    /// What the database is called, without secrets.
+    pub(super) fn name(&self) -> String {
+        self.connection.to_string()
+    }
+
+    /// Reads rows; once more, on another connection, if nobody answers.
+    pub(super) async fn read(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, Unavailable> {
+        let done = match self.run(sql, parameters).await {
+            Err(Failed::Unknown(_)) => self.run(sql, parameters).await?,
+            other => other?,
+        };
+        Ok(done.rows)
+    }
+
+    /// Runs one statement, in a transaction of its own.
+    pub(super) async fn run(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Done, Failed> {
+        let mut attempt = 1;
+        loop {
+            let (lent, client) = self.lend().await?;
+            let ran = tokio::time::timeout(STATEMENT_DEADLINE, run(&client, sql, parameters)).await;
+            match self.judge(&lent, client, ran.ok()) {
+                Err(Failed::Undone(error)) if attempt < ATTEMPTS => {
+                    tracing::debug!(attempt, %error, "a statement is tried again");
+                    attempt += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Lends a connection for a transaction of several statements: for what operators do now and then.
+    pub(super) async fn session(&self) -> Result<Session<'_>, Unavailable> {
+        let (lent, client) = self.lend().await?;
+        Ok(Session {
+            pool: self,
+            lent,
+            client,
+        })
+    }
+
+    async fn lend(&self) -> Result<(Connections, Object), Failed> {
+        let lent = {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            current.clone()
+        };
+        let client = lent.pool.get().await.map_err(|error| {
+            Failed::Nothing(Unavailable(format!("no connection: {}", causes(&error))))
+        })?;
+        Ok((lent, client))
+    }
+
+    /// Says what a result means; `None` is none in time. A connection that was lost, or leads to where no writes are
+    /// taken, takes all others with it: they lead to the same host.
+    fn judge<T>(
+        &self,
+        lent: &Connections,
+        client: Object,
+        result: Option<Result<T, Error>>,
+    ) -> Result<T, Failed> {
+        let (failed, is_lost) = match result {
+            Some(Ok(done)) => return Ok(done),
+            Some(Err(error)) => verdict(&error),
+            None => {
+                let error = Unavailable("the database doesn't answer".to_owned());
+                (Failed::Unknown(error), true)
+            }
+        };
+        if is_lost {
+            drop(Object::take(client));
+            self.rebuild(lent, &failed);
+        }
+        Err(failed)
+    }
+
+    /// Throws away all connections that are as old as that one.
+    fn rebuild(&self, lent: &Connections, failed: &Failed) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.generation == lent.generation {
+            tracing::warn!(?failed, "the database is looked for anew");
+            current.pool.close();
+            *current = Connections {
+                generation: lent.generation + 1,
+                pool: pool(&self.connection, &self.tls),
+            };
+        }
+    }
+}
+
+impl Session<'_> {
+    /// Begins a transaction that changes something.
+    pub(super) async fn change(&mut self) -> Result<Transaction<'_>, Error> {
+        self.client.transaction().await
+    }
+
+    /// Begins a transaction that sees one moment, however long that takes.
+    pub(super) async fn look(&mut self) -> Result<Transaction<'_>, Error> {
+        let builder = self.client.build_transaction().read_only(true);
+        let builder = builder.isolation_level(IsolationLevel::RepeatableRead);
+        let transaction = builder.start().await?;
+        transaction.batch_execute(NO_TIMEOUT).await?;
+        Ok(transaction)
+    }
+
+    /// Says what came of the transaction, which has been committed if all went well.
+    pub(super) fn end<T, E>(self, ended: Result<T, Interrupted<E>>) -> Result<T, E>
+    where
+        E: From<Unavailable>,
+    {
+        let ended = match ended {
+            Ok(result) => return Ok(result),
+            Err(Interrupted::Found(error)) => return Err(error),
+            Err(Interrupted::Database(error)) => Some(Err(error)),
+            Err(Interrupted::Late) => None,
+        };
+        let judged = self.pool.judge(&self.lent, self.client, ended);
+        judged.map_err(|failed| Unavailable::from(failed).into())
+    }
+}
+
+/// Waits for a transaction, but not for ever.
+pub(super) async fn in_time<T, E>(
+    transaction: impl Future<Output = Result<T, Interrupted<E>>>,
+) -> Result<T, Interrupted<E>> {
+    let ended = tokio::time::timeout(CHANGE_DEADLINE, transaction).await;
+    ended.unwrap_or(Err(Interrupted::Late))
+}
+
+/// How often what the database undoes is tried.
+const ATTEMPTS: u32 = 5;
+/// How long a statement may take. The server gives up a little earlier, so that what it gave up is known.
+const STATEMENT_DEADLINE: Duration = Duration::from_secs(6);
+/// The same for what operators change.
+const CHANGE_DEADLINE: Duration = Duration::from_secs(20);
+const NO_TIMEOUT: &str = "set local statement_timeout = 0";
+/// How long it may take to get hold of a host that takes writes.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
+
+/// What holds for every connection: a limit on each statement, below [`STATEMENT_DEADLINE`], and plain transactions, whatever
+/// the default is there.
+const SESSION: &str = "
+    set statement_timeout = '5s';
+    set idle_in_transaction_session_timeout = '20s';
+    set default_transaction_read_only = off";
+
+fn pool(connection: &Connection, tls: &MakeRustlsConnect) -> deadpool_postgres::Pool {
+    let manager = Manager::from_config(
+        connection.settings.clone(),
+        tls.clone(),
+        ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        },
+    );
+    let session = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
+        Box::pin(async move {
+            let set = client.batch_execute(SESSION).await;
+            set.map_err(HookError::Backend)
+        })
+    });
+    deadpool_postgres::Pool::builder(manager)
+        .max_size(connection.connections)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(CONNECT_DEADLINE))
+        .create_timeout(Some(CONNECT_DEADLINE))
+        .recycle_timeout(Some(CONNECT_DEADLINE))
+        .post_create(session)
+        .build()
+        .expect("a pool with timeouts has a runtime")
+}
+
+async fn run(client: &Object, sql: &str, parameters: &[Parameter<'_>]) -> Result<Done, Error> {
+    let statement = client.prepare_cached(sql).await?;
+    let parameters = parameters.iter().copied();
+    let mut stream = std::pin::pin!(client.query_raw(&statement, parameters).await?);
+    let mut rows = Vec::new();
+    while let Some(row) = stream.try_next().await? {
+        rows.push(row);
+    }
+    Ok(Done {
+        written: stream.rows_affected().unwrap_or_default(),
+        rows,
+    })
+}
+
+/// What an error means for the statement, and whether the connection's host should be asked no more.
+fn verdict(error: &Error) -> (Failed, bool) {
+    let unavailable = Unavailable(causes(error));
+    let Some(told) = error.as_db_error() else {
+        return (Failed::Unknown(unavailable), true);
+    };
+    let code = told.code();
+    if [
+        &SqlState::T_R_SERIALIZATION_FAILURE,
+        &SqlState::T_R_DEADLOCK_DETECTED,
+    ]
+    .contains(&code)
+    {
+        (Failed::Undone(unavailable), false)
+    } else if *code == SqlState::UNIQUE_VIOLATION {
+        (Failed::Duplicate(unavailable), false)
+    } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+        (Failed::Nothing(unavailable), true)
+    } else if *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
+        || code.code().starts_with("08")
+        || told.parsed_severity() != Some(Severity::Error)
+    {
+        // Of a session that was ended, not even the database says what became of its last statement: it may be durable
+        // here and wait for a replica.
+        (Failed::Unknown(unavailable), true)
+    } else {
+        (Failed::Nothing(unavailable), false)
+    }
+}
+
+/// An error with what caused it: the outer ones say only that there was one.
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,108 @@
+//! The schema and its versions. A step first adds what the next version needs and leaves what the present one uses, so that
+//! nodes of both run together; what nobody uses any more goes in a later one.
+
+use tokio_postgres::error::SqlState;
+
+use super::pool::{Interrupted, Pool, in_time};
+use crate::random::Random;
+use crate::store::Unavailable;
+use crate::store::schema::{Migration, SchemaError, Step};
+
+/// Numbered from 1 and never changed once released.
+const STEPS: &[Step] = &[Step {
+    name: "0001_guests",
+    sql: include_str!("../../../migrations/postgres/0001_guests.sql"),
+    serves_since: 1,
+}];
+
+pub(super) async fn require_usable(pool: &Pool) -> Result<(), SchemaError> {
+    let name = pool.name();
+    let found = version(pool).await;
+    match found.map_err(|error| SchemaError::cannot_open(&name, &error))? {
+        Some(found) => SchemaError::of(&name, found, STEPS.len()),
+        None => Err(SchemaError::Missing(name)),
+    }
+}
+
+/// What [`migrate`] would do.
+pub(super) async fn pending(pool: &Pool) -> Result<Migration, SchemaError> {
+    let found = version(pool).await;
+    let found = found.map_err(|error| SchemaError::cannot_open(&pool.name(), &error))?;
+    let (version, serves_since) = found.unwrap_or_default();
+    let migration = Migration::of(STEPS, version);
+    SchemaError::of(&pool.name(), (migration.to, serves_since), STEPS.len())?;
+    Ok(migration)
+}
+
+/// All steps or none. Two programs at once take turns, and the second finds nothing to do.
+pub(super) async fn migrate(pool: &Pool, random: &dyn Random) -> Result<Migration, SchemaError> {
+    const VERSION: &str = "
+        create table if not exists schema_version (
+            only_row      smallint primary key check (only_row = 1),
+            version       bigint not null,
+            serves_since  bigint not null  -- the oldest version whose programs can use this one
+        );
+        insert into schema_version (only_row, version, serves_since) values (1, 0, 0) on conflict do nothing";
+    const FROM: &str = "select version, serves_since from schema_version for update";
+    const INSTALLATION: &str = "
+        insert into installation (only_row, installation_id, revision, next_client_number) values (1, $1, 0, 1)";
+    const DONE: &str = "update schema_version set version = $1, serves_since = $2";
+    // A step that has to wait for a table makes everyone else wait behind it: rather give up soon.
+    const PATIENCE: &str = "set local lock_timeout = '2s'; set local statement_timeout = 0";
+    let pending = pending(pool).await?;
+    if pending.steps.is_empty() {
+        return Ok(pending);
+    }
+    let id = random.bytes::<16>();
+    let session = pool.session().await;
+    let mut session = session.map_err(|error| SchemaError::cannot_open(&pool.name(), &error))?;
+    let migrated = async {
+        let transaction = session.change().await?;
+        transaction.batch_execute(PATIENCE).await?;
+        transaction.batch_execute(VERSION).await?;
+        let from = number(transaction.query_one(FROM, &[]).await?.try_get(0)?);
+        let migration = Migration::of(STEPS, from);
+        for step in STEPS.iter().skip(from) {
+            transaction.batch_execute(step.sql).await?;
+        }
+        if from == 0 {
+            transaction.execute(INSTALLATION, &[&&id[..]]).await?;
+        }
+        if let Some(last) = STEPS.get(from..).and_then(|steps| steps.last()) {
+            let version =
+                [STEPS.len(), last.serves_since].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+            transaction
+                .execute(DONE, &[&version[0], &version[1]])
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok::<_, Interrupted<Unavailable>>(migration)
+    };
+    let migrated = migrated.await;
+    session
+        .end(migrated)
+        .map_err(|error| SchemaError::cannot_open(&pool.name(), &error))
+}
+
+/// The version of the schema, and since which it serves.
+async fn version(pool: &Pool) -> Result<Option<(usize, usize)>, Unavailable> {
+    const SQL: &str = "select version, serves_since from schema_version";
+    let mut session = pool.session().await?;
+    let found = async {
+        let transaction = session.look().await?;
+        let rows = match transaction.query(SQL, &[]).await {
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(None),
+            rows => rows?,
+        };
+        match rows.first() {
+            Some(row) => Ok(Some((number(row.try_get(0)?), number(row.try_get(1)?)))),
+            None => Ok(None),
+        }
+    };
+    let found = in_time(found).await;
+    session.end(found)
+}
+
+fn number(stored: i64) -> usize {
+    usize::try_from(stored).unwrap_or_default()
+}

@@ -1,0 +1,209 @@
+//! What keeps the store in order, and what operators ask of it. Nothing here is on a request's path but a guest's look at
+//! itself, which touches one guest.
+
+use std::time::Duration;
+
+use guestpass_core::grant::GrantId;
+use guestpass_core::profile::{Profile, ProfileId};
+use guestpass_core::time::Timestamp;
+
+use super::grants::{self, key, profile_id};
+use super::pool::{Failed, Interrupted, Pool};
+use super::row::{bytes, malformed, value};
+use crate::store::{CheckReport, EndedGrants, Guest, Outcome, Unavailable};
+
+pub(super) async fn ended_grants(
+    pool: &Pool,
+    after: Option<GrantId>,
+    ended_before: Timestamp,
+    limit: usize,
+) -> Result<EndedGrants, Unavailable> {
+    const SQL: &str = "
+        select profile_id, grant_id,
+               least(expires_at, ends_at, coalesce(revoked_at, ends_at)) < $3
+               or client_number not in (select client_number from clients)
+               or not exists (select 1 from profiles where profiles.profile_id = grants.profile_id) as ended
+          from grants
+         where (profile_id, grant_id) > ($1, $2)
+         order by profile_id, grant_id limit $4";
+    let (profile, random) = after.as_ref().map_or((0, &[][..]), key);
+    let (ended_before, rows) = (ended_before.as_millis(), stored(limit));
+    let rows = pool
+        .read(SQL, &[&profile, &random, &ended_before, &rows])
+        .await?;
+    let seen = rows.iter().map(|row| {
+        let id = GrantId::new(profile_id(row)?, bytes(row, "grant_id")?);
+        Ok((id, value(row, "ended")?))
+    });
+    let seen = seen.collect::<Result<Vec<(GrantId, bool)>, Unavailable>>()?;
+    let next = if seen.len() < limit {
+        None
+    } else {
+        seen.last().map(|(id, _)| *id)
+    };
+    let ended = seen
+        .into_iter()
+        .filter_map(|(id, ended)| ended.then_some(id));
+    Ok(EndedGrants {
+        ended: ended.collect(),
+        next,
+    })
+}
+
+/// The condition stands in the statement: the rows may have changed since the walk saw them.
+pub(super) async fn remove_ended(
+    pool: &Pool,
+    ids: &[GrantId],
+    ended_before: Timestamp,
+) -> Result<Outcome, Failed> {
+    const SQL: &str = "
+        with gone as (
+            delete from grants
+             using unnest($1::bigint[], $2::bytea[]) as named (profile_id, grant_id)
+             where grants.profile_id = named.profile_id and grants.grant_id = named.grant_id
+               and (least(expires_at, ends_at, coalesce(revoked_at, ends_at)) < $3
+                    or client_number not in (select client_number from clients)
+                    or not exists (select 1 from profiles where profiles.profile_id = grants.profile_id))
+            returning grants.profile_id, grants.grant_id, grants.generation)
+        delete from profiles
+         where profile_id in (select profile_id from gone where generation = 0)
+           and not exists (
+               select 1 from grants
+                where grants.profile_id = profiles.profile_id
+                  and grants.grant_id not in (
+                      select gone.grant_id from gone where gone.profile_id = profiles.profile_id))";
+    let (profiles, randoms): (Vec<_>, Vec<_>) = ids.iter().map(key).unzip();
+    let ended_before = ended_before.as_millis();
+    pool.run(SQL, &[&profiles, &randoms, &ended_before]).await?;
+    Ok(Outcome::Done)
+}
+
+pub(super) async fn profile(pool: &Pool, id: ProfileId) -> Result<Option<Guest>, Unavailable> {
+    const PROFILE: &str = "
+        select profile_id, network_id, client_number, created_at from profiles where profile_id = $1";
+    const GRANTS: &str = "
+        select profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes, issued_at,
+               advanced_at, expires_at, ends_at, revoked_at, revocation_reason
+          from grants where profile_id = $1 order by issued_at, grant_id";
+    let rows = pool.read(PROFILE, &[&id.as_i64()]).await?;
+    let Some(profile) = rows.first() else {
+        return Ok(None);
+    };
+    let rows = pool.read(GRANTS, &[&id.as_i64()]).await?;
+    Ok(Some(Guest {
+        profile: grants::profile(profile)?,
+        grants: rows.iter().map(grants::grant).collect::<Result<_, _>>()?,
+    }))
+}
+
+pub(super) async fn profiles(
+    pool: &Pool,
+    after: Option<ProfileId>,
+    limit: usize,
+) -> Result<Vec<Profile>, Unavailable> {
+    const SQL: &str = "
+        select profile_id, network_id, client_number, created_at from profiles
+         where profile_id > $1 order by profile_id limit $2";
+    let after = after.map_or(0, ProfileId::as_i64);
+    let rows = pool.read(SQL, &[&after, &stored(limit)]).await?;
+    rows.iter().map(grants::profile).collect()
+}
+
+pub(super) async fn live_grants_idle_since(
+    pool: &Pool,
+    before: Timestamp,
+    now: Timestamp,
+) -> Result<u64, Unavailable> {
+    const SQL: &str = "
+        select count(*) from grants
+         where advanced_at < $1 and revoked_at is null and expires_at > $2 and ends_at > $2
+           and client_number in (select client_number from clients)";
+    let (before, now) = (before.as_millis(), now.as_millis());
+    let mut session = pool.session().await?;
+    let counted = async {
+        let transaction = session.look().await?;
+        count(&transaction.query_one(SQL, &[&before, &now]).await?)
+    };
+    let counted = counted.await;
+    session.end(counted)
+}
+
+/// Gives a node the right to clean, or leaves it to it.
+pub(super) async fn hold_cleaning(
+    pool: &Pool,
+    node: &str,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<Outcome, Failed> {
+    const SQL: &str = "
+        update installation set cleaner = $1, cleaner_until = $3
+         where cleaner is null or cleaner = $1 or cleaner_until < $2";
+    let (now, until) = (now.as_millis(), until.as_millis());
+    let done = pool.run(SQL, &[&node, &now, &until]).await?;
+    Ok(grants::done_if_one(done.written))
+}
+
+pub(super) async fn insert_mark(
+    pool: &Pool,
+    node: &str,
+    mark: [u8; 16],
+    now: Timestamp,
+) -> Result<(), Unavailable> {
+    const OLD: &str = "delete from journal_marks where created_at < $1";
+    const SQL: &str = "
+        insert into journal_marks (mark, node, created_at) values ($1, $2, $3) on conflict do nothing";
+    pool.run(OLD, &[&now.before(KEEP_MARKS).as_millis()])
+        .await?;
+    let now = now.as_millis();
+    pool.run(SQL, &[&&mark[..], &node, &now]).await?;
+    Ok(())
+}
+
+/// A server that starts after so long repeats its journal, which does no harm.
+const KEEP_MARKS: Duration = Duration::from_secs(2 * 31_557_600);
+
+pub(super) async fn last_mark(pool: &Pool, node: &str) -> Result<Option<[u8; 16]>, Unavailable> {
+    const SQL: &str = "
+        select mark from journal_marks where node = $1 order by created_at desc limit 1";
+    let rows = pool.read(SQL, &[&node]).await?;
+    rows.first().map(|row| bytes(row, "mark")).transpose()
+}
+
+pub(super) async fn has_mark(pool: &Pool, mark: [u8; 16]) -> Result<bool, Unavailable> {
+    const SQL: &str = "select true from journal_marks where mark = $1";
+    Ok(!pool.read(SQL, &[&&mark[..]]).await?.is_empty())
+}
+
+/// Counts, all of one moment. Whether the files are sound is for PostgreSQL's own tools to say.
+pub(super) async fn check(pool: &Pool) -> Result<CheckReport, Unavailable> {
+    const HOMELESS: &str = "
+        select count(*) from grants
+         where not exists (select 1 from profiles where profiles.profile_id = grants.profile_id)";
+    const PROFILES: &str = "select count(*) from profiles";
+    const GRANTS: &str = "select count(*) from grants";
+    let mut session = pool.session().await?;
+    let counted = async {
+        let transaction = session.look().await?;
+        let homeless = count(&transaction.query_one(HOMELESS, &[]).await?)?;
+        let mut problems = Vec::new();
+        if homeless > 0 {
+            problems.push(format!("{homeless} grants belong to no guest"));
+        }
+        Ok(CheckReport {
+            problems,
+            profiles: count(&transaction.query_one(PROFILES, &[]).await?)?,
+            grants: count(&transaction.query_one(GRANTS, &[]).await?)?,
+        })
+    };
+    let counted = counted.await;
+    session.end(counted)
+}
+
+fn count(row: &tokio_postgres::Row) -> Result<u64, Interrupted<Unavailable>> {
+    let count = row.try_get::<_, i64>(0)?;
+    u64::try_from(count).map_err(|_| Interrupted::Found(malformed("count")))
+}
+
+fn stored(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}

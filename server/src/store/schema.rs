@@ -1,0 +1,95 @@
+//! What is the same about the schemas of all stores: a number, and what is wrong with it.
+
+use std::fmt;
+
+/// A step from one version of the schema to the next.
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) sql: &'static str,
+    /// The oldest version whose programs can use this one. A step that only adds leaves that where it was.
+    pub(super) serves_since: usize,
+}
+
+/// What a migration did, or would do.
+#[derive(Clone, Debug)]
+pub struct Migration {
+    /// The version before; 0 if there was nothing.
+    pub from: usize,
+    /// The version after it.
+    pub to: usize,
+    /// The names of the steps between.
+    pub steps: Vec<&'static str>,
+}
+
+impl Migration {
+    /// From that version to the last one that `steps` lead to.
+    pub(super) fn of(steps: &[Step], from: usize) -> Self {
+        Self {
+            from,
+            to: from.max(steps.len()),
+            steps: steps.iter().skip(from).map(|step| step.name).collect(),
+        }
+    }
+}
+
+/// Why a database can't be used, and what to do about it. Each begins with the name of the database.
+#[derive(Debug)]
+pub enum SchemaError {
+    /// There is nothing.
+    Missing(String),
+    /// It is older than this program.
+    Older(String),
+    /// It is newer than this program, and not made for it any more.
+    Newer(String),
+    /// It can't be opened, and why.
+    CannotOpen(String, String),
+}
+
+impl SchemaError {
+    /// What is wrong with version `found` of a schema that serves programs since version `serves_since`, for this program
+    /// of version `own`, if anything.
+    pub(super) fn of(
+        database: &dyn fmt::Display,
+        (found, serves_since): (usize, usize),
+        own: usize,
+    ) -> Result<(), Self> {
+        if found < own {
+            Err(Self::Older(database.to_string()))
+        } else if serves_since > own {
+            Err(Self::Newer(database.to_string()))
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn cannot_open(database: &dyn fmt::Display, error: &dyn fmt::Display) -> Self {
+        Self::CannotOpen(database.to_string(), error.to_string())
+    }
+}
+
+impl fmt::Display for SchemaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(database) => write!(
+                f,
+                "there is no installation in {database}. If that is the right place, `guestpass db migrate` makes one; \
+                 if not, name the right one: --data-dir, or the setting database"
+            ),
+            Self::Older(database) => write!(
+                f,
+                "the database {database} was made by an older version. Run `guestpass db migrate`"
+            ),
+            Self::Newer(database) => write!(
+                f,
+                "the database {database} was made by a newer version of guestpass than this one, {}. Run that version, \
+                 or restore a backup from before the upgrade",
+                env!("CARGO_PKG_VERSION")
+            ),
+            Self::CannotOpen(database, error) => {
+                write!(f, "the database {database} can't be opened: {error}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SchemaError {}
