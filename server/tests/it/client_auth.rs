@@ -227,7 +227,7 @@ async fn c093_wrong_basic_authentication_is_answered_in_its_terms() {
         "Basic".to_owned(),
     ] {
         for (call, error) in calls.all() {
-            let before = test.rows();
+            let before = test.rows().await;
             let call = call.unset("client_id").header("authorization", &wrong);
             let answer = test.send(call).await;
             let given = (answer.status, answer.error());
@@ -237,7 +237,7 @@ async fn c093_wrong_basic_authentication_is_answered_in_its_terms() {
                 challenge.starts_with("Basic realm="),
                 "{wrong}: {challenge}"
             );
-            assert_eq!(test.rows(), before, "{wrong}");
+            assert_eq!(test.rows().await, before, "{wrong}");
             bodies.insert(answer.text("error_description"));
         }
     }

@@ -12,7 +12,7 @@ use guestpass_core::profile::ProfileId;
 
 use crate::support::{
     CHALLENGE, ISSUER, SHOP, Sent, TestApp, Tokens, VERIFIER, WRONG_VERIFIER, authorize,
-    challenge_of, exchange, refresh,
+    challenge_of, exchange, refresh, until,
 };
 
 /// All that a verifier may be made of (RFC 7636 §4.1).
@@ -30,17 +30,14 @@ async fn refused_for_now(test: &TestApp, code: &str, error: &str, requests: &[Se
 
 /// Sends a wrong verifier: it must be refused, counted, and change nothing else about the only grant.
 async fn struck(test: &TestApp, request: Sent) {
-    const SQL: &str = "
-        select strikes, printf('%d %d %d %d %s', generation, proven, advanced_at, expires_at, revoked_at) from grants";
-    let grant = || {
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, u8>(0)?, row.get::<_, String>(1)?));
-        test.sql().query_row(SQL, [], row).unwrap()
-    };
-    let (strikes, rest) = grant();
+    const STRIKES: &str = "select strikes from grants";
+    const REST: &str = "select generation, proven, advanced_at, expires_at, revoked_at from grants";
+    let grant = async || (test.database.number(STRIKES).await, test.sql(REST).await);
+    let (strikes, rest) = grant().await;
     let answer = test.send(request).await;
     let refusal = (answer.status.as_u16(), answer.error());
     assert_eq!(refusal, (400, "invalid_grant"), "{answer:?}");
-    assert_eq!(grant(), (strikes + 1, rest), "{answer:?}");
+    assert_eq!(grant().await, (strikes + 1, rest), "{answer:?}");
 }
 
 /// Sends a code again with every proof right: it must be refused and end the grant, whose tokens were these.
@@ -69,14 +66,14 @@ async fn c040_a_code_and_its_verifier_give_tokens() {
     ] {
         let request = authorize().set("code_challenge", challenge);
         let code = test.send(request).await.text("code");
-        let before = (test.count("profiles"), test.count("grants"));
+        let before = test.counts().await;
         let request = exchange(&code).set("code_verifier", verifier);
         let answer = test.send(request.clone()).await;
         assert_eq!(answer.json()["expires_in"], 86_400);
         let tokens = answer.tokens();
         assert_eq!(tokens.claims["iss"], ISSUER);
         assert!(test.is_live(&tokens).await);
-        assert_eq!((test.count("profiles"), test.count("grants")), before);
+        assert_eq!(test.counts().await, before);
         // Consumed: another wrong verifier isn't even counted.
         let wrong = request.set("code_verifier", WRONG_VERIFIER);
         test.refused(wrong, "invalid_grant").await;
@@ -345,9 +342,9 @@ async fn c058_a_replayed_code_ends_the_grant() {
     let code = test.code(SHOP).await;
     let first = test.granted(exchange(&code)).await;
     let second = test.granted(refresh(&first.refresh_token)).await;
-    let rows = (test.count("profiles"), test.count("grants"));
+    let rows = test.counts().await;
     replayed(&test, &code, &[first, second]).await;
-    assert_eq!((test.count("profiles"), test.count("grants")), rows);
+    assert_eq!(test.counts().await, rows);
     assert!(test.is_live(&bystander).await);
     // Once ended, there is nothing left to change.
     test.refused(exchange(&code), "invalid_grant").await;
@@ -417,7 +414,7 @@ async fn c062_of_50_parallel_exchanges_one_wins_and_the_others_end_its_grant() {
         assert_eq!(refusal, (400, "invalid_grant"), "{answer:?}");
     }
     assert!(!test.is_live(&won[0].tokens()).await);
-    assert_eq!(test.count("grants"), 1);
+    assert_eq!(test.count("grants").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -426,7 +423,7 @@ async fn c064_a_code_is_consumed_or_not_when_the_connection_closes() {
     let address = test.listen().await;
     for (missing_bytes, consumed) in [(0, true), (1, false)] {
         let code = test.code(SHOP).await;
-        let (form, before) = (exchange(&code).encoded(), test.rows());
+        let (form, before) = (exchange(&code).encoded(), test.rows().await);
         let length = form.len();
         let head = format!(
             "POST /oauth/token HTTP/1.1\r\nHost: id.example\r\nContent-Type: {FORM}\r\nContent-Length: {length}\r\n\r\n"
@@ -435,7 +432,7 @@ async fn c064_a_code_is_consumed_or_not_when_the_connection_closes() {
         let mut connection = TcpStream::connect(address).unwrap();
         connection.write_all(&request).unwrap();
         if consumed {
-            until(|| test.rows() != before).await;
+            until(async || test.rows().await != before).await;
         }
         drop(connection);
         check_one_family_at_most(&test, &code, consumed).await;
@@ -446,15 +443,15 @@ async fn c064_a_code_is_consumed_or_not_when_the_connection_closes() {
 async fn c064_a_code_is_consumed_although_its_client_has_gone() {
     let test = TestApp::new().await;
     let code = test.code(SHOP).await;
-    let before = test.rows();
+    let before = test.rows().await;
     test.abandon(exchange(&code)).await;
-    until(|| test.rows() != before).await;
+    until(async || test.rows().await != before).await;
     check_one_family_at_most(&test, &code, true).await;
 }
 
 /// The code again: either the lost exchange has consumed it, and this is a replay, or it is redeemed only now.
 async fn check_one_family_at_most(test: &TestApp, code: &str, consumed: bool) {
-    let grants = test.count("grants");
+    let grants = test.count("grants").await;
     let answer = test.send(exchange(code)).await;
     if consumed {
         let refusal = (answer.status.as_u16(), answer.error());
@@ -462,18 +459,7 @@ async fn check_one_family_at_most(test: &TestApp, code: &str, consumed: bool) {
     } else {
         assert!(test.is_live(&answer.tokens()).await);
     }
-    assert_eq!(test.count("grants"), grants);
-}
-
-/// Waits for what comes soon; the deadline ends a test that would hang, and decides nothing else.
-async fn until(done: impl Fn() -> bool) {
-    let waiting = async {
-        while !done() {
-            tokio::task::yield_now().await;
-        }
-    };
-    let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
-    waited.expect("what was waited for didn't come");
+    assert_eq!(test.count("grants").await, grants);
 }
 
 #[tokio::test]
@@ -490,9 +476,8 @@ async fn c065_a_code_of_a_disabled_client_waits() {
 async fn c065_a_code_of_an_erased_guest_gives_nothing() {
     let test = TestApp::new().await;
     let code = test.code(SHOP).await;
-    let id = "select profile_id from profiles";
-    let id = test.sql().query_row(id, [], |row| row.get(0)).unwrap();
-    let guest = ProfileId::from_i64(id).unwrap();
+    let id = test.database.number("select profile_id from profiles");
+    let guest = ProfileId::from_i64(id.await).unwrap();
     test.app.erase(guest).await.unwrap();
     test.refused(exchange(&code), "invalid_grant").await;
 }

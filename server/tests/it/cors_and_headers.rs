@@ -122,9 +122,7 @@ async fn answers(origin: &str) -> Vec<(&'static str, Answer)> {
         "panic",
         test.send(authorize().header("origin", origin)).await,
     ));
-    test.sql()
-        .execute_batch("alter table grants rename to elsewhere")
-        .unwrap();
+    test.sql("alter table grants rename to elsewhere").await;
     let request = refresh(&tokens.refresh_token).header("origin", origin);
     answers.push(("database", test.send(request).await));
     for (at, status) in [(2, 500), (1, 503)] {
@@ -414,7 +412,7 @@ async fn c148_a_panic_ends_one_request_and_nothing_else() {
     let under_way = refresh(&test.guest().await.refresh_token).wire();
     let (first, rest) = under_way.split_at(under_way.len() - 10);
     other.write(first).unwrap();
-    let before = test.rows();
+    let before = test.rows().await;
     for request in [authorize(), exchange(&code), refresh(&tokens.refresh_token)] {
         test.random.panic_next();
         let answer = connection.send(&request).unwrap();
@@ -428,7 +426,7 @@ async fn c148_a_panic_ends_one_request_and_nothing_else() {
             assert!(!body.contains(telling), "{body}");
         }
     }
-    assert_eq!(test.rows(), before);
+    assert_eq!(test.rows().await, before);
     other.write(rest).unwrap();
     other.answer_to(&Method::POST).unwrap().tokens();
     for request in [authorize(), exchange(&code), refresh(&tokens.refresh_token)] {

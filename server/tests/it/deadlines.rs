@@ -10,14 +10,12 @@ use guestpass::listen::Deadline;
 use hyper::body::Frame;
 use tokio::time::Instant;
 
-use crate::support::binary::eventually;
-use crate::support::{TestApp, authorize};
+use crate::support::{TestApp, authorize, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_hangs_is_a_503_and_what_was_begun_is_finished() {
     let test = TestApp::new().await;
-    let other = test.sql();
-    other.execute_batch("begin immediate").unwrap();
+    let held = test.database.hold_writes().await;
     let request = Request::get(authorize().target()).header("host", "id.example");
     let answer = test
         .send_http(request.extension(at_once()).body(Body::empty()).unwrap())
@@ -25,9 +23,9 @@ async fn a_store_that_hangs_is_a_503_and_what_was_begun_is_finished() {
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
     answer.check(&Method::GET);
 
-    assert_eq!(test.count("profiles"), 0);
-    other.execute_batch("rollback").unwrap();
-    eventually("the guest is there", || test.count("profiles") == 1);
+    assert_eq!(test.count("profiles").await, 0);
+    drop(held);
+    until(async || test.count("profiles").await == 1).await;
 }
 
 #[tokio::test]

@@ -16,11 +16,11 @@ mod framing;
 
 /// Sends a request that must get that status and change no row.
 async fn unchanged(test: &TestApp, request: Sent, status: u16) -> Answer {
-    let before = test.rows();
+    let before = test.rows().await;
     let what = format!("{request:?}");
     let answer = test.send(request).await;
     assert_eq!(answer.status, status, "{what}: {answer:?}");
-    assert_eq!(test.rows(), before, "{what}");
+    assert_eq!(test.rows().await, before, "{what}");
     answer
 }
 
@@ -39,7 +39,7 @@ async fn c116_authorize_answers_get_and_nothing_else() {
             assert!(!body.contains("echoed"), "{method}: {body}");
         }
     }
-    assert_eq!(test.rows(), Vec::<String>::new());
+    assert_eq!(test.rows().await, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -170,7 +170,7 @@ fn header(target: &str, fields: &str) -> String {
 /// Sends a bad request and a good one behind it. The bad one gets one of these statuses, no row changes, and the
 /// connection ends there: the good one might as well be part of the bad one.
 async fn refused_and_closed(test: &TestApp, address: SocketAddr, bad: &str, statuses: &[u16]) {
-    let before = test.rows();
+    let before = test.rows().await;
     let mut connection = Connection::open(address).unwrap();
     let sent = [bad.as_bytes(), &authorize().wire()].concat();
     // It may refuse before it has read all of it.
@@ -181,7 +181,7 @@ async fn refused_and_closed(test: &TestApp, address: SocketAddr, bad: &str, stat
         statuses.contains(&answer.status.as_u16()),
         "{bad:?}\n{answer:?}"
     );
-    assert_eq!(test.rows(), before, "{bad:?}");
+    assert_eq!(test.rows().await, before, "{bad:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,12 +267,12 @@ async fn c124_a_header_has_a_longest() {
         ("101 fields", fields(100, 1), 431),
         ("a field of 8 KiB", fields(1, 8 * 1024), 200),
     ] {
-        let before = test.rows();
+        let before = test.rows().await;
         let mut connection = Connection::open(address).unwrap();
         let _ = connection.write(header(&target, &fields));
         let answer = connection.answer_to(&Method::GET).unwrap();
         assert_eq!(answer.status, status, "{what}");
-        assert_eq!(test.rows() == before, status == 431, "{what}");
+        assert_eq!(test.rows().await == before, status == 431, "{what}");
     }
 }
 
@@ -296,12 +296,12 @@ async fn c125_a_target_has_a_longest() {
             414,
         ),
     ] {
-        let before = test.rows();
+        let before = test.rows().await;
         let mut connection = Connection::open(address).unwrap();
         let _ = connection.write(header(&target, ""));
         let answer = connection.answer_to(&Method::GET).unwrap();
         assert_eq!(answer.status, status, "{what}");
-        assert_eq!(test.rows() == before, status == 414, "{what}");
+        assert_eq!(test.rows().await == before, status == 414, "{what}");
     }
 }
 
@@ -310,7 +310,7 @@ async fn c135_a_path_has_one_spelling() {
     let test = TestApp::new().await;
     let mut connection = Connection::open(test.listen().await).unwrap();
     let code = test.code(SHOP).await;
-    let before = test.rows();
+    let before = test.rows().await;
     for path in [
         "//oauth/authorize",
         "/oauth//authorize",
@@ -334,7 +334,7 @@ async fn c135_a_path_has_one_spelling() {
             assert_eq!(answer.status, 404, "{path}");
         }
     }
-    assert_eq!(test.rows(), before);
+    assert_eq!(test.rows().await, before);
 
     for origin in [
         "http://id.example",

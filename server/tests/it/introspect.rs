@@ -17,20 +17,20 @@ const API: &str = "api";
 
 /// What introspection says of a token. It must change nothing.
 async fn told(test: &TestApp, api_key: &str, token: &str) -> Value {
-    let before = test.rows();
+    let before = test.rows().await;
     let request = introspect(token).set("client_id", API);
     let answer = test.send(request.header("x-api-key", api_key)).await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    assert_eq!(test.rows(), before);
+    assert_eq!(test.rows().await, before);
     answer.json()
 }
 
 async fn inactive(test: &TestApp, api_key: &str, token: &str) {
-    let before = test.rows();
+    let before = test.rows().await;
     let request = introspect(token).set("client_id", API);
     let answer = test.send(request.header("x-api-key", api_key)).await;
     assert_eq!(answer.body, br#"{"active":false}"#, "{token}");
-    assert_eq!(test.rows(), before);
+    assert_eq!(test.rows().await, before);
 }
 
 #[tokio::test]
@@ -73,14 +73,14 @@ async fn c160_who_may_ask_is_settled_first() {
             .header("content-type", "text/plain"),
         as_api().unset("token").header("x-api-key", "wrong"),
     ] {
-        let before = test.rows();
+        let before = test.rows().await;
         let answer = test.send(wrong.clone()).await;
         let outcome = (answer.status, answer.error());
         let expected = (StatusCode::UNAUTHORIZED, "invalid_client");
         assert_eq!(outcome, expected, "{wrong:?}");
         let challenge = answer.header("www-authenticate").unwrap();
         assert!(challenge.starts_with("Basic "), "{challenge}");
-        assert_eq!(test.rows(), before);
+        assert_eq!(test.rows().await, before);
     }
     let right = request
         .clone()

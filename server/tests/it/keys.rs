@@ -372,7 +372,7 @@ async fn c073_a_retry_after_a_rotation_of_the_sealing_key_gets_the_same_generati
     assert!(rotated.unwrap());
     test.app.follow().await;
     let second = test.granted(refresh(&first.refresh_token)).await;
-    let rows = test.rows();
+    let rows = test.rows().await;
     // Every node has the new key by then, and seals with it.
     test.clock.advance_secs(5);
     test.app.follow().await;
@@ -380,7 +380,7 @@ async fn c073_a_retry_after_a_rotation_of_the_sealing_key_gets_the_same_generati
     assert_ne!(again.refresh_token, second.refresh_token);
     let opened = |tokens: &Tokens| test.app.keys.now().open(&tokens.refresh_token).unwrap();
     assert_eq!(opened(&again), opened(&second));
-    assert_eq!(test.rows(), rows, "nothing is written");
+    assert_eq!(test.rows().await, rows, "nothing is written");
     for tokens in [&second, &again] {
         assert!(test.is_live(tokens).await);
     }

@@ -90,9 +90,9 @@ async fn each_client_has_its_own_window_and_its_own_answer_to_a_late_retry() {
         let again = || of(client, refresh(&lost));
         let successor = test.granted(again()).await.refresh_token;
         test.clock.advance_secs(window - 1);
-        let before = test.rows();
+        let before = test.rows().await;
         assert_eq!(test.granted(again()).await.refresh_token, successor);
-        assert_eq!(test.rows(), before, "{client}");
+        assert_eq!(test.rows().await, before, "{client}");
         test.clock.advance_secs(1);
         let late = test.send(again()).await;
         if client == SHOP {
@@ -292,13 +292,6 @@ async fn is_revoked(test: &TestApp, late: &Answer, successor: &str) {
     assert_eq!(refused, (StatusCode::BAD_REQUEST, "invalid_grant"));
     let answer = test.send(of(APP, refresh(successor))).await;
     assert_eq!(answer.error(), "invalid_grant");
-    let reasons: Vec<String> = test
-        .sql()
-        .prepare("select revocation_reason from grants where revoked_at is not null")
-        .unwrap()
-        .query_map([], |row| row.get(0))
-        .unwrap()
-        .collect::<Result<_, _>>()
-        .unwrap();
-    assert_eq!(reasons, ["retried_late"]);
+    let reasons = "select revocation_reason from grants where revoked_at is not null";
+    assert_eq!(test.database.column(reasons).await, ["retried_late"]);
 }

@@ -6,15 +6,15 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use guestpass::clock::Clock;
 use guestpass::journal::Entry;
-use guestpass::store::{ClientSettings, Grants, Outcome, Write};
+use guestpass::store::{ClientSettings, Outcome, Write};
 use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::pkce::Challenge;
 use guestpass_core::policy::Policy;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Forged, SHOP, Sent, Stored, TestApp, Tokens, config, exchange, lines_of, profile,
-    refresh, request, revoke,
+    Answer, Forged, SHOP, Sent, TestApp, Tokens, config, exchange, lines_of, profile, refresh,
+    request, revoke,
 };
 
 fn erase(access_token: &str) -> Sent {
@@ -24,26 +24,26 @@ fn erase(access_token: &str) -> Sent {
 /// Both requests must be refused, and nothing must change.
 async fn refused(test: &TestApp, access_token: &str) {
     for request in [profile(access_token), erase(access_token)] {
-        let before = traces(test);
+        let before = traces(test).await;
         let answer = test.send(request).await;
         let outcome = (answer.status, answer.error());
         assert_eq!(outcome, (StatusCode::UNAUTHORIZED, "invalid_token"));
         let challenge = answer.header("www-authenticate");
         assert_eq!(challenge, Some(r#"Bearer error="invalid_token""#));
-        assert_eq!(traces(test), before);
+        assert_eq!(traces(test).await, before);
     }
 }
 
-fn traces(test: &TestApp) -> (Vec<String>, u64, usize) {
+async fn traces(test: &TestApp) -> (Vec<String>, u64, usize) {
     let journal = test.journaled().len();
-    (test.rows(), test.count("tombstones"), journal)
+    (test.rows().await, test.count("tombstones").await, journal)
 }
 
 async fn told(test: &TestApp, request: Sent) -> Value {
-    let before = traces(test);
+    let before = traces(test).await;
     let answer = test.send(request).await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    assert_eq!(traces(test), before);
+    assert_eq!(traces(test).await, before);
     answer.json()
 }
 
@@ -170,16 +170,15 @@ async fn a_guest_is_asked_for_by_a_token_that_counts() {
     test.send(revoke(&alone.access_token)).await;
     test.send(revoke(&ended.refresh_token)).await;
     let sid: GrantId = test.app.verify(&gone.access_token).unwrap().grant;
-    let delete = "delete from grants where profile_id = ?";
-    test.sql().execute(delete, [sid.profile.as_i64()]).unwrap();
+    let profile_id = sid.profile.as_i64();
+    let delete = format!("delete from grants where profile_id = {profile_id}");
+    test.sql(&delete).await;
     for tokens in [&alone, &ended, &gone] {
         refused(&test, &tokens.access_token).await;
     }
     told(&test, profile(&tokens.access_token)).await;
     // It is the row that counts, so without rows there is no answer.
-    test.sql()
-        .execute_batch("alter table grants rename to elsewhere")
-        .unwrap();
+    test.sql("alter table grants rename to elsewhere").await;
     for request in [profile(&tokens.access_token), erase(&tokens.access_token)] {
         assert_eq!(
             test.send(request).await.status,
@@ -195,7 +194,7 @@ async fn a_guest_can_have_itself_erased() {
     let first = test.granted(exchange(&code)).await;
     let tokens = test.granted(refresh(&first.refresh_token)).await;
     another_grant(&test, &tokens, SHOP).await;
-    assert_eq!((test.count("profiles"), test.count("grants")), (2, 3));
+    assert_eq!(test.counts().await, (2, 3));
     let answer = test.send(erase(&tokens.access_token)).await;
     assert_eq!(
         (answer.status, answer.body.len()),
@@ -203,8 +202,8 @@ async fn a_guest_can_have_itself_erased() {
     );
     told_the_operator(&answer);
 
-    assert_eq!((test.count("profiles"), test.count("grants")), (1, 1));
-    assert_eq!(test.count("tombstones"), 1);
+    assert_eq!(test.counts().await, (1, 1));
+    assert_eq!(test.count("tombstones").await, 1);
     let written = test.journaled();
     assert!(
         matches!(written[..], [Entry::GuestErased(_)]),
@@ -227,10 +226,8 @@ async fn a_guest_can_have_itself_erased() {
     for tokens in [&first, &tokens] {
         assert!(!again.passes(&tokens.access_token).await);
     }
-    // Once the log has been moved into the file.
-    let checkpoint = "pragma wal_checkpoint(truncate)";
-    test.sql().query_row(checkpoint, [], |_| Ok(())).unwrap();
-    let stored = Stored::in_files_of(again.stop().path());
+    test.database.settle().await;
+    let stored = test.stored().await;
     let raw: Vec<u8> = (0..16)
         .map(|at| u8::from_str_radix(&subn.replace('-', "")[2 * at..2 * at + 2], 16).unwrap())
         .collect();

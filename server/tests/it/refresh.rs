@@ -11,8 +11,8 @@ use guestpass::store::{Change, ClientSettings};
 use guestpass_core::policy::{LateRetry, Policy};
 
 use crate::support::{
-    Answer, SHOP, Sent, Stored, TestApp, Tokens, VERIFIER, WRONG_VERIFIER, authorize, exchange,
-    refresh, revoke, sha256,
+    Answer, SHOP, Sent, TestApp, Tokens, VERIFIER, WRONG_VERIFIER, authorize, exchange, refresh,
+    revoke, sha256,
 };
 
 mod decisions;
@@ -28,7 +28,7 @@ async fn c067_a_refresh_token_gives_new_tokens_for_the_same_guest() {
     assert_ne!(second.access_token, first.access_token);
     assert_ne!(second.refresh_token, first.refresh_token);
     assert!(test.is_live(&second).await);
-    assert_eq!((test.count("profiles"), test.count("grants")), (1, 1));
+    assert_eq!(test.counts().await, (1, 1));
     // The first is no leaf any more: it gives nothing new, and nothing at all once the second is used.
     let again = test.granted(refresh(&first.refresh_token)).await;
     assert_eq!(again.refresh_token, second.refresh_token);
@@ -197,7 +197,7 @@ async fn c077_tabs_that_refresh_at_once_get_one_successor() {
     let given: Vec<Tokens> = tokens(&answers).collect();
     let successors: HashSet<_> = given.iter().map(|given| &given.refresh_token).collect();
     assert_eq!((given.len(), successors.len()), (20, 1));
-    assert_eq!(grants(&test), [(2, false)]);
+    assert_eq!(grants(&test).await, [(2, false)]);
     for given in &given {
         assert!(test.is_live(given).await);
     }
@@ -220,7 +220,7 @@ async fn c078_without_a_window_one_of_many_is_granted_and_no_second_leaf_lives()
         assert_eq!(refused, (StatusCode::BAD_REQUEST, "invalid_grant"));
     }
     // The others were late retries, so not even the one that was granted is live.
-    assert_eq!(grants(&test), [(2, true)]);
+    assert_eq!(grants(&test).await, [(2, true)]);
     for tokens in [&guest, &granted[0]] {
         assert!(!test.is_live(tokens).await);
     }
@@ -301,23 +301,16 @@ async fn a_client_that_was_removed_has_no_grants_when_it_is_added_again() {
 async fn c083_a_thousand_rotations_take_no_room() {
     let test = TestApp::new().await;
     let mut token = test.guest().await.refresh_token;
-    let size = |test: &TestApp| {
-        const SQL: &str = "select page_count * page_size from pragma_page_count, pragma_page_size";
-        let size = test.sql().query_row(SQL, [], |row| row.get::<_, u64>(0));
-        size.unwrap()
-    };
-    let before = size(&test);
+    let before = test.database.size().await;
     let mut seen = HashSet::new();
     for _ in 0..1000 {
         test.clock.advance_secs(60);
         token = test.granted(refresh(&token)).await.refresh_token;
         assert!(seen.insert(token.clone()));
     }
-    assert_eq!((test.count("profiles"), test.count("grants")), (1, 1));
-    assert_eq!(size(&test), before, "as the log has it");
-    let file = test.file();
-    let _directory = test.stop();
-    assert_eq!(file.metadata().unwrap().len(), before, "without its log");
+    assert_eq!(test.counts().await, (1, 1));
+    assert_eq!(test.database.size().await, before);
+    assert_eq!(test.stop().size().await, before, "after the end");
 }
 
 #[tokio::test]
@@ -337,7 +330,7 @@ async fn c084_the_database_holds_no_credential_and_no_bare_key() {
         .granted(by_backend(refresh(&first.refresh_token)))
         .await;
 
-    let stored = Stored::in_files_of(test.file().parent().unwrap());
+    let stored = test.stored().await;
     // What stands there instead of a key and a verifier. It also shows that the search finds what there is.
     let hashes = [&*key, VERIFIER].map(|secret| sha256(secret.as_bytes()));
     assert!(hashes.iter().all(|hash| stored.holds(hash)));
@@ -376,13 +369,14 @@ fn tokens(answers: &[Answer]) -> impl Iterator<Item = Tokens> {
 }
 
 /// The outstanding generation of each grant, and whether it was revoked.
-fn grants(test: &TestApp) -> Vec<(u64, bool)> {
-    let sql = test.sql();
-    let mut grants = sql
-        .prepare("select generation, revoked_at is not null from grants")
-        .unwrap();
-    let rows = grants.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
-    rows.unwrap().collect::<Result<_, _>>().unwrap()
+async fn grants(test: &TestApp) -> Vec<(u64, bool)> {
+    let rows = test.sql("select generation, revoked_at from grants").await;
+    let mut grants = Vec::new();
+    for row in rows {
+        let [generation, revoked_at] = <[_; 2]>::try_from(row).unwrap();
+        grants.push((generation.unwrap().parse().unwrap(), revoked_at.is_some()));
+    }
+    grants
 }
 
 #[tokio::test]

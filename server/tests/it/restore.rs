@@ -11,15 +11,7 @@ use guestpass::revocation::{Replayed, is_behind, replay};
 use crate::support::binary::Binary;
 use crate::support::{ISSUER, SHOP, TestApp, config, profile, refresh, revoke, verify};
 
-/// A backup of the database as it is.
-fn back_up(test: &TestApp, to: &Path) {
-    let to = to.to_str().unwrap();
-    test.sql().execute("vacuum into ?", [to]).unwrap();
-    let backup = rusqlite::Connection::open(to).unwrap();
-    backup.pragma_update(None, "journal_mode", "wal").unwrap();
-}
-
-/// Puts a backup where the database is. A server that has the old file open goes on with what nobody else can see.
+/// Puts a backup where the database is.
 fn put_back(backup: &Path, database: &Path) {
     for ending in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(format!("{}{ending}", database.display()));
@@ -36,9 +28,8 @@ async fn what_ended_after_a_backup_stays_ended() {
         test.guest().await,
         test.guest().await,
     ];
-    let directory = tempfile::tempdir().unwrap();
-    let backup = directory.path().join("backup.db");
-    back_up(&test, &backup);
+    let backup = test.database.beside("backup");
+    test.database.copy_to(&backup).await;
     test.clock.advance_secs(60);
     test.app.follow().await;
     let late = test.guest().await;
@@ -47,7 +38,7 @@ async fn what_ended_after_a_backup_stays_ended() {
     test.send(revoke(&revoked.refresh_token)).await;
     test.send(revoke(&alone.access_token)).await;
     test.send(revoke(&late.refresh_token)).await;
-    put_back(&backup, &test.file());
+    backup.copy_to(&test.database).await;
 
     let restored = test.beside(config(&[])).await;
     for tokens in [&erased, &revoked] {
@@ -58,7 +49,10 @@ async fn what_ended_after_a_backup_stays_ended() {
     assert!(restored.refreshes(&alone).await);
     assert!(restored.is_live(&live).await);
     assert_eq!(
-        (restored.count("profiles"), restored.count("tombstones")),
+        (
+            restored.count("profiles").await,
+            restored.count("tombstones").await
+        ),
         (3, 1)
     );
     // A guest that the backup doesn't know is gone, and nothing makes it come back.

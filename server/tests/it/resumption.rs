@@ -8,7 +8,6 @@ use guestpass::store::ClientSettings;
 use guestpass_core::claims::Claims;
 use guestpass_core::grant::{GrantId, MAX_LIVE};
 use guestpass_core::profile::NetworkId;
-use serde_json::Value;
 
 use crate::support::{ISSUER, Sent, TestApp, Tokens, authorize, exchange, lines_of, refresh};
 
@@ -98,24 +97,13 @@ async fn c037_only_a_valid_token_of_a_living_grant_of_that_client_resumes() {
 async fn a_resumed_grant_ends_when_the_first_would() {
     let (test, key) = resuming().await;
     let guest = exchanged(&test, &key, by_back_end(authorize(), &key)).await;
-    let end = |sid: &Value| -> i64 {
-        let sid = sid.as_str().unwrap().to_owned();
-        let known = test.sql();
-        let mut grants = known.prepare("select * from grants").unwrap();
-        let mut rows = grants.query([]).unwrap();
-        while let Some(row) = rows.next().unwrap() {
-            let (profile, random): (i64, [u8; 8]) =
-                (row.get("profile_id").unwrap(), row.get("grant_id").unwrap());
-            let profile = guestpass_core::profile::ProfileId::from_i64(profile).unwrap();
-            if GrantId::new(profile, random).to_string() == sid {
-                return row.get("ends_at").unwrap();
-            }
-        }
-        panic!("no grant {sid}");
+    let end = async |tokens: &Tokens| {
+        let sid = test.app.verify(&tokens.access_token).unwrap().grant;
+        test.store.load(sid).await.unwrap().unwrap().ends_at
     };
     test.clock.advance_secs(1000);
     let resumed = exchanged(&test, &key, with_jwt(&key, &guest.access_token)).await;
-    assert_eq!(end(&resumed.claims["sid"]), end(&guest.claims["sid"]));
+    assert_eq!(end(&resumed).await, end(&guest).await);
 }
 
 #[tokio::test]
@@ -159,9 +147,10 @@ async fn many_at_once_leave_no_more_than_may_live() {
     for answer in test.at_once(requests).await {
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     }
-    let live = "select count(*) from grants where profile_id = ? and revoked_at is null";
-    let sub: i64 = guest.sub().parse().unwrap();
-    let live: usize = test.sql().query_row(live, [sub], |row| row.get(0)).unwrap();
+    let sub = guest.sub();
+    let live =
+        format!("select count(*) from grants where profile_id = {sub} and revoked_at is null");
+    let live = test.database.number(&live).await.try_into().unwrap();
     assert!((1..=MAX_LIVE).contains(&live), "{live}");
 }
 

@@ -22,22 +22,26 @@ async fn done(test: &TestApp, request: Sent) {
 
 /// A revocation must be answered with nothing, and change nothing.
 async fn idle(test: &TestApp, request: Sent) {
-    let before = traces(test);
+    let before = traces(test).await;
     done(test, request.clone()).await;
-    assert_eq!(traces(test), before, "{request:?}");
+    assert_eq!(traces(test).await, before, "{request:?}");
 }
 
 /// A revocation must be refused, and change nothing.
 async fn refused(test: &TestApp, request: Sent, error: &str) {
-    let before = traces(test);
+    let before = traces(test).await;
     test.refused(request.clone(), error).await;
-    assert_eq!(traces(test), before, "{request:?}");
+    assert_eq!(traces(test).await, before, "{request:?}");
 }
 
 /// All that a revocation leaves behind.
-fn traces(test: &TestApp) -> (Vec<String>, u64, usize) {
+async fn traces(test: &TestApp) -> (Vec<String>, u64, usize) {
     let journal = test.journaled().len();
-    (test.rows(), test.count("revoked_access_tokens"), journal)
+    (
+        test.rows().await,
+        test.count("revoked_access_tokens").await,
+        journal,
+    )
 }
 
 /// A guest of a confidential client, and the client's key.
@@ -67,12 +71,12 @@ async fn c079_what_was_revoked_can_be_replayed_without_harm() {
     let second = test.granted(refresh(&revoked.refresh_token)).await;
     done(&test, revoke(&second.refresh_token)).await;
     test.clock.advance_secs(30);
-    let before = traces(&test);
+    let before = traces(&test).await;
     for token in [&second, &revoked, &second] {
         test.refused(refresh(&token.refresh_token), "invalid_grant")
             .await;
     }
-    assert_eq!(traces(&test), before);
+    assert_eq!(traces(&test).await, before);
     assert!(test.is_live(&other).await);
     assert!(!test.is_live(&second).await);
 }
@@ -130,10 +134,11 @@ async fn c155_a_credential_newer_than_its_row_ends_the_family() {
     let first = test.guest().await;
     let second = test.granted(refresh(&first.refresh_token)).await;
     for expires_in in [60_000, -1] {
-        let rewind =
-            "update grants set generation = 0, proven = 0, revoked_at = null, expires_at = ?";
         let at = guestpass::clock::Clock::now(&*test.clock).as_millis() + expires_in;
-        test.sql().execute(rewind, [at]).unwrap();
+        test.sql(&format!(
+            "update grants set generation = 0, proven = 0, revoked_at = null, expires_at = {at}"
+        ))
+        .await;
         assert!(test.refreshes(&second).await);
         done(&test, revoke(&second.refresh_token)).await;
         assert!(!test.refreshes(&second).await, "expires in {expires_in}");
@@ -145,9 +150,9 @@ async fn c156_an_access_token_of_a_public_client_ends_alone() {
     let test = TestApp::new().await;
     let tokens = test.guest().await;
     let second = test.granted(refresh(&tokens.refresh_token)).await;
-    let rows = test.rows();
+    let rows = test.rows().await;
     done(&test, revoke(&tokens.access_token)).await;
-    assert_eq!(test.rows(), rows);
+    assert_eq!(test.rows().await, rows);
     // At once, here; everywhere after the next look.
     assert_eq!(test.send(verify(&tokens.access_token)).await.status, 401);
     assert!(!test.passes(&tokens.access_token).await);
@@ -206,7 +211,7 @@ async fn c156_an_access_token_whose_grant_is_gone_ends_alone_and_for_good() {
     let request = revoke(&tokens.access_token)
         .set("client_id", "back-end")
         .header("x-api-key", &api_key);
-    test.sql().execute_batch("delete from grants").unwrap();
+    test.sql("delete from grants").await;
     done(&test, request.clone()).await;
     idle(&test, request).await;
     let again = test.beside(config(&[])).await;
@@ -219,7 +224,7 @@ async fn c155_an_ended_family_stays_so_when_a_backup_without_it_is_restored() {
     let tokens = test.guest().await;
     done(&test, revoke(&tokens.refresh_token)).await;
     let restore = "delete from grants; delete from profiles";
-    test.sql().execute_batch(restore).unwrap();
+    test.sql(restore).await;
     for _ in 0..2 {
         let again = test.beside(config(&[])).await;
         assert!(!again.passes(&tokens.access_token).await);
@@ -362,11 +367,11 @@ async fn c159_a_revocation_is_a_post_and_no_script() {
     let tokens = test.guest().await;
     for method in ["GET", "HEAD", "PUT", "PATCH", "DELETE", "TRACE", "FOO"] {
         let request = revoke(&tokens.refresh_token).in_query().method(method);
-        let before = traces(&test);
+        let before = traces(&test).await;
         let answer = test.send(request).await;
         assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{method}");
         assert_eq!(answer.header("allow"), Some("POST, OPTIONS"));
-        assert_eq!(traces(&test), before, "{method}");
+        assert_eq!(traces(&test).await, before, "{method}");
     }
     let options = test.send(request("OPTIONS", "/oauth/revoke")).await;
     assert_eq!(options.status, StatusCode::NO_CONTENT);

@@ -2,19 +2,16 @@
 //!
 //! A case sees only the traits. It runs on every backend that is named below, each time on an empty store.
 
-use std::any::Any;
 use std::sync::Arc;
 
-use guestpass::store::sqlite::{SqliteStore, Synchronous};
 use guestpass::store::{Change, ClientSettings, Grants, Outcome, Registry, Revoked, Upkeep, Write};
 use guestpass_core::client::{ClientId, ClientNumber};
 use guestpass_core::grant::{Generation, Grant, GrantId};
 use guestpass_core::pkce::Challenge;
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::time::Timestamp;
-use tempfile::TempDir;
 
-use crate::support::SeededRandom;
+use crate::support::{Backend, Database, SeededRandom, config};
 
 mod grants;
 mod keys;
@@ -28,10 +25,7 @@ struct Store {
     registry: Arc<dyn Registry>,
     revoked: Arc<dyn Revoked>,
     upkeep: Arc<dyn Upkeep>,
-    /// Makes writes wait until what it answers is dropped, so that they are carried out together.
-    hold_writes: Box<dyn Fn() -> Box<dyn Any> + Send + Sync>,
-    /// Whatever else must live as long as the store.
-    _kept: Box<dyn Any + Send + Sync>,
+    database: Database,
 }
 
 /// Every case, by the file that it stands in.
@@ -113,26 +107,23 @@ cases! {
 run_on!(sqlite);
 
 async fn sqlite() -> Store {
-    let directory = TempDir::new().unwrap();
-    let file = directory.path().join("guestpass.db");
-    SqliteStore::migrate(&file, &SeededRandom::new()).unwrap();
-    let store = Arc::new(SqliteStore::open(&file, Synchronous::Off).unwrap());
-    let hold_writes = move || -> Box<dyn Any> {
-        let other = rusqlite::Connection::open(&file).unwrap();
-        other.execute_batch("begin immediate").unwrap();
-        Box::new(other)
-    };
-    Store {
-        grants: store.clone(),
-        registry: store.clone(),
-        revoked: store.clone(),
-        upkeep: store,
-        hold_writes: Box::new(hold_writes),
-        _kept: Box::new(directory),
-    }
+    Store::empty(Backend::Sqlite).await
 }
 
 impl Store {
+    async fn empty(backend: Backend) -> Self {
+        let database = Database::new(backend, &SeededRandom::new()).await;
+        let unsynced = config(&[("sqlite.synchronous", "off")]);
+        let store = database.open(&unsynced).await;
+        Self {
+            grants: store.clone(),
+            registry: store.clone(),
+            revoked: store.clone(),
+            upkeep: store,
+            database,
+        }
+    }
+
     async fn write(&self, write: Write) -> Outcome {
         self.grants.write(write).await.unwrap()
     }

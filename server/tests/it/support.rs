@@ -1,4 +1,4 @@
-//! A server in the test's own process: the real router on a real SQLite file, with a clock that the test turns.
+//! A server in the test's own process: the real router on a real database, with a clock that the test turns.
 //!
 //! [`TestApp::send`] is the way to the router. It checks, for every answer, what every answer must have, so that a test
 //! states only what is special to its case.
@@ -22,8 +22,7 @@ use guestpass::keys::{KeyRing, MasterKey, MasterKeySource};
 use guestpass::metrics::Metrics;
 use guestpass::registry::{self, Clients};
 use guestpass::revocation::{Now, Recent, is_behind, mark, replay};
-use guestpass::store::sqlite::SqliteStore;
-use guestpass::store::{Change, ClientSettings, Registry, Store};
+use guestpass::store::{Change, ClientSettings, Store};
 use guestpass::upkeep::Cleaner;
 use guestpass_core::policy::Policy;
 use guestpass_core::time::Timestamp;
@@ -35,6 +34,7 @@ use tower::ServiceExt;
 mod answer;
 pub(crate) mod binary;
 pub(crate) mod connection;
+mod database;
 mod described;
 mod fakes;
 mod forge;
@@ -43,8 +43,11 @@ mod log;
 mod request;
 mod stored;
 
+use binary::PATIENCE;
+
 pub(crate) use answer::{Answer, Tokens};
 pub(crate) use connection::Connection;
+pub(crate) use database::{Backend, Database, Row};
 pub(crate) use fakes::{FakeClock, SeededRandom};
 pub(crate) use forge::{Forged, forms_of};
 pub(crate) use log::{TextLog, lines_of};
@@ -66,16 +69,17 @@ pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 /// The public client that every [`TestApp`] has.
 pub(crate) const SHOP: &str = "shop";
 
-const DATABASE: &str = "guestpass.db";
 const JOURNAL: &str = "guestpass.journal";
 
 pub(crate) struct TestApp {
     pub(crate) clock: Arc<FakeClock>,
     pub(crate) random: Arc<SeededRandom>,
-    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) database: Database,
     pub(crate) app: Arc<App>,
     pub(crate) router: Router,
     master_key: MasterKey,
+    /// Where the journal is.
     directory: Arc<TempDir>,
 }
 
@@ -99,30 +103,30 @@ impl TestApp {
         log::start();
         let directory = Arc::new(TempDir::new().unwrap());
         let random = Arc::new(SeededRandom::new());
-        SqliteStore::migrate(&directory.path().join(DATABASE), &*random).unwrap();
+        let database = Database::new(Backend::of_this_run(), &*random).await;
         let master_key = MasterKey::generate(&*random);
         let clock = Arc::new(FakeClock::new());
-        let test = Self::start(config, directory, master_key, (clock, random)).await;
+        let kept = (database, directory);
+        let test = Self::start(config, kept, master_key, (clock, random)).await;
         test.add_client(SHOP, ClientSettings::default()).await;
         test
     }
 
-    /// Another server on the same files and clock: as in another process, or after a restart.
+    /// Another server on the same database, journal and clock: as in another process, or after a restart.
     pub(crate) async fn beside(&self, config: Config) -> Self {
-        let (directory, master_key) = (self.directory.clone(), self.master_key.clone());
+        let kept = (self.database.clone(), self.directory.clone());
         let fakes = (self.clock.clone(), self.random.clone());
-        Self::start(config, directory, master_key, fakes).await
+        Self::start(config, kept, self.master_key.clone(), fakes).await
     }
 
-    /// Starts a server on files that are there, as `serve` does it.
+    /// Starts a server on a database and a journal that are there, as `serve` does it.
     async fn start(
         config: Config,
-        directory: Arc<TempDir>,
+        (database, directory): (Database, Arc<TempDir>),
         master_key: MasterKey,
         (clock, random): (Arc<FakeClock>, Arc<SeededRandom>),
     ) -> Self {
-        let store = SqliteStore::open(&directory.path().join(DATABASE), config.synchronous);
-        let store = Arc::new(store.unwrap());
+        let store = database.open(&config).await;
         let source = MasterKeySource {
             present: Some(master_key.clone()),
             make: &|| unreachable!(),
@@ -169,6 +173,7 @@ impl TestApp {
             clock,
             random,
             store,
+            database,
             app,
             router,
             master_key,
@@ -280,7 +285,7 @@ impl TestApp {
 
     /// Sends a request that must be refused with a `400`, that `error`, and no change to any row.
     pub(crate) async fn refused(&self, request: Sent, error: &str) -> Answer {
-        let (row, before) = (format!("{request:?}"), self.rows());
+        let (row, before) = (format!("{request:?}"), self.rows().await);
         let answer = self.send(request).await;
         assert_eq!(
             (answer.status, answer.error()),
@@ -288,7 +293,7 @@ impl TestApp {
             "{row} {answer:?}"
         );
         assert_eq!(
-            self.rows(),
+            self.rows().await,
             before,
             "{row} a refused request must change nothing"
         );
@@ -332,39 +337,38 @@ impl TestApp {
         self.send(request).await.tokens()
     }
 
-    /// Every row of guests and grants, as text: for comparing before with after.
-    pub(crate) fn rows(&self) -> Vec<String> {
-        let sql = self.sql();
+    /// Every row of guests and grants, as text, in the order of their keys: for comparing before with after.
+    pub(crate) async fn rows(&self) -> Vec<String> {
         let mut rows = Vec::new();
         for table in ["profiles", "grants"] {
-            let mut statement = sql.prepare(&format!("select * from {table}")).unwrap();
-            let columns = statement.column_count();
-            let mut found = statement.query([]).unwrap();
-            while let Some(row) = found.next().unwrap() {
-                let values = (0..columns).map(|at| format!("{:?}", row.get_ref(at).unwrap()));
-                rows.push(format!("{table}: {}", values.collect::<Vec<_>>().join(" ")));
-            }
+            let all = format!("select * from {table} order by 1, 2");
+            let all = self.sql(&all).await;
+            rows.extend(all.iter().map(|row| format!("{table}: {row:?}")));
         }
         rows
     }
 
     /// How many rows a table has.
-    pub(crate) fn count(&self, table: &str) -> u64 {
-        self.sql()
-            .query_row(&format!("select count(*) from {table}"), [], |row| {
-                row.get(0)
-            })
-            .unwrap()
+    pub(crate) async fn count(&self, table: &str) -> u64 {
+        let count = format!("select count(*) from {table}");
+        self.database.number(&count).await.try_into().unwrap()
     }
 
-    /// A look at the database, beside the server.
-    pub(crate) fn sql(&self) -> rusqlite::Connection {
-        rusqlite::Connection::open(self.file()).unwrap()
+    /// How many guests and grants there are.
+    pub(crate) async fn counts(&self) -> (u64, u64) {
+        (self.count("profiles").await, self.count("grants").await)
     }
 
-    /// The database file.
-    pub(crate) fn file(&self) -> PathBuf {
-        self.directory.path().join(DATABASE)
+    /// Runs SQL beside the server: [`Database::sql`].
+    pub(crate) async fn sql(&self, sql: &str) -> Vec<Row> {
+        self.database.sql(sql).await
+    }
+
+    /// What the database and the journal hold.
+    pub(crate) async fn stored(&self) -> Stored {
+        let journal = std::fs::read(self.journal()).unwrap();
+        let bytes = self.database.bytes().await;
+        Stored::in_all(bytes.into_iter().chain([journal]))
     }
 
     /// The journal.
@@ -379,10 +383,21 @@ impl TestApp {
         entries
     }
 
-    /// Ends the server, its threads and its connections, and keeps its files.
-    pub(crate) fn stop(self) -> Arc<TempDir> {
-        self.directory
+    /// Ends the server, its threads and its connections, and keeps its database.
+    pub(crate) fn stop(self) -> Database {
+        self.database
     }
+}
+
+/// Waits for what comes soon; the deadline ends a test that would hang, and decides nothing else.
+pub(crate) async fn until(done: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !done().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    waited.expect("what was waited for didn't come");
 }
 
 /// The configuration with these settings, each a name and a value.

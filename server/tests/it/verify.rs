@@ -203,7 +203,7 @@ async fn c102_a_header_that_means_more_is_refused() {
 async fn c103_a_key_is_found_by_its_exact_name() {
     let test = TestApp::new().await;
     let tokens = test.guest().await;
-    let (forgery, rows) = (Forged::like(&test, &tokens), test.rows());
+    let (forgery, rows) = (Forged::like(&test, &tokens), test.rows().await);
     let own = tokens.header["kid"].as_str().unwrap();
     let long = "a".repeat(5000);
     for kid in [
@@ -229,7 +229,7 @@ async fn c103_a_key_is_found_by_its_exact_name() {
         &forgery.header("kid", json!("a".repeat(65536))).sign(),
     )
     .await;
-    assert_eq!(test.rows(), rows);
+    assert_eq!(test.rows().await, rows);
 }
 
 /// A token that doesn't even fit into a header that is read: refused, whatever the mode.
@@ -490,7 +490,7 @@ async fn c163_a_live_token_says_who_the_guest_is() {
         let test = server(algorithm).await;
         let code = test.code(SHOP).await;
         let tokens = test.granted(exchange(&code)).await;
-        let rows = test.rows();
+        let rows = test.rows().await;
         passes_as(&test, verify(&tokens.access_token), &tokens).await;
         let header = ask().header("x-dressipi-jwt", &tokens.access_token);
         passes_as(&test, header, &tokens).await;
@@ -502,7 +502,7 @@ async fn c163_a_live_token_says_who_the_guest_is() {
             let answer = test.send(ask().method(method)).await;
             assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{method}");
         }
-        assert_eq!(test.rows(), rows);
+        assert_eq!(test.rows().await, rows);
     }
 }
 

@@ -194,7 +194,7 @@ async fn c136_pipelined_requests_are_answered_in_order() {
         requests.extend(request.wire());
         expected.push((status, text.to_owned()));
     }
-    let before = test.count("profiles");
+    let before = test.count("profiles").await;
     connection.write(requests).unwrap();
     for (n, (status, text)) in expected.into_iter().enumerate() {
         let answer = connection.answer_to(&Method::GET).unwrap();
@@ -202,6 +202,6 @@ async fn c136_pipelined_requests_are_answered_in_order() {
         assert_eq!(answer.status, status, "request {n}: {body}");
         assert!(body.contains(&text), "request {n}: {body}");
     }
-    assert_eq!(test.count("profiles"), before + 50);
+    assert_eq!(test.count("profiles").await, before + 50);
     test.granted(exchange(&code)).await;
 }

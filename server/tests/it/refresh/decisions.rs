@@ -90,7 +90,7 @@ async fn a_credential_newer_than_its_row_is_recovered_from() {
         ((0, 0), 1, AFTER_WINDOW, ENDED),
     ] {
         let mut family = Family::at(&test, (5, 2)).await;
-        family.rewind(rewound_to, expires_in);
+        family.rewind(rewound_to, expires_in).await;
         family.decides(presented, wait, Recover).await;
         // From here on it is a grant like any other.
         family.decides(presented, IN_WINDOW, Repeat).await;
@@ -108,7 +108,7 @@ async fn a_rewound_row_moves_no_end() {
     };
     let test = TestApp::with_policy(policy).await;
     let family = Family::at(&test, (5, 2)).await;
-    family.rewind((2, 1), 3600);
+    family.rewind((2, 1), 3600).await;
     test.clock.advance_secs(3600);
     let answer = test.refused(refresh(&family.credentials[5]), "invalid_grant");
     assert_eq!(told(&answer.await, "/refusal"), "grant_ended");
@@ -119,7 +119,7 @@ async fn c073_a_retry_at_once_gets_the_same_successor_again() {
     let test = TestApp::new().await;
     let mut family = Family::new(&test).await;
     let first = family.granted(1).await;
-    let rows = test.rows();
+    let rows = test.rows().await;
     for (millis, iat) in [(0, 0), (1000, 1), (28_999, 29)] {
         test.clock.advance(Duration::from_millis(millis));
         let again = family.granted(1).await;
@@ -130,7 +130,7 @@ async fn c073_a_retry_at_once_gets_the_same_successor_again() {
             again.claims["iat"],
             first.claims["iat"].as_i64().unwrap() + iat
         );
-        assert_eq!(test.rows(), rows);
+        assert_eq!(test.rows().await, rows);
     }
     assert!(test.is_live(&first).await);
 }
@@ -144,7 +144,7 @@ async fn c074_a_late_retry_gets_a_new_successor() {
     family.decides(1, AFTER_WINDOW, Reissue).await;
     family.decides(2, AFTER_WINDOW, Reissue).await;
     assert_eq!(family.credentials.len(), 5);
-    assert_eq!((test.count("profiles"), test.count("grants")), (1, 1));
+    assert_eq!(test.counts().await, (1, 1));
 }
 
 #[tokio::test]
@@ -256,7 +256,7 @@ impl<'a> Family<'a> {
             test.clock.advance(test.app.clients.defaults().grace);
             family.granted(p).await;
         }
-        assert_eq!(family.row(), (n, p, None));
+        assert_eq!(family.row().await, (n, p, None));
         family
     }
 
@@ -275,7 +275,7 @@ impl<'a> Family<'a> {
 
     /// Presents credential `g` after `wait`, and checks that what happens is the decision, all of it and nothing else.
     async fn decides(&mut self, g: usize, wait: Duration, decision: Decision) {
-        let (n, p, _) = self.row();
+        let (n, p, _) = self.row().await;
         let case = format!("n = {n}, p = {p}, g = {g} after {wait:?}: {decision:?}");
         let expected = match decision {
             Advance => (n + 1, n, None),
@@ -285,10 +285,10 @@ impl<'a> Family<'a> {
             Revoke(_, reason) => (n, p, Some(reason.to_owned())),
         };
         self.test.clock.advance(wait);
-        let before = self.test.rows();
+        let before = self.test.rows().await;
         let answer = self.test.send(refresh(&self.credentials[g])).await;
-        let changed = changed_rows(&before, &self.test.rows());
-        assert_eq!(self.row(), expected, "{case}");
+        let changed = changed_rows(&before, &self.test.rows().await);
+        assert_eq!(self.row().await, expected, "{case}");
         match decision {
             Advance | Repeat | Reissue | Recover => {
                 assert_eq!(changed, usize::from(!matches!(decision, Repeat)), "{case}");
@@ -334,24 +334,26 @@ impl<'a> Family<'a> {
     }
 
     /// *n*, *p*, and why it was revoked.
-    fn row(&self) -> (usize, usize, Option<String>) {
-        const SQL: &str =
-            "select generation, proven, revocation_reason from grants where profile_id = ?";
-        let columns = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-        self.test
-            .sql()
-            .query_row(SQL, [self.profile_id], columns)
-            .unwrap()
+    async fn row(&self) -> (usize, usize, Option<String>) {
+        let sql = format!(
+            "select generation, proven, revocation_reason from grants where profile_id = {}",
+            self.profile_id
+        );
+        let [row] = <[_; 1]>::try_from(self.test.sql(&sql).await).unwrap();
+        let [n, p, reason] = <[_; 3]>::try_from(row).unwrap();
+        let number = |text: Option<String>| text.unwrap().parse().unwrap();
+        (number(n), number(p), reason)
     }
 
     /// Puts back the row that had `n` outstanding and `p` proven, so that it expires in so many seconds.
-    fn rewind(&self, (n, p): (usize, usize), expires_in: i64) {
-        const SQL: &str = "
-            update grants set generation = ?, proven = ?, advanced_at = ?, expires_at = ?
-             where profile_id = ?";
+    async fn rewind(&self, (n, p): (usize, usize), expires_in: i64) {
         let now = self.test.clock.now().as_millis();
-        let row = rusqlite::params![n, p, now, now + expires_in * 1000, self.profile_id];
-        assert_eq!(self.test.sql().execute(SQL, row).unwrap(), 1);
+        let (profile_id, expires_at) = (self.profile_id, now + expires_in * 1000);
+        let sql = format!(
+            "update grants set generation = {n}, proven = {p}, advanced_at = {now}, expires_at = {expires_at}
+              where profile_id = {profile_id} returning 1"
+        );
+        assert_eq!(self.test.sql(&sql).await.len(), 1);
     }
 }
 

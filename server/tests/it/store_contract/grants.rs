@@ -332,7 +332,7 @@ pub(super) async fn a_write_that_fails_leaves_the_others_of_its_batch_alone(stor
 
 /// Gives the store all of these while it can carry out none of them, then lets it.
 async fn all_at_once(store: &Store, writes: Vec<Write>) -> Vec<Outcome> {
-    let held = (store.hold_writes)();
+    let held = store.database.hold_writes().await;
     let begin = |write| {
         let grants = Arc::clone(&store.grants);
         tokio::spawn(async move { grants.write(write).await.unwrap() })

@@ -9,12 +9,11 @@ use guestpass::journal::Journal;
 use guestpass::metrics::Metrics;
 use guestpass::registry::{self, Clients};
 use guestpass::revocation::{Now, Recent};
-use guestpass::store::sqlite::{SqliteStore, Synchronous};
-use guestpass::store::{Change, ClientSettings, Registry, Store};
+use guestpass::store::{Change, ClientSettings};
 use guestpass_core::client::ClientId;
 use tower::ServiceExt;
 
-use super::{Answer, DAY, Sent, TestApp, Tokens, introspect, refresh, verify};
+use super::{Answer, DAY, Sent, TestApp, Tokens, config, introspect, refresh, verify};
 
 impl TestApp {
     /// Whether tokens are LIVE, as the cases say: the refresh token at the token endpoint, the access token at
@@ -62,10 +61,12 @@ impl TestApp {
         }
     }
 
-    /// Sends a request of that client to a server on a copy of the store: asking must not change what is asked about. The
-    /// copy knows a confidential client of any name, and has an API key for each.
+    /// Sends a request of that client to a server on a copy of the database: asking must not change what is asked about.
+    /// The copy knows a confidential client of any name, and has an API key for each.
     async fn ask_copy(&self, client_id: &str, request: Sent) -> Answer {
-        let store = self.copy();
+        let copy = self.database.beside("copy");
+        self.database.copy_to(&copy).await;
+        let store = copy.open(&config(&[("sqlite.synchronous", "off")])).await;
         let id: ClientId = client_id.parse().unwrap();
         let known = self.app.clients.by_id(client_id);
         let request = if known.is_none_or(|client| client.confidential) {
@@ -108,17 +109,5 @@ impl TestApp {
         let router = guestpass::http::router(Arc::new(app));
         let response = router.oneshot(request.into_request()).await.unwrap();
         Answer::read(response).await
-    }
-
-    fn copy(&self) -> Arc<SqliteStore> {
-        let file = self.directory.path().join("copy.db");
-        let _ = std::fs::remove_file(&file);
-        self.sql()
-            .execute("vacuum into ?", [file.to_str().unwrap()])
-            .unwrap();
-        let opened = rusqlite::Connection::open(&file).unwrap();
-        opened.pragma_update(None, "journal_mode", "wal").unwrap();
-        drop(opened);
-        Arc::new(SqliteStore::open(&file, Synchronous::Off).unwrap())
     }
 }

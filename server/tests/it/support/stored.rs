@@ -1,4 +1,4 @@
-//! What a store's files hold, byte for byte, whatever table, free page or log it stands in.
+//! What a store keeps, byte for byte, whatever table, free page or log it stands in.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -9,14 +9,16 @@ pub(crate) struct Stored(HashSet<[u8; 16]>);
 impl Stored {
     /// Reads all files of a directory.
     pub(crate) fn in_files_of(directory: &Path) -> Self {
+        let files = std::fs::read_dir(directory).unwrap();
+        Self::in_all(files.map(|file| std::fs::read(file.unwrap().path()).unwrap()))
+    }
+
+    /// Takes what was read.
+    pub(super) fn in_all(files: impl Iterator<Item = Vec<u8>>) -> Self {
         let mut parts = HashSet::new();
-        for file in std::fs::read_dir(directory).unwrap() {
-            let bytes = std::fs::read(file.unwrap().path()).unwrap();
-            parts.extend(
-                bytes
-                    .windows(16)
-                    .map(|part| <[u8; 16]>::try_from(part).unwrap()),
-            );
+        for bytes in files {
+            let part = |part| <[u8; 16]>::try_from(part).unwrap();
+            parts.extend(bytes.windows(16).map(part));
         }
         Self(parts)
     }

@@ -10,14 +10,14 @@ use super::{ask, refused};
 use crate::support::{Answer, DAY, SHOP, Sent, TestApp, Tokens, config, exchange, revoke, verify};
 
 /// Takes away the tables that tell what was revoked, or gives them back.
-fn break_store(test: &TestApp, broken: bool) {
+async fn break_store(test: &TestApp, broken: bool) {
     for table in ["grants", "revoked_access_tokens", "tombstones"] {
         let (from, to) = match broken {
             true => (table.to_owned(), format!("{table}_elsewhere")),
             false => (format!("{table}_elsewhere"), table.to_owned()),
         };
         let rename = format!("alter table {from} rename to {to}");
-        test.sql().execute_batch(&rename).unwrap();
+        test.sql(&rename).await;
     }
 }
 
@@ -37,7 +37,7 @@ async fn c166_without_a_database_nobody_new_is_trusted() {
     let test = TestApp::new().await;
     let (live, ended) = (test.guest().await, test.guest().await);
     test.send(revoke(&ended.refresh_token)).await;
-    break_store(&test, true);
+    break_store(&test, true).await;
     // What is known is good for a while, and it costs no read.
     test.clock.advance_secs(10);
     test.app.follow().await;
@@ -53,7 +53,7 @@ async fn c166_without_a_database_nobody_new_is_trusted() {
     // Who shows nothing, or nothing of ours, needs no database to be refused.
     refused(&test, ask()).await;
     refused(&test, verify("garbage")).await;
-    break_store(&test, false);
+    break_store(&test, false).await;
     test.app.follow().await;
     assert_eq!(status(&test, verify(&live.access_token)).await, 200);
     refused(&test, verify(&ended.access_token)).await;
@@ -64,7 +64,7 @@ async fn c166_signature_only_is_never_open() {
     let test = TestApp::with_config(config(&[("verify.when_stale", "signature-only")])).await;
     let (live, ended) = (test.guest().await, test.guest().await);
     test.send(revoke(&ended.refresh_token)).await;
-    break_store(&test, true);
+    break_store(&test, true).await;
     test.clock.advance_secs(3600);
     test.app.follow().await;
     assert_eq!(status(&test, verify(&live.access_token)).await, 200);
@@ -121,9 +121,11 @@ async fn an_entry_of_a_slower_clock_is_not_overlooked() {
     let tokens = here.guest().await;
     here.app.follow().await;
     // Another process, whose clock is 59 seconds behind, ends a grant after this one has looked.
-    let sql = "update grants set revoked_at = ?, revocation_reason = 'revoked_by_client'";
     let at = guestpass::clock::Clock::now(&*here.clock).as_millis() - 59_000;
-    here.sql().execute(sql, [at]).unwrap();
+    here.sql(&format!(
+        "update grants set revoked_at = {at}, revocation_reason = 'revoked_by_client'"
+    ))
+    .await;
     assert!(!here.passes(&tokens.access_token).await);
 }
 
