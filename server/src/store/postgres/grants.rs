@@ -101,7 +101,7 @@ pub(super) async fn advance_grant(
     const SQL: &str = "
         update grants set generation = $4, proven = $5, advanced_at = $6, expires_at = $7
          where profile_id = $1 and grant_id = $2 and generation = $3 and revoked_at is null
-           and ($4 > 1 or strikes < $8)";
+           and ($4::bigint > 1 or strikes < $8)";
     let (profile, random) = key(&grant.id);
     let done = pool
         .run(

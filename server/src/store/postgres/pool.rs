@@ -247,12 +247,10 @@ const NO_TIMEOUT: &str = "set local statement_timeout = 0";
 /// How long it may take to get hold of a host that takes writes.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
 
-/// What holds for every connection: a limit on each statement, below [`STATEMENT_DEADLINE`], and plain transactions, whatever
-/// the default is there.
+/// What holds for every connection: a limit on each statement, below [`STATEMENT_DEADLINE`].
 const SESSION: &str = "
     set statement_timeout = '5s';
-    set idle_in_transaction_session_timeout = '20s';
-    set default_transaction_read_only = off";
+    set idle_in_transaction_session_timeout = '20s'";
 
 fn pool(connection: &Connection, tls: &MakeRustlsConnect) -> deadpool_postgres::Pool {
     let manager = Manager::from_config(
