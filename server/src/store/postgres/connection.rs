@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::Unavailable;
@@ -105,6 +105,10 @@ impl Connection {
         settings
             .target_session_attrs(TargetSessionAttrs::ReadWrite)
             .ssl_mode(ssl_mode);
+        if !query.contains("load_balance_hosts=") {
+            // A host that accepts connections and says nothing must not always be the first that is asked.
+            settings.load_balance_hosts(LoadBalanceHosts::Random);
+        }
         if settings.get_connect_timeout().is_none() {
             settings.connect_timeout(CONNECT_TIMEOUT);
         }
@@ -163,7 +167,7 @@ impl Connection {
 }
 
 /// How long one host may take to accept a connection before the next is tried.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long what was sent may stay unacknowledged before the connection counts as lost.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 
