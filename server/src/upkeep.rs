@@ -19,6 +19,7 @@ pub struct Cleaner {
     clock: Arc<dyn Clock>,
     keep_tombstones: Duration,
     node: String,
+    held_until: Timestamp,
     position: Option<GrantId>,
     started: (Timestamp, Duration),
 }
@@ -55,6 +56,7 @@ impl Cleaner {
             clock,
             keep_tombstones,
             node: app.node.clone(),
+            held_until: Timestamp::from_millis(0),
             position: None,
             started,
         }
@@ -70,8 +72,7 @@ impl Cleaner {
         if self.jumped(now) {
             return Ok(Step::ClockJumped);
         }
-        let hold = Write::HoldCleaning(self.node.clone(), now, now + LEASE);
-        if self.grants.write(hold).await? == Outcome::Conflict {
+        if !self.hold(now).await? {
             self.position = None;
             return Ok(Step::Elsewhere);
         }
@@ -98,6 +99,20 @@ impl Cleaner {
         } else {
             Step::Finished { removed }
         })
+    }
+
+    /// Takes the right to clean, or keeps it, in time before it ends.
+    async fn hold(&mut self, now: Timestamp) -> Result<bool, Unavailable> {
+        if now + LEASE / 2 < self.held_until {
+            return Ok(true);
+        }
+        let until = now + LEASE;
+        let hold = Write::HoldCleaning(self.node.clone(), now, until);
+        let is_held = self.grants.write(hold).await? == Outcome::Done;
+        if is_held {
+            self.held_until = until;
+        }
+        Ok(is_held)
     }
 
     /// Steps for ever, slowly. It begins late: a machine that starts with a wrong clock has set it right by then, which

@@ -43,7 +43,7 @@ pub(super) struct Done {
 /// Why a statement, or a transaction, didn't come to its end.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// The database undid it for the sake of another: it may work the next time.
+    /// The database undid it, or is the wrong one for it: it may work the next time.
     Undone(Unavailable),
     /// There is such a row already. Nothing has happened.
     Duplicate(Unavailable),
@@ -308,7 +308,8 @@ fn verdict(error: &Error) -> (Failed, bool) {
     } else if *code == SqlState::UNIQUE_VIOLATION {
         (Failed::Duplicate(unavailable), false)
     } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
-        (Failed::Nothing(unavailable), true)
+        // It was the primary when the connection was made.
+        (Failed::Undone(unavailable), true)
     } else if *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
         || code.code().starts_with("08")
         || told.parsed_severity() != Some(Severity::Error)
