@@ -66,6 +66,8 @@ impl PostgresStore {
         };
         let revision = store.revision().await;
         revision.map_err(|error| SchemaError::cannot_open(connection, &error))?;
+        let durable = warn_if_not_durable(&store.pool).await;
+        durable.map_err(|error| SchemaError::cannot_open(connection, &error))?;
         Ok(store)
     }
 
@@ -220,6 +222,23 @@ impl Upkeep for PostgresStore {
     fn check(&self) -> BoxFuture<'_, Result<CheckReport, Unavailable>> {
         Box::pin(upkeep::check(&self.pool))
     }
+}
+
+/// An answer promises that its write is durable, so the database must not answer before.
+async fn warn_if_not_durable(pool: &Pool) -> Result<(), Unavailable> {
+    const SQL: &str = "select current_setting('synchronous_commit', true) as synchronous_commit";
+    let rows = pool.read(SQL, &[]).await?;
+    for row in &rows {
+        let setting = row::value::<Option<&str>>(row, "synchronous_commit")?;
+        if matches!(setting, Some("off" | "local")) {
+            tracing::warn!(
+                synchronous_commit = setting,
+                "the database answers before a write is safe, so a crash or a failover loses guests. Set \
+                 synchronous_commit = on for this role or database"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn pool(connection: &Connection) -> Result<Pool, SchemaError> {
