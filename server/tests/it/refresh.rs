@@ -301,6 +301,7 @@ async fn a_client_that_was_removed_has_no_grants_when_it_is_added_again() {
 async fn c083_a_thousand_rotations_take_no_room() {
     let test = TestApp::new().await;
     let mut token = test.guest().await.refresh_token;
+    test.database.settle().await;
     let before = test.database.size().await;
     let mut seen = HashSet::new();
     for _ in 0..1000 {
@@ -309,6 +310,7 @@ async fn c083_a_thousand_rotations_take_no_room() {
         assert!(seen.insert(token.clone()));
     }
     assert_eq!(test.counts().await, (1, 1));
+    test.database.settle().await;
     assert_eq!(test.database.size().await, before);
     assert_eq!(test.stop().size().await, before, "after the end");
 }

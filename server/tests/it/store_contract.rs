@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use guestpass::config::Config;
 use guestpass::store::{Change, ClientSettings, Grants, Outcome, Registry, Revoked, Upkeep, Write};
 use guestpass_core::client::{ClientId, ClientNumber};
 use guestpass_core::grant::{Generation, Grant, GrantId};
@@ -105,16 +106,21 @@ cases! {
 }
 
 run_on!(sqlite);
+run_on!(postgres);
 
 async fn sqlite() -> Store {
-    Store::empty(Backend::Sqlite).await
+    let unsynced = config(&[("sqlite.synchronous", "off")]);
+    Store::empty(Backend::Sqlite, &unsynced).await
+}
+
+async fn postgres() -> Store {
+    Store::empty(Backend::Postgres, &config(&[])).await
 }
 
 impl Store {
-    async fn empty(backend: Backend) -> Self {
+    async fn empty(backend: Backend, config: &Config) -> Self {
         let database = Database::new(backend, &SeededRandom::new()).await;
-        let unsynced = config(&[("sqlite.synchronous", "off")]);
-        let store = database.open(&unsynced).await;
+        let store = database.open(config).await;
         Self {
             grants: store.clone(),
             registry: store.clone(),
@@ -149,6 +155,13 @@ impl Store {
         };
         self.registry.change(add).await.unwrap();
         id
+    }
+
+    /// Takes a guest's own row away and leaves its grants, as damage would.
+    async fn lose_profile(&self, profile: &Profile) {
+        let id = profile.id.as_i64();
+        let delete = format!("delete from profiles where profile_id = {id}");
+        self.database.sql(&delete).await;
     }
 
     /// How many guests and grants there are.

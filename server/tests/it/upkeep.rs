@@ -19,7 +19,7 @@ use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use tokio::task::JoinSet;
 
-use crate::support::{SHOP, Sent, TestApp, authorize, exchange, refresh};
+use crate::support::{SHOP, Sent, TestApp, authorize, config, exchange, refresh};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -164,7 +164,9 @@ fn retiring(test: &TestApp) -> usize {
 
 #[tokio::test]
 async fn a_full_queue_refuses_cleaning_first_then_new_guests_then_codes_then_refreshes() {
-    let test = Arc::new(TestApp::new().await);
+    // PostgreSQL has one write under way, so that one lock keeps all others in the queue.
+    let one_by_one = config(&[("postgres.batch", "1"), ("postgres.connections", "2")]);
+    let test = Arc::new(TestApp::with_config(one_by_one).await);
     let mut cleaner = cleaner(&test);
     test.code(SHOP).await;
     test.clock.advance(8 * DAY);
@@ -257,16 +259,16 @@ impl<'a> Jam<'a> {
             waiting: Vec::new(),
         };
         let remove_nothing = || Write::RemoveEnded(Vec::new(), test.app.clock.now());
-        // Once, and only once, the writing thread takes what is waiting, and then stands before the lock. It has done
-        // so when more was taken than the queue has room for.
+        // Once, and only once, the store takes what is waiting, and then stands before the lock. It has done so when more
+        // was taken than the queue has room for.
         for _ in 0..1_000_000 {
             jam.fill(remove_nothing).await;
             if jam.waiting.len() > ROOM_FOR_CLEANING {
                 return jam;
             }
-            std::thread::yield_now();
+            tokio::task::yield_now().await;
         }
-        panic!("the writing thread took nothing");
+        panic!("the store took nothing");
     }
 
     /// Queues one write after the other until one is refused, and answers how many were taken.
@@ -300,7 +302,7 @@ impl<'a> Jam<'a> {
     }
 }
 
-/// A quarter of the queue of the SQLite store.
+/// A quarter of the queue.
 const ROOM_FOR_CLEANING: usize = 256;
 
 /// The same guest each time, with a code from long ago: one is inserted, the others conflict.

@@ -81,13 +81,13 @@ pub(super) async fn a_taken_id_is_a_conflict_and_leaves_nothing(store: &Store) {
     assert_eq!(store.load(other_grant.id).await, None);
 
     // The profile is free and its grant isn't: neither is written.
-    let taken_grant = Grant {
-        id: first.1.id,
-        ..second.1
-    };
-    let insert = Write::InsertGuest(second.0.clone(), taken_grant);
+    store.insert(&second).await;
+    store.lose_profile(&second.0).await;
+    let insert = Write::InsertGuest(second.0.clone(), second.1.clone());
     assert_eq!(store.write(insert).await, Outcome::Conflict);
     assert!(store.upkeep.profile(second.0.id).await.unwrap().is_none());
+    let remove = Write::RemoveEnded(vec![second.1.id], NOW);
+    assert_eq!(store.write(remove).await, Outcome::Done);
 
     assert_eq!(store.load(first.1.id).await, Some(first.1.clone()));
     let found = store.upkeep.profile(first.0.id).await.unwrap().unwrap();
@@ -288,15 +288,13 @@ pub(super) async fn one_of_many_advances_wins(store: &Store) {
 }
 
 pub(super) async fn a_write_that_fails_leaves_the_others_of_its_batch_alone(store: &Store) {
-    let [known, other, new] = [1, 2, 3].map(guest);
-    store.insert(&known).await;
-    store.insert(&other).await;
+    let [known, other, new, half_taken] = [1, 2, 3, 4].map(guest);
+    for guest in [&known, &other, &half_taken] {
+        store.insert(guest).await;
+    }
+    store.lose_profile(&half_taken.0).await;
     let insert =
         |profile: &Profile, grant: &Grant| Write::InsertGuest(profile.clone(), grant.clone());
-    let half_taken = Profile {
-        id: ProfileId::from_i64(99).unwrap(),
-        ..new.0.clone()
-    };
     let revocation = Revocation {
         at: NOW,
         reason: RevocationReason::Contested,
@@ -304,7 +302,7 @@ pub(super) async fn a_write_that_fails_leaves_the_others_of_its_batch_alone(stor
     let batch = [
         (Write::StrikeGrant(known.1.id), Outcome::Done),
         (insert(&known.0, &new.1), Outcome::Conflict),
-        (insert(&half_taken, &known.1), Outcome::Conflict),
+        (insert(&half_taken.0, &half_taken.1), Outcome::Conflict),
         (insert(&new.0, &new.1), Outcome::Done),
         (advance(&advanced(&known.1)), Outcome::Conflict),
         (Write::RevokeGrant(other.1.id, revocation), Outcome::Done),
@@ -327,6 +325,8 @@ pub(super) async fn a_write_that_fails_leaves_the_others_of_its_batch_alone(stor
         })
     );
     assert_eq!(store.load(new.1.id).await, Some(new.1));
+    let remove = Write::RemoveEnded(vec![half_taken.1.id], NOW);
+    assert_eq!(store.write(remove).await, Outcome::Done);
     assert_eq!(store.counts().await, (3, 3));
 }
 

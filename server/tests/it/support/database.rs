@@ -10,12 +10,14 @@ use guestpass::config::Config;
 use guestpass::random::Random;
 use guestpass::store::Store;
 
+mod postgres;
 mod sqlite;
 
 /// What can keep the data.
 #[derive(Clone, Copy)]
 pub(crate) enum Backend {
     Sqlite,
+    Postgres,
 }
 
 impl Backend {
@@ -27,7 +29,8 @@ impl Backend {
     pub(crate) fn of_this_run() -> Self {
         match std::env::var("GUESTPASS_TEST_BACKEND").as_deref() {
             Err(_) | Ok("sqlite") => Self::Sqlite,
-            Ok(other) => panic!("GUESTPASS_TEST_BACKEND is sqlite, not {other}"),
+            Ok("postgres") => Self::Postgres,
+            Ok(other) => panic!("GUESTPASS_TEST_BACKEND is sqlite or postgres, not {other}"),
         }
     }
 }
@@ -36,6 +39,7 @@ impl Backend {
 #[derive(Clone)]
 pub(crate) enum Database {
     Sqlite(sqlite::Database),
+    Postgres(postgres::Database),
 }
 
 /// A row, as text. `None` is null.
@@ -46,6 +50,7 @@ impl Database {
     pub(crate) async fn new(backend: Backend, random: &dyn Random) -> Self {
         match backend {
             Backend::Sqlite => Self::Sqlite(sqlite::Database::new(random)),
+            Backend::Postgres => Self::Postgres(postgres::Database::new(random).await),
         }
     }
 
@@ -53,6 +58,7 @@ impl Database {
     pub(crate) fn beside(&self, name: &str) -> Self {
         match self {
             Self::Sqlite(database) => Self::Sqlite(database.beside(name)),
+            Self::Postgres(database) => Self::Postgres(database.beside(name)),
         }
     }
 
@@ -61,6 +67,8 @@ impl Database {
     pub(crate) async fn copy_to(&self, other: &Self) {
         match (self, other) {
             (Self::Sqlite(from), Self::Sqlite(to)) => from.copy_to(to),
+            (Self::Postgres(from), Self::Postgres(to)) => from.copy_to(to).await,
+            _ => unreachable!("a copy is of the same kind"),
         }
     }
 
@@ -68,6 +76,7 @@ impl Database {
     pub(crate) async fn open(&self, config: &Config) -> Arc<dyn Store> {
         match self {
             Self::Sqlite(database) => database.open(config),
+            Self::Postgres(database) => database.open(config).await,
         }
     }
 
@@ -75,6 +84,7 @@ impl Database {
     pub(crate) async fn sql(&self, sql: &str) -> Vec<Row> {
         match self {
             Self::Sqlite(database) => database.sql(sql),
+            Self::Postgres(database) => database.sql(sql).await,
         }
     }
 
@@ -97,6 +107,7 @@ impl Database {
     pub(crate) async fn size(&self) -> i64 {
         self.number(match self {
             Self::Sqlite(_) => sqlite::SIZE,
+            Self::Postgres(_) => postgres::SIZE,
         })
         .await
     }
@@ -105,6 +116,7 @@ impl Database {
     pub(crate) async fn schema(&self) -> Vec<Row> {
         self.sql(match self {
             Self::Sqlite(_) => sqlite::SCHEMA,
+            Self::Postgres(_) => postgres::SCHEMA,
         })
         .await
     }
@@ -113,6 +125,7 @@ impl Database {
     pub(crate) async fn settle(&self) {
         self.sql(match self {
             Self::Sqlite(_) => sqlite::SETTLE,
+            Self::Postgres(_) => postgres::SETTLE,
         })
         .await;
     }
@@ -121,6 +134,7 @@ impl Database {
     pub(crate) async fn bytes(&self) -> Vec<Vec<u8>> {
         match self {
             Self::Sqlite(database) => database.bytes(),
+            Self::Postgres(database) => database.bytes().await,
         }
     }
 
@@ -128,6 +142,7 @@ impl Database {
     pub(crate) async fn hold_writes(&self) -> Box<dyn Any> {
         match self {
             Self::Sqlite(database) => Box::new(database.hold_writes()),
+            Self::Postgres(database) => Box::new(database.hold_writes().await),
         }
     }
 }

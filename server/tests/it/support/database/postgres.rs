@@ -1,0 +1,250 @@
+//! PostgreSQL: a database of a test's own, on a server that was started for the tests.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use guestpass::clock::{CorrectedClock, SystemClock};
+use guestpass::config::Config;
+use guestpass::random::Random;
+use guestpass::store::Store;
+use guestpass::store::postgres::{Connection, PostgresStore};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::OnceCell;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use super::Row;
+use crate::support::config;
+
+pub(super) const SIZE: &str = "
+    select sum(pg_relation_size(oid)) from pg_class where relnamespace = current_schema()::regnamespace";
+pub(super) const SCHEMA: &str = "
+    select table_name, column_name, data_type from information_schema.columns where table_schema = current_schema()
+    union all select tablename, indexname, indexdef from pg_indexes where schemaname = current_schema()
+    order by 1, 2";
+/// Old versions of rows go.
+pub(super) const SETTLE: &str = "vacuum full profiles, grants, revoked_access_tokens, tombstones";
+
+#[derive(Clone)]
+pub(crate) struct Database {
+    own: Arc<Own>,
+    /// Copies stand in one database, each in its schema, so that one statement fills them.
+    schema: String,
+    client: Arc<OnceCell<Client>>,
+}
+
+/// The name of a database that goes with this.
+struct Own(String);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let server = Server::of_this_run();
+        let drop = format!("drop database {} with (force)", self.0);
+        server
+            .runtime
+            .spawn(async move { server.client.batch_execute(&drop).await });
+    }
+}
+
+impl Database {
+    pub(super) async fn new(random: &dyn Random) -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "test_{}_{}",
+            std::process::id(),
+            MADE.fetch_add(1, Ordering::Relaxed)
+        );
+        let template = template(random).await;
+        let create = format!("create database {name} template {template} strategy file_copy");
+        Server::of_this_run()
+            .client
+            .batch_execute(&create)
+            .await
+            .unwrap();
+        let database = Self::of(Arc::new(Own(name)), "public");
+        let id = random.bytes::<16>().map(|byte| format!("{byte:02x}"));
+        let id = id.concat();
+        let own_id = format!("update installation set installation_id = '\\x{id}'");
+        database.sql(&own_id).await;
+        database
+    }
+
+    fn of(own: Arc<Own>, schema: &str) -> Self {
+        Self {
+            own,
+            schema: schema.to_owned(),
+            client: Arc::default(),
+        }
+    }
+
+    pub(super) fn beside(&self, name: &str) -> Self {
+        Self::of(self.own.clone(), name)
+    }
+
+    pub(super) async fn copy_to(&self, other: &Self) {
+        let (from, to) = (&self.schema, &other.schema);
+        let copy = format!(
+            "do $$
+             declare name text;
+             begin
+                 set local client_min_messages = warning;
+                 create schema if not exists {to};
+                 for name in select tablename from pg_tables where schemaname = '{from}' loop
+                     execute format('create table if not exists {to}.%1$I (like {from}.%1$I including all)', name);
+                     execute format('delete from {to}.%1$I', name);
+                     execute format('insert into {to}.%1$I select * from {from}.%1$I', name);
+                 end loop;
+             end $$"
+        );
+        self.sql(&copy).await;
+    }
+
+    pub(super) async fn open(&self, config: &Config) -> Arc<dyn Store> {
+        let clock = CorrectedClock::new(Arc::new(SystemClock::new()));
+        let connection = connection(&self.url(), config);
+        let store = PostgresStore::open(&connection, Arc::new(clock)).await;
+        Arc::new(store.unwrap())
+    }
+
+    pub(super) async fn sql(&self, sql: &str) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for message in self.client().await.simple_query(sql).await.unwrap() {
+            if let SimpleQueryMessage::Row(row) = message {
+                let values = (0..row.len()).map(|at| row.get(at).map(ToOwned::to_owned));
+                rows.push(values.collect());
+            }
+        }
+        rows
+    }
+
+    /// The files of tables and indexes. The log isn't there: it is of all databases.
+    pub(super) async fn bytes(&self) -> Vec<Vec<u8>> {
+        const SQL: &str = "
+            select pg_read_binary_file(pg_relation_filepath(oid)) from pg_class
+             where relnamespace = current_schema()::regnamespace and pg_relation_filenode(oid) is not null
+                   or oid in (select reltoastrelid from pg_class where relnamespace = current_schema()::regnamespace)";
+        self.sql("checkpoint").await;
+        let files = self.client().await.query(SQL, &[]).await.unwrap();
+        files.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// Another session that is about to change everything.
+    pub(super) async fn hold_writes(&self) -> Client {
+        const LOCK: &str = "
+            begin;
+            lock table profiles, grants, revoked_access_tokens, tombstones in exclusive mode";
+        let other = connect(&self.url()).await;
+        other.batch_execute(LOCK).await.unwrap();
+        other
+    }
+
+    async fn client(&self) -> &Client {
+        self.client
+            .get_or_init(async || connect(&self.url()).await)
+            .await
+    }
+
+    fn url(&self) -> String {
+        let server = Server::of_this_run().url(&self.own.0);
+        format!("{server}?options=-csearch_path%3D{}", self.schema)
+    }
+}
+
+/// The name of a database with the schema and nothing else, made once in a process: to copy it is quicker than to run the
+/// migrations.
+async fn template(random: &dyn Random) -> &'static str {
+    static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+    let make = async || {
+        let server = Server::of_this_run();
+        let name = format!("template_{}", std::process::id());
+        let create = format!("create database {name}");
+        server.client.batch_execute(&create).await.unwrap();
+        let connection = connection(&server.url(&name), &config(&[]));
+        PostgresStore::migrate(&connection, random).await.unwrap();
+        name
+    };
+    TEMPLATE.get_or_init(make).await
+}
+
+/// How a store reaches a database, as far as the configuration says.
+fn connection(url: &str, config: &Config) -> Connection {
+    let number = |name| {
+        let mut settings = config.shown.iter();
+        let setting = settings.find(|setting| setting.name == name);
+        setting.unwrap().value.parse().unwrap()
+    };
+    let (connections, batch) = (number("postgres.connections"), number("postgres.batch"));
+    Connection::parse(url, connections, batch).unwrap()
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// The server that all tests of a process share.
+struct Server {
+    /// Its URL, up to the name of a database.
+    address: String,
+    client: Client,
+    /// Outlives the runtimes of the tests.
+    runtime: Runtime,
+    /// Ends with this process: then its standard input is closed.
+    _started: Option<Child>,
+}
+
+impl Server {
+    /// The one that `GUESTPASS_TEST_POSTGRES` names, on which the user may do everything; or one of our own.
+    fn of_this_run() -> &'static Self {
+        static SERVER: OnceLock<Server> = OnceLock::new();
+        // No runtime may wait for another one, but any may wait for a thread.
+        SERVER.get_or_init(|| std::thread::spawn(Self::find).join().unwrap())
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it says what the tests run on, which is nothing of the program's"
+    )]
+    fn find() -> Self {
+        let (url, started) = match std::env::var("GUESTPASS_TEST_POSTGRES") {
+            Ok(url) => (url, None),
+            Err(_) => start(),
+        };
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
+        let runtime = runtime.unwrap();
+        let client = runtime.block_on(connect(&url));
+        let (address, _) = url.rsplit_once('/').unwrap();
+        Self {
+            address: address.to_owned(),
+            client,
+            runtime,
+            _started: started,
+        }
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("{}/{database}", self.address)
+    }
+}
+
+fn start() -> (String, Option<Child>) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/postgres");
+    let mut child = Command::new(script)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut url = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut url).unwrap();
+    assert!(
+        !url.is_empty(),
+        "there is no PostgreSQL: see what tests/postgres says"
+    );
+    (url.trim_end().to_owned(), Some(child))
+}
