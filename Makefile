@@ -1,5 +1,5 @@
 .POSIX:
-.PHONY: quickstart test docs audit clean
+.PHONY: quickstart test cluster drill docs audit clean
 
 CARGO = cargo
 
@@ -13,6 +13,16 @@ quickstart:
 # Everything that continuous integration checks.
 test:
 	@tests/run
+
+# PostgreSQL on three hosts, HAProxy and two nodes, all on this machine, to kill and watch. Ctrl-C ends it.
+cluster:
+	@$(CARGO) build --quiet --locked
+	@tests/cluster/run cluster
+
+# Failover under load, in some five minutes. Writes the figures of docs/reliability.md.
+drill:
+	@$(CARGO) build --quiet --locked
+	@tests/cluster/run drill
 
 # Writes the documents that are generated: after a change of refusals or settings, and after a test run.
 docs:
