@@ -1,0 +1,152 @@
+//! PostgreSQL keeps old versions of rows. A refresh must leave none for long, and touch no index: a HOT update, in the page
+//! where the row is.
+
+use std::sync::Arc;
+
+use guestpass::store::{Outcome, Store, Write};
+use guestpass_core::client::ClientNumber;
+use guestpass_core::grant::{Generation, Grant, GrantId};
+use guestpass_core::pkce::Challenge;
+use guestpass_core::policy::Policy;
+use guestpass_core::profile::{NetworkId, Profile, ProfileId};
+use guestpass_core::time::Timestamp;
+use tokio::task::JoinSet;
+
+use crate::support::{Backend, Database, SeededRandom, config, sha256};
+
+/// The tables are no larger, within 15 %, after many refreshes of each grant than after one, and of a hundred refreshes 99
+/// write no index. Nothing clears up behind the server here: what is no longer needed goes while pages are used.
+#[tokio::test(flavor = "multi_thread")]
+async fn refreshes_take_no_room_and_write_no_index() {
+    let (grants, rounds) = size_of_this_run();
+    let database = Database::new(Backend::Postgres, &SeededRandom::new()).await;
+    let store = database.open(&config(&[])).await;
+    let mut grants: Vec<Grant> = (0..grants).map(grant).collect();
+    each(&store, &mut grants, insert).await;
+    // The exchange, and the first refresh.
+    for _ in 0..2 {
+        each(&store, &mut grants, advance).await;
+    }
+    drop(store);
+    let (before, first) = (
+        sizes(&database).await,
+        updates(&database, 2 * grants.len()).await,
+    );
+    let store = database.open(&config(&[])).await;
+    for round in 1..rounds {
+        // In another order each time: neighbours don't come together.
+        grants.sort_by_cached_key(|grant| {
+            sha256(&[&grant.id.random[..], &round.to_be_bytes()].concat())
+        });
+        each(&store, &mut grants, advance).await;
+    }
+    drop(store);
+    let expected = (1 + usize::try_from(rounds).unwrap()) * grants.len();
+    let last = updates(&database, expected).await;
+    let (all, hot) = (last.0 - first.0, last.1 - first.1);
+    let after = sizes(&database).await;
+    println!(
+        "{all} refreshes, {hot} of them HOT; table and indexes {before:?} bytes, then {after:?}"
+    );
+    assert!(hot * 100 >= all * 99, "{hot} of {all}");
+    for (before, after) in before.into_iter().zip(after) {
+        assert!(after * 100 <= before * 115, "{before} bytes, then {after}");
+    }
+}
+
+/// Some, or 10,000 grants and as many refreshes of each as the environment asks for.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it says how thorough this run is, which is nothing of the program's"
+)]
+fn size_of_this_run() -> (u32, u32) {
+    match std::env::var("GUESTPASS_TEST_REFRESHES") {
+        Ok(rounds) => {
+            let rounds = rounds.parse();
+            (
+                10_000,
+                rounds.expect("GUESTPASS_TEST_REFRESHES is a number"),
+            )
+        }
+        Err(_) => (3_000, 10),
+    }
+}
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+fn grant(number: u32) -> Grant {
+    let profile = ProfileId::from_i64(NOW.as_millis() + i64::from(number)).unwrap();
+    let random = sha256(&number.to_be_bytes());
+    let id = GrantId::new(profile, random[..8].try_into().unwrap());
+    let owner = (
+        ClientNumber(1),
+        NetworkId::from_bytes(random[..16].try_into().unwrap()),
+    );
+    Grant::issue(
+        id,
+        owner,
+        Challenge::from_bytes(random),
+        &Policy::default(),
+        NOW,
+    )
+}
+
+/// Writes something for each grant, many at a time.
+async fn each(store: &Arc<dyn Store>, grants: &mut [Grant], write: fn(&mut Grant) -> Write) {
+    let mut writing = JoinSet::new();
+    for some in grants.chunks_mut(grants.len().div_ceil(AT_ONCE)) {
+        let writes: Vec<Write> = some.iter_mut().map(write).collect();
+        let store = Arc::clone(store);
+        writing.spawn(async move {
+            for write in writes {
+                assert_eq!(store.write(write).await.unwrap(), Outcome::Done);
+            }
+        });
+    }
+    while let Some(written) = writing.join_next().await {
+        written.unwrap();
+    }
+}
+
+/// Below half of the queue, beyond which new guests are refused.
+const AT_ONCE: usize = 256;
+
+fn insert(grant: &mut Grant) -> Write {
+    let profile = Profile {
+        id: grant.id.profile,
+        network_id: grant.network_id,
+        client: grant.client,
+        created_at: grant.issued_at,
+    };
+    Write::InsertGuest(profile, grant.clone())
+}
+
+fn advance(grant: &mut Grant) -> Write {
+    let from = grant.generation;
+    grant.proven = from;
+    grant.generation = Generation::next(from);
+    Write::AdvanceGrant {
+        grant: grant.clone(),
+        from,
+    }
+}
+
+/// The bytes of the table and of its indexes.
+async fn sizes(database: &Database) -> [i64; 2] {
+    let table = "select pg_table_size('grants')";
+    let indexes = "select pg_indexes_size('grants')";
+    [database.number(table).await, database.number(indexes).await]
+}
+
+/// How many updates there were, and how many of them were HOT, once the database has counted so many. It counts those of a
+/// session at its end at the latest.
+async fn updates(database: &Database, expected: usize) -> (i64, i64) {
+    let column = |name| format!("select {name} from pg_stat_user_tables where relname = 'grants'");
+    for _ in 0..1_000_000 {
+        let all = database.number(&column("n_tup_upd")).await;
+        if usize::try_from(all).unwrap() >= expected {
+            return (all, database.number(&column("n_tup_hot_upd")).await);
+        }
+    }
+    panic!("{expected} updates were not counted");
+}
