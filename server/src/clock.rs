@@ -35,14 +35,15 @@ impl CorrectedClock {
 
     /// Takes the other machine's time, which it told between then ([`CorrectedClock::ask`]) and now.
     pub fn correct(&self, asked: Asked, told: Timestamp) {
-        let half = asked.monotonic.abs_diff(self.local.monotonic()) / 2;
-        let right = told + half;
+        let way = asked.monotonic.abs_diff(self.local.monotonic());
+        // The answer was on its way for an unknown part of that time. Nothing between is known to be wrong, and to go no
+        // further than that makes no clock worse.
         let now = self.now();
+        let right = now.clamp(told, told + way);
         let off = right.since(now).max(now.since(right));
-        // The answer was on its way for an unknown part of that time: what differs by less may well be right.
-        if off <= half {
+        if off.is_zero() {
             self.is_off.store(false, Ordering::Relaxed);
-        } else if half <= TOLERATED / 4 {
+        } else if way <= TOLERATED / 2 {
             let correction = right.as_millis() - self.local.now().as_millis();
             self.correction.store(correction, Ordering::Relaxed);
             self.is_off.store(false, Ordering::Relaxed);
