@@ -47,6 +47,8 @@ pub(super) async fn migrate(pool: &Pool, random: &dyn Random) -> Result<Migratio
     const INSTALLATION: &str = "
         insert into installation (only_row, installation_id, revision, next_client_number) values (1, $1, 0, 1)";
     const DONE: &str = "update schema_version set version = $1, serves_since = $2";
+    // Others who migrate are waited for.
+    const TURN: &str = "set local statement_timeout = '60s'";
     // A step that has to wait for a table makes everyone else wait behind it: rather give up soon.
     const PATIENCE: &str = "set local lock_timeout = '2s'; set local statement_timeout = 0";
     let pending = pending(pool).await?;
@@ -58,9 +60,10 @@ pub(super) async fn migrate(pool: &Pool, random: &dyn Random) -> Result<Migratio
     let mut session = session.map_err(|error| SchemaError::cannot_open(&pool.name(), &error))?;
     let migrated = async {
         let transaction = session.change().await?;
-        transaction.batch_execute(PATIENCE).await?;
+        transaction.batch_execute(TURN).await?;
         transaction.batch_execute(VERSION).await?;
         let from = number(transaction.query_one(FROM, &[]).await?.try_get(0)?);
+        transaction.batch_execute(PATIENCE).await?;
         let migration = Migration::of(STEPS, from);
         for step in STEPS.iter().skip(from) {
             transaction.batch_execute(step.sql).await?;
@@ -79,9 +82,15 @@ pub(super) async fn migrate(pool: &Pool, random: &dyn Random) -> Result<Migratio
         Ok::<_, Interrupted<Unavailable>>(migration)
     };
     let migrated = migrated.await;
-    session
-        .end(migrated)
-        .map_err(|error| SchemaError::cannot_open(&pool.name(), &error))
+    let error = match session.end(migrated) {
+        Ok(migration) => return Ok(migration),
+        Err(error) => error,
+    };
+    // Two programs can't take turns before there is a table: whoever was slower hears of a duplicate.
+    match self::pending(pool).await {
+        Ok(pending) if pending.steps.is_empty() => Ok(pending),
+        _ => Err(SchemaError::cannot_open(&pool.name(), &error)),
+    }
 }
 
 /// The version of the schema, and since which it serves.
