@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::database::{self, Opened};
 use super::master_key::open_keys;
 use super::{Failure, Output, rfc3339, table};
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::keys::{
     Key, KeyRing, KeyState, KeyUse, RemovalRefused, RemoveError, RotateError, RotationRefused,
 };
@@ -57,6 +57,10 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
                 RotatedUse::AccessToken => KeyUse::AccessToken,
                 RotatedUse::Credential => KeyUse::Credential,
             };
+            if force && matches!(config.database, Database::Postgres(_)) {
+                // What one node makes with a key, the others must be able to read.
+                tokio::time::sleep(keys.until_seen(key_use, opened.clock.now())).await;
+            }
             rotate(&keys, &opened, (key_use, force), output).await?;
         }
         Command::Remove { kid } => remove(&keys, &opened, &kid, output).await?,

@@ -158,6 +158,13 @@ pub(super) fn rotate(
         .collect())
 }
 
+/// How long it takes until all nodes that reach the store know the next key of a use.
+#[must_use]
+pub(super) fn until_seen(keys: &[Key], key_use: KeyUse, now: Timestamp) -> Duration {
+    let (next, _) = waiting(keys, key_use);
+    next.map_or(Duration::ZERO, |next| (next.created_at + SEEN).since(now))
+}
+
 /// What it takes to forget a retiring key before its time, because it has leaked.
 ///
 /// # Errors
@@ -216,6 +223,9 @@ fn announcement(algorithm: KeyAlgorithm, schedule: &Schedule) -> Duration {
 
 /// By then every node has seen a change of the keys, which each looks for twice a second.
 const FOLLOWED: Duration = Duration::from_secs(5);
+
+/// The same for whoever is in a hurry: four looks.
+pub(super) const SEEN: Duration = Duration::from_secs(2);
 
 /// How long what a key of this use makes can live.
 #[must_use]

@@ -152,6 +152,12 @@ impl KeyRing {
         self.carry_out(steps, now).await.map_err(RotateError::Keys)
     }
 
+    /// How long it takes until all nodes that reach the store know the next key of a use.
+    #[must_use]
+    pub fn until_seen(&self, key_use: KeyUse, now: Timestamp) -> Duration {
+        life::until_seen(&self.now().listed, key_use, now)
+    }
+
     /// Forgets a retiring key at once. `false` if another process changed the keys meanwhile.
     ///
     /// # Errors
