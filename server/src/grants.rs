@@ -76,11 +76,9 @@ impl App {
                 (refresh_token, CredentialKind::RefreshToken)
             }
         };
-        let presented = self
-            .keys
-            .now()
-            .open(text)
-            .ok_or(Refusal::CredentialUnknown)?;
+        let opened = self.keys.open(text).await;
+        let opened = opened.map_err(|error| Unavailable(error.to_string()))?;
+        let presented = opened.ok_or(Refusal::CredentialUnknown)?;
         if presented.kind() != kind {
             return Err(Refusal::CredentialOfAnotherKind.into());
         }

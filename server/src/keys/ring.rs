@@ -1,10 +1,11 @@
 //! The keys as this process knows them, and the way to change them.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use guestpass_core::credential::Credential;
 use guestpass_core::time::Timestamp;
 use tokio::sync::Mutex;
 
@@ -26,6 +27,8 @@ pub struct KeyRing {
     known: RwLock<Arc<Keys>>,
     /// One at a time, lest older keys be put over newer ones.
     refreshing: Mutex<()>,
+    /// When the store was last asked.
+    refreshed_at: RwLock<Instant>,
 }
 
 /// Where a master key is, or how to make one.
@@ -88,6 +91,7 @@ impl KeyRing {
             schedule,
             known,
             refreshing: Mutex::new(()),
+            refreshed_at: RwLock::new(Instant::now()),
         })
     }
 
@@ -109,12 +113,41 @@ impl KeyRing {
     /// [`KeysError`] if the store can't answer or the keys can't be opened; what is known stays.
     pub async fn refresh(&self) -> Result<(), KeysError> {
         let _one_at_a_time = self.refreshing.lock().await;
+        let asked_at = Instant::now();
         if self.store.revision().await? != self.now().revision {
             let installation = self.store.installation().await?;
             let keys = Arc::new(Keys::unlock(&installation, &self.master_key)?);
             *self.known.write().unwrap_or_else(PoisonError::into_inner) = keys;
         }
+        let mut refreshed_at = self
+            .refreshed_at
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *refreshed_at = asked_at;
         Ok(())
+    }
+
+    /// Opens a credential. If no key does, another node may seal with one that came while this node was asleep or cut off:
+    /// then it looks first, lest a guest be turned away for good.
+    ///
+    /// # Errors
+    /// [`KeysError`] as [`KeyRing::refresh`].
+    pub async fn open(&self, text: &str) -> Result<Option<Credential>, KeysError> {
+        let opened = self.now().open(text);
+        if opened.is_some() || !self.is_behind() {
+            return Ok(opened);
+        }
+        self.refresh().await?;
+        Ok(self.now().open(text))
+    }
+
+    /// Whether a key may be in use that this node doesn't know.
+    fn is_behind(&self) -> bool {
+        let refreshed_at = *self
+            .refreshed_at
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        refreshed_at.elapsed() >= life::SEEN
     }
 
     /// Does what is due in the life of the keys.
