@@ -116,3 +116,30 @@ fn the_exchange_table() {
         assert_eq!(decided, expected, "{proof:?} after {seconds} s, {row:?}");
     }
 }
+
+/// Whoever doesn't know what became of their own write looks at the row again, as it was or as they wrote it.
+#[test]
+fn nobody_takes_their_own_write_for_anothers() {
+    for policy in [Policy::default(), strict()] {
+        let row = Server::redeemed(&policy).row;
+        let now = row.advanced_at + DAY;
+        let refresh = |row: &Grant, presented| row.refresh(presented, CLIENT, &policy, now);
+        let first = refresh(&row, row.generation);
+        assert_eq!(first.clone().when_unsure(), Some(first.clone()));
+        let Decision::Advance(written) = first else {
+            panic!("{first:?}");
+        };
+        let again = refresh(&written, row.generation).when_unsure();
+        let expected = (!policy.grace.is_zero()).then_some(Decision::Repeat);
+        assert_eq!(again, expected);
+    }
+    let replay = Decision::Revoke(Refusal::CodeReplayed, RevocationReason::CodeReplayed);
+    for decision in [replay, Decision::Refuse(Refusal::CodeSpent)] {
+        assert_eq!(decision.when_unsure(), None);
+    }
+    // What was certain before is certain now.
+    let wrong = Decision::Strike(Refusal::VerifierWrong);
+    for decision in [wrong, Decision::Refuse(Refusal::GrantRevoked)] {
+        assert_eq!(decision.clone().when_unsure(), Some(decision));
+    }
+}
