@@ -160,10 +160,8 @@ fn still_served(server: &Server, mut guests: Vec<Guest>) -> Vec<Guest> {
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod sync {
-    use std::path::{Path, PathBuf};
-    use std::process::Command;
-
     use super::*;
+    use crate::support::shim;
 
     #[test]
     fn a_grant_is_on_the_disk_before_it_is_answered() {
@@ -191,7 +189,7 @@ mod sync {
         let mut binary = Binary::new();
         binary.json(&["client", "add", SHOP]);
         let events = binary.working_dir().join("events");
-        let shim = shim(binary.working_dir());
+        let shim = shim(binary.working_dir(), include_str!("sync_shim.c"));
         binary.set_variable("LD_PRELOAD", shim.to_str().unwrap());
         binary.set_variable("SYNC_SHIM_FILE", events.to_str().unwrap());
         binary.set_variable("GUESTPASS_SQLITE__SYNCHRONOUS", synchronous);
@@ -211,19 +209,5 @@ mod sync {
             ("exchange", exchange),
             ("refresh", refresh),
         ]
-    }
-
-    /// Compiles the library that notes what a process writes and syncs.
-    fn shim(directory: &Path) -> PathBuf {
-        let (source, library) = (directory.join("shim.c"), directory.join("shim.so"));
-        std::fs::write(&source, include_str!("sync_shim.c")).unwrap();
-        let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"])
-            .args([&library, &source])
-            .arg("-ldl")
-            .status()
-            .unwrap();
-        assert!(compiled.success());
-        library
     }
 }

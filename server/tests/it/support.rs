@@ -41,6 +41,8 @@ mod forge;
 mod live;
 mod log;
 mod request;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod shim;
 mod stored;
 
 use binary::PATIENCE;
@@ -54,6 +56,8 @@ pub(crate) use log::{TextLog, lines_of};
 pub(crate) use request::{
     Sent, authorize, exchange, introspect, percent, profile, refresh, request, revoke, verify,
 };
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(crate) use shim::shim;
 pub(crate) use stored::Stored;
 
 /// The API's own example of a verifier and its challenge.
