@@ -19,6 +19,7 @@ mod http_layer;
 mod introspect;
 mod keys;
 mod metadata;
+mod nodes;
 mod openapi;
 mod policies;
 mod profile;

@@ -104,10 +104,15 @@ impl TestApp {
 
     /// A server with this configuration, as far as it matters to a router.
     pub(crate) async fn with_config(config: Config) -> Self {
+        Self::on(Backend::of_this_run(), config).await
+    }
+
+    /// The same on a backend that isn't this run's.
+    pub(crate) async fn on(backend: Backend, config: Config) -> Self {
         log::start();
         let directory = Arc::new(TempDir::new().unwrap());
         let random = Arc::new(SeededRandom::new());
-        let database = Database::new(Backend::of_this_run(), &*random).await;
+        let database = Database::new(backend, &*random).await;
         let master_key = MasterKey::generate(&*random);
         let clock = Arc::new(FakeClock::new());
         let kept = (database, directory);

@@ -54,6 +54,11 @@ impl Database {
         }
     }
 
+    /// An empty PostgreSQL database, without a schema.
+    pub(crate) async fn unmade() -> Self {
+        Self::Postgres(postgres::Database::unmade().await)
+    }
+
     /// A place beside this one, where a copy of it can stand.
     pub(crate) fn beside(&self, name: &str) -> Self {
         match self {
@@ -135,6 +140,14 @@ impl Database {
         match self {
             Self::Sqlite(database) => database.bytes(),
             Self::Postgres(database) => database.bytes().await,
+        }
+    }
+
+    /// What a server's setting `database` says to use it.
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Sqlite(_) => unreachable!("no test needs it"),
+            Self::Postgres(database) => database.url(),
         }
     }
 

@@ -49,25 +49,32 @@ impl Drop for Own {
 
 impl Database {
     pub(super) async fn new(random: &dyn Random) -> Self {
+        let database = Self::copied(template(random).await).await;
+        let id = random.bytes::<16>().map(|byte| format!("{byte:02x}"));
+        let id = id.concat();
+        let own_id = format!("update installation set installation_id = '\\x{id}'");
+        database.sql(&own_id).await;
+        database
+    }
+
+    pub(super) async fn unmade() -> Self {
+        Self::copied("template0").await
+    }
+
+    async fn copied(template: &str) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "test_{}_{}",
             std::process::id(),
             MADE.fetch_add(1, Ordering::Relaxed)
         );
-        let template = template(random).await;
         let create = format!("create database {name} template {template} strategy file_copy");
         Server::of_this_run()
             .client
             .batch_execute(&create)
             .await
             .unwrap();
-        let database = Self::of(Arc::new(Own(name)), "public");
-        let id = random.bytes::<16>().map(|byte| format!("{byte:02x}"));
-        let id = id.concat();
-        let own_id = format!("update installation set installation_id = '\\x{id}'");
-        database.sql(&own_id).await;
-        database
+        Self::of(Arc::new(Own(name)), "public")
     }
 
     fn of(own: Arc<Own>, schema: &str) -> Self {
@@ -145,7 +152,7 @@ impl Database {
             .await
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         let server = Server::of_this_run().url(&self.own.0);
         format!("{server}?options=-csearch_path%3D{}", self.schema)
     }

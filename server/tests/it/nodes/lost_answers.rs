@@ -1,0 +1,177 @@
+//! Connections to the database that are lost while something is written: a refresh is then answered with the right successor
+//! or 503, and never is a guest lost for what the database did.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::http::StatusCode;
+
+use super::clients::Client;
+use super::installation::{Installation, Node};
+use super::proxy::{Lost, Proxy};
+use crate::support::{authorize, exchange, refresh, request, revoke, verify};
+
+/// Part of the statements that advance grants, alone and together.
+const ADVANCE: &str = "proven = ";
+const ALWAYS: usize = usize::MAX;
+
+#[test]
+fn a_refresh_whose_write_was_lost_is_answered_all_the_same() {
+    let (installation, proxy, node) = behind_a_proxy();
+    for lost in [Lost::Answer, Lost::Request] {
+        let guest = node.server.guest();
+        proxy.lose(ADVANCE, &[Some(lost)], 1);
+        let answered = node.server.send(&refresh(&guest.refresh_token)).tokens();
+        assert_eq!(proxy.heal(), 1);
+        // Written once, and the same for whoever asks again.
+        let again = node.server.send(&refresh(&guest.refresh_token)).tokens();
+        assert_eq!(answered.refresh_token, again.refresh_token);
+        let successor = node.server.send(&refresh(&answered.refresh_token));
+        assert_ne!(successor.tokens().refresh_token, answered.refresh_token);
+        assert_eq!(installation.number("select max(generation) from grants"), 3);
+    }
+    assert_eq!(installation.revoked(), 0);
+}
+
+#[test]
+fn a_refresh_that_nobody_can_write_is_tried_again_later() {
+    let (installation, proxy, node) = behind_a_proxy();
+    let guest = node.server.guest();
+    proxy.lose(ADVANCE, &[Some(Lost::Request)], ALWAYS);
+    for _ in 0..3 {
+        let answer = node.server.send(&refresh(&guest.refresh_token));
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+    }
+    assert!(proxy.heal() >= 6);
+    node.server.send(&refresh(&guest.refresh_token)).tokens();
+    assert_eq!(
+        (
+            installation.number("select generation from grants"),
+            installation.revoked()
+        ),
+        (2, 0)
+    );
+}
+
+#[test]
+fn an_exchange_whose_write_was_lost_ends_nothing() {
+    let (installation, proxy, node) = behind_a_proxy();
+    let code = || node.server.send(&authorize()).text("code");
+    let (first, second) = (code(), code());
+    proxy.lose(ADVANCE, &[Some(Lost::Request)], 1);
+    node.server.send(&exchange(&first)).tokens();
+    assert_eq!(proxy.heal(), 1);
+    proxy.lose(ADVANCE, &[Some(Lost::Answer)], 1);
+    let answer = node.server.send(&exchange(&second));
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+    assert_eq!(proxy.heal(), 1);
+    let redeemed = installation.number("select count(*) from grants where generation = 1");
+    assert_eq!((redeemed, installation.revoked()), (2, 0));
+}
+
+#[test]
+fn a_strict_client_loses_nothing_either() {
+    let (installation, proxy, node) = behind_a_proxy();
+    let strict = ["--grace", "0s", "--late-retry", "revoke"];
+    node.binary
+        .json(&[&["client", "add", "strict"], &strict[..]].concat());
+    let node = Node::start(node.binary);
+    let of_strict = |request: crate::support::Sent| request.set("client_id", "strict");
+    let code = node.server.send(&of_strict(authorize())).text("code");
+    let guest = node.server.send(&of_strict(exchange(&code))).tokens();
+    proxy.lose(ADVANCE, &[Some(Lost::Answer)], 1);
+    let answer = node.server.send(&of_strict(refresh(&guest.refresh_token)));
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+    assert_eq!((proxy.heal(), installation.revoked()), (1, 0));
+}
+
+#[test]
+fn a_revocation_whose_answer_was_lost_is_made_once_more() {
+    let (installation, proxy, node) = behind_a_proxy();
+    for lost in [Lost::Answer, Lost::Request] {
+        let guest = node.server.guest();
+        proxy.lose("set revoked_at = ", &[Some(lost)], 1);
+        let answer = node.server.send(&revoke(&guest.refresh_token));
+        assert_eq!((answer.status, proxy.heal()), (StatusCode::OK, 1));
+        let answer = node.server.send(&verify(&guest.access_token));
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(installation.revoked(), 2);
+}
+
+#[test]
+fn guests_outlive_answers_that_are_lost_all_the_time() {
+    let (installation, proxy, node) = behind_a_proxy();
+    let turns = [
+        None,
+        None,
+        Some(Lost::Answer),
+        None,
+        None,
+        Some(Lost::Request),
+    ];
+    proxy.lose(ADVANCE, &turns, ALWAYS);
+    crowd(&[node.server.address], || {});
+    assert!(proxy.heal() >= 30);
+    assert_eq!(installation.revoked(), 0);
+}
+
+#[test]
+fn guests_outlive_sessions_that_are_ended_all_the_time() {
+    let installation = Installation::new();
+    let nodes = [installation.start("a"), installation.start("b")];
+    let addresses = nodes.each_ref().map(|node| node.server.address);
+    crowd(&addresses, || installation.end_sessions());
+    assert_eq!(installation.revoked(), 0);
+    for node in &nodes {
+        let ready = node.server.send(&request("GET", "/readyz"));
+        assert_eq!(ready.status, StatusCode::OK, "{ready:?}");
+    }
+}
+
+/// Clients that are busy until all have had enough; meanwhile something happens again and again.
+fn crowd(nodes: &[SocketAddr], mut meanwhile: impl FnMut()) {
+    const CLIENTS: usize = 8;
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|at| scope.spawn(move || act(&mut Client::new(nodes, at))))
+            .collect();
+        scope.spawn(|| {
+            for client in clients {
+                let ended = client.join();
+                is_over.store(ended.is_err(), Ordering::Relaxed);
+                ended.unwrap();
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        while !is_over.load(Ordering::Relaxed) {
+            meanwhile();
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    });
+}
+
+/// One new guest after the other, who comes back some times with the newest token that was acknowledged.
+fn act(client: &mut Client) {
+    for _ in 0..15 {
+        let code = client.insist(&authorize()).text("code");
+        // A client whose exchange isn't answered authorizes anew.
+        let mut tokens = match client.ask(&exchange(&code)) {
+            Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => continue,
+            answer => answer.unwrap().tokens(),
+        };
+        for _ in 0..5 {
+            tokens = client.insist(&refresh(&tokens.refresh_token)).tokens();
+        }
+    }
+}
+
+/// A node whose way to the database can break.
+fn behind_a_proxy() -> (Installation, Proxy, Node) {
+    let installation = Installation::new();
+    let proxy = Proxy::start(&installation.url());
+    let url = proxy.url(&installation.url());
+    let node = Node::start(installation.node_on("a", &url));
+    (installation, proxy, node)
+}

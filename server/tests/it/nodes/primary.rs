@@ -1,0 +1,89 @@
+//! A database that takes no writes for a while: nobody is told anything final, and nobody has to restart a node.
+
+use axum::http::StatusCode;
+
+use super::installation::{Installation, Node};
+use crate::support::binary::eventually;
+use crate::support::{authorize, exchange, refresh, request};
+
+#[test]
+fn a_node_waits_for_a_database_that_takes_writes() {
+    let installation = Installation::new();
+    let node = installation.start("a");
+    let guest = node.server.guest();
+    read_only(&installation, true);
+    // A session that is there stays as it is; a new one isn't taken.
+    installation.end_sessions();
+    refused(&node, &guest.refresh_token);
+    read_only(&installation, false);
+    served(&node, &guest.refresh_token);
+}
+
+#[test]
+fn a_session_that_became_read_only_is_given_up() {
+    let installation = Installation::new();
+    let node = installation.start("a");
+    let guest = node.server.guest();
+    // What the server says on a standby, of each write.
+    installation.sql(
+        "create function refuse() returns trigger language plpgsql as $$
+         begin raise exception using errcode = '25006'; end $$;
+         create trigger refuse before insert or update on grants
+         for each statement execute function refuse()",
+    );
+    let sessions = sessions(&installation);
+    let answer = node.server.send(&refresh(&guest.refresh_token));
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+    let left = format!("select count(*) from pg_stat_activity where pid in ({sessions})");
+    eventually("all sessions are given up", || {
+        installation.number(&left) == 0
+    });
+    installation.sql("drop trigger refuse on grants");
+    served(&node, &guest.refresh_token);
+}
+
+/// The processes behind the node's sessions, separated by commas.
+fn sessions(installation: &Installation) -> String {
+    let found = installation.sql(
+        "select pid from pg_stat_activity
+          where datname = current_database() and application_name = 'guestpass a'",
+    );
+    let found: Vec<String> = found.into_iter().flatten().flatten().collect();
+    found.join(",")
+}
+
+/// Whether new sessions may write.
+fn read_only(installation: &Installation, only: bool) {
+    let name = installation
+        .sql("select current_database()")
+        .remove(0)
+        .remove(0);
+    installation.sql(&format!(
+        "alter database {} set default_transaction_read_only = {only}",
+        name.unwrap()
+    ));
+}
+
+fn refused(node: &Node, refresh_token: &str) {
+    for request in [
+        refresh(refresh_token),
+        authorize(),
+        request("GET", "/readyz"),
+    ] {
+        // That this says when to come back is checked for every answer.
+        let answer = node.server.send(&request);
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+    }
+    let alive = node.server.send(&request("GET", "/livez"));
+    assert_eq!(alive.status, StatusCode::OK, "{alive:?}");
+}
+
+fn served(node: &Node, refresh_token: &str) {
+    eventually("the node is ready", || {
+        node.server.send(&request("GET", "/readyz")).status == StatusCode::OK
+    });
+    let tokens = node.server.send(&refresh(refresh_token)).tokens();
+    node.server.send(&refresh(&tokens.refresh_token)).tokens();
+    let code = node.server.send(&authorize()).text("code");
+    node.server.send(&exchange(&code)).tokens();
+}
