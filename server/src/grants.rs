@@ -76,8 +76,7 @@ impl App {
                 (refresh_token, CredentialKind::RefreshToken)
             }
         };
-        let opened = self.keys.open(text).await;
-        let opened = opened.map_err(|error| Unavailable(error.to_string()))?;
+        let opened = self.keys.open(text).await?;
         let presented = opened.ok_or(Refusal::CredentialUnknown)?;
         if presented.kind() != kind {
             return Err(Refusal::CredentialOfAnotherKind.into());

@@ -46,7 +46,7 @@ impl App {
         client: &Client,
         token: &str,
     ) -> Result<Introspection, Unavailable> {
-        let claims = match self.keys.now().open(token) {
+        let claims = match self.keys.open(token).await? {
             Some(credential) => self.introspect_credential(client, credential).await?,
             None => self.introspect_access_token(client, token).await?,
         };

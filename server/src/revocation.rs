@@ -105,7 +105,7 @@ impl App {
         let now = self.clock.now();
         let reason = RevocationReason::RevokedByClient;
         let revocation = Revocation { at: now, reason };
-        if let Some(credential) = self.keys.now().open(token) {
+        if let Some(credential) = self.keys.open(token).await? {
             let Some(grant) = self.grants.load(credential.grant).await? else {
                 return Ok(());
             };

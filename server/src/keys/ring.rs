@@ -16,7 +16,7 @@ use super::{
     Schedule,
 };
 use crate::random::Random;
-use crate::store::{KeyChange, Registry, WrappedKey};
+use crate::store::{KeyChange, Registry, Unavailable, WrappedKey};
 
 /// The keys of an installation as this process knows them, and the way to change them.
 pub struct KeyRing {
@@ -131,13 +131,14 @@ impl KeyRing {
     /// then it looks first, lest a guest be turned away for good.
     ///
     /// # Errors
-    /// [`KeysError`] as [`KeyRing::refresh`].
-    pub async fn open(&self, text: &str) -> Result<Option<Credential>, KeysError> {
+    /// [`Unavailable`] if it looks and can't see.
+    pub async fn open(&self, text: &str) -> Result<Option<Credential>, Unavailable> {
         let opened = self.now().open(text);
         if opened.is_some() || !self.is_behind() {
             return Ok(opened);
         }
-        self.refresh().await?;
+        let refreshed = self.refresh().await;
+        refreshed.map_err(|error| Unavailable(error.to_string()))?;
         Ok(self.now().open(text))
     }
 
