@@ -23,8 +23,18 @@ pub(super) const SCHEMA: &str = "
     select table_name, column_name, data_type from information_schema.columns where table_schema = current_schema()
     union all select tablename, indexname, indexdef from pg_indexes where schemaname = current_schema()
     order by 1, 2";
-/// Old versions of rows go.
-pub(super) const SETTLE: &str = "vacuum full profiles, grants, revoked_access_tokens, tombstones";
+/// Old versions of rows go. VACUUM would leave those that a session could see that begins just now, in any database.
+pub(super) const SETTLE: &str = "
+    do $$
+    declare name text;
+    begin
+        for name in select tablename from pg_tables where schemaname = current_schema() loop
+            execute format('create temporary table kept as table %I', name);
+            execute format('truncate %I', name);
+            execute format('insert into %I table kept', name);
+            drop table kept;
+        end loop;
+    end $$";
 
 #[derive(Clone)]
 pub(crate) struct Database {
@@ -100,7 +110,7 @@ impl Database {
                  for name in select tablename from pg_tables where schemaname = '{from}' loop
                      execute format('create table if not exists {to}.%1$I (like {from}.%1$I including all)', name);
                      execute format('delete from {to}.%1$I', name);
-                     execute format('insert into {to}.%1$I select * from {from}.%1$I', name);
+                     execute format('insert into {to}.%1$I table {from}.%1$I', name);
                  end loop;
              end $$"
         );
