@@ -10,3 +10,4 @@ mod migrations;
 mod primary;
 mod proxy;
 mod races;
+mod reaching;
