@@ -16,16 +16,18 @@ use guestpass_core::time::Timestamp;
 pub mod postgres;
 mod schema;
 pub mod sqlite;
+pub mod transfer;
 pub mod writes;
 
 pub use schema::{Migration, SchemaError};
+pub use transfer::Transfer;
 pub use writes::{Batches, Outcome, RevokedAccessToken, Tombstone, Write};
 
 /// What an asynchronous call of an object-safe trait returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A store, by all its contracts.
-pub trait Store: Grants + Revoked + Registry + Upkeep {
+pub trait Store: Grants + Revoked + Registry + Upkeep + Transfer {
     /// What is measured of the writes.
     fn batches(&self) -> &Batches;
 }

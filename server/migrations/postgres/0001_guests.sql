@@ -6,7 +6,8 @@ create table installation (
     revision            bigint not null,    -- moves with every change to clients or keys
     next_client_number  bigint not null,
     cleaner             text,               -- the node that cleans
-    cleaner_until       bigint              -- until when no other does
+    cleaner_until       bigint,             -- until when no other does
+    unfinished_copy     boolean not null default false -- this is the beginning of one: nobody is served
 );
 
 create table clients (

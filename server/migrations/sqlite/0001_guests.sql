@@ -6,7 +6,8 @@ create table installation (
     revision            integer not null,   -- moves with every change to clients or keys
     next_client_number  integer not null,
     cleaner             text,               -- the node that cleans
-    cleaner_until       integer             -- until when no other does
+    cleaner_until       integer,            -- until when no other does
+    unfinished_copy     integer not null default false -- this is the beginning of one: nobody is served
 ) strict;
 
 create table clients (

@@ -3,7 +3,8 @@
 //! What a request reads and writes belongs to one guest, whose `profile_id` is the shard key, and each write is one
 //! statement and a transaction of its own: engines that spread guests over many machines can do that. Nothing here uses
 //! foreign keys, sequences, triggers, advisory locks, savepoints or LISTEN. What looks beyond one guest is cleaning,
-//! copying, batches of more than one write and the polls of the revision and of what has ended; all of it in bounded parts.
+//! copying (`transfer`: ranges of a table's key) and import, batches of more than one write and the polls of the revision
+//! and of what has ended; all of it in bounded parts.
 
 use std::sync::Arc;
 
@@ -13,10 +14,11 @@ use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
 use super::schema::{Migration, SchemaError};
+use super::transfer::{InstallationRow, Key, Part, Row, Table};
 use super::{
     Batches, BoxFuture, Change, ChangeError, CheckReport, EndedGrants, Grants, Guest, Installation,
-    KeyChange, Outcome, Registry, Revoked, RevokedId, RevokedList, Store, Unavailable, Upkeep,
-    WrappedKey, Write,
+    KeyChange, Outcome, Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable,
+    Upkeep, WrappedKey, Write,
 };
 use crate::clock::CorrectedClock;
 use crate::random::Random;
@@ -30,6 +32,7 @@ mod registry;
 mod revoked;
 mod row;
 mod schema;
+mod transfer;
 mod upkeep;
 mod writer;
 
@@ -221,6 +224,48 @@ impl Upkeep for PostgresStore {
 
     fn check(&self) -> BoxFuture<'_, Result<CheckReport, Unavailable>> {
         Box::pin(upkeep::check(&self.pool))
+    }
+}
+
+impl Transfer for PostgresStore {
+    fn installation_row(&self) -> BoxFuture<'_, Result<InstallationRow, Unavailable>> {
+        Box::pin(transfer::installation_row(&self.pool))
+    }
+
+    fn count(&self, table: Table) -> BoxFuture<'_, Result<u64, Unavailable>> {
+        Box::pin(transfer::count(&self.pool, table))
+    }
+
+    fn rows(
+        &self,
+        table: Table,
+        after: Option<Key>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Row>, Unavailable>> {
+        Box::pin(transfer::rows(&self.pool, table, after, limit))
+    }
+
+    fn begin_copy(&self, row: InstallationRow) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(async move { transfer::begin_copy(&self.pool, &row).await })
+    }
+
+    fn replace(&self, part: Part) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(async move { transfer::replace(&self.pool, &part).await })
+    }
+
+    fn finish_copy(&self) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(transfer::finish_copy(&self.pool))
+    }
+
+    fn known_profiles(
+        &self,
+        ids: Vec<ProfileId>,
+    ) -> BoxFuture<'_, Result<Vec<Profile>, Unavailable>> {
+        Box::pin(async move { transfer::known_profiles(&self.pool, &ids).await })
+    }
+
+    fn insert_profiles(&self, profiles: Vec<Profile>) -> BoxFuture<'_, Result<(), Unavailable>> {
+        Box::pin(async move { transfer::insert_profiles(&self.pool, &profiles).await })
     }
 }
 

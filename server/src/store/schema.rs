@@ -41,6 +41,8 @@ pub enum SchemaError {
     Older(String),
     /// It is newer than this program, and not made for it any more.
     Newer(String),
+    /// It is the beginning of a copy.
+    UnfinishedCopy(String),
     /// It can't be opened, and why.
     CannotOpen(String, String),
 }
@@ -62,7 +64,7 @@ impl SchemaError {
         }
     }
 
-    pub(super) fn cannot_open(database: &dyn fmt::Display, error: &dyn fmt::Display) -> Self {
+    pub(crate) fn cannot_open(database: &dyn fmt::Display, error: &dyn fmt::Display) -> Self {
         Self::CannotOpen(database.to_string(), error.to_string())
     }
 }
@@ -84,6 +86,11 @@ impl fmt::Display for SchemaError {
                 "the database {database} was made by a newer version of guestpass than this one, {}. Run that version, \
                  or restore a backup from before the upgrade",
                 env!("CARGO_PKG_VERSION")
+            ),
+            Self::UnfinishedCopy(database) => write!(
+                f,
+                "{database} is a copy that isn't finished. Go on with it where the source is: \
+                 `guestpass db copy --to {database}`"
             ),
             Self::CannotOpen(database, error) => {
                 write!(f, "the database {database} can't be opened: {error}")

@@ -15,10 +15,11 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::schema::{Migration, SchemaError};
+use super::transfer::{InstallationRow, Key, Part, Row, Table};
 use super::{
     Batches, BoxFuture, Change, ChangeError, CheckReport, EndedGrants, Grants, Guest, Installation,
-    KeyChange, Outcome, Registry, Revoked, RevokedId, RevokedList, Store, Unavailable, Upkeep,
-    WrappedKey, Write,
+    KeyChange, Outcome, Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable,
+    Upkeep, WrappedKey, Write,
 };
 use crate::random::Random;
 
@@ -28,6 +29,7 @@ mod keys;
 mod registry;
 mod revoked;
 mod schema;
+mod transfer;
 mod upkeep;
 mod writer;
 
@@ -273,6 +275,60 @@ impl Upkeep for SqliteStore {
 
     fn check(&self) -> BoxFuture<'_, Result<CheckReport, Unavailable>> {
         Box::pin(self.read(upkeep::check))
+    }
+}
+
+impl Transfer for SqliteStore {
+    fn installation_row(&self) -> BoxFuture<'_, Result<InstallationRow, Unavailable>> {
+        Box::pin(self.read(transfer::installation_row))
+    }
+
+    fn count(&self, table: Table) -> BoxFuture<'_, Result<u64, Unavailable>> {
+        Box::pin(self.read(move |connection| transfer::count(connection, table)))
+    }
+
+    fn rows(
+        &self,
+        table: Table,
+        after: Option<Key>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Row>, Unavailable>> {
+        Box::pin(
+            self.read(move |connection| transfer::rows(connection, table, after.as_deref(), limit)),
+        )
+    }
+
+    fn begin_copy(&self, row: InstallationRow) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(self.change(move |transaction| {
+            transfer::begin_copy(transaction, &row).map_err(unavailable)
+        }))
+    }
+
+    fn replace(&self, part: Part) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(
+            self.change(move |transaction| {
+                transfer::replace(transaction, &part).map_err(unavailable)
+            }),
+        )
+    }
+
+    fn finish_copy(&self) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(
+            self.change(move |transaction| transfer::finish_copy(transaction).map_err(unavailable)),
+        )
+    }
+
+    fn known_profiles(
+        &self,
+        ids: Vec<ProfileId>,
+    ) -> BoxFuture<'_, Result<Vec<Profile>, Unavailable>> {
+        Box::pin(self.read(move |connection| transfer::known_profiles(connection, &ids)))
+    }
+
+    fn insert_profiles(&self, profiles: Vec<Profile>) -> BoxFuture<'_, Result<(), Unavailable>> {
+        Box::pin(self.change(move |transaction| {
+            transfer::insert_profiles(transaction, &profiles).map_err(unavailable)
+        }))
     }
 }
 

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use guestpass::config::Config;
-use guestpass::store::{Change, ClientSettings, Grants, Outcome, Registry, Revoked, Upkeep, Write};
+use guestpass::store::{
+    Change, ClientSettings, Grants, Outcome, Registry, Revoked, Transfer, Upkeep, Write,
+};
 use guestpass_core::client::{ClientId, ClientNumber};
 use guestpass_core::grant::{Generation, Grant, GrantId};
 use guestpass_core::pkce::Challenge;
@@ -18,6 +20,7 @@ mod grants;
 mod keys;
 mod registry;
 mod revoked;
+mod transfer;
 mod upkeep;
 
 /// An empty store, by its contracts.
@@ -26,6 +29,7 @@ struct Store {
     registry: Arc<dyn Registry>,
     revoked: Arc<dyn Revoked>,
     upkeep: Arc<dyn Upkeep>,
+    transfer: Arc<dyn Transfer>,
     database: Database,
 }
 
@@ -91,6 +95,13 @@ cases! {
         every_list_is_read_in_parts_without_a_gap
         what_is_forgotten_is_what_nobody_can_ask_about
         a_removed_guest_takes_its_grants_and_leaves_its_tombstone;
+    transfer:
+        a_copy_begins_in_a_new_store_and_no_other
+        an_unfinished_copy_is_given_no_keys
+        every_table_is_read_as_it_was_written
+        a_part_takes_the_place_of_what_lies_between
+        a_finished_copy_is_left_alone
+        guests_without_a_grant_are_added_once;
     upkeep:
         the_walk_sees_every_grant_once
         a_grant_has_ended_by_the_first_of_its_ends
@@ -125,7 +136,8 @@ impl Store {
             grants: store.clone(),
             registry: store.clone(),
             revoked: store.clone(),
-            upkeep: store,
+            upkeep: store.clone(),
+            transfer: store,
             database,
         }
     }

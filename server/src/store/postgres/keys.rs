@@ -46,7 +46,7 @@ pub(super) async fn insert_first(
 ) -> Result<bool, Unavailable> {
     const CHECK: &str = "
         update installation set master_key_check = $1, revision = revision + 1
-         where master_key_check is null and not exists (select 1 from keys)";
+         where master_key_check is null and not unfinished_copy and not exists (select 1 from keys)";
     let mut session = pool.session().await?;
     let inserted = async {
         let transaction = session.change().await?;

@@ -58,7 +58,7 @@ pub(super) fn insert_first(
 ) -> rusqlite::Result<bool> {
     const CHECK: &str = "
         update installation set master_key_check = ?, revision = revision + 1
-         where master_key_check is null and not exists (select 1 from keys)";
+         where master_key_check is null and not unfinished_copy and not exists (select 1 from keys)";
     if transaction.execute(CHECK, [master_key_check])? == 0 {
         return Ok(false);
     }

@@ -1,0 +1,260 @@
+//! A whole installation as rows, and guests that come without a grant. The statements are made of the tables' columns.
+
+use deadpool_postgres::Transaction;
+use guestpass_core::profile::{Profile, ProfileId};
+use tokio_postgres::types::ToSql;
+
+use super::grants;
+use super::pool::{Interrupted, Parameter, Pool};
+use super::row::{bytes, malformed, value};
+use crate::store::Unavailable;
+use crate::store::transfer::{Column, InstallationRow, Key, Kind, Part, Row, Table, Value, names};
+
+pub(super) async fn installation_row(pool: &Pool) -> Result<InstallationRow, Unavailable> {
+    const SQL: &str = "
+        select installation_id, master_key_check, revision, next_client_number, unfinished_copy from installation";
+    let rows = pool.read(SQL, &[]).await?;
+    let row = rows.first().ok_or_else(|| malformed("installation_id"))?;
+    let check = value::<Option<&[u8]>>(row, "master_key_check")?.map(TryInto::try_into);
+    Ok(InstallationRow {
+        id: bytes(row, "installation_id")?,
+        master_key_check: check
+            .transpose()
+            .map_err(|_| malformed("master_key_check"))?,
+        revision: value(row, "revision")?,
+        next_client_number: value(row, "next_client_number")?,
+        unfinished_copy: value(row, "unfinished_copy")?,
+    })
+}
+
+pub(super) async fn count(pool: &Pool, table: Table) -> Result<u64, Unavailable> {
+    let sql = format!("select count(*) from {}", table.name());
+    let mut session = pool.session().await?;
+    let counted = async {
+        let transaction = session.look().await?;
+        let count: i64 = transaction.query_one(&sql, &[]).await?.try_get(0)?;
+        u64::try_from(count).map_err(|_| Interrupted::Found(malformed("count")))
+    };
+    let counted = counted.await;
+    session.end(counted)
+}
+
+pub(super) async fn rows(
+    pool: &Pool,
+    table: Table,
+    after: Option<Key>,
+    limit: usize,
+) -> Result<Vec<Row>, Unavailable> {
+    let (columns, key) = (names(table.columns()), key(table));
+    let behind = after.as_ref().map_or(String::new(), |after| {
+        format!("where ({key}) > ({})", marks(1, after.len()))
+    });
+    let sql = format!(
+        "select {columns} from {} {behind} order by {key} limit {limit}",
+        table.name()
+    );
+    let after = after.unwrap_or_default();
+    let parameters: Vec<_> = after.iter().map(parameter).collect();
+    let rows = pool.read(&sql, &parameters).await?;
+    let values = |row| table.columns().iter().map(move |column| read(row, column));
+    rows.iter().map(|row| values(row).collect()).collect()
+}
+
+/// A store without clients, keys and guests is new, even if it was migrated already.
+pub(super) async fn begin_copy(pool: &Pool, row: &InstallationRow) -> Result<bool, Unavailable> {
+    const SQL: &str = "
+        update installation
+           set installation_id = $1, master_key_check = $2, revision = $3, next_client_number = $4, unfinished_copy = true
+         where case when unfinished_copy then installation_id = $1
+                    else revision = 0 and not exists (select 1 from profiles) end";
+    let check = row.master_key_check.as_ref().map(|check| &check[..]);
+    let (id, next) = (&row.id[..], row.next_client_number);
+    let done = pool.run(SQL, &[&id, &check, &row.revision, &next]).await?;
+    Ok(done.written == 1)
+}
+
+pub(super) async fn replace(pool: &Pool, part: &Part) -> Result<bool, Unavailable> {
+    // Whoever finishes the copy waits until the part is there.
+    const UNFINISHED: &str = "select true from installation where unfinished_copy for update";
+    // As long as it takes: an operator looks on.
+    const PATIENCE: &str = "set local statement_timeout = 0";
+    let mut session = pool.session().await?;
+    let replaced = async {
+        let transaction = session.change().await?;
+        transaction.batch_execute(PATIENCE).await?;
+        if transaction.query_opt(UNFINISHED, &[]).await?.is_none() {
+            return Ok(false);
+        }
+        delete(&transaction, part).await?;
+        insert(&transaction, part).await?;
+        transaction.commit().await?;
+        Ok(true)
+    };
+    let replaced = replaced.await;
+    session.end(replaced)
+}
+
+async fn delete(
+    transaction: &Transaction<'_>,
+    part: &Part,
+) -> Result<(), Interrupted<Unavailable>> {
+    let key = key(part.table);
+    let (mut conditions, mut parameters) = (vec!["true".to_owned()], Vec::new());
+    for (than, bound) in [(">", &part.after), ("<=", &part.up_to)] {
+        if let Some(bound) = bound {
+            let marks = marks(parameters.len() + 1, bound.len());
+            conditions.push(format!("({key}) {than} ({marks})"));
+            parameters.extend(bound.iter().map(parameter));
+        }
+    }
+    let (table, conditions) = (part.table.name(), conditions.join(" and "));
+    let sql = format!("delete from {table} where {conditions}");
+    transaction.execute(&sql, &parameters).await?;
+    Ok(())
+}
+
+/// As one statement, whatever the number of rows.
+async fn insert(
+    transaction: &Transaction<'_>,
+    part: &Part,
+) -> Result<(), Interrupted<Unavailable>> {
+    let columns = part.table.columns();
+    let arrays = columns.iter().enumerate().map(|(at, column)| {
+        let kind = match column.kind {
+            Kind::Integer => "bigint",
+            Kind::Small => "smallint",
+            Kind::Flag => "boolean",
+            Kind::Text => "text",
+            Kind::Bytes => "bytea",
+        };
+        format!("${}::{kind}[]", at + 1)
+    });
+    let sql = format!(
+        "insert into {} ({}) select * from unnest({})",
+        part.table.name(),
+        names(columns),
+        arrays.collect::<Vec<_>>().join(", ")
+    );
+    let values: Vec<_> = columns
+        .iter()
+        .enumerate()
+        .map(|(at, column)| array(&part.rows, at, column))
+        .collect();
+    let values: Vec<_> = values
+        .iter()
+        .map(|values| &**values as Parameter<'_>)
+        .collect();
+    transaction.execute(&sql, &values).await?;
+    Ok(())
+}
+
+pub(super) async fn finish_copy(pool: &Pool) -> Result<bool, Unavailable> {
+    const SQL: &str = "update installation set unfinished_copy = false where unfinished_copy";
+    let done = pool.run(SQL, &[]).await?;
+    Ok(done.written == 1)
+}
+
+pub(super) async fn known_profiles(
+    pool: &Pool,
+    ids: &[ProfileId],
+) -> Result<Vec<Profile>, Unavailable> {
+    const SQL: &str = "
+        select profile_id, network_id, client_number, created_at from profiles where profile_id = any($1)";
+    let ids: Vec<_> = ids.iter().map(|id| id.as_i64()).collect();
+    let rows = pool.read(SQL, &[&ids]).await?;
+    rows.iter().map(grants::profile).collect()
+}
+
+pub(super) async fn insert_profiles(pool: &Pool, profiles: &[Profile]) -> Result<(), Unavailable> {
+    const SQL: &str = "
+        insert into profiles (profile_id, network_id, client_number, created_at)
+        select * from unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[])
+        on conflict do nothing";
+    let of = |value: fn(&Profile) -> i64| profiles.iter().map(value).collect::<Vec<_>>();
+    let network_ids = profiles
+        .iter()
+        .map(|profile| &profile.network_id.as_bytes()[..]);
+    let row: [Parameter<'_>; 4] = [
+        &of(|profile| profile.id.as_i64()),
+        &network_ids.collect::<Vec<_>>(),
+        &of(|profile| profile.client.0),
+        &of(|profile| profile.created_at.as_millis()),
+    ];
+    pool.run(SQL, &row).await?;
+    Ok(())
+}
+
+/// The columns of the key. Texts are compared byte by byte, as everywhere else, whatever the database's language.
+fn key(table: Table) -> String {
+    let columns = table.key().iter().map(|column| match column.kind {
+        Kind::Text => format!("{} collate \"C\"", column.name),
+        _ => column.name.to_owned(),
+    });
+    columns.collect::<Vec<_>>().join(", ")
+}
+
+/// So many parameters, the first of which has that number.
+fn marks(first: usize, number: usize) -> String {
+    let marks = (first..first + number).map(|number| format!("${number}"));
+    marks.collect::<Vec<_>>().join(", ")
+}
+
+/// A value of a key, which is never null.
+fn parameter(value: &Value) -> Parameter<'_> {
+    match value {
+        Value::Null => &None::<i64>,
+        Value::Integer(number) => number,
+        Value::Flag(flag) => flag,
+        Value::Text(text) => text,
+        Value::Bytes(bytes) => bytes,
+    }
+}
+
+fn read(row: &tokio_postgres::Row, column: &Column) -> Result<Value, Unavailable> {
+    let name = column.name;
+    let found = match column.kind {
+        Kind::Integer => value::<Option<_>>(row, name)?.map(Value::Integer),
+        Kind::Small => value::<Option<i16>>(row, name)?.map(|small| Value::Integer(small.into())),
+        Kind::Flag => value::<Option<_>>(row, name)?.map(Value::Flag),
+        Kind::Text => value::<Option<_>>(row, name)?.map(Value::Text),
+        Kind::Bytes => value::<Option<_>>(row, name)?.map(Value::Bytes),
+    };
+    Ok(found.unwrap_or(Value::Null))
+}
+
+/// One column of all rows. What isn't of its kind becomes null, which shows in a comparison, if the table takes it at all.
+fn array(rows: &[Row], at: usize, column: &Column) -> Box<dyn ToSql + Sync + Send> {
+    let values = rows.iter().map(|row| &row[at]);
+    let integers = values.clone().map(|value| match value {
+        Value::Integer(number) => Some(*number),
+        _ => None,
+    });
+    match column.kind {
+        Kind::Integer => Box::new(integers.collect::<Vec<_>>()),
+        Kind::Small => {
+            let small = integers.map(|number| number.and_then(|number| i16::try_from(number).ok()));
+            Box::new(small.collect::<Vec<_>>())
+        }
+        Kind::Flag => {
+            let flags = values.map(|value| match value {
+                Value::Flag(flag) => Some(*flag),
+                _ => None,
+            });
+            Box::new(flags.collect::<Vec<_>>())
+        }
+        Kind::Text => {
+            let texts = values.map(|value| match value {
+                Value::Text(text) => Some(text.clone()),
+                _ => None,
+            });
+            Box::new(texts.collect::<Vec<_>>())
+        }
+        Kind::Bytes => {
+            let bytes = values.map(|value| match value {
+                Value::Bytes(bytes) => Some(bytes.clone()),
+                _ => None,
+            });
+            Box::new(bytes.collect::<Vec<_>>())
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! An installation on its way to another store: its tables as rows that every store reads and writes alike.
+
+use guestpass_core::profile::{Profile, ProfileId};
+
+use super::{BoxFuture, Unavailable};
+
+/// Taking in what was kept elsewhere.
+///
+/// A whole installation comes as a copy. A store that has begun one holds nothing else and nobody may be served from it, so
+/// what it holds can be put right at any time until the copy is finished, and never after that.
+pub trait Transfer: Send + Sync {
+    /// The row of the installation as a whole.
+    fn installation_row(&self) -> BoxFuture<'_, Result<InstallationRow, Unavailable>>;
+
+    /// How many rows a table has.
+    fn count(&self, table: Table) -> BoxFuture<'_, Result<u64, Unavailable>>;
+
+    /// Up to `limit` rows of a table behind the key `after`, in the order of their keys.
+    fn rows(
+        &self,
+        table: Table,
+        after: Option<Key>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Row>, Unavailable>>;
+
+    /// Begins the copy of that installation, or goes on with it. `false`, and nothing changed, unless the store is new or
+    /// holds the beginning of a copy of the same one.
+    fn begin_copy(&self, row: InstallationRow) -> BoxFuture<'_, Result<bool, Unavailable>>;
+
+    /// Puts rows in the place of a part of a table, all or nothing. `false`, and nothing changed, unless a copy is
+    /// unfinished.
+    fn replace(&self, part: Part) -> BoxFuture<'_, Result<bool, Unavailable>>;
+
+    /// Finishes the copy: from now on guests may be served. `false` if there is none that is unfinished.
+    fn finish_copy(&self) -> BoxFuture<'_, Result<bool, Unavailable>>;
+
+    /// Those of these guests that the store knows.
+    fn known_profiles(
+        &self,
+        ids: Vec<ProfileId>,
+    ) -> BoxFuture<'_, Result<Vec<Profile>, Unavailable>>;
+
+    /// Adds guests that have no grant, but for those whose id is taken.
+    fn insert_profiles(&self, profiles: Vec<Profile>) -> BoxFuture<'_, Result<(), Unavailable>>;
+}
+
+/// What belongs to an installation as a whole.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct InstallationRow {
+    /// As [`Installation::id`](super::Installation::id).
+    pub id: [u8; 16],
+    /// As [`Installation::master_key_check`](super::Installation::master_key_check).
+    pub master_key_check: Option<[u8; 32]>,
+    /// As [`Registry::revision`](super::Registry::revision).
+    pub revision: i64,
+    /// The number of the client that is added next.
+    pub next_client_number: i64,
+    /// Whether the store holds the beginning of a copy.
+    pub unfinished_copy: bool,
+}
+
+/// The tables of an installation, but for its own row. Those whose rows are few come first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Table {
+    /// The clients.
+    Clients,
+    /// Their origins.
+    ClientOrigins,
+    /// Their keys.
+    ApiKeys,
+    /// The keys of the installation.
+    Keys,
+    /// Access tokens that ended before their time.
+    RevokedAccessTokens,
+    /// What is left of erased guests.
+    Tombstones,
+    /// The marks of journals.
+    JournalMarks,
+    /// The guests.
+    Profiles,
+    /// Their grants.
+    Grants,
+}
+
+/// What a column holds, and what it is called.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+}
+
+/// What a column can hold, beside nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// 64 bits.
+    Integer,
+    /// 16 bits.
+    Small,
+    Flag,
+    Text,
+    Bytes,
+}
+
+/// What a row has in a column.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Value {
+    /// Nothing.
+    Null,
+    /// A number, or a time in milliseconds.
+    Integer(i64),
+    /// Yes or no.
+    Flag(bool),
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+}
+
+/// A row: a value for each of [`Table::columns`].
+pub type Row = Vec<Value>;
+
+/// The first values of a row, which no other row of its table has.
+pub type Key = Vec<Value>;
+
+/// Rows in the place of all that a table has behind one key and up to another; or up to its end.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The table.
+    pub table: Table,
+    /// Where the part begins; the beginning of the table, if there is none.
+    pub after: Option<Key>,
+    /// The last key of the part.
+    pub up_to: Option<Key>,
+    /// What it is to hold.
+    pub rows: Vec<Row>,
+}
+
+impl Column {
+    /// As the schema calls it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Clients,
+        Self::ClientOrigins,
+        Self::ApiKeys,
+        Self::Keys,
+        Self::RevokedAccessTokens,
+        Self::Tombstones,
+        Self::JournalMarks,
+        Self::Profiles,
+        Self::Grants,
+    ];
+
+    /// As the schema calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Clients => "clients",
+            Self::ClientOrigins => "client_origins",
+            Self::ApiKeys => "api_keys",
+            Self::Keys => "keys",
+            Self::RevokedAccessTokens => "revoked_access_tokens",
+            Self::Tombstones => "tombstones",
+            Self::JournalMarks => "journal_marks",
+            Self::Profiles => "profiles",
+            Self::Grants => "grants",
+        }
+    }
+
+    /// All columns, those of the key first.
+    #[must_use]
+    pub const fn columns(self) -> &'static [Column] {
+        match self {
+            Self::Clients => CLIENTS,
+            Self::ClientOrigins => CLIENT_ORIGINS,
+            Self::ApiKeys => API_KEYS,
+            Self::Keys => KEYS,
+            Self::RevokedAccessTokens => REVOKED_ACCESS_TOKENS,
+            Self::Tombstones => TOMBSTONES,
+            Self::JournalMarks => JOURNAL_MARKS,
+            Self::Profiles => PROFILES,
+            Self::Grants => GRANTS,
+        }
+    }
+
+    /// The columns of the primary key.
+    #[must_use]
+    pub fn key(self) -> &'static [Column] {
+        let columns = match self {
+            Self::ClientOrigins | Self::ApiKeys | Self::Grants => 2,
+            Self::Clients
+            | Self::Keys
+            | Self::RevokedAccessTokens
+            | Self::Tombstones
+            | Self::JournalMarks
+            | Self::Profiles => 1,
+        };
+        &self.columns()[..columns]
+    }
+
+    /// The key of a row.
+    #[must_use]
+    pub fn key_of(self, row: &Row) -> Key {
+        row[..self.key().len()].to_vec()
+    }
+}
+
+const CLIENTS: &[Column] = &[
+    integer("client_number"),
+    text("client_id"),
+    flag("confidential"),
+    flag("disabled"),
+    flag("resume_with_jwt"),
+    integer("created_at"),
+    integer("access_ttl"),
+    integer("code_ttl"),
+    integer("grace"),
+    text("late_retry"),
+    integer("max_unproven"),
+    integer("refresh_idle"),
+    integer("refresh_max"),
+    text("audience"),
+    flag("query_params"),
+];
+
+const CLIENT_ORIGINS: &[Column] = &[integer("client_number"), text("origin")];
+
+const API_KEYS: &[Column] = &[
+    integer("client_number"),
+    text("key_id"),
+    bytes("hash"),
+    integer("created_at"),
+    integer("expires_at"),
+    integer("revoked_at"),
+];
+
+const KEYS: &[Column] = &[
+    text("kid"),
+    text("use"),
+    text("algorithm"),
+    integer("created_at"),
+    integer("usable_at"),
+    integer("current_at"),
+    integer("retiring_at"),
+    integer("lifetime"),
+    bytes("sealed"),
+];
+
+const REVOKED_ACCESS_TOKENS: &[Column] = &[
+    bytes("token_id"),
+    integer("revoked_at"),
+    integer("expires_at"),
+];
+
+const TOMBSTONES: &[Column] = &[bytes("hash"), integer("erased_at")];
+
+const JOURNAL_MARKS: &[Column] = &[bytes("mark"), text("node"), integer("created_at")];
+
+const PROFILES: &[Column] = &[
+    integer("profile_id"),
+    bytes("network_id"),
+    integer("client_number"),
+    integer("created_at"),
+];
+
+const GRANTS: &[Column] = &[
+    integer("profile_id"),
+    bytes("grant_id"),
+    integer("client_number"),
+    bytes("network_id"),
+    bytes("challenge"),
+    integer("generation"),
+    integer("proven"),
+    Column {
+        name: "strikes",
+        kind: Kind::Small,
+    },
+    integer("issued_at"),
+    integer("advanced_at"),
+    integer("expires_at"),
+    integer("ends_at"),
+    integer("revoked_at"),
+    text("revocation_reason"),
+];
+
+const fn integer(name: &'static str) -> Column {
+    Column {
+        name,
+        kind: Kind::Integer,
+    }
+}
+
+const fn flag(name: &'static str) -> Column {
+    Column {
+        name,
+        kind: Kind::Flag,
+    }
+}
+
+const fn text(name: &'static str) -> Column {
+    Column {
+        name,
+        kind: Kind::Text,
+    }
+}
+
+const fn bytes(name: &'static str) -> Column {
+    Column {
+        name,
+        kind: Kind::Bytes,
+    }
+}
+
+/// The names of columns, as a statement lists them.
+pub(super) fn names(columns: &[Column]) -> String {
+    let names = columns.iter().map(|column| column.name);
+    names.collect::<Vec<_>>().join(", ")
+}
