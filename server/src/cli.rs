@@ -14,6 +14,7 @@ use crate::config::Config;
 mod api_key;
 mod client;
 mod config;
+mod copy;
 mod database;
 mod db;
 mod explain;
@@ -21,6 +22,7 @@ mod key;
 mod master_key;
 mod policy;
 mod profile;
+mod progress;
 mod quickstart;
 mod serve;
 
@@ -67,7 +69,7 @@ enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::Command),
-    /// Check the database, or bring it up to date
+    /// Check the database, bring it up to date, or move to PostgreSQL
     #[command(subcommand)]
     Db(db::Command),
     /// Show a guest's whole life against a server of its own

@@ -20,7 +20,7 @@ mod settings;
 mod trust;
 mod values;
 
-pub use database::Database;
+pub use database::{Database, Postgres};
 pub use issuer::Issuer;
 pub use trust::Verification;
 pub use values::{ConfigError, ShownSetting};
@@ -40,6 +40,8 @@ pub struct Config {
     pub admin_listen: Option<SocketAddr>,
     /// Where guests are kept.
     pub database: Database,
+    /// How PostgreSQL is used.
+    pub postgres: Postgres,
     /// When SQLite syncs.
     pub synchronous: Synchronous,
     /// The master key itself, if the environment gives it.
@@ -165,7 +167,8 @@ impl Config {
             "" => host_name(),
             name => name.to_owned(),
         };
-        let database = Database::parse(values, &data_dir, &node)?;
+        let postgres = Postgres::parse(values, &node)?;
+        let database = Database::parse(values, &data_dir, &postgres)?;
         let master_key_file = in_data_dir(values.text("master_key_file"), "master.key");
         let journal = values.one("journal", |text| {
             match in_data_dir(text, "guestpass.journal") {
@@ -218,6 +221,7 @@ impl Config {
             policy,
             data_dir,
             database,
+            postgres,
             shown,
         })
     }

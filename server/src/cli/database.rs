@@ -10,7 +10,7 @@ use super::master_key;
 use crate::clock::{Clock, CorrectedClock, SystemClock};
 use crate::config::{Config, Database};
 use crate::random::SecureGenerator;
-use crate::store::postgres::PostgresStore;
+use crate::store::postgres::{Connection, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Migration, SchemaError, Store};
 
@@ -20,26 +20,34 @@ pub(super) struct Opened {
     pub(super) clock: Arc<dyn Clock>,
 }
 
-/// Opens the store, which must be there.
+/// Opens the store, which must be there, and not be the beginning of a copy.
 pub(super) async fn open(config: &Config) -> Result<Opened, SchemaError> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    match &config.database {
+    let opened = match &config.database {
         Database::Sqlite(file) => {
             let store = SqliteStore::open(file, config.synchronous)?;
-            Ok(Opened {
+            Opened {
                 store: Arc::new(store),
-                clock,
-            })
+                clock: Arc::new(SystemClock::new()),
+            }
         }
-        Database::Postgres(connection) => {
-            let clock = Arc::new(CorrectedClock::new(clock));
-            let store = PostgresStore::open(connection, Arc::clone(&clock)).await?;
-            Ok(Opened {
-                store: Arc::new(store),
-                clock,
-            })
-        }
+        Database::Postgres(connection) => open_postgres(connection).await?,
+    };
+    let name = &config.database;
+    let row = opened.store.installation_row().await;
+    match row.map_err(|error| SchemaError::cannot_open(name, &error))? {
+        row if row.unfinished_copy => Err(SchemaError::UnfinishedCopy(name.to_string())),
+        _ => Ok(opened),
     }
+}
+
+/// Opens a store in PostgreSQL, even if it is the beginning of a copy.
+pub(super) async fn open_postgres(connection: &Connection) -> Result<Opened, SchemaError> {
+    let clock = Arc::new(CorrectedClock::new(Arc::new(SystemClock::new())));
+    let store = PostgresStore::open(connection, Arc::clone(&clock)).await?;
+    Ok(Opened {
+        store: Arc::new(store),
+        clock,
+    })
 }
 
 /// Opens the store, making an embedded one first if need be; says whether it was made.

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Failure, Output, database};
+use super::{Failure, Output, copy, database};
 use crate::config::Config;
 
 #[derive(Subcommand)]
@@ -19,7 +19,22 @@ pub(super) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Copy an embedded installation to PostgreSQL: guests, grants, clients, keys, all of it
+    #[command(after_help = AFTER_COPY)]
+    Copy {
+        /// The database to fill: empty, or the beginning of the same copy. Its password may be in the file that the setting
+        /// postgres.password_file names
+        #[arg(long, value_name = "URL")]
+        to: String,
+    },
 }
+
+const AFTER_COPY: &str = "\
+Stop the server first. A copy that was interrupted goes on when it is started again; nobody is served from it until it is
+finished. Every code and token works afterwards, with the same master key.
+
+Example:
+  guestpass db copy --to postgres://guestpass@db.example/guestpass";
 
 pub(super) async fn run(command: &Command, config: &Config, output: Output) -> Result<(), Failure> {
     let name = &config.database;
@@ -49,6 +64,7 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
                 )))
             }
         }
+        Command::Copy { to } => copy::run(to, config, output).await,
         Command::Migrate { dry_run } => {
             let migration = if *dry_run {
                 database::pending(config).await?

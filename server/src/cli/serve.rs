@@ -239,9 +239,9 @@ async fn follow(app: Arc<App>) {
     }
 }
 
-/// One server per database. The lock goes with the process, however it ends; the file beside the database stays, and
-/// says who holds it.
-fn lock(database: &Path) -> Result<File, Failure> {
+/// One server, or copy, per database. The lock goes with the process, however it ends; the file beside the database stays,
+/// and says who holds it.
+pub(super) fn lock(database: &Path) -> Result<File, Failure> {
     let path = database.with_extension("lock");
     let problem = |error: std::io::Error| Failure(format!("{}: {error}", path.display()));
     let mut options = OpenOptions::new();
@@ -267,7 +267,7 @@ fn lock(database: &Path) -> Result<File, Failure> {
                 first
             };
             Err(Failure(format!(
-                "{} is served already, by {first}. Stop that one first, or name another database or data directory",
+                "{} is in use already, by {first}. Stop that one first, or name another database or data directory",
                 database.display()
             )))
         }

@@ -15,24 +15,54 @@ pub enum Database {
     Postgres(Box<Connection>),
 }
 
+/// How PostgreSQL is used, whichever database it is.
+#[derive(Clone)]
+pub struct Postgres {
+    connections: usize,
+    batch: usize,
+    password: Option<String>,
+    node: String,
+}
+
+impl Postgres {
+    pub(super) fn parse(values: &Values, node: &str) -> Result<Self, ConfigError> {
+        Ok(Self {
+            connections: values.one("postgres.connections", number(2, 1_000))?,
+            batch: values.one("postgres.batch", number(1, 1_000))?,
+            password: values.optional("postgres.password_file", |file| {
+                let text = std::fs::read_to_string(file);
+                let text = text.map_err(|error| format!("it can't be read: {error}"))?;
+                Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+            })?,
+            node: node.to_owned(),
+        })
+    }
+
+    /// How to reach the database at that URL.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    pub fn connection(&self, url: &str) -> Result<Connection, String> {
+        let connection = Connection::parse(url, self.connections, self.batch)?;
+        let connection = connection.with_node(&self.node);
+        Ok(match &self.password {
+            Some(password) => connection.with_password(password),
+            None => connection,
+        })
+    }
+}
+
 impl Database {
-    pub(super) fn parse(values: &Values, data_dir: &Path, node: &str) -> Result<Self, ConfigError> {
-        let connections = values.one("postgres.connections", number(2, 1_000))?;
-        let batch = values.one("postgres.batch", number(1, 1_000))?;
-        let password = values.optional("postgres.password_file", |file| {
-            let text = std::fs::read_to_string(file);
-            let text = text.map_err(|error| format!("it can't be read: {error}"))?;
-            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-        })?;
+    pub(super) fn parse(
+        values: &Values,
+        data_dir: &Path,
+        postgres: &Postgres,
+    ) -> Result<Self, ConfigError> {
         values.one("database", |text| match text.split_once(':') {
             None if text.is_empty() => Ok(Self::Sqlite(data_dir.join("guestpass.db"))),
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(PathBuf::from(path))),
             Some(("postgres" | "postgresql", _)) => {
-                let mut connection = Connection::parse(text, connections, batch)?.with_node(node);
-                if let Some(password) = &password {
-                    connection = connection.with_password(password);
-                }
-                Ok(Self::Postgres(Box::new(connection)))
+                Ok(Self::Postgres(Box::new(postgres.connection(text)?)))
             }
             _ => Err("write sqlite:PATH or postgres://USER@HOST:PORT/NAME".to_owned()),
         })

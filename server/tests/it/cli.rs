@@ -9,6 +9,7 @@ use crate::support::{SHOP, Tokens, refresh};
 
 mod clients;
 mod configuration;
+mod copy;
 mod explain;
 mod guests;
 mod keys;
@@ -67,7 +68,7 @@ fn every_command_prints_json_for_scripts() {
         ("config show", "", "[about name origin value]"),
         ("config check", "", "advice[client_id text] errors ok"),
     ];
-    let mut seen = BTreeSet::from(["serve".to_owned(), "quickstart".to_owned()]);
+    let mut seen = BTreeSet::from(["serve", "quickstart", "db copy"].map(ToOwned::to_owned));
     for (command, args, expected) in rows {
         let words = command
             .split(' ')

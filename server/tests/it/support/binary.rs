@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -87,6 +87,20 @@ impl Binary {
         ended.stderr
     }
 
+    /// Starts a command, of which only standard error matters.
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
+        let data_dir = self.data_dir();
+        let args = [&["--data-dir", data_dir.to_str().unwrap()], args].concat();
+        let mut command = self.bare_command(&args);
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = lines(child.stderr.take().unwrap());
+        Running { child, lines }
+    }
+
     /// Starts a server, on a port that the operating system chooses.
     pub(crate) fn serve(&self) -> Server {
         self.serve_with(&[])
@@ -138,6 +152,26 @@ fn announced_address(line: &str) -> SocketAddr {
     };
     let address = url.and_then(|url| url.strip_prefix("http://"));
     address.unwrap_or_else(|| panic!("{line}")).parse().unwrap()
+}
+
+/// A command that is under way.
+pub(crate) struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Running {
+    /// Waits until it says something that begins like that.
+    pub(crate) fn says(&self, beginning: &str) {
+        let next = || self.lines.recv_timeout(PATIENCE).expect("it says more");
+        while !next().starts_with(beginning) {}
+    }
+
+    /// `SIGKILL`: the process has no say in it.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
 }
 
 /// A server that is killed at the end of its test, if it is still there.
@@ -265,7 +299,7 @@ fn wait(child: &mut Child) -> ExitStatus {
 }
 
 /// The lines of a pipe, which a thread reads so that waiting for one can end.
-fn lines(pipe: ChildStdout) -> mpsc::Receiver<String> {
+fn lines(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {

@@ -143,11 +143,19 @@ impl Database {
         }
     }
 
-    /// What a server's setting `database` says to use it.
+    /// What the setting `database` says of it.
     pub(crate) fn url(&self) -> String {
         match self {
-            Self::Sqlite(_) => unreachable!("no test needs it"),
+            Self::Sqlite(database) => database.url(),
             Self::Postgres(database) => database.url(),
+        }
+    }
+
+    /// Runs statements in a transaction of its own, which is undone when what this answers is dropped.
+    pub(crate) async fn hold(&self, sql: &str) -> Box<dyn Any + Send> {
+        match self {
+            Self::Sqlite(database) => Box::new(database.hold(sql)),
+            Self::Postgres(database) => Box::new(database.hold(sql).await),
         }
     }
 

@@ -156,6 +156,13 @@ impl Database {
         other
     }
 
+    pub(super) async fn hold(&self, sql: &str) -> Client {
+        let other = connect(&self.url()).await;
+        other.batch_execute("begin").await.unwrap();
+        other.batch_execute(sql).await.unwrap();
+        other
+    }
+
     async fn client(&self) -> &Client {
         self.client
             .get_or_init(async || connect(&self.url()).await)

@@ -83,6 +83,17 @@ impl Database {
         files.into_iter().filter_map(Result::ok).collect()
     }
 
+    pub(super) fn url(&self) -> String {
+        format!("sqlite:{}", self.file.display())
+    }
+
+    pub(super) fn hold(&self, sql: &str) -> Connection {
+        let other = self.connect();
+        other.execute_batch("begin immediate").unwrap();
+        other.execute_batch(sql).unwrap();
+        other
+    }
+
     /// Another process that writes.
     pub(super) fn hold_writes(&self) -> Connection {
         let other = self.connect();
