@@ -101,6 +101,18 @@ impl fmt::Display for NetworkId {
     }
 }
 
+/// Reads a `subn`: a UUID in its usual form, of whichever version.
+impl FromStr for NetworkId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const PROBLEM: &str = "a `subn` is a UUID, such as 919108f7-52d1-4320-9bac-f847db4148a8";
+        let id = Uuid::try_parse(text).map(Self).map_err(|_| PROBLEM)?;
+        let is_usual = id.to_string().eq_ignore_ascii_case(text);
+        is_usual.then_some(id).ok_or(PROBLEM)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +131,18 @@ mod tests {
         assert_eq!("94173".parse(), Ok(ProfileId(94173)));
         for text in ["", "0", "-1", "+1", "01", "1 ", "9223372036854775808", "x"] {
             assert!(text.parse::<ProfileId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_subn_is_read_in_its_usual_form() {
+        let text = "919108f7-52d1-4320-9bac-f847db4148a8";
+        let id: NetworkId = text.parse().unwrap();
+        assert_eq!(text.to_uppercase().parse(), Ok(id));
+        assert_eq!(id.to_string(), text);
+        let (simple, braced) = (text.replace('-', ""), format!("{{{text}}}"));
+        for text in ["", "1", &text[1..], &simple, &braced] {
+            assert!(text.parse::<NetworkId>().is_err(), "{text}");
         }
     }
 }

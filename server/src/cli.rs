@@ -18,6 +18,7 @@ mod copy;
 mod database;
 mod db;
 mod explain;
+mod import;
 mod key;
 mod master_key;
 mod policy;
@@ -58,7 +59,7 @@ enum Command {
     /// Add, change and remove clients, the applications that act for guests
     #[command(subcommand)]
     Client(client::Command),
-    /// Look at a guest, or erase one
+    /// Look at a guest, erase one, or import those of another system
     #[command(subcommand)]
     Profile(profile::Command),
     /// List, rotate and export keys
@@ -173,9 +174,17 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
 
 /// A time as RFC 3339 writes it, which has no years beyond 9999.
 fn rfc3339(at: Timestamp) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch(at)).to_string()
+}
+
+/// The same, to the millisecond.
+fn exact_rfc3339(at: Timestamp) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch(at)).to_string()
+}
+
+fn since_epoch(at: Timestamp) -> Duration {
     let millis = at.as_millis().clamp(0, END_OF_9999);
-    let since_epoch = Duration::from_millis(u64::try_from(millis).unwrap_or_default());
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch).to_string()
+    Duration::from_millis(u64::try_from(millis).unwrap_or_default())
 }
 
 const END_OF_9999: i64 = 253_402_300_799_000;

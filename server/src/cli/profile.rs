@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::database::{self, Opened};
 use super::master_key::open_keys;
-use super::{Failure, Output, rfc3339, table};
+use super::{Failure, Output, exact_rfc3339, import, rfc3339, table};
 use crate::config::Config;
 use crate::journal::{Entry, Journal};
 use crate::store::{Guest, Store, Tombstone, Write};
@@ -34,6 +34,9 @@ pub(super) enum Command {
         #[arg(value_name = "SUB")]
         sub: Option<ProfileId>,
     },
+    /// Add guests that another system knows already, from CSV
+    #[command(after_help = import::AFTER_HELP)]
+    Import(import::Args),
     /// Erase a guest and end all its grants, for good
     Erase {
         /// The `sub` of the guest's tokens
@@ -55,6 +58,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             output.print(&described, || format!("{described:#}"));
         }
         Command::Export { sub: None } => export_all(&*opened.store).await?,
+        Command::Import(args) => import::run(&args, config, &opened, output).await?,
         Command::Erase { sub } => {
             erase(config, &opened, sub).await?;
             output.print(&json!({"sub": sub.to_string()}), || format!("erased {sub}"));
@@ -148,7 +152,7 @@ async fn export_all(store: &dyn Store) -> Result<(), Failure> {
                 .iter()
                 .find(|client| client.number == profile.client);
             let client_id = client.map_or("", |client| client.id.as_str());
-            let created_at = rfc3339(profile.created_at);
+            let created_at = exact_rfc3339(profile.created_at);
             // No field can hold a comma or a quote.
             writeln!(
                 out,

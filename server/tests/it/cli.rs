@@ -12,6 +12,7 @@ mod configuration;
 mod copy;
 mod explain;
 mod guests;
+mod import;
 mod keys;
 mod quickstart;
 mod serve;
@@ -55,6 +56,11 @@ fn every_command_prints_json_for_scripts() {
         ("client list", "", &format!("[{CLIENT}]")),
         ("profile show", guest.sub(), GUEST),
         ("profile export", guest.sub(), GUEST),
+        (
+            "profile import",
+            "guests.csv --client phone",
+            "erased imported present",
+        ),
         ("profile erase", guest.sub(), "sub"),
         ("key list", "", &format!("[{KEY}]")),
         ("key rotate", "--force", &format!("current{KEY} next{KEY}")),
@@ -99,6 +105,8 @@ fn every_command_prints_json_for_scripts() {
 /// that was refused.
 fn prepare(binary: &Binary) -> (Tokens, String, String) {
     binary.json(&["client", "add", SHOP]);
+    let csv = "sub,subn,created_at\n7,919108f7-52d1-4320-9bac-f847db4148a8,2026-01-31T12:00:00Z\n";
+    std::fs::write(binary.working_dir().join("guests.csv"), csv).unwrap();
     let server = binary.serve();
     let tokens = server.guest();
     let refused = server.send(&refresh("made up"));

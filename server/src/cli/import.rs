@@ -1,0 +1,419 @@
+//! `guestpass profile import`: guests that another system knows already.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord, Trim};
+use guestpass_core::client::{Client, ClientId, ClientNumber};
+use guestpass_core::profile::{Profile, ProfileId};
+use guestpass_core::time::Timestamp;
+use serde_json::json;
+
+use super::database::Opened;
+use super::master_key::open_keys;
+use super::progress::Progress;
+use super::{Failure, Output, client};
+use crate::config::Config;
+use crate::keys::Keys;
+use crate::store::{ChangeError, RevokedId, RevokedList, Store};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// CSV with a header: sub, subn, created_at, and client_id unless --client is given
+    #[arg(value_name = "FILE")]
+    file: std::path::PathBuf,
+    /// The client whose guests they are, whatever the file says
+    #[arg(long, value_name = "ID")]
+    client: Option<ClientId>,
+}
+
+pub(super) const AFTER_HELP: &str = "\
+sub is a positive whole number below 2^63, subn a UUID, created_at a time as 2026-01-31T12:00:00Z or milliseconds since
+1970. What `guestpass profile export` writes can be imported. The whole file is checked first. Guests that are there
+already with the same values are left alone, so the same file can be imported again; those that were erased stay erased.
+
+An imported guest has no grant, so nobody can get a token for it yet: authorize makes a new guest, and resume_with_jwt
+needs a token of a grant that this installation has issued.
+
+Examples:
+  guestpass profile import guests.csv --client shop-web";
+
+pub(super) async fn run(
+    args: &Args,
+    config: &Config,
+    opened: &Opened,
+    output: Output,
+) -> Result<(), Failure> {
+    let import = Import::prepare(args, config, opened).await?;
+    let counted = import.check().await?;
+    import.insert(&counted).await?;
+    let Counted {
+        new,
+        present,
+        erased,
+    } = counted;
+    let described = json!({"imported": new, "present": present, "erased": erased});
+    output.print(&described, || {
+        format!(
+            "imported {new} guests. {present} were there already, {erased} have been erased here and stay so"
+        )
+    });
+    Ok(())
+}
+
+/// What is known before the first line is read.
+struct Import<'a> {
+    file: &'a Path,
+    store: &'a dyn Store,
+    clients: Vec<Client>,
+    /// Whose all of them are, if that was said.
+    client: Option<ClientNumber>,
+    erased: Option<Erased>,
+    now: Timestamp,
+}
+
+/// What is left of erased guests, and what it takes to recognise them.
+struct Erased {
+    hashes: HashSet<RevokedId>,
+    keys: std::sync::Arc<Keys>,
+}
+
+/// A guest, and the line that it stands on.
+struct Line {
+    number: u64,
+    profile: Profile,
+}
+
+/// How many guests there are of each sort.
+#[derive(Default)]
+struct Counted {
+    new: u64,
+    present: u64,
+    erased: u64,
+}
+
+impl<'a> Import<'a> {
+    async fn prepare(args: &'a Args, config: &Config, opened: &'a Opened) -> Result<Self, Failure> {
+        let store = &*opened.store;
+        let (_, clients) = store.clients().await?;
+        let client = match &args.client {
+            None => None,
+            Some(id) => {
+                let known = number(&clients, id.as_str());
+                Some(known.ok_or_else(|| client::explain(ChangeError::ClientUnknown, id))?)
+            }
+        };
+        let hashes = erased(store).await?;
+        let erased = match hashes.is_empty() {
+            true => None,
+            false => Some(Erased {
+                hashes,
+                keys: open_keys(config, opened).await?.now(),
+            }),
+        };
+        Ok(Self {
+            file: &args.file,
+            store,
+            clients,
+            client,
+            erased,
+            now: opened.clock.now(),
+        })
+    }
+
+    /// Reads the whole file, and says all that is wrong with it.
+    async fn check(&self) -> Result<Counted, Failure> {
+        let (mut reader, columns) = self.open()?;
+        let mut problems = Problems::default();
+        let mut lines: HashMap<ProfileId, u64> = HashMap::new();
+        let mut counted = Counted::default();
+        let mut part = Vec::new();
+        for record in reader.records() {
+            match self.read(record, &columns)? {
+                Err((number, problem)) => problems.add(number, &problem),
+                Ok(line) => {
+                    let (id, number) = (line.profile.id, line.number);
+                    if let Some(first) = lines.insert(id, number) {
+                        problems.add(number, &format!("sub {id} stands on line {first} already"));
+                    } else if self.is_erased(id) {
+                        counted.erased += 1;
+                    } else {
+                        part.push(line);
+                    }
+                }
+            }
+            if part.len() == PART {
+                self.check_part(&mut part, &mut counted, &mut problems)
+                    .await?;
+            }
+        }
+        self.check_part(&mut part, &mut counted, &mut problems)
+            .await?;
+        problems.none_or_failure(self.file)?;
+        Ok(counted)
+    }
+
+    async fn check_part(
+        &self,
+        part: &mut Vec<Line>,
+        counted: &mut Counted,
+        problems: &mut Problems,
+    ) -> Result<(), Failure> {
+        let known = self.known(part).await?;
+        for line in part.drain(..) {
+            match known.get(&line.profile.id) {
+                None => counted.new += 1,
+                Some(known) if *known == line.profile => counted.present += 1,
+                Some(known) => problems.add(line.number, &self.difference(known, &line.profile)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the guests of a file that was checked.
+    async fn insert(&self, counted: &Counted) -> Result<(), Failure> {
+        let (mut reader, columns) = self.open()?;
+        let mut progress =
+            Progress::new("imported guests".to_owned(), counted.new + counted.present);
+        let (mut part, mut done) = (Vec::new(), 0);
+        for record in reader.records() {
+            let line = self.read(record, &columns)?;
+            let line = line.map_err(|(number, problem)| self.problem(number, &problem))?;
+            if !self.is_erased(line.profile.id) {
+                part.push(line);
+            }
+            if part.len() == PART {
+                done += self.insert_part(&mut part).await?;
+                progress.at(done);
+            }
+        }
+        done += self.insert_part(&mut part).await?;
+        progress.at(done);
+        Ok(())
+    }
+
+    /// What somebody else wrote since the check is seen here.
+    async fn insert_part(&self, part: &mut Vec<Line>) -> Result<u64, Failure> {
+        let profiles = part.iter().map(|line| line.profile.clone()).collect();
+        self.store.insert_profiles(profiles).await?;
+        let known = self.known(part).await?;
+        let inserted = part.len() as u64;
+        for line in part.drain(..) {
+            match known.get(&line.profile.id) {
+                Some(known) if *known == line.profile => {}
+                Some(known) => {
+                    let problem = self.difference(known, &line.profile);
+                    return Err(self.problem(line.number, &problem));
+                }
+                None => return Err(self.problem(line.number, "the guest was erased meanwhile")),
+            }
+        }
+        Ok(inserted)
+    }
+
+    async fn known(&self, part: &[Line]) -> Result<HashMap<ProfileId, Profile>, Failure> {
+        let ids = part.iter().map(|line| line.profile.id).collect();
+        let known = self.store.known_profiles(ids).await?;
+        Ok(known
+            .into_iter()
+            .map(|profile| (profile.id, profile))
+            .collect())
+    }
+
+    fn open(&self) -> Result<(Reader<File>, Columns), Failure> {
+        let problem = |problem: &dyn std::fmt::Display| self.failure(problem);
+        let reader = ReaderBuilder::new().trim(Trim::All).from_path(self.file);
+        let mut reader = reader.map_err(|error| problem(&error))?;
+        let header = reader.headers().map_err(|error| problem(&error))?;
+        let at = |name| header.iter().position(|column| column == name);
+        let columns = match (at("sub"), at("subn"), at("created_at")) {
+            (Some(sub), Some(subn), Some(created_at)) => Columns {
+                sub,
+                subn,
+                created_at,
+                client_id: at("client_id"),
+            },
+            _ => {
+                return Err(problem(
+                    &"the first line must name the columns sub, subn and created_at",
+                ));
+            }
+        };
+        if columns.client_id.is_none() && self.client.is_none() {
+            return Err(problem(
+                &"there is no column client_id. Say whose guests they are: --client ID",
+            ));
+        }
+        Ok((reader, columns))
+    }
+
+    /// A line, or its number and what is wrong with it.
+    fn read(
+        &self,
+        record: csv::Result<StringRecord>,
+        columns: &Columns,
+    ) -> Result<Result<Line, (u64, String)>, Failure> {
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => {
+                let problem = match error.kind() {
+                    ErrorKind::UnequalLengths {
+                        expected_len, len, ..
+                    } => format!("{len} fields, where the first line has {expected_len}"),
+                    ErrorKind::Utf8 { .. } => "this is not UTF-8".to_owned(),
+                    _ => return Err(self.failure(&error)),
+                };
+                let number = error.position().map_or(0, csv::Position::line);
+                return Ok(Err((number, problem)));
+            }
+        };
+        let number = record.position().map_or(0, csv::Position::line);
+        let profile = self.profile(&record, columns);
+        Ok(match profile {
+            Ok(profile) => Ok(Line { number, profile }),
+            Err(problem) => Err((number, problem)),
+        })
+    }
+
+    fn profile(&self, record: &StringRecord, columns: &Columns) -> Result<Profile, String> {
+        let field = |at: usize| record.get(at).unwrap_or_default();
+        let of_file = columns.client_id.map(field);
+        let client = match (self.client, of_file) {
+            (Some(number), _) => number,
+            (None, None | Some("")) => {
+                return Err("client_id is empty: say whose guest it is with --client".to_owned());
+            }
+            (None, Some(id)) => number(&self.clients, id)
+                .ok_or_else(|| format!("client_id: there is no client {id}"))?,
+        };
+        let created_at = time(field(columns.created_at))?;
+        if created_at > self.now {
+            return Err("created_at: that is still to come".to_owned());
+        }
+        let named = |name: &str, problem: &str| format!("{name}: {problem}");
+        Ok(Profile {
+            id: field(columns.sub).parse().map_err(|e| named("sub", e))?,
+            network_id: field(columns.subn).parse().map_err(|e| named("subn", e))?,
+            client,
+            created_at,
+        })
+    }
+
+    fn is_erased(&self, id: ProfileId) -> bool {
+        let erased = self.erased.as_ref();
+        erased.is_some_and(|erased| erased.hashes.contains(&erased.keys.tombstone(id)))
+    }
+
+    fn difference(&self, known: &Profile, line: &Profile) -> String {
+        let name = |number| {
+            let mut clients = self.clients.iter();
+            let client = clients.find(|client| client.number == number);
+            client.map_or("a removed client", |client| client.id.as_str())
+        };
+        let what = if known.network_id != line.network_id {
+            format!("the subn {}", known.network_id)
+        } else if known.client == line.client {
+            format!("the created_at {}", super::exact_rfc3339(known.created_at))
+        } else {
+            format!("the client_id {}", name(known.client))
+        };
+        format!("guest {} is there already, with {what}", known.id)
+    }
+
+    fn problem(&self, number: u64, problem: &str) -> Failure {
+        self.failure(&format!("line {number}: {problem}"))
+    }
+
+    fn failure(&self, problem: &dyn std::fmt::Display) -> Failure {
+        Failure(format!("{}: {problem}", self.file.display()))
+    }
+}
+
+/// Where the fields stand.
+struct Columns {
+    sub: usize,
+    subn: usize,
+    created_at: usize,
+    client_id: Option<usize>,
+}
+
+/// What is wrong with a file: the first lines, and how many there are.
+#[derive(Default)]
+struct Problems {
+    first: Vec<String>,
+    number: u64,
+}
+
+impl Problems {
+    fn add(&mut self, line: u64, problem: &str) {
+        self.number += 1;
+        if self.first.len() < SHOWN {
+            self.first.push(format!("line {line}: {problem}"));
+        }
+    }
+
+    fn none_or_failure(self, file: &Path) -> Result<(), Failure> {
+        if self.number == 0 {
+            return Ok(());
+        }
+        let mut text = format!(
+            "{}: {} lines can't be imported, so none was:\n{}",
+            file.display(),
+            self.number,
+            self.first.join("\n")
+        );
+        let more = self.number - self.first.len() as u64;
+        if more > 0 {
+            text += &format!("\nand {more} more");
+        }
+        Err(Failure(text))
+    }
+}
+
+/// So many problems are enough to see what is wrong.
+const SHOWN: usize = 20;
+
+/// How many guests travel together.
+const PART: usize = 1_000;
+
+async fn erased(store: &dyn Store) -> Result<HashSet<RevokedId>, Failure> {
+    let mut hashes = HashSet::new();
+    let mut after = (Timestamp::from_millis(i64::MIN), [0; 16]);
+    loop {
+        let part = store
+            .revoked_after(RevokedList::Guests, after, PART)
+            .await?;
+        hashes.extend(part.iter().map(|(_, hash)| *hash));
+        match part.last() {
+            Some(last) => after = *last,
+            None => return Ok(hashes),
+        }
+    }
+}
+
+fn number(clients: &[Client], id: &str) -> Option<ClientNumber> {
+    let client = clients.iter().find(|client| client.id.as_str() == id);
+    client.map(|client| client.number)
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(number) = text.parse::<i64>() {
+        return match number {
+            ..LEAST_MILLIS => Err(format!(
+                "created_at: {number} is no number of milliseconds since 1970; seconds, perhaps?"
+            )),
+            millis => Ok(Timestamp::from_millis(millis)),
+        };
+    }
+    let parsed = humantime::parse_rfc3339(text).ok();
+    let since_epoch = parsed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let millis = since_epoch.and_then(|passed| i64::try_from(passed.as_millis()).ok());
+    millis.map(Timestamp::from_millis).ok_or_else(|| {
+        "created_at: write 2026-01-31T12:00:00Z, or milliseconds since 1970".to_owned()
+    })
+}
+
+/// 1973 in milliseconds, and 5138 in seconds.
+const LEAST_MILLIS: i64 = 100_000_000_000;

@@ -1,0 +1,230 @@
+//! `guestpass profile import`: guests that another system knows already.
+
+use serde_json::{Value, json};
+
+use crate::support::binary::Binary;
+use crate::support::{Backend, Database, SHOP, SeededRandom, authorize};
+
+const MASTER_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const SUBN: &str = "919108f7-52d1-4320-9bac-f847db4148a8";
+
+/// An installation with [`SHOP`], and what keeps it.
+async fn installation(backend: Backend) -> (Binary, Database) {
+    let mut binary = Binary::new();
+    let database = Database::new(backend, &SeededRandom::new()).await;
+    binary.set_variable("GUESTPASS_DATABASE", &database.url());
+    binary.set_variable("GUESTPASS_MASTER_KEY", MASTER_KEY);
+    binary.json(&["db", "migrate"]);
+    binary.json(&["client", "add", SHOP]);
+    // Its first start makes the keys and the journal.
+    assert!(binary.serve().stop().success());
+    (binary, database)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_exported_can_be_imported_again_and_again() {
+    let source = Binary::new();
+    source.json(&["client", "add", SHOP]);
+    let server = source.serve();
+    let guests = [(); 3].map(|()| server.guest());
+    let exported = source.run(&["profile", "export"]).stdout;
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let (binary, _database) = installation(backend).await;
+        write(&binary, &exported);
+        assert_eq!(import(&binary), counted(3, 0, 0));
+        assert_eq!(import(&binary), counted(0, 3, 0));
+        assert_eq!(binary.run(&["profile", "export"]).stdout, exported);
+        let shown = binary.json(&["profile", "show", guests[0].sub()]);
+        assert_eq!(
+            (&shown["subn"], &shown["client_id"], &shown["grants"]),
+            (&guests[0].claims["subn"], &json!(SHOP), &json!([]))
+        );
+        // Who was erased doesn't come back.
+        binary.json(&["profile", "erase", guests[1].sub()]);
+        assert_eq!(import(&binary), counted(0, 2, 1));
+        let problem = binary.failure(&["profile", "show", guests[1].sub()]);
+        assert!(problem.contains("there is no guest"), "{problem}");
+        // An import that was interrupted is begun again.
+        let more = format!("{exported}12,{SUBN},{SHOP},1700000000000\n");
+        write(&binary, &more);
+        assert_eq!(import(&binary), counted(1, 2, 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_imported_id_stays_taken_and_nobody_gets_a_token_for_it() {
+    let (binary, _database) = installation(Backend::Sqlite).await;
+    write(
+        &binary,
+        &format!("sub,subn,created_at\n7,{SUBN},1700000000000\n"),
+    );
+    import_for_the_shop(&binary);
+    let server = binary.serve();
+    assert_ne!(server.guest().sub(), "7");
+    server.send(&authorize());
+    let shown = binary.json(&["profile", "show", "7"]);
+    assert_eq!(shown["grants"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_many_guests_says_how_far_it_is() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let (binary, _database) = installation(backend).await;
+        let rows = (1..=2_500).map(|sub| format!("{sub},{SUBN},{}\n", 1_700_000_000_000_i64 + sub));
+        write(
+            &binary,
+            &format!("sub,subn,created_at\n{}", rows.collect::<String>()),
+        );
+        let ended = binary.run(&[
+            "--json",
+            "profile",
+            "import",
+            "guests.csv",
+            "--client",
+            SHOP,
+        ]);
+        assert_eq!(ended.json(), counted(2_500, 0, 0));
+        for line in [
+            "imported guests: 1000 of 2500",
+            "imported guests: 2000 of 2500",
+        ] {
+            assert!(ended.stderr.contains(line), "{ended:?}");
+        }
+        assert_eq!(profiles(&binary), 2_500);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_bad_line_is_named_and_nothing_is_imported() {
+    let bad = [
+        ("0,{},1700000000000", "sub: "),
+        ("9223372036854775808,{},1700000000000", "sub: "),
+        ("03,{},1700000000000", "sub: "),
+        ("4,919108f752d143209bacf847db4148a8,1700000000000", "subn: "),
+        ("5,,1700000000000", "subn: "),
+        ("6,{},1700000000", "seconds, perhaps?"),
+        ("7,{},yesterday", "2026-01-31T12:00:00Z"),
+        ("8,{},9999999999999999", "still to come"),
+        ("9,{}", "2 fields, where the first line has 3"),
+        ("1,{},1700000000000", "sub 1 stands on line 2 already"),
+    ];
+    let lines = bad.map(|(line, _)| line.replace("{}", SUBN)).join("\n");
+    let file = format!(
+        "sub,subn,created_at\n1,{SUBN},1700000000000\n{lines}\n\"2\",\"{SUBN}\",\"1700000000000\""
+    );
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let (binary, _database) = installation(backend).await;
+        write(&binary, &file);
+        let problem = fails(&binary);
+        assert!(
+            problem.contains("10 lines can't be imported, so none was"),
+            "{problem}"
+        );
+        let named: Vec<_> = problem.lines().skip(1).collect();
+        assert_eq!(named.len(), bad.len(), "{problem}");
+        for ((number, (_, what)), named) in (3..).zip(bad).zip(named) {
+            let begins = named.starts_with(&format!("line {number}: "));
+            assert!(begins && named.contains(what), "{number}: {problem}");
+        }
+        assert_eq!(profiles(&binary), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_is_there_with_other_values_is_an_error() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let (binary, _database) = installation(backend).await;
+        binary.json(&["client", "add", "app"]);
+        let header = "sub,subn,client_id,created_at";
+        write(
+            &binary,
+            &format!("{header}\n1,{SUBN},{SHOP},1700000000000\n"),
+        );
+        import(&binary);
+        let other = SUBN.replace('9', "8");
+        for (line, what) in [
+            (
+                format!("1,{other},{SHOP},1700000000000"),
+                "with the subn 919108f7",
+            ),
+            (
+                format!("1,{SUBN},app,1700000000000"),
+                "with the client_id shop",
+            ),
+            (
+                format!("1,{SUBN},{SHOP},1700000000001"),
+                "with the created_at 2023-11-14T22:13:20.000Z",
+            ),
+        ] {
+            write(
+                &binary,
+                &format!("{header}\n2,{SUBN},{SHOP},1700000000000\n{line}\n"),
+            );
+            let ended = binary.failure(&["profile", "import", "guests.csv"]);
+            assert!(
+                ended.contains("line 3: guest 1 is there already"),
+                "{ended}"
+            );
+            assert!(ended.contains(what), "{what}: {ended}");
+            assert_eq!(profiles(&binary), 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_guests_they_are_must_be_said() {
+    let (binary, _database) = installation(Backend::Sqlite).await;
+    let plain = ["profile", "import", "guests.csv"];
+    for (file, what) in [
+        (
+            "",
+            "the first line must name the columns sub, subn and created_at",
+        ),
+        ("1,2,3\n", "the first line must name the columns"),
+        ("sub,subn,created_at\n", "--client"),
+        (
+            "sub,subn,client_id,created_at\n1,{},,1700000000000\n",
+            "line 2: client_id is empty",
+        ),
+        (
+            "sub,subn,client_id,created_at\n1,{},x,1700000000000\n",
+            "there is no client x",
+        ),
+    ] {
+        write(&binary, &file.replace("{}", SUBN));
+        let problem = binary.failure(&plain);
+        assert!(problem.contains(what), "{what}: {problem}");
+    }
+    let nobody = [&plain[..], &["--client", "nobody"]].concat();
+    let problem = binary.failure(&nobody);
+    assert!(problem.contains("guestpass client list"), "{problem}");
+    assert_eq!(
+        import_for_the_shop(&binary),
+        counted(1, 0, 0),
+        "--client says it of all"
+    );
+}
+
+fn write(binary: &Binary, csv: &str) {
+    std::fs::write(binary.working_dir().join("guests.csv"), csv).unwrap();
+}
+
+fn import(binary: &Binary) -> Value {
+    binary.json(&["profile", "import", "guests.csv"])
+}
+
+fn import_for_the_shop(binary: &Binary) -> Value {
+    binary.json(&["profile", "import", "guests.csv", "--client", SHOP])
+}
+
+fn fails(binary: &Binary) -> String {
+    binary.failure(&["profile", "import", "guests.csv", "--client", SHOP])
+}
+
+fn counted(imported: u64, present: u64, erased: u64) -> Value {
+    json!({"imported": imported, "present": present, "erased": erased})
+}
+
+fn profiles(binary: &Binary) -> u64 {
+    binary.json(&["db", "check"])["profiles"].as_u64().unwrap()
+}
