@@ -23,7 +23,8 @@ pub(super) async fn load(pool: &Pool, id: GrantId) -> Result<Option<Grant>, Unav
     rows.first().map(grant).transpose()
 }
 
-/// Both rows or neither.
+/// Both rows or neither. A taken id is an error of the statement rather than a condition in it: where neither row waits for
+/// what became of the other, Citus needs no two-phase commit.
 pub(super) async fn insert_guest(
     pool: &Pool,
     profile: &Profile,
@@ -31,11 +32,10 @@ pub(super) async fn insert_guest(
 ) -> Result<Outcome, Failed> {
     const SQL: &str = "
         with profile as (
-            insert into profiles (profile_id, network_id, client_number, created_at) values ($1, $2, $3, $4)
-            on conflict do nothing returning profile_id)
+            insert into profiles (profile_id, network_id, client_number, created_at) values ($1, $2, $3, $4))
         insert into grants (profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes,
                             issued_at, advanced_at, expires_at, ends_at)
-        select profile_id, $5, $3, $2, $6, $7, $8, $9, $10, $11, $12, $13 from profile";
+        values ($1, $5, $3, $2, $6, $7, $8, $9, $10, $11, $12, $13)";
     let (_, random) = key(&grant.id);
     let done = pool
         .run(
