@@ -61,9 +61,10 @@ pub(super) async fn insert_guests(
 ) -> Result<HashSet<ProfileId>, Failed> {
     const SQL: &str = "
         with wanted as (
-            select * from unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[],
-                                 $7::bigint[], $8::bigint[], $9::smallint[], $10::bigint[], $11::bigint[], $12::bigint[],
-                                 $13::bigint[])
+            select profile_id, network_id, client_number, created_at, grant_id, challenge, generation, proven, strikes,
+                   issued_at, advanced_at, expires_at, ends_at
+              from unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::bigint[],
+                          $8::bigint[], $9::smallint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[])
                    as wanted (profile_id, network_id, client_number, created_at, grant_id, challenge, generation, proven,
                               strikes, issued_at, advanced_at, expires_at, ends_at)),
         inserted as (
