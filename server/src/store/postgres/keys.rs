@@ -16,7 +16,7 @@ pub(super) async fn installation(pool: &Pool) -> Result<Installation, Unavailabl
         select kid, use, algorithm, created_at, usable_at, current_at, retiring_at, lifetime, sealed from keys
          order by created_at, kid";
     const INSTALLATION: &str = "
-        select installation_id, master_key_check, revision, exists (select 1 from profiles) as has_guests
+        select installation_id, master_key_check, revision, exists (select 1 from profiles limit 1) as has_guests
           from installation";
     let mut session = pool.session().await?;
     let rows = async {
