@@ -29,6 +29,7 @@ mod restore;
 mod resumption;
 mod revoke;
 mod rotation;
+mod sharding;
 mod store_contract;
 mod support;
 mod upkeep;

@@ -40,6 +40,7 @@ mod fakes;
 mod forge;
 mod live;
 mod log;
+mod overheard;
 mod request;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod shim;
@@ -53,6 +54,7 @@ pub(crate) use database::{Backend, Database, Row};
 pub(crate) use fakes::{FakeClock, SeededRandom};
 pub(crate) use forge::{Forged, forms_of};
 pub(crate) use log::{TextLog, lines_of};
+pub(crate) use overheard::{Overheard, Statement};
 pub(crate) use request::{
     Sent, authorize, exchange, introspect, percent, profile, refresh, request, revoke, verify,
 };
@@ -109,10 +111,23 @@ impl TestApp {
 
     /// The same on a backend that isn't this run's.
     pub(crate) async fn on(backend: Backend, config: Config) -> Self {
-        log::start();
-        let directory = Arc::new(TempDir::new().unwrap());
         let random = Arc::new(SeededRandom::new());
         let database = Database::new(backend, &*random).await;
+        Self::with_database(database, random, config).await
+    }
+
+    /// A server on PostgreSQL, and what it asks there.
+    pub(crate) async fn overheard(config: Config) -> (Self, Overheard) {
+        let random = Arc::new(SeededRandom::new());
+        let database = Database::new(Backend::Postgres, &*random).await;
+        let (database, overheard) = database.overheard();
+        let test = Self::with_database(database, random, config).await;
+        (test, overheard)
+    }
+
+    async fn with_database(database: Database, random: Arc<SeededRandom>, config: Config) -> Self {
+        log::start();
+        let directory = Arc::new(TempDir::new().unwrap());
         let master_key = MasterKey::generate(&*random);
         let clock = Arc::new(FakeClock::new());
         let kept = (database, directory);

@@ -10,6 +10,8 @@ use guestpass::config::Config;
 use guestpass::random::Random;
 use guestpass::store::Store;
 
+use super::Overheard;
+
 mod postgres;
 mod sqlite;
 
@@ -57,6 +59,17 @@ impl Database {
     /// An empty PostgreSQL database, without a schema.
     pub(crate) async fn unmade() -> Self {
         Self::Postgres(postgres::Database::unmade().await)
+    }
+
+    /// The same database, of whose statements none is missed when a store is opened on it.
+    pub(crate) fn overheard(self) -> (Self, Overheard) {
+        match self {
+            Self::Postgres(database) => {
+                let (database, overheard) = database.overheard();
+                (Self::Postgres(database), overheard)
+            }
+            Self::Sqlite(_) => unreachable!("nothing is sent to an embedded store"),
+        }
     }
 
     /// A place beside this one, where a copy of it can stand.

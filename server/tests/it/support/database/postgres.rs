@@ -1,6 +1,7 @@
 //! PostgreSQL: a database of a test's own, on a server that was started for the tests.
 
 use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,10 +13,11 @@ use guestpass::store::Store;
 use guestpass::store::postgres::{Connection, PostgresStore};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::OnceCell;
+use tokio_postgres::config::Host;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::Row;
-use crate::support::config;
+use crate::support::{Overheard, config};
 
 pub(super) const SIZE: &str = "
     select sum(pg_relation_size(oid)) from pg_class where relnamespace = current_schema()::regnamespace";
@@ -42,6 +44,8 @@ pub(crate) struct Database {
     /// Copies stand in one database, each in its schema, so that one statement fills them.
     schema: String,
     client: Arc<OnceCell<Client>>,
+    /// Where a store connects to, if that isn't the server itself.
+    detour: Option<SocketAddr>,
 }
 
 /// The name of a database that goes with this.
@@ -92,11 +96,23 @@ impl Database {
             own,
             schema: schema.to_owned(),
             client: Arc::default(),
+            detour: None,
         }
     }
 
     pub(super) fn beside(&self, name: &str) -> Self {
         Self::of(self.own.clone(), name)
+    }
+
+    pub(super) fn overheard(self) -> (Self, Overheard) {
+        let url: tokio_postgres::Config = self.url().parse().unwrap();
+        let [Host::Tcp(host), ..] = url.get_hosts() else {
+            panic!("a socket can't be overheard");
+        };
+        let server = (host.as_str(), url.get_ports()[0]).to_socket_addrs();
+        let overheard = Overheard::before(server.unwrap().next().unwrap());
+        let detour = Some(overheard.address());
+        (Self { detour, ..self }, overheard)
     }
 
     pub(super) async fn copy_to(&self, other: &Self) {
@@ -119,7 +135,13 @@ impl Database {
 
     pub(super) async fn open(&self, config: &Config) -> Arc<dyn Store> {
         let clock = CorrectedClock::new(Arc::new(SystemClock::new()));
-        let connection = connection(&self.url(), config);
+        let mut url = self.url();
+        if let Some(detour) = self.detour {
+            let (user, host) = url.split_once('@').unwrap();
+            let (_, rest) = host.split_once('/').unwrap();
+            url = format!("{user}@{detour}/{rest}");
+        }
+        let connection = connection(&url, config);
         let store = PostgresStore::open(&connection, Arc::new(clock)).await;
         Arc::new(store.unwrap())
     }
