@@ -158,8 +158,9 @@ fn still_served(server: &Server, mut guests: Vec<Guest>) -> Vec<Guest> {
     others
 }
 
+/// The embedded store writes its own files.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-mod sync {
+mod sqlite {
     use super::*;
     use crate::support::shim;
 
