@@ -13,7 +13,7 @@ use guestpass_core::client::{ApiKey, ApiKeyHash, ApiKeyId};
 
 use crate::support::binary::Binary;
 use crate::support::{
-    SHOP, Sent, Stored, TestApp, authorize, exchange, lines_of, percent, refresh, sha256,
+    SHOP, Sent, TestApp, authorize, exchange, lines_of, percent, refresh, sha256,
 };
 
 /// A confidential client.
@@ -345,7 +345,7 @@ fn c095_a_key_is_shown_once_and_known_by_its_beginning() {
     let states = ["revoked".to_owned(), "active".to_owned()];
     assert_eq!(listed, beginnings.into_iter().zip(states).collect());
 
-    let stored = Stored::in_files_of(&binary.data_dir());
+    let stored = binary.stored();
     for key in keys {
         let random = URL_SAFE_NO_PAD.decode(&key[4..47]).unwrap();
         assert!(stored.holds(&sha256(key.as_bytes())));

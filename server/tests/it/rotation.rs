@@ -58,8 +58,7 @@ fn a_forced_rotation_refuses_no_fresh_token_here() {
 #[test]
 fn another_algorithm_is_announced_before_it_is_used() {
     let runtime = Runtime::new().unwrap();
-    let mut binary = installation();
-    binary.set_variable("GUESTPASS_TOKENS__ALGORITHM", "HS256");
+    let mut binary = installation("HS256");
     let mut server = binary.serve();
     let mut issued = vec![server.guest()];
     for algorithm in ["ES256", "EdDSA"] {
@@ -113,9 +112,10 @@ fn rotations() -> usize {
     }
 }
 
-/// A server whose key set may be kept for a second.
-fn installation() -> Binary {
+/// An installation that signs so, and whose key set may be kept for a second.
+fn installation(algorithm: &str) -> Binary {
     let mut binary = Binary::new();
+    binary.set_variable("GUESTPASS_TOKENS__ALGORITHM", algorithm);
     binary.set_variable("GUESTPASS_ISSUER", ISSUER);
     binary.set_variable("GUESTPASS_KEYS__JWKS_MAX_AGE", "1s");
     binary.set_variable("GUESTPASS_LOG__LEVEL", "error");
@@ -146,8 +146,7 @@ struct Seen {
 
 impl Busy {
     fn start() -> Self {
-        let mut binary = installation();
-        binary.set_variable("GUESTPASS_TOKENS__ALGORITHM", "ES256");
+        let binary = installation("ES256");
         let (server, runtime) = (binary.serve(), Runtime::new().unwrap());
         let offline = Offline::new(&server, runtime.handle());
         let stopping = Arc::new(AtomicBool::new(false));

@@ -1,23 +1,29 @@
 //! The real binary, run as an operator runs it: command after command on one data directory, or as a server.
 
-use std::fs::File;
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 use super::connection::Connection;
-use super::{Answer, Sent, Tokens, authorize, exchange};
+use super::{Answer, Backend, Database, Sent, Stored, Tokens, authorize, exchange, sha256};
 
 /// A data directory to be, and what the environment says of it.
 pub(crate) struct Binary {
     directory: TempDir,
     environment: Vec<(String, String)>,
+    /// Unless it is a file in the data directory, or the test has named another.
+    database: OnceLock<Database>,
 }
 
 /// What a command that has ended left behind.
@@ -34,6 +40,7 @@ impl Binary {
         Self {
             directory: TempDir::new().unwrap(),
             environment: Vec::new(),
+            database: OnceLock::new(),
         }
     }
 
@@ -58,6 +65,11 @@ impl Binary {
         command
             .args(args)
             .env_clear()
+            .envs(
+                self.database
+                    .get()
+                    .map(|database| (DATABASE, database.url())),
+            )
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(self.directory.path())
             .stdin(Stdio::null());
@@ -66,6 +78,7 @@ impl Binary {
 
     /// Runs a command to its end.
     pub(crate) fn run(&self, args: &[&str]) -> Ended {
+        self.prepare();
         let data_dir = self.data_dir();
         let args = [&["--data-dir", data_dir.to_str().unwrap()], args].concat();
         run(self.bare_command(&args))
@@ -108,6 +121,7 @@ impl Binary {
 
     /// Starts a server with more arguments.
     pub(crate) fn serve_with(&self, args: &[&str]) -> Server {
+        self.prepare();
         let data_dir = self.data_dir();
         let always = [
             "--data-dir",
@@ -141,6 +155,45 @@ impl Binary {
         server.address = announced_address(&server.announced);
         server
     }
+
+    /// Before the first command: where no server makes an installation, an operator has.
+    fn prepare(&self) {
+        let is_named = self.environment.iter().any(|(name, _)| name == DATABASE);
+        let is_prepared = is_named || self.database.get().is_some();
+        if matches!(Backend::of_this_run(), Backend::Sqlite) || is_prepared {
+            return;
+        }
+        let _ = self.database.set(wait_for(Database::unmade()));
+        let key_file = self.data_dir().join("master.key");
+        fs::create_dir(self.data_dir()).unwrap();
+        fs::write(&key_file, STANDARD.encode(sha256(b"a key"))).unwrap();
+        for (path, mode) in [(self.data_dir(), 0o700), (key_file, 0o600)] {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        }
+        self.json(&["db", "migrate"]);
+    }
+
+    /// What the database and the data directory hold.
+    pub(crate) fn stored(&self) -> Stored {
+        let database = self
+            .database
+            .get()
+            .map(|database| wait_for(database.bytes()));
+        let files = fs::read_dir(self.data_dir()).unwrap();
+        let files = files.map(|file| fs::read(file.unwrap().path()).unwrap());
+        Stored::in_all(files.chain(database.into_iter().flatten()))
+    }
+}
+
+/// Names the database.
+const DATABASE: &str = "GUESTPASS_DATABASE";
+
+/// Waits for a future, within a runtime or without one.
+fn wait_for<T: Send>(future: impl Future<Output = T> + Send) -> T {
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| Runtime::new().unwrap().block_on(future));
+        waiting.join().unwrap()
+    })
 }
 
 /// Where the server listens, from the first line that it prints, for people or for scripts.
@@ -207,7 +260,7 @@ impl Server {
 
     /// All that servers of this installation have written to standard error.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
+        fs::read_to_string(&self.log).unwrap()
     }
 
     /// The next line on standard output.

@@ -1,18 +1,11 @@
 //! What a store keeps, byte for byte, whatever table, free page or log it stands in.
 
 use std::collections::HashSet;
-use std::path::Path;
 
 /// Every 16 bytes in a row. What is shorter can't be told from chance.
 pub(crate) struct Stored(HashSet<[u8; 16]>);
 
 impl Stored {
-    /// Reads all files of a directory.
-    pub(crate) fn in_files_of(directory: &Path) -> Self {
-        let files = std::fs::read_dir(directory).unwrap();
-        Self::in_all(files.map(|file| std::fs::read(file.unwrap().path()).unwrap()))
-    }
-
     /// Takes what was read.
     pub(super) fn in_all(files: impl Iterator<Item = Vec<u8>>) -> Self {
         let mut parts = HashSet::new();
