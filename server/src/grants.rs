@@ -95,13 +95,18 @@ impl App {
         let policy = self.clients.policy_of(client);
         // Twice, because someone else may advance the grant between our read and our write; then theirs is what to
         // decide on. Once more, because an answer may be lost between the database and us.
-        let (mut overtaken, mut is_unsure) = (0, false);
+        let (mut overtaken, mut is_unsure, mut lost) = (0, false, None);
         while overtaken < 2 {
             let grant = self
                 .grants
                 .load(presented.grant)
                 .await?
                 .ok_or(Refusal::GrantGone)?;
+            // Exactly what this request wrote, and nobody told it so.
+            if let Some((_, tokens)) = lost.take_if(|(written, _)| *written == grant) {
+                self.note_granted(request, "advance");
+                return Ok(tokens);
+            }
             let now = self.clock.now();
             let decision = match request {
                 TokenRequest::AuthorizationCode { verifier, .. } => {
@@ -127,7 +132,10 @@ impl App {
                     // Made before the write: an answer that can't be made must not advance the grant.
                     let tokens = self.mint(client, &policy, &next, now);
                     let from = grant.generation;
-                    let write = Write::AdvanceGrant { grant: next, from };
+                    let write = Write::AdvanceGrant {
+                        grant: next.clone(),
+                        from,
+                    };
                     match self.grants.write(write).await? {
                         Outcome::Done => {
                             if went_back {
@@ -137,8 +145,14 @@ impl App {
                             return Ok(tokens);
                         }
                         Outcome::Conflict => overtaken += 1,
-                        Outcome::Unknown if is_unsure => overtaken += 1,
-                        Outcome::Unknown => is_unsure = true,
+                        Outcome::Unknown => {
+                            overtaken += usize::from(is_unsure);
+                            is_unsure = true;
+                            // Two requests of one moment write the same. Of a code, and where no retry is good, only one
+                            // may be answered.
+                            let may_be_shared = from > Generation::CODE && !policy.grace.is_zero();
+                            lost = may_be_shared.then_some((next, tokens));
+                        }
                     }
                 }
                 Decision::Repeat => {

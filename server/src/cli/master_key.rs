@@ -27,7 +27,7 @@ pub(super) async fn open_or_make_keys(
     load(config, opened, &make).await
 }
 
-/// Opens the keys of the store, which must be there.
+/// Opens the keys of the store. Makes no master key.
 pub(super) async fn open_keys(config: &Config, opened: &Opened) -> Result<KeyRing, Failure> {
     let none_yet = || Err("there are no keys yet: `guestpass serve` makes them".to_owned());
     load(config, opened, &none_yet).await

@@ -113,6 +113,19 @@ impl KeyRing {
     /// [`KeysError`] if the store can't answer or the keys can't be opened; what is known stays.
     pub async fn refresh(&self) -> Result<(), KeysError> {
         let _one_at_a_time = self.refreshing.lock().await;
+        self.read_again().await
+    }
+
+    /// As [`KeyRing::refresh`], unless another has done it while this one waited.
+    async fn refresh_if_behind(&self) -> Result<(), KeysError> {
+        let _one_at_a_time = self.refreshing.lock().await;
+        if self.is_behind() {
+            self.read_again().await?;
+        }
+        Ok(())
+    }
+
+    async fn read_again(&self) -> Result<(), KeysError> {
         let asked_at = Instant::now();
         if self.store.revision().await? != self.now().revision {
             let installation = self.store.installation().await?;
@@ -137,7 +150,9 @@ impl KeyRing {
         if opened.is_some() || !self.is_behind() {
             return Ok(opened);
         }
-        let refreshed = self.refresh().await;
+        let late = || Unavailable("the keys can't be read".into());
+        let refreshed = tokio::time::timeout(OPEN_DEADLINE, self.refresh_if_behind()).await;
+        let refreshed = refreshed.map_err(|_| late())?;
         refreshed.map_err(|error| Unavailable(error.to_string()))?;
         Ok(self.now().open(text))
     }
@@ -221,6 +236,9 @@ impl KeyRing {
         Ok(done)
     }
 }
+
+/// How long a request waits for the keys to be read.
+const OPEN_DEADLINE: Duration = Duration::from_secs(5);
 
 fn change(
     master_key: &MasterKey,

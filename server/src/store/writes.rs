@@ -1,5 +1,7 @@
 //! The hot writes as values. A backend takes what is waiting, carries it out as one batch and answers each.
 
+use std::time::{Duration, Instant};
+
 use guestpass_core::grant::{Generation, Grant, GrantId, Revocation};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
@@ -9,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Unavailable;
 
-/// One write. All but those for cleaning are one statement on one row, a new guest with its first grant
+/// One write. All but an erasure and those for cleaning are one statement on one row, a new guest with its first grant
 /// counting as one.
 #[derive(Clone, Debug)]
 pub enum Write {
@@ -33,7 +35,7 @@ pub enum Write {
     RevokeAccessToken(RevokedAccessToken),
     /// Says that a guest was erased. Idempotent; a later time replaces an earlier one.
     InsertTombstone(Tombstone),
-    /// Removes a guest and all its grants, and says that it was erased: all of it or nothing. Idempotent.
+    /// Removes a guest and all its grants, and then says that it was erased. Idempotent.
     EraseGuest(ProfileId, Tombstone),
     /// Gives a node the right to clean until the second time, or leaves it to it. [`Outcome::Conflict`] if another has it,
     /// at the first.
@@ -109,10 +111,17 @@ pub(super) struct Queue(mpsc::Sender<Job>);
 /// A write that waits.
 pub(super) struct Job {
     pub(super) write: Write,
+    since: Instant,
     reply: oneshot::Sender<Result<Outcome, Unavailable>>,
 }
 
 impl Job {
+    /// Whether it has waited so long that whoever asked was told something else by now. To carry it out after that would
+    /// surprise: it was decided on what was true then.
+    pub(super) fn is_stale(&self) -> bool {
+        self.since.elapsed() > STALE
+    }
+
     /// Tells the caller. Nobody waits any more if its task has ended; the write stands all the same.
     pub(super) fn answer(self, outcome: Result<Outcome, Unavailable>) {
         let _ = self.reply.send(outcome);
@@ -132,7 +141,12 @@ impl Queue {
             return Err(Unavailable("too many writes are waiting".into()));
         }
         let (reply, answer) = oneshot::channel();
-        let queued = self.0.try_send(Job { write, reply });
+        let since = Instant::now();
+        let queued = self.0.try_send(Job {
+            write,
+            since,
+            reply,
+        });
         queued.map_err(|error| match error {
             TrySendError::Full(_) => Unavailable("too many writes are waiting".into()),
             TrySendError::Closed(_) => ended(),
@@ -140,6 +154,9 @@ impl Queue {
         answer.await.map_err(|_| ended())?
     }
 }
+
+/// Half of the time in which a request is answered.
+const STALE: Duration = Duration::from_secs(5);
 
 /// How many writes may wait. A few hundred fill a batch; more only adds delay.
 pub(super) const QUEUE: usize = 1024;

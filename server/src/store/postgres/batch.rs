@@ -1,5 +1,5 @@
-//! Waiting writes of one node as one statement: in the order of their keys, so that two nodes wait for each other's rows and
-//! never in a circle, and no row twice.
+//! Waiting writes of one node as one statement: no row twice, and in the order of their keys, so that two nodes seldom wait
+//! for each other in a circle. Where they do, the database undoes one.
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -112,6 +112,9 @@ impl Connection {
         if settings.get_connect_timeout().is_none() {
             settings.connect_timeout(CONNECT_TIMEOUT);
         }
+        if !query.contains("keepalives_idle=") {
+            settings.keepalives_idle(KEEPALIVES_IDLE);
+        }
         if settings.get_tcp_user_timeout().is_none() {
             settings.tcp_user_timeout(TCP_USER_TIMEOUT);
         }
@@ -126,7 +129,9 @@ impl Connection {
     /// Gives the password that the URL doesn't have.
     #[must_use]
     pub fn with_password(mut self, password: &str) -> Self {
-        self.settings.password(password);
+        if self.settings.get_password().is_none() {
+            self.settings.password(password);
+        }
         self
     }
 
@@ -170,6 +175,9 @@ impl Connection {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long what was sent may stay unacknowledged before the connection counts as lost.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a host may say nothing while something long is under way before it is asked whether it is there.
+const KEEPALIVES_IDLE: Duration = Duration::from_secs(30);
 
 fn is_local(host: &Host) -> bool {
     match host {

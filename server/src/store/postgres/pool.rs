@@ -8,7 +8,7 @@ use deadpool_postgres::{
     Transaction,
 };
 use futures_util::TryStreamExt;
-use tokio_postgres::error::{Severity, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, IsolationLevel, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -49,6 +49,8 @@ pub(super) enum Failed {
     Duplicate(Unavailable),
     /// Nothing has happened.
     Nothing(Unavailable),
+    /// There is no connection to be had, so nothing has happened, and nothing will soon.
+    Unreachable(Unavailable),
     /// Nobody answered. It may have happened, or may still happen.
     Unknown(Unavailable),
 }
@@ -59,6 +61,7 @@ impl From<Failed> for Unavailable {
             Failed::Undone(error)
             | Failed::Duplicate(error)
             | Failed::Nothing(error)
+            | Failed::Unreachable(error)
             | Failed::Unknown(error) => error,
         }
     }
@@ -129,13 +132,22 @@ impl Pool {
         let mut attempt = 1;
         loop {
             let (lent, client) = self.lend().await?;
-            let ran = tokio::time::timeout(STATEMENT_DEADLINE, run(&client, sql, parameters)).await;
-            match self.judge(&lent, client, ran.ok()) {
-                Err(Failed::Undone(error)) if attempt < ATTEMPTS => {
+            let mut is_sent = false;
+            let running = run(&client, sql, parameters, &mut is_sent);
+            let ran = tokio::time::timeout(STATEMENT_DEADLINE, running).await.ok();
+            let failed = match self.judge(&lent, client, ran) {
+                // It was only described to the database.
+                Err(Failed::Unknown(error)) if !is_sent => Failed::Undone(error),
+                Err(failed) => failed,
+                done => return done,
+            };
+            match failed {
+                Failed::Undone(error) if attempt < ATTEMPTS => {
                     tracing::debug!(attempt, %error, "a statement is tried again");
+                    tokio::time::sleep(BETWEEN_ATTEMPTS * attempt).await;
                     attempt += 1;
                 }
-                other => return other,
+                failed => return Err(failed),
             }
         }
     }
@@ -151,14 +163,26 @@ impl Pool {
     }
 
     async fn lend(&self) -> Result<(Connections, Object), Failed> {
-        let lent = {
-            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-            current.clone()
-        };
-        let client = lent.pool.get().await.map_err(|error| {
-            Failed::Nothing(Unavailable(format!("no connection: {}", causes(&error))))
-        })?;
-        Ok((lent, client))
+        loop {
+            let lent = {
+                let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+                current.clone()
+            };
+            let waiting = tokio::time::timeout(CONNECT_DEADLINE, lent.pool.get());
+            return match waiting.await {
+                Ok(Ok(client)) => Ok((lent, client)),
+                // They were thrown away meanwhile, and there are others.
+                Ok(Err(PoolError::Closed)) => continue,
+                Ok(Err(error)) => Err(Failed::Unreachable(Unavailable(format!(
+                    "no connection: {}",
+                    causes(&error)
+                )))),
+                Err(_) => {
+                    let error = "no connection: the database doesn't answer".to_owned();
+                    Err(Failed::Unreachable(Unavailable(error)))
+                }
+            };
+        }
     }
 
     /// Says what a result means; `None` is none in time. A connection that was lost, or leads to where no writes are
@@ -239,6 +263,8 @@ pub(super) async fn in_time<T, E>(
 
 /// How often what the database undoes is tried.
 const ATTEMPTS: u32 = 5;
+/// How long it is left alone after the first attempt.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(5);
 /// How long a statement may take. The server gives up a little earlier, so that what it gave up is known.
 const STATEMENT_DEADLINE: Duration = Duration::from_secs(6);
 /// The same for what operators change.
@@ -277,8 +303,14 @@ fn pool(connection: &Connection, tls: &MakeRustlsConnect) -> deadpool_postgres::
         .expect("a pool with timeouts has a runtime")
 }
 
-async fn run(client: &Object, sql: &str, parameters: &[Parameter<'_>]) -> Result<Done, Error> {
+async fn run(
+    client: &Object,
+    sql: &str,
+    parameters: &[Parameter<'_>],
+    is_sent: &mut bool,
+) -> Result<Done, Error> {
     let statement = client.prepare_cached(sql).await?;
+    *is_sent = true;
     let parameters = parameters.iter().copied();
     let mut stream = std::pin::pin!(client.query_raw(&statement, parameters).await?);
     let mut rows = Vec::new();
@@ -312,13 +344,21 @@ fn verdict(error: &Error) -> (Failed, bool) {
         (Failed::Undone(unavailable), true)
     } else if *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
         || code.code().starts_with("08")
-        || told.parsed_severity() != Some(Severity::Error)
+        || !is_only_an_error(told)
     {
         // Of a session that was ended, not even the database says what became of its last statement: it may be durable
         // here and wait for a replica.
         (Failed::Unknown(unavailable), true)
     } else {
         (Failed::Nothing(unavailable), false)
+    }
+}
+
+/// Whether the session goes on after it. Not every engine says so in a language of its own choice.
+fn is_only_an_error(told: &DbError) -> bool {
+    match told.parsed_severity() {
+        Some(severity) => severity == Severity::Error,
+        None => told.severity() == "ERROR",
     }
 }
 

@@ -130,10 +130,10 @@ async fn insert(
         format!("${}::{kind}[]", at + 1)
     });
     let sql = format!(
-        "insert into {} ({}) select * from unnest({})",
-        part.table.name(),
-        names(columns),
-        arrays.collect::<Vec<_>>().join(", ")
+        "insert into {table} ({names}) select {names} from unnest({arrays}) as part ({names})",
+        table = part.table.name(),
+        names = names(columns),
+        arrays = arrays.collect::<Vec<_>>().join(", ")
     );
     let values: Vec<_> = columns
         .iter()
@@ -168,7 +168,9 @@ pub(super) async fn known_profiles(
 pub(super) async fn insert_profiles(pool: &Pool, profiles: &[Profile]) -> Result<(), Unavailable> {
     const SQL: &str = "
         insert into profiles (profile_id, network_id, client_number, created_at)
-        select * from unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[])
+        select profile_id, network_id, client_number, created_at
+          from unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[])
+               as wanted (profile_id, network_id, client_number, created_at)
         on conflict do nothing";
     let of = |value: fn(&Profile) -> i64| profiles.iter().map(value).collect::<Vec<_>>();
     let network_ids = profiles

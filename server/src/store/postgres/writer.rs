@@ -6,6 +6,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use guestpass_core::grant::GrantId;
 use guestpass_core::profile::ProfileId;
 use tokio::sync::{Semaphore, mpsc};
@@ -59,13 +60,17 @@ async fn run(
     }
 }
 
-/// Carries out a batch: advances together, new guests together, and everything else one after the other, as what stands in
-/// the batch twice.
+/// Carries out a batch: advances together, new guests together, and alone everything else, with what stands in the batch
+/// twice.
 async fn carry_out(pool: &Pool, batch: Vec<Job>) {
     let mut advances: BTreeMap<GrantId, Job> = BTreeMap::new();
     let mut guests: BTreeMap<ProfileId, Job> = BTreeMap::new();
     let mut others = Vec::new();
     for job in batch {
+        if job.is_stale() {
+            others.push(job);
+            continue;
+        }
         let again = match &job.write {
             Write::AdvanceGrant { grant, .. } => keep(advances.entry(grant.id), job),
             Write::InsertGuest(profile, _) => keep(guests.entry(profile.id), job),
@@ -73,17 +78,27 @@ async fn carry_out(pool: &Pool, batch: Vec<Job>) {
         };
         others.extend(again);
     }
-    let one_by_one = async {
-        for job in others {
-            alone(pool, job).await;
-        }
-    };
     tokio::join!(
         advance_together(pool, advances),
         insert_together(pool, guests),
-        one_by_one
+        each_alone(pool, others)
     );
 }
+
+/// Carries out writes that have no statement in common, a few at a time.
+async fn each_alone(pool: &Pool, jobs: impl IntoIterator<Item = Job>) {
+    let mut jobs = jobs.into_iter();
+    loop {
+        let some: Vec<Job> = jobs.by_ref().take(ALONE_AT_ONCE).collect();
+        if some.is_empty() {
+            return;
+        }
+        join_all(some.into_iter().map(|job| alone(pool, job))).await;
+    }
+}
+
+/// Few enough to leave connections for reads.
+const ALONE_AT_ONCE: usize = 4;
 
 fn keep<K: Ord>(entry: Entry<'_, K, Job>, job: Job) -> Option<Job> {
     match entry {
@@ -144,19 +159,30 @@ async fn answer_all<K: Copy + Eq + Hash>(
                 job.answer(outcome);
             }
         }
-        Some(Err(Failed::Undone(_) | Failed::Duplicate(_) | Failed::Nothing(_))) | None => {
+        Some(Err(Failed::Unreachable(error))) => {
             for job in jobs.into_values() {
-                alone(pool, job).await;
+                job.answer(Err(error.clone()));
             }
+        }
+        Some(Err(Failed::Undone(_) | Failed::Duplicate(_) | Failed::Nothing(_))) | None => {
+            each_alone(pool, jobs.into_values()).await;
         }
     }
 }
 
 /// Carries out one write, and once more if nobody answered and that does no harm.
 async fn alone(pool: &Pool, job: Job) {
+    if job.is_stale() {
+        job.answer(Err(Unavailable("the write has waited too long".to_owned())));
+        return;
+    }
     let mut result = apply(pool, &job.write).await;
     if matches!(result, Err(Failed::Unknown(_))) && is_idempotent(&job.write) {
-        result = apply(pool, &job.write).await;
+        result = match apply(pool, &job.write).await {
+            // By the first attempt, as far as anyone knows.
+            Ok(Outcome::Conflict) => Ok(Outcome::Done),
+            other => other,
+        };
     }
     let outcome = match result {
         Ok(outcome) => Ok(outcome),
