@@ -4,8 +4,8 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use deadpool_postgres::{
-    GenericClient, Hook, HookError, Manager, ManagerConfig, Object, RecyclingMethod, Runtime,
-    Transaction,
+    GenericClient, Hook, HookError, Manager, ManagerConfig, Object, PoolError, RecyclingMethod,
+    Runtime, Transaction,
 };
 use futures_util::TryStreamExt;
 use tokio_postgres::error::{DbError, Severity, SqlState};
