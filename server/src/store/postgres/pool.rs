@@ -135,8 +135,10 @@ impl Pool {
             let mut is_sent = false;
             let running = run(&client, sql, parameters, &mut is_sent);
             let ran = tokio::time::timeout(STATEMENT_DEADLINE, running).await.ok();
+            let is_late = ran.is_none();
             let failed = match self.judge(&lent, client, ran) {
                 // It was only described to the database.
+                Err(Failed::Unknown(error)) if !is_sent && is_late => Failed::Nothing(error),
                 Err(Failed::Unknown(error)) if !is_sent => Failed::Undone(error),
                 Err(failed) => failed,
                 done => return done,
