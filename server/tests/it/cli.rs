@@ -16,6 +16,7 @@ mod import;
 mod keys;
 mod quickstart;
 mod serve;
+mod sqlite;
 
 const CLIENT: &str = "client_id confidential created_at disabled key_ids origins \
                       policy[name origin value] resume_with_jwt";
@@ -228,33 +229,6 @@ fn a_command_that_fails_exits_with_1_and_says_why() {
 }
 
 #[test]
-fn a_database_is_made_once() {
-    let binary = Binary::new();
-    let made = binary.json(&["db", "migrate"]);
-    assert_eq!(made["from"], 0);
-    let again = binary.json(&["db", "migrate"]);
-    let nothing = json!({"from": made["to"], "to": made["to"], "steps": [], "dry_run": false});
-    assert_eq!(again, nothing);
-}
-
-#[test]
-fn a_command_that_only_looks_makes_no_database() {
-    let binary = Binary::new();
-    for args in [
-        &["client", "list"][..],
-        &["profile", "show", "1"],
-        &["db", "check"],
-    ] {
-        let problem = binary.failure(args);
-        assert!(
-            problem.contains("guestpass db migrate"),
-            "{args:?}: {problem}"
-        );
-    }
-    assert!(!binary.data_dir().exists());
-}
-
-#[test]
 fn a_command_that_is_not_understood_exits_with_2() {
     let binary = Binary::new();
     for args in [
@@ -325,18 +299,6 @@ fn global_flags_stand_before_or_after_the_command() {
 }
 
 #[test]
-fn the_data_directory_is_here_unless_it_is_named() {
-    let binary = Binary::new();
-    run(binary.bare_command(&["client", "add", SHOP, "--json"])).json();
-    assert!(
-        binary
-            .working_dir()
-            .join("guestpass-data/guestpass.db")
-            .exists()
-    );
-}
-
-#[test]
 fn the_version_is_the_one_of_the_package() {
     let ended = Binary::new().run(&["--version"]);
     let expected = format!("guestpass {}\n", env!("CARGO_PKG_VERSION"));
@@ -348,8 +310,7 @@ fn a_check_that_finds_something_prints_it_and_exits_with_1() {
     let binary = Binary::new();
     binary.json(&["client", "add", SHOP]);
     binary.serve().guest();
-    let sql = rusqlite::Connection::open(binary.data_dir().join("guestpass.db")).unwrap();
-    sql.execute("delete from profiles", []).unwrap();
+    binary.sql("delete from profiles");
     let ended = binary.run(&["db", "check", "--json"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("restore a backup"), "{ended:?}");

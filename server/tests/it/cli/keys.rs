@@ -7,6 +7,8 @@ use serde_json::Value;
 use crate::support::binary::{Binary, eventually};
 use crate::support::{SHOP, Sent, exchange, refresh, request};
 
+mod sqlite;
+
 #[test]
 fn a_rotation_is_followed_by_the_server_within_a_second_or_so() {
     let binary = Binary::new();
@@ -117,14 +119,6 @@ fn a_key_that_has_leaked_is_rotated_and_removed() {
     let after = server.send(&refresh(&before.refresh_token)).tokens();
     let asked = bearer(request("GET", "/oauth/verify"), &after.access_token);
     assert_eq!(server.send(&asked).status, StatusCode::OK);
-}
-
-#[test]
-fn there_is_nothing_to_rotate_before_the_first_server() {
-    let binary = Binary::new();
-    binary.json(&["client", "add", SHOP]);
-    let problem = binary.failure(&["key", "list"]);
-    assert!(problem.contains("guestpass serve"), "{problem}");
 }
 
 /// The `kid` of the first key of that use in that state.

@@ -102,6 +102,7 @@ impl Binary {
 
     /// Starts a command, of which only standard error matters.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
+        self.prepare();
         let data_dir = self.data_dir();
         let args = [&["--data-dir", data_dir.to_str().unwrap()], args].concat();
         let mut command = self.bare_command(&args);
@@ -171,6 +172,16 @@ impl Binary {
             fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
         }
         self.json(&["db", "migrate"]);
+    }
+
+    /// Runs SQL beside the server.
+    pub(crate) fn sql(&self, sql: &str) {
+        if let Some(database) = self.database.get() {
+            wait_for(database.sql(sql));
+        } else {
+            let file = rusqlite::Connection::open(self.data_dir().join("guestpass.db"));
+            file.unwrap().execute_batch(sql).unwrap();
+        }
     }
 
     /// What the database and the data directory hold.

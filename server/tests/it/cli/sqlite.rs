@@ -1,0 +1,42 @@
+//! What a command makes where there is nothing: an embedded store.
+
+use super::*;
+
+#[test]
+fn a_database_is_made_once() {
+    let binary = Binary::new();
+    let made = binary.json(&["db", "migrate"]);
+    assert_eq!(made["from"], 0);
+    let again = binary.json(&["db", "migrate"]);
+    let nothing = json!({"from": made["to"], "to": made["to"], "steps": [], "dry_run": false});
+    assert_eq!(again, nothing);
+}
+
+#[test]
+fn a_command_that_only_looks_makes_no_database() {
+    let binary = Binary::new();
+    for args in [
+        &["client", "list"][..],
+        &["profile", "show", "1"],
+        &["db", "check"],
+    ] {
+        let problem = binary.failure(args);
+        assert!(
+            problem.contains("guestpass db migrate"),
+            "{args:?}: {problem}"
+        );
+    }
+    assert!(!binary.data_dir().exists());
+}
+
+#[test]
+fn the_data_directory_is_here_unless_it_is_named() {
+    let binary = Binary::new();
+    run(binary.bare_command(&["client", "add", SHOP, "--json"])).json();
+    assert!(
+        binary
+            .working_dir()
+            .join("guestpass-data/guestpass.db")
+            .exists()
+    );
+}
