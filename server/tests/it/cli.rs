@@ -304,19 +304,3 @@ fn the_version_is_the_one_of_the_package() {
     let expected = format!("guestpass {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!((ended.code, ended.stdout), (Some(0), expected));
 }
-
-#[test]
-fn a_check_that_finds_something_prints_it_and_exits_with_1() {
-    let binary = Binary::new();
-    binary.json(&["client", "add", SHOP]);
-    binary.serve().guest();
-    binary.sql("delete from profiles");
-    let ended = binary.run(&["db", "check", "--json"]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("restore a backup"), "{ended:?}");
-    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
-    assert_eq!(
-        report,
-        json!({"ok": false, "problems": ["1 grants belong to no guest"], "profiles": 0, "grants": 1})
-    );
-}

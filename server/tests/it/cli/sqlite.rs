@@ -1,4 +1,4 @@
-//! What a command makes where there is nothing: an embedded store.
+//! What a command makes where there is nothing, an embedded store; and what is damage there and nowhere else.
 
 use super::*;
 
@@ -38,5 +38,21 @@ fn the_data_directory_is_here_unless_it_is_named() {
             .working_dir()
             .join("guestpass-data/guestpass.db")
             .exists()
+    );
+}
+
+#[test]
+fn a_check_that_finds_something_prints_it_and_exits_with_1() {
+    let binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    binary.serve().guest();
+    binary.sql("delete from profiles");
+    let ended = binary.run(&["db", "check", "--json"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("restore a backup"), "{ended:?}");
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(
+        report,
+        json!({"ok": false, "problems": ["1 grants belong to no guest"], "profiles": 0, "grants": 1})
     );
 }
