@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use guestpass::clock::{CorrectedClock, SystemClock};
+use guestpass::store::postgres::{Connection, PostgresStore};
 use guestpass::store::{Outcome, Store, Write};
 use guestpass_core::client::ClientNumber;
 use guestpass_core::grant::{Generation, Grant, GrantId};
@@ -11,16 +13,21 @@ use guestpass_core::policy::Policy;
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use tokio::task::JoinSet;
+use tokio_postgres::Client;
 
-use crate::support::{Backend, Database, SeededRandom, config, sha256};
+use crate::support::{Alone, SeededRandom, sha256};
 
 /// The tables are no larger, within 15 %, after many refreshes of each grant than after one, and of a hundred refreshes 99
 /// write no index. Nothing clears up behind the server here: what is no longer needed goes while pages are used.
 #[tokio::test(flavor = "multi_thread")]
 async fn refreshes_take_no_room_and_write_no_index() {
     let (grants, rounds) = size_of_this_run();
-    let database = Database::new(Backend::Postgres, &SeededRandom::new()).await;
-    let store = database.open(&config(&[])).await;
+    let server = Alone::start();
+    let connection = Connection::parse(&server.url, 16, 64).unwrap();
+    let random = SeededRandom::new();
+    PostgresStore::migrate(&connection, &random).await.unwrap();
+    let database = server.client().await;
+    let store = open(&connection).await;
     let mut grants: Vec<Grant> = (0..grants).map(grant).collect();
     each(&store, &mut grants, insert).await;
     // The exchange, and the first refresh.
@@ -32,7 +39,7 @@ async fn refreshes_take_no_room_and_write_no_index() {
         sizes(&database).await,
         updates(&database, 2 * grants.len()).await,
     );
-    let store = database.open(&config(&[])).await;
+    let store = open(&connection).await;
     for round in 1..rounds {
         // In another order each time: neighbours don't come together.
         grants.sort_by_cached_key(|grant| {
@@ -91,6 +98,12 @@ fn grant(number: u32) -> Grant {
     )
 }
 
+async fn open(connection: &Connection) -> Arc<dyn Store> {
+    let clock = CorrectedClock::new(Arc::new(SystemClock::new()));
+    let store = PostgresStore::open(connection, Arc::new(clock)).await;
+    Arc::new(store.unwrap())
+}
+
 /// Writes something for each grant, many at a time.
 async fn each(store: &Arc<dyn Store>, grants: &mut [Grant], write: fn(&mut Grant) -> Write) {
     let mut writing = JoinSet::new();
@@ -132,21 +145,29 @@ fn advance(grant: &mut Grant) -> Write {
 }
 
 /// The bytes of the table and of its indexes.
-async fn sizes(database: &Database) -> [i64; 2] {
+async fn sizes(database: &Client) -> [i64; 2] {
     let table = "select pg_table_size('grants')";
     let indexes = "select pg_indexes_size('grants')";
-    [database.number(table).await, database.number(indexes).await]
+    [
+        number(database, table).await,
+        number(database, indexes).await,
+    ]
 }
 
 /// How many updates there were, and how many of them were HOT, once the database has counted so many. It counts those of a
 /// session at its end at the latest.
-async fn updates(database: &Database, expected: usize) -> (i64, i64) {
+async fn updates(database: &Client, expected: usize) -> (i64, i64) {
     let column = |name| format!("select {name} from pg_stat_user_tables where relname = 'grants'");
     for _ in 0..1_000_000 {
-        let all = database.number(&column("n_tup_upd")).await;
+        let all = number(database, &column("n_tup_upd")).await;
         if usize::try_from(all).unwrap() >= expected {
-            return (all, database.number(&column("n_tup_hot_upd")).await);
+            return (all, number(database, &column("n_tup_hot_upd")).await);
         }
     }
     panic!("{expected} updates were not counted");
+}
+
+/// The number that is the answer to a query.
+async fn number(database: &Client, sql: &str) -> i64 {
+    database.query_one(sql, &[]).await.unwrap().get(0)
 }

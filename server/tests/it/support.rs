@@ -50,7 +50,7 @@ use binary::PATIENCE;
 
 pub(crate) use answer::{Answer, Tokens};
 pub(crate) use connection::Connection;
-pub(crate) use database::{Backend, Database, Row};
+pub(crate) use database::{Alone, Backend, Database, Row};
 pub(crate) use fakes::{FakeClock, SeededRandom};
 pub(crate) use forge::{Forged, forms_of};
 pub(crate) use log::{TextLog, lines_of};

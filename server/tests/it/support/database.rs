@@ -15,6 +15,8 @@ use super::Overheard;
 mod postgres;
 mod sqlite;
 
+pub(crate) use postgres::Alone;
+
 /// What can keep the data.
 #[derive(Clone, Copy)]
 pub(crate) enum Backend {

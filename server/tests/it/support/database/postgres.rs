@@ -230,6 +230,33 @@ async fn connect(url: &str) -> Client {
     client
 }
 
+/// A server for one test. On one that is shared, whoever logs in to whatever database keeps old versions of rows for a moment.
+pub(crate) struct Alone {
+    pub(crate) url: String,
+    process: Option<Child>,
+}
+
+impl Alone {
+    pub(crate) fn start() -> Self {
+        let (url, process) = start();
+        Self { url, process }
+    }
+
+    /// A look at its one database, beside whoever uses it.
+    pub(crate) async fn client(&self) -> Client {
+        connect(&self.url).await
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            drop(process.stdin.take());
+            let _ = process.wait();
+        }
+    }
+}
+
 /// The server that all tests of a process share.
 struct Server {
     /// Its URL, up to the name of a database.
