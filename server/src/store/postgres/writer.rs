@@ -178,10 +178,10 @@ async fn alone(pool: &Pool, job: Job) {
     }
     let mut result = apply(pool, &job.write).await;
     if matches!(result, Err(Failed::Unknown(_))) && is_idempotent(&job.write) {
-        result = match apply(pool, &job.write).await {
-            // By the first attempt, as far as anyone knows.
-            Ok(Outcome::Conflict) => Ok(Outcome::Done),
-            other => other,
+        result = match (apply(pool, &job.write).await, &job.write) {
+            // Revoked by the first attempt, as far as anyone knows.
+            (Ok(Outcome::Conflict), Write::RevokeGrant(..)) => Ok(Outcome::Done),
+            (other, _) => other,
         };
     }
     let outcome = match result {
