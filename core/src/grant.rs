@@ -116,7 +116,7 @@ impl Grant {
     pub fn exchange(
         &self,
         client: ClientNumber,
-        verifier: &Verifier<'_>,
+        verifier: &Verifier,
         policy: &Policy,
         now: Timestamp,
     ) -> Decision {

@@ -42,25 +42,31 @@ impl Challenge {
 
     /// Whether `verifier` is the one behind this challenge (RFC 7636 §4.6), compared in constant time.
     #[must_use]
-    pub fn is_met_by(&self, verifier: &Verifier<'_>) -> bool {
-        let hash = digest(&SHA256, verifier.0.as_bytes());
-        verify_slices_are_equal(hash.as_ref(), &self.0).is_ok()
+    pub fn is_met_by(&self, verifier: &Verifier) -> bool {
+        verify_slices_are_equal(&verifier.0, &self.0).is_ok()
     }
 }
 
-/// The secret that a client shows to redeem its code. It has no `Debug`, so it can't end in a log.
+/// The secret that a client shows to redeem its code, of which only the SHA-256 is kept. It has no `Debug`, so it can't end
+/// in a log.
 #[derive(Clone, Copy)]
-pub struct Verifier<'a>(&'a str);
+pub struct Verifier([u8; 32]);
 
-impl<'a> Verifier<'a> {
+impl Verifier {
     /// What [`Verifier::parse`] reads.
     pub const PATTERN: &'static str = "^[A-Za-z0-9._~-]{43,128}$";
 
     /// Reads 43 to 128 unreserved characters (RFC 7636 §4.1). `None` for anything else.
     #[must_use]
-    pub fn parse(text: &'a str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        ((43..=128).contains(&text.len()) && text.bytes().all(unreserved)).then_some(Self(text))
+        if !(43..=128).contains(&text.len()) || !text.bytes().all(unreserved) {
+            return None;
+        }
+        let hash = digest(&SHA256, text.as_bytes());
+        Some(Self(
+            hash.as_ref().try_into().expect("SHA-256 has 32 bytes"),
+        ))
     }
 }
 

@@ -88,7 +88,7 @@ pub enum TokenRequest<'a> {
         /// The code, not yet opened.
         code: &'a str,
         /// The verifier behind the code's challenge.
-        verifier: Verifier<'a>,
+        verifier: Verifier,
     },
     /// `grant_type=refresh_token`.
     RefreshToken {

@@ -1,5 +1,7 @@
 //! The loop around the pure core: load the grant, let it decide, write once.
 
+use std::sync::Arc;
+
 use guestpass_core::authorize::AuthorizeRequest;
 use guestpass_core::claims::Claims;
 use guestpass_core::client::Client;
@@ -16,7 +18,7 @@ use tracing::Span;
 use crate::app::App;
 use crate::error::Error;
 use crate::metrics::Granted;
-use crate::store::{Outcome, Unavailable, Write};
+use crate::store::{Outcome, Proof, Redeemed, Redemption, Unavailable, Write};
 
 /// The answer of the token endpoint (RFC 6749 §5.1).
 #[derive(Serialize)]
@@ -93,85 +95,42 @@ impl App {
         presented: Credential,
     ) -> Result<Tokens, Error> {
         let policy = self.clients.policy_of(client);
-        // Twice, because someone else may advance the grant between our read and our write; then theirs is what to
-        // decide on. Once more, because an answer may be lost between the database and us.
-        let (mut overtaken, mut is_unsure, mut lost) = (0, false, None);
-        while overtaken < 2 {
-            let grant = self
-                .grants
-                .load(presented.grant)
-                .await?
-                .ok_or(Refusal::GrantGone)?;
-            // Exactly what this request wrote, and nobody told it so.
-            if let Some((_, tokens)) = lost.take_if(|(written, _)| *written == grant) {
-                self.note_granted(request, "advance");
-                return Ok(tokens);
+        let redemption = Redemption {
+            grant: presented.grant,
+            proof: match request {
+                TokenRequest::AuthorizationCode { verifier, .. } => Proof::Code(*verifier),
+                TokenRequest::RefreshToken { .. } => Proof::RefreshToken(presented.generation),
+            },
+            client: client.number,
+            policy: Arc::clone(&policy),
+            clock: Arc::clone(&self.clock),
+        };
+        // Drawn before the write: an answer that can't be made must not advance the grant.
+        let token_id = self.random.bytes();
+        let redeemed = self.grants.redeem(redemption).await?;
+        let Redeemed { read, decision, at } = redeemed.ok_or(Refusal::GrantGone)?;
+        let went_back = presented.generation > read.generation;
+        let (name, grant) = match decision {
+            Decision::Advance(next) if went_back => {
+                warn_of_rewind(&read, presented.generation);
+                ("recover", next)
             }
-            let now = self.clock.now();
-            let decision = match request {
-                TokenRequest::AuthorizationCode { verifier, .. } => {
-                    grant.exchange(client.number, verifier, &policy, now)
-                }
-                TokenRequest::RefreshToken { .. } => {
-                    grant.refresh(presented.generation, client.number, &policy, now)
-                }
-            };
-            let decision = if is_unsure {
-                decision.when_unsure().ok_or_else(unsure)?
-            } else {
-                decision
-            };
-            let went_back = presented.generation > grant.generation;
-            let name = match decision {
-                Decision::Reissue(_) => "reissue",
-                Decision::Advance(_) if went_back => "recover",
-                _ => "advance",
-            };
-            match decision {
-                Decision::Advance(next) | Decision::Reissue(next) => {
-                    // Made before the write: an answer that can't be made must not advance the grant.
-                    let tokens = self.mint(client, &policy, &next, now);
-                    let from = grant.generation;
-                    let write = Write::AdvanceGrant {
-                        grant: next.clone(),
-                        from,
-                    };
-                    match self.grants.write(write).await? {
-                        Outcome::Done => {
-                            if went_back {
-                                warn_of_rewind(&grant, presented.generation);
-                            }
-                            self.note_granted(request, name);
-                            return Ok(tokens);
-                        }
-                        Outcome::Conflict => overtaken += 1,
-                        Outcome::Unknown => {
-                            overtaken += usize::from(is_unsure);
-                            is_unsure = true;
-                            // Two requests of one moment write the same. Of a code, and where no retry is good, only one
-                            // may be answered.
-                            let may_be_shared = from > Generation::CODE && !policy.grace.is_zero();
-                            lost = may_be_shared.then_some((next, tokens));
-                        }
-                    }
-                }
-                Decision::Repeat => {
-                    self.note_granted(request, "repeat");
-                    return Ok(self.mint(client, &policy, &grant, now));
-                }
-                Decision::Strike(refusal) => {
-                    self.grants.write(Write::StrikeGrant(grant.id)).await?;
-                    return Err(refusal.into());
-                }
-                Decision::Revoke(refusal, reason) => {
-                    let revocation = Revocation { at: now, reason };
-                    self.end_grant(client, grant.id, revocation).await?;
-                    return Err(refusal.into());
-                }
-                Decision::Refuse(refusal) => return Err(refusal.into()),
+            Decision::Advance(next) => ("advance", next),
+            Decision::Reissue(next) => ("reissue", next),
+            Decision::Repeat => ("repeat", read),
+            Decision::Strike(refusal) => {
+                self.grants.write(Write::StrikeGrant(read.id)).await?;
+                return Err(refusal.into());
             }
-        }
-        Err(Unavailable("the grant was advanced by others twice in a row".into()).into())
+            Decision::Revoke(refusal, reason) => {
+                let revocation = Revocation { at, reason };
+                self.end_grant(client, read.id, revocation).await?;
+                return Err(refusal.into());
+            }
+            Decision::Refuse(refusal) => return Err(refusal.into()),
+        };
+        self.note_granted(request, name);
+        Ok(self.mint((client, &policy), &grant, token_id, at))
     }
 
     /// Counts a granted request, and names its decision in the log.
@@ -191,7 +150,13 @@ impl App {
     }
 
     /// Seals the outstanding credential of a grant and signs an access token for it.
-    fn mint(&self, client: &Client, policy: &Policy, grant: &Grant, now: Timestamp) -> Tokens {
+    fn mint(
+        &self,
+        (client, policy): (&Client, &Policy),
+        grant: &Grant,
+        token_id: [u8; 16],
+        now: Timestamp,
+    ) -> Tokens {
         let claims = Claims {
             issuer: self.issuer.as_str(),
             audience: policy.audience.as_ref().map(Audience::as_str),
@@ -199,7 +164,7 @@ impl App {
             profile: grant.id.profile,
             network_id: grant.network_id,
             grant: grant.id,
-            token_id: self.random.bytes(),
+            token_id,
             issued_at: now,
             expires_at: now + policy.access_ttl,
         };
@@ -214,10 +179,6 @@ impl App {
             token_type: "Bearer",
         }
     }
-}
-
-fn unsure() -> Unavailable {
-    Unavailable("whether the grant was advanced by this request or by another is not known".into())
 }
 
 /// Two guests of one millisecond share an id once in two million times.

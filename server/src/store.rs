@@ -14,11 +14,13 @@ use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
 pub mod postgres;
+mod redemption;
 mod schema;
 pub mod sqlite;
 pub mod transfer;
 pub mod writes;
 
+pub use redemption::{Proof, Redeemed, Redemption};
 pub use schema::{Migration, SchemaError};
 pub use transfer::Transfer;
 pub use writes::{Batches, Outcome, RevokedAccessToken, Tombstone, Write};
@@ -39,6 +41,13 @@ pub trait Grants: Send + Sync {
 
     /// Carries out one write. After an error its outcome is unknown: it may or may not have happened.
     fn write(&self, write: Write) -> BoxFuture<'_, Result<Outcome, Unavailable>>;
+
+    /// Reads a grant, decides on it and, if it is to advance, writes that, with nobody else's write between the two. `None`
+    /// if the grant is gone.
+    fn redeem(
+        &self,
+        redemption: Redemption,
+    ) -> BoxFuture<'_, Result<Option<Redeemed>, Unavailable>>;
 }
 
 /// What ended before its time, for every node to follow.

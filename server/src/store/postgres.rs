@@ -13,12 +13,13 @@ use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
+use super::redemption::compare_and_set;
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Table};
 use super::{
     Batches, BoxFuture, Change, ChangeError, CheckReport, EndedGrants, Grants, Guest, Installation,
-    KeyChange, Outcome, Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable,
-    Upkeep, WrappedKey, Write,
+    KeyChange, Outcome, Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList, Store,
+    Transfer, Unavailable, Upkeep, WrappedKey, Write,
 };
 use crate::clock::CorrectedClock;
 use crate::random::Random;
@@ -111,6 +112,13 @@ impl Grants for PostgresStore {
             return Box::pin(async { Err(Unavailable(off.to_owned())) });
         }
         Box::pin(self.writer.write(write))
+    }
+
+    fn redeem(
+        &self,
+        redemption: Redemption,
+    ) -> BoxFuture<'_, Result<Option<Redeemed>, Unavailable>> {
+        Box::pin(async move { compare_and_set(self, &redemption).await })
     }
 }
 

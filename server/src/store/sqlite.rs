@@ -18,8 +18,8 @@ use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Table};
 use super::{
     Batches, BoxFuture, Change, ChangeError, CheckReport, EndedGrants, Grants, Guest, Installation,
-    KeyChange, Outcome, Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable,
-    Upkeep, WrappedKey, Write,
+    KeyChange, Outcome, Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList, Store,
+    Transfer, Unavailable, Upkeep, WrappedKey, Write,
 };
 use crate::random::Random;
 
@@ -150,6 +150,13 @@ impl Grants for SqliteStore {
 
     fn write(&self, write: Write) -> BoxFuture<'_, Result<Outcome, Unavailable>> {
         Box::pin(self.writer.write(write))
+    }
+
+    fn redeem(
+        &self,
+        redemption: Redemption,
+    ) -> BoxFuture<'_, Result<Option<Redeemed>, Unavailable>> {
+        Box::pin(self.writer.redeem(redemption))
     }
 }
 

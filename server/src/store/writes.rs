@@ -54,7 +54,7 @@ impl Write {
     ///
     /// When there is too much to do, new guests wait before known ones: a guest whose refresh fails may be lost, one
     /// who isn't there yet comes again.
-    fn must_be_free(&self) -> usize {
+    pub(super) fn must_be_free(&self) -> usize {
         match self {
             Self::HoldCleaning(..) | Self::RemoveEnded(..) | Self::RemoveForgotten(..) => 6,
             Self::InsertGuest(..) | Self::InsertGrant(_) => 4,
@@ -105,53 +105,52 @@ pub enum Outcome {
     Unknown,
 }
 
-/// The bounded way to a backend, for writes that wait for their turn.
-pub(super) struct Queue(mpsc::Sender<Job>);
+/// The bounded way to a backend, for what waits for its turn there.
+pub(super) struct Queue<J>(mpsc::Sender<J>);
 
-/// A write that waits.
-pub(super) struct Job {
-    pub(super) write: Write,
-    since: Instant,
-    reply: oneshot::Sender<Result<Outcome, Unavailable>>,
+impl<J> Queue<J> {
+    /// A queue, and the end that the backend takes jobs from. That ends when the queue is dropped.
+    pub(super) fn new() -> (Self, mpsc::Receiver<J>) {
+        let (sender, jobs) = mpsc::channel(QUEUE);
+        (Self(sender), jobs)
+    }
+
+    /// Queues a job and waits until it is done. Refused at once if less than so many eighths of the queue are free.
+    pub(super) async fn put<T>(
+        &self,
+        must_be_free: usize,
+        job: impl FnOnce(Reply<T>) -> J,
+    ) -> Result<T, Unavailable> {
+        if self.0.capacity() <= QUEUE / 8 * must_be_free {
+            return Err(Unavailable("too many writes are waiting".into()));
+        }
+        let (sender, answer) = oneshot::channel();
+        let since = Instant::now();
+        let queued = self.0.try_send(job(Reply { since, sender }));
+        queued.map_err(|error| match error {
+            TrySendError::Full(_) => Unavailable("too many writes are waiting".into()),
+            TrySendError::Closed(_) => ended(),
+        })?;
+        answer.await.map_err(|_| ended())?
+    }
 }
 
-impl Job {
+/// The way back to whoever waits.
+pub(super) struct Reply<T> {
+    since: Instant,
+    sender: oneshot::Sender<Result<T, Unavailable>>,
+}
+
+impl<T> Reply<T> {
     /// Whether it has waited so long that whoever asked was told something else by now. To carry it out after that would
     /// surprise: it was decided on what was true then.
     pub(super) fn is_stale(&self) -> bool {
         self.since.elapsed() > STALE
     }
 
-    /// Tells the caller. Nobody waits any more if its task has ended; the write stands all the same.
-    pub(super) fn answer(self, outcome: Result<Outcome, Unavailable>) {
-        let _ = self.reply.send(outcome);
-    }
-}
-
-impl Queue {
-    /// A queue, and the end that the backend takes jobs from. That ends when the queue is dropped.
-    pub(super) fn new() -> (Self, mpsc::Receiver<Job>) {
-        let (sender, jobs) = mpsc::channel(QUEUE);
-        (Self(sender), jobs)
-    }
-
-    /// Queues a write and waits until it is durable. Refused at once if the queue is too full for its kind.
-    pub(super) async fn write(&self, write: Write) -> Result<Outcome, Unavailable> {
-        if self.0.capacity() <= QUEUE / 8 * write.must_be_free() {
-            return Err(Unavailable("too many writes are waiting".into()));
-        }
-        let (reply, answer) = oneshot::channel();
-        let since = Instant::now();
-        let queued = self.0.try_send(Job {
-            write,
-            since,
-            reply,
-        });
-        queued.map_err(|error| match error {
-            TrySendError::Full(_) => Unavailable("too many writes are waiting".into()),
-            TrySendError::Closed(_) => ended(),
-        })?;
-        answer.await.map_err(|_| ended())?
+    /// Tells the caller. Nobody waits any more if its task has ended; what was done stands all the same.
+    pub(super) fn send(self, result: Result<T, Unavailable>) {
+        let _ = self.sender.send(result);
     }
 }
 
@@ -173,6 +172,15 @@ pub struct Batches {
     pub writes: Histogram,
     /// How long each took, from its first statement until it was durable.
     pub seconds: Histogram,
+}
+
+impl Batches {
+    /// Notes a batch.
+    pub(super) fn observe(&self, writes: usize, took: Duration) {
+        self.writes
+            .observe(f64::from(u32::try_from(writes).unwrap_or(u32::MAX)));
+        self.seconds.observe(took.as_secs_f64());
+    }
 }
 
 impl Default for Batches {

@@ -3,14 +3,18 @@
 //! A case sees only the traits. It runs on every backend that is named below, each time on an empty store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use guestpass::clock::Clock;
 use guestpass::config::Config;
 use guestpass::store::{
-    Change, ClientSettings, Grants, Outcome, Registry, Revoked, Transfer, Upkeep, Write,
+    Change, ClientSettings, Grants, Outcome, Proof, Redeemed, Redemption, Registry, Revoked,
+    Transfer, Upkeep, Write,
 };
 use guestpass_core::client::{ClientId, ClientNumber};
 use guestpass_core::grant::{Generation, Grant, GrantId};
 use guestpass_core::pkce::Challenge;
+use guestpass_core::policy::Policy;
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
@@ -65,6 +69,9 @@ cases! {
         strikes_count_while_the_code_is_outstanding
         the_first_revocation_stands
         one_of_many_advances_wins
+        a_redemption_is_decided_on_the_row_and_written
+        a_redemption_that_is_refused_changes_nothing
+        of_many_redemptions_one_advances_and_the_others_repeat
         a_write_that_fails_leaves_the_others_of_its_batch_alone
         one_more_grant_needs_its_guest;
     keys:
@@ -146,6 +153,23 @@ impl Store {
         self.grants.write(write).await.unwrap()
     }
 
+    /// Presents a refresh token, at a time.
+    async fn refresh(
+        &self,
+        grant: &Grant,
+        generation: Generation,
+        now: Timestamp,
+    ) -> Option<Redeemed> {
+        let redemption = Redemption {
+            grant: grant.id,
+            proof: Proof::RefreshToken(generation),
+            client: grant.client,
+            policy: Arc::new(Policy::default()),
+            clock: Arc::new(Stopped(now)),
+        };
+        self.grants.redeem(redemption).await.unwrap()
+    }
+
     async fn insert(&self, (profile, grant): &(Profile, Grant)) {
         let insert = Write::InsertGuest(profile.clone(), grant.clone());
         assert_eq!(self.write(insert).await, Outcome::Done);
@@ -181,6 +205,19 @@ impl Store {
         let report = self.upkeep.check().await.unwrap();
         assert_eq!(report.problems, Vec::<String>::new());
         (report.profiles, report.grants)
+    }
+}
+
+/// A clock that shows one time.
+struct Stopped(Timestamp);
+
+impl Clock for Stopped {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
     }
 }
 

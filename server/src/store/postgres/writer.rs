@@ -13,13 +13,19 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::pool::{Failed, Pool};
 use super::{batch, grants, revoked, upkeep};
-use crate::store::writes::{Job, Queue};
+use crate::store::writes::{Queue, Reply};
 use crate::store::{Batches, Outcome, Unavailable, Write};
 
 /// The way to the database. What was queued is carried out even after this is dropped.
 pub(super) struct Writer {
     pub(super) batches: Batches,
-    queue: Queue,
+    queue: Queue<Job>,
+}
+
+/// A write that waits.
+struct Job {
+    write: Write,
+    reply: Reply<Outcome>,
 }
 
 impl Writer {
@@ -32,7 +38,10 @@ impl Writer {
 
     /// Queues a write and waits until it is durable. Refused at once if the queue is too full for its kind.
     pub(super) async fn write(&self, write: Write) -> Result<Outcome, Unavailable> {
-        self.queue.write(write).await
+        let must_be_free = write.must_be_free();
+        self.queue
+            .put(must_be_free, |reply| Job { write, reply })
+            .await
     }
 }
 
@@ -51,10 +60,9 @@ async fn run(
         let (pool, batches) = (Arc::clone(&pool), batches.clone());
         tokio::spawn(async move {
             let started = Instant::now();
-            let writes = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+            let writes = batch.len();
             carry_out(&pool, batch).await;
-            batches.writes.observe(f64::from(writes));
-            batches.seconds.observe(started.elapsed().as_secs_f64());
+            batches.observe(writes, started.elapsed());
             drop(hand);
         });
     }
@@ -67,7 +75,7 @@ async fn carry_out(pool: &Pool, batch: Vec<Job>) {
     let mut guests: BTreeMap<ProfileId, Job> = BTreeMap::new();
     let mut others = Vec::new();
     for job in batch {
-        if job.is_stale() {
+        if job.reply.is_stale() {
             others.push(job);
             continue;
         }
@@ -146,7 +154,7 @@ async fn answer_all<K: Copy + Eq + Hash>(
     match done {
         Some(Ok(done)) => {
             for (id, job) in jobs {
-                job.answer(Ok(if done.contains(&id) {
+                job.reply.send(Ok(if done.contains(&id) {
                     Outcome::Done
                 } else {
                     Outcome::Conflict
@@ -156,12 +164,12 @@ async fn answer_all<K: Copy + Eq + Hash>(
         Some(Err(Failed::Unknown(error))) => {
             for job in jobs.into_values() {
                 let outcome = unknown(&job.write, error.clone());
-                job.answer(outcome);
+                job.reply.send(outcome);
             }
         }
         Some(Err(Failed::Unreachable(error))) => {
             for job in jobs.into_values() {
-                job.answer(Err(error.clone()));
+                job.reply.send(Err(error.clone()));
             }
         }
         Some(Err(Failed::Undone(_) | Failed::Duplicate(_) | Failed::Nothing(_))) | None => {
@@ -172,8 +180,9 @@ async fn answer_all<K: Copy + Eq + Hash>(
 
 /// Carries out one write, and once more if nobody answered and that does no harm.
 async fn alone(pool: &Pool, job: Job) {
-    if job.is_stale() {
-        job.answer(Err(Unavailable("the write has waited too long".to_owned())));
+    if job.reply.is_stale() {
+        job.reply
+            .send(Err(Unavailable("the write has waited too long".to_owned())));
         return;
     }
     let mut result = apply(pool, &job.write).await;
@@ -189,7 +198,7 @@ async fn alone(pool: &Pool, job: Job) {
         Err(Failed::Unknown(error)) => unknown(&job.write, error),
         Err(failed) => Err(failed.into()),
     };
-    job.answer(outcome);
+    job.reply.send(outcome);
 }
 
 /// What is said of a write that nobody answered.

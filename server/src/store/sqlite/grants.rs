@@ -11,7 +11,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, named_params, params};
 
 use super::{revoked, upkeep};
-use crate::store::{Outcome, Tombstone, Write};
+use crate::store::{Outcome, Redeemed, Redemption, Tombstone, Write};
 
 pub(super) fn load(connection: &Connection, id: GrantId) -> rusqlite::Result<Option<Grant>> {
     const SQL: &str = "select * from grants where profile_id = ? and grant_id = ?";
@@ -19,6 +19,23 @@ pub(super) fn load(connection: &Connection, id: GrantId) -> rusqlite::Result<Opt
         .prepare_cached(SQL)?
         .query_row(params![id.profile.as_i64(), id.random], grant)
         .optional()
+}
+
+/// Decides on a grant and writes what was decided. The transaction around it keeps everyone else out.
+pub(super) fn redeem(
+    connection: &Connection,
+    redemption: &Redemption,
+) -> rusqlite::Result<Option<Redeemed>> {
+    let Some(read) = load(connection, redemption.grant)? else {
+        return Ok(None);
+    };
+    let redeemed = redemption.decide(read);
+    if let Some(next) = redeemed.next()
+        && advance_grant(connection, next, redeemed.read.generation)? == Outcome::Conflict
+    {
+        return Err(rusqlite::Error::StatementChangedRows(0));
+    }
+    Ok(Some(redeemed))
 }
 
 pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<Outcome> {

@@ -1,5 +1,8 @@
 //! The one thread that writes. It takes what is waiting, runs it in one transaction, commits, then answers each caller:
 //! a batch is what arrived while the last one was synced, so there is no timer and no choice between speed and delay.
+//!
+//! A redemption is read, decided and written here, so nobody comes between, and a second one of the same batch finds what
+//! the first has written.
 
 use std::thread;
 use std::time::Instant;
@@ -9,13 +12,13 @@ use tokio::sync::mpsc;
 
 use super::checkpoint::Checkpointer;
 use super::{grants, unavailable};
-use crate::store::writes::{Job, QUEUE, Queue};
-use crate::store::{Batches, Outcome, Unavailable, Write};
+use crate::store::writes::{QUEUE, Queue, Reply};
+use crate::store::{Batches, Outcome, Redeemed, Redemption, Unavailable, Write};
 
 /// The way to the thread. When this is dropped, the thread finishes what was queued and ends.
 pub(super) struct Writer {
     pub(super) batches: Batches,
-    queue: Option<Queue>,
+    queue: Option<Queue<Job>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -37,9 +40,26 @@ impl Writer {
 
     /// Queues a write and waits until it is durable. Refused at once if the queue is too full for its kind.
     pub(super) async fn write(&self, write: Write) -> Result<Outcome, Unavailable> {
+        let must_be_free = write.must_be_free();
+        self.queue()
+            .put(must_be_free, |reply| Job::Write(write, reply))
+            .await
+    }
+
+    /// Queues a redemption and waits until what it has written is durable. Refused at once if the queue is too full.
+    pub(super) async fn redeem(
+        &self,
+        redemption: Redemption,
+    ) -> Result<Option<Redeemed>, Unavailable> {
+        let must_be_free = redemption.must_be_free();
+        self.queue()
+            .put(must_be_free, |reply| Job::Redeem(redemption, reply))
+            .await
+    }
+
+    fn queue(&self) -> &Queue<Job> {
         let queue = self.queue.as_ref();
-        let queue = queue.expect("the queue is open until the store is dropped");
-        queue.write(write).await
+        queue.expect("the queue is open until the store is dropped")
     }
 }
 
@@ -48,6 +68,65 @@ impl Drop for Writer {
         self.queue = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+    }
+}
+
+/// What waits.
+enum Job {
+    Write(Write, Reply<Outcome>),
+    Redeem(Redemption, Reply<Option<Redeemed>>),
+}
+
+impl Job {
+    fn carry_out(self, connection: &Connection) -> Done {
+        match self {
+            Self::Write(write, reply) => {
+                Done::Write(reply, told(grants::apply(connection, &write)))
+            }
+            Self::Redeem(redemption, reply) => {
+                Done::Redeem(reply, told(grants::redeem(connection, &redemption)))
+            }
+        }
+    }
+
+    fn leave(self, because: Unavailable) -> Done {
+        match self {
+            Self::Write(_, reply) => Done::Write(reply, Err(because)),
+            Self::Redeem(_, reply) => Done::Redeem(reply, Err(because)),
+        }
+    }
+
+    fn is_erasure(&self) -> bool {
+        matches!(self, Self::Write(Write::EraseGuest(..), _))
+    }
+}
+
+/// What waits to be durable, and then to be told.
+enum Done {
+    Write(Reply<Outcome>, Result<Outcome, Unavailable>),
+    Redeem(
+        Reply<Option<Redeemed>>,
+        Result<Option<Redeemed>, Unavailable>,
+    ),
+}
+
+impl Done {
+    /// A redemption that is refused or repeated writes nothing.
+    fn has_written(&self) -> bool {
+        match self {
+            Self::Write(..) => true,
+            Self::Redeem(_, result) => {
+                matches!(result, Ok(Some(redeemed)) if redeemed.next().is_some())
+            }
+        }
+    }
+
+    /// Says what came of it or, if the transaction came to nothing, why.
+    fn answer(self, committed: &Result<(), Unavailable>) {
+        match self {
+            Self::Write(reply, result) => reply.send(committed.clone().and(result)),
+            Self::Redeem(reply, result) => reply.send(committed.clone().and(result)),
         }
     }
 }
@@ -61,53 +140,56 @@ fn run(
     let mut batch = Vec::with_capacity(QUEUE);
     while jobs.blocking_recv_many(&mut batch, QUEUE) > 0 {
         let started = Instant::now();
-        let outcomes = commit(connection, &batch);
-        batches
-            .writes
-            .observe(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
-        batches.seconds.observe(started.elapsed().as_secs_f64());
-        checkpointer.wrote(batch.len());
-        let erases = |job: &Job| matches!(job.write, Write::EraseGuest(..));
-        if batch.iter().any(erases) {
+        let has_erased = batch.iter().any(Job::is_erasure);
+        let mut done = Vec::with_capacity(batch.len());
+        let committed = commit(connection, batch.drain(..), &mut done);
+        let writes = done.iter().filter(|done| done.has_written()).count();
+        if writes > 0 {
+            batches.observe(writes, started.elapsed());
+            checkpointer.wrote(writes);
+        }
+        if has_erased {
             checkpointer.erased();
         }
-        for (job, outcome) in batch.drain(..).zip(outcomes) {
-            job.answer(outcome);
+        let committed = committed.map_err(|error| {
+            tracing::error!(error = %error, writes, "the store could not commit");
+            unavailable(error)
+        });
+        for done in done {
+            done.answer(&committed);
         }
     }
 }
 
-/// Runs a batch. A statement that fails undoes only itself; if SQLite gave up the whole transaction, nothing of the
-/// batch has happened and every caller learns so.
-fn commit(connection: &Connection, batch: &[Job]) -> Vec<Result<Outcome, Unavailable>> {
-    let everyone = |error: rusqlite::Error| {
-        tracing::error!(error = %error, writes = batch.len(), "the store could not commit");
-        let error = unavailable(error);
-        batch.iter().map(|_| Err(error.clone())).collect()
-    };
-    if let Err(error) = connection.execute_batch("begin immediate") {
-        return everyone(error);
-    }
-    let mut outcomes = Vec::with_capacity(batch.len());
-    for job in batch {
-        let result = grants::apply(connection, &job.write);
-        if connection.is_autocommit() {
-            let lost = rusqlite::Error::SqliteFailure(
-                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT),
-                Some("the transaction was rolled back".into()),
-            );
-            return everyone(result.err().unwrap_or(lost));
+/// Runs a batch. A statement that fails undoes only itself. If SQLite gave up the whole transaction, which is the error
+/// here, nothing of the batch has happened.
+fn commit(
+    connection: &Connection,
+    mut batch: impl Iterator<Item = Job>,
+    done: &mut Vec<Done>,
+) -> rusqlite::Result<()> {
+    let committed = connection.execute_batch("begin immediate").and_then(|()| {
+        for job in batch.by_ref() {
+            done.push(job.carry_out(connection));
+            if connection.is_autocommit() {
+                let abort = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT);
+                let why = Some("the transaction was rolled back".into());
+                return Err(rusqlite::Error::SqliteFailure(abort, why));
+            }
         }
-        outcomes.push(result.map_err(|error| {
-            tracing::error!(error = %error, "the store could not write");
-            unavailable(error)
-        }));
+        connection.execute_batch("commit")
+    });
+    if committed.is_err() && !connection.is_autocommit() {
+        let _ = connection.execute_batch("rollback");
     }
-    if let Err(error) = connection.execute_batch("commit") {
-        if !connection.is_autocommit() {
-            let _ = connection.execute_batch("rollback");
-        }
-        return everyone(error);
-    }
-    outcomes
+    let untried = Unavailable("the write was not tried".to_owned());
+    done.extend(batch.map(|job| job.leave(untried.clone())));
+    committed
+}
+
+fn told<T>(result: rusqlite::Result<T>) -> Result<T, Unavailable> {
+    result.map_err(|error| {
+        tracing::error!(error = %error, "the store could not write");
+        unavailable(error)
+    })
 }

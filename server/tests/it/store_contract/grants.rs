@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use guestpass::store::{Outcome, Tombstone, Write};
 use guestpass_core::client::ClientNumber;
 use guestpass_core::grant::{
-    Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
+    Decision, Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
 };
 use guestpass_core::pkce::Challenge;
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
@@ -285,6 +286,79 @@ pub(super) async fn one_of_many_advances_wins(store: &Store) {
     let won = outcomes.iter().filter(|outcome| **outcome == Outcome::Done);
     assert_eq!((won.count(), outcomes.len()), (1, 50));
     assert_eq!(store.load(code.id).await, Some(advanced(&code)));
+}
+
+pub(super) async fn a_redemption_is_decided_on_the_row_and_written(store: &Store) {
+    let (profile, code) = guest(1);
+    store.insert(&(profile, code.clone())).await;
+    store.write(advance(&code)).await;
+    let before = advanced(&code);
+    let now = at(2_000);
+    let redeemed = store
+        .refresh(&before, before.generation, now)
+        .await
+        .unwrap();
+    assert_eq!((&redeemed.read, redeemed.at), (&before, now));
+    let Decision::Advance(after) = redeemed.decision else {
+        panic!("{redeemed:?}");
+    };
+    assert_eq!(
+        (after.generation, after.proven, after.advanced_at),
+        (before.generation.next(), before.generation, now)
+    );
+    assert_eq!(store.load(code.id).await, Some(after));
+    assert!(
+        store
+            .refresh(&guest(2).1, Generation::CODE.next(), now)
+            .await
+            .is_none()
+    );
+}
+
+pub(super) async fn a_redemption_that_is_refused_changes_nothing(store: &Store) {
+    let (profile, code) = guest(1);
+    store.insert(&(profile, code.clone())).await;
+    store.write(advance(&code)).await;
+    let grant = advanced(&code);
+    let other_client = Grant {
+        client: ClientNumber(2),
+        ..grant.clone()
+    };
+    let first = grant.generation;
+    let refused = [
+        store.refresh(&other_client, first, at(2_000)).await,
+        store.refresh(&grant, first, at(500_000)).await,
+        store
+            .refresh(&grant, Generation::CODE, at(500_000_000))
+            .await,
+    ];
+    for redeemed in refused {
+        let redeemed = redeemed.unwrap();
+        assert!(
+            matches!(redeemed.decision, Decision::Refuse(_)),
+            "{redeemed:?}"
+        );
+    }
+    assert_eq!(store.load(code.id).await, Some(grant));
+}
+
+pub(super) async fn of_many_redemptions_one_advances_and_the_others_repeat(store: &Store) {
+    let (profile, code) = guest(1);
+    store.insert(&(profile, code.clone())).await;
+    store.write(advance(&code)).await;
+    let grant = advanced(&code);
+    let all = (0..50).map(|_| store.refresh(&grant, grant.generation, at(2_000)));
+    let (mut advances, mut repeats) = (0, 0);
+    for redeemed in join_all(all).await {
+        match redeemed.unwrap().decision {
+            Decision::Advance(_) => advances += 1,
+            Decision::Repeat => repeats += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((advances, repeats), (1, 49));
+    let stored = store.load(code.id).await.unwrap();
+    assert_eq!(stored.generation, grant.generation.next());
 }
 
 pub(super) async fn a_write_that_fails_leaves_the_others_of_its_batch_alone(store: &Store) {
