@@ -1,9 +1,14 @@
 //! What the log looks like. What stands in it is up to whoever writes: no credential, key, verifier or query string.
 
-use std::io;
+use std::io::{self, Write};
+use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
-use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -21,10 +26,26 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging to standard error, for the rest of the process.
-pub fn start(level: LogLevel, format: LogFormat) {
+/// Starts logging to standard error, for the rest of the process. What waits is written when the answer is dropped.
+pub fn start(level: LogLevel, format: LogFormat) -> Flush {
+    let log = Log(Arc::default());
     // An error means that a test has started logging before.
-    let _ = tracing::subscriber::set_global_default(subscriber(level, format, io::stderr));
+    let _ = tracing::subscriber::set_global_default(subscriber(level, format, log.clone()));
+    let writing = log.clone();
+    thread::Builder::new()
+        .name("log".into())
+        .spawn(move || writing.write_for_ever())
+        .expect("a thread can be started");
+    Flush(log)
+}
+
+/// Writes what waits when it is dropped.
+pub struct Flush(Log);
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        let _ = self.0.write_out();
+    }
 }
 
 /// Logs to `writer`: our own lines from `level` on, those of libraries only when they warn, for they might name what a
@@ -54,3 +75,111 @@ where
             .boxed(),
     }
 }
+
+/// Standard error behind a buffer, so that the line of a request costs a copy and no system call. A warning or an error is
+/// written at once, and with it all that waits.
+#[derive(Clone)]
+struct Log(Arc<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    lines: Mutex<Vec<u8>>,
+    filled: Condvar,
+    dropped: AtomicU64,
+    /// What is on its way. Held until it is written, so that lines stay in order.
+    writing: Mutex<Vec<u8>>,
+}
+
+impl Log {
+    fn write_for_ever(&self) {
+        loop {
+            let waited = self
+                .0
+                .filled
+                .wait_while(self.lines(), |lines| lines.is_empty());
+            drop(waited);
+            // More will come: one system call for all of it.
+            thread::sleep(GATHER);
+            let _ = self.write_out();
+            let dropped = self.0.dropped.swap(0, Ordering::Relaxed);
+            if dropped > 0 {
+                tracing::warn!(
+                    lines = dropped,
+                    "standard error is read too slowly: lines of the log were dropped"
+                );
+            }
+        }
+    }
+
+    fn write_out(&self) -> io::Result<()> {
+        let mut writing = self
+            .0
+            .writing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        mem::swap(&mut *writing, &mut *self.lines());
+        let written = io::stderr().write_all(&writing);
+        writing.clear();
+        written
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line {
+            log: self,
+            at_once: true,
+        }
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Line<'a> {
+        Line {
+            log: self,
+            at_once: *metadata.level() <= Level::WARN,
+        }
+    }
+}
+
+/// One line on its way.
+struct Line<'a> {
+    log: &'a Log,
+    at_once: bool,
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let was_empty = {
+            let mut lines = self.log.lines();
+            let was_empty = lines.is_empty();
+            // To wait until someone reads what was written would stop the server.
+            if lines.len() < MOST_WAITING {
+                lines.extend_from_slice(line);
+            } else {
+                self.log.0.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            was_empty
+        };
+        if self.at_once {
+            self.log.write_out()?;
+        } else if was_empty {
+            self.log.0.filled.notify_one();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How long lines are gathered.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// How many bytes may wait before lines are dropped: some tenths of a second under full load.
+const MOST_WAITING: usize = 4 * 1024 * 1024;

@@ -53,7 +53,7 @@ impl Args {
 }
 
 pub(super) async fn run(config: &Config, output: Output) -> Result<(), Failure> {
-    telemetry::start(config.log_level, config.log_format);
+    let _log = telemetry::start(config.log_level, config.log_format);
     let stop = stop_signal()?;
     let server = Server::start(config).await?;
     let address = server.address;
