@@ -33,14 +33,13 @@ pub struct Claims<'a> {
 }
 
 impl Claims<'_> {
-    /// The payload segment of the JWT.
+    /// Appends the payload segment of the JWT.
     ///
     /// It holds neither `-` nor `_`, because existing clients decode it with a plain base64 decoder. In ASCII, only the
     /// bytes `>`, `?`, `~` and DEL can produce them, so those four are escaped inside the JSON, and so is all else that
     /// isn't printable ASCII.
-    #[must_use]
-    pub fn to_payload_segment(&self) -> String {
-        URL_SAFE_NO_PAD.encode(self.to_json())
+    pub fn write_payload_segment(&self, token: &mut String) {
+        URL_SAFE_NO_PAD.encode_string(self.to_json(), token);
     }
 
     fn to_json(&self) -> String {
@@ -81,13 +80,19 @@ fn push_display(json: &mut String, value: impl std::fmt::Display) {
 }
 
 fn push_string(json: &mut String, text: &str) {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !b"\"\\>?~".contains(&byte);
     json.push('"');
-    for character in text.chars() {
-        if matches!(character, ' '..'\x7f') && !"\"\\>?~".contains(character) {
-            json.push(character);
-        } else {
-            for unit in character.encode_utf16(&mut [0; 2]) {
-                write!(json, "\\u{unit:04x}").expect("writing to a string doesn't fail");
+    if text.bytes().all(is_plain) {
+        json.push_str(text);
+    } else {
+        for character in text.chars() {
+            match u8::try_from(character) {
+                Ok(byte) if is_plain(byte) => json.push(character),
+                _ => {
+                    for unit in character.encode_utf16(&mut [0; 2]) {
+                        write!(json, "\\u{unit:04x}").expect("writing to a string doesn't fail");
+                    }
+                }
             }
         }
     }
@@ -103,7 +108,8 @@ mod tests {
         let nasty = "~>?\x7f\"\\é😀\n a>b?c~d";
         for pad in 0..3 {
             let issuer = format!("{}{nasty}{nasty}{nasty}", "x".repeat(pad));
-            let segment = claims(&issuer, Some("a")).to_payload_segment();
+            let mut segment = String::new();
+            claims(&issuer, Some("a")).write_payload_segment(&mut segment);
             assert!(
                 segment.bytes().all(|b| b.is_ascii_alphanumeric()),
                 "{segment}"

@@ -141,7 +141,7 @@ impl<'a> Params<'a> {
     }
 
     fn insert(&mut self, name: &str, value: Cow<'a, str>) -> Result<(), Refusal> {
-        if name.chars().nth(MAX_NAME_CHARS).is_some() {
+        if name.len() > MAX_NAME_CHARS && name.chars().nth(MAX_NAME_CHARS).is_some() {
             return Err(Refusal::ParametersTooMany);
         }
         let Some(place) = self.place(name) else {
@@ -157,7 +157,7 @@ impl<'a> Params<'a> {
             return Err(Refusal::ParameterTooLong(name));
         }
         // No parameter of this API has a use for them, and neither has a log line or a header that would show one.
-        if value.chars().any(char::is_control) {
+        if !is_printable_ascii(&value) && value.chars().any(char::is_control) {
             return Err(Refusal::ParameterMalformed(name));
         }
         self.values[place] = Some(value);
@@ -169,6 +169,12 @@ impl<'a> Params<'a> {
             .iter()
             .position(|parameter| parameter.name == name)
     }
+}
+
+/// Whether a text is plain, as almost all are. Looks at every byte: that is faster than to stop at the first.
+fn is_printable_ascii(text: &str) -> bool {
+    text.bytes()
+        .fold(true, |all, byte| all & (b' '..=b'~').contains(&byte))
 }
 
 /// Names and values, still encoded.
@@ -191,7 +197,10 @@ pub const MAX_NAME_CHARS: usize = 256;
 /// # Errors
 /// [`Refusal::EncodingMalformed`] for a broken percent-encoding or text that isn't UTF-8.
 pub fn form_decode(text: &[u8]) -> Result<Cow<'_, str>, Refusal> {
-    if !text.iter().any(|&byte| byte == b'%' || byte == b'+') {
+    let is_encoded = text
+        .iter()
+        .fold(false, |any, &byte| any | (byte == b'%') | (byte == b'+'));
+    if !is_encoded {
         return std::str::from_utf8(text)
             .map(Cow::Borrowed)
             .map_err(|_| Refusal::EncodingMalformed);

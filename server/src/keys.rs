@@ -60,7 +60,7 @@ impl Keys {
     /// Signs an access token: a JWS in compact serialisation (RFC 7515 §7.1).
     #[must_use]
     pub fn sign(&self, claims: &Claims<'_>) -> String {
-        self.signing.sign(&claims.to_payload_segment())
+        self.signing.sign(claims)
     }
 
     /// What access tokens are verified with: the next keys too, which another node may use already.

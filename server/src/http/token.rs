@@ -1,9 +1,10 @@
 //! `POST /oauth/token`: a code or a refresh token into new tokens (RFC 6749 §4.1.3, §5, §6).
 
+use std::fmt::Write;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use guestpass_core::client::Client;
 use guestpass_core::params::Params;
@@ -19,6 +20,7 @@ use super::openapi::{self, Answer, Link, Operation, Schema};
 use super::{Caller, Endpoint, ToldIn, respond};
 use crate::app::App;
 use crate::error::Error;
+use crate::grants::Tokens;
 use crate::listen::Deadline;
 
 pub(super) static ENDPOINT: Endpoint = Endpoint {
@@ -149,5 +151,24 @@ async fn redeem(
         return Err(Refusal::QueryParamsDisallowed.into());
     }
     let tokens = app.redeem(client, &TokenRequest::parse(params)?).await?;
-    Ok(Json(tokens).into_response())
+    Ok((JSON, to_json(&tokens)).into_response())
+}
+
+const JSON: [(HeaderName, HeaderValue); 1] =
+    [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+
+/// The tokens as they are: no character of them needs escaping.
+fn to_json(tokens: &Tokens) -> String {
+    let Tokens {
+        access_token,
+        refresh_token,
+        expires_in,
+    } = tokens;
+    let mut json = String::with_capacity(access_token.len() + refresh_token.len() + 128);
+    write!(
+        json,
+        r#"{{"access_token":"{access_token}","refresh_token":"{refresh_token}","expires_in":{expires_in},"token_type":"Bearer"}}"#
+    )
+    .expect("writing to a string doesn't fail");
+    json
 }

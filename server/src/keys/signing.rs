@@ -12,6 +12,7 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use guestpass_core::claims::Claims;
 use serde_json::{Map, Value};
 
 use super::key::KeyAlgorithm;
@@ -77,27 +78,31 @@ impl SigningKey {
     }
 
     /// A JWS in compact serialisation (RFC 7515 §7.1).
-    pub(super) fn sign(&self, payload: &str) -> String {
-        let mut token = String::with_capacity(self.header.len() + payload.len() + 87);
+    pub(super) fn sign(&self, claims: &Claims<'_>) -> String {
+        let mut token = String::with_capacity(ROOM);
         token.push_str(&self.header);
-        token.push_str(payload);
+        claims.write_payload_segment(&mut token);
         let message = token.as_bytes();
-        let signature = match &self.secret {
-            Secret::Hs256(key, _) => URL_SAFE_NO_PAD.encode(hmac::sign(key, message)),
+        match &self.secret {
+            Secret::Hs256(key, _) => {
+                let signature = hmac::sign(key, message);
+                append(&mut token, signature);
+            }
             Secret::Es256(pair) => {
                 let signature = pair.sign(&randomness(), message);
-                URL_SAFE_NO_PAD.encode(signature.expect("a parsed key signs"))
+                append(&mut token, signature.expect("a parsed key signs"));
             }
-            Secret::EdDsa(pair) => URL_SAFE_NO_PAD.encode(pair.sign(message)),
+            Secret::EdDsa(pair) => {
+                let signature = pair.sign(message);
+                append(&mut token, signature);
+            }
             Secret::Rs256(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &randomness(), message, &mut signature)
                     .expect("a parsed key signs");
-                URL_SAFE_NO_PAD.encode(signature)
+                append(&mut token, signature);
             }
-        };
-        token.push('.');
-        token.push_str(&signature);
+        }
         token
     }
 
@@ -165,6 +170,14 @@ impl SigningKey {
         }
     }
 }
+
+fn append(token: &mut String, signature: impl AsRef<[u8]>) {
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, token);
+}
+
+/// For a token of usual length.
+const ROOM: usize = 768;
 
 /// What the library's signatures ask for; it draws from its own source in any case.
 #[expect(
