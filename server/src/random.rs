@@ -1,5 +1,7 @@
 //! Where randomness comes from.
 
+use std::cell::RefCell;
+
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
 /// Unpredictable bytes, injected so that tests can repeat them.
@@ -38,10 +40,42 @@ impl Default for SecureGenerator {
     }
 }
 
-impl Random for SecureGenerator {
-    fn fill(&self, bytes: &mut [u8]) {
+impl SecureGenerator {
+    fn draw(&self, bytes: &mut [u8]) {
         self.0
             .fill(bytes)
             .expect("the operating system gives randomness");
     }
+}
+
+impl Random for SecureGenerator {
+    fn fill(&self, bytes: &mut [u8]) {
+        STOCK.with_borrow_mut(|stock| {
+            if bytes.len() > AHEAD {
+                return self.draw(bytes);
+            }
+            if stock.left < bytes.len() {
+                self.draw(&mut stock.bytes);
+                stock.left = AHEAD;
+            }
+            let from = stock.left - bytes.len();
+            let taken = &mut stock.bytes[from..stock.left];
+            bytes.copy_from_slice(taken);
+            taken.fill(0);
+            stock.left = from;
+        });
+    }
+}
+
+/// Bytes that a thread has drawn ahead. What the generator does before each draw costs more than the few bytes of a
+/// request.
+struct Stock {
+    bytes: [u8; AHEAD],
+    left: usize,
+}
+
+const AHEAD: usize = 512;
+
+thread_local! {
+    static STOCK: RefCell<Stock> = const { RefCell::new(Stock { bytes: [0; AHEAD], left: 0 }) };
 }
