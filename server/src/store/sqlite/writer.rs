@@ -103,6 +103,10 @@ impl Job {
 }
 
 /// What waits to be durable, and then to be told.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are redemptions, and a box for each would cost more than it saves"
+)]
 enum Done {
     Write(Reply<Outcome>, Result<Outcome, Unavailable>),
     Redeem(
