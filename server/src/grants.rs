@@ -12,22 +12,21 @@ use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::refusal::Refusal;
 use guestpass_core::time::Timestamp;
 use guestpass_core::token_request::TokenRequest;
-use serde::Serialize;
-use tracing::Span;
 
 use crate::app::App;
 use crate::error::Error;
 use crate::metrics::Granted;
+use crate::notes;
 use crate::store::{Outcome, Proof, Redeemed, Redemption, Unavailable, Write};
 
-/// The answer of the token endpoint (RFC 6749 §5.1).
-#[derive(Serialize)]
+/// What a token request is granted (RFC 6749 §5.1).
 pub struct Tokens {
-    access_token: String,
-    refresh_token: String,
+    /// A JWS: nothing in it needs escaping.
+    pub access_token: String,
+    /// Base64url.
+    pub refresh_token: String,
     /// Seconds, equal to `exp - iat` of the access token.
-    expires_in: u64,
-    token_type: &'static str,
+    pub expires_in: u64,
 }
 
 impl App {
@@ -59,7 +58,7 @@ impl App {
                 .await?
                 == Outcome::Done
             {
-                Span::current().record("grant.id", tracing::field::display(id));
+                notes::grant(id);
                 return Ok(code);
             }
         }
@@ -83,7 +82,7 @@ impl App {
         if presented.kind() != kind {
             return Err(Refusal::CredentialOfAnotherKind.into());
         }
-        Span::current().record("grant.id", tracing::field::display(presented.grant));
+        notes::grant(presented.grant);
         let tokens = self.decide(client, request, presented).await;
         tokens.map_err(|error| error.about(presented.grant))
     }
@@ -146,7 +145,7 @@ impl App {
                 decision,
             })
             .inc();
-        Span::current().record("decision", decision);
+        notes::decision(decision);
     }
 
     /// Seals the outstanding credential of a grant and signs an access token for it.
@@ -176,7 +175,6 @@ impl App {
                 generation: grant.generation,
             }),
             expires_in: policy.access_ttl.as_secs(),
-            token_type: "Bearer",
         }
     }
 }
@@ -186,6 +184,7 @@ const DRAWS: usize = 4;
 
 fn warn_of_rewind(row: &Grant, presented: Generation) {
     tracing::error!(
+        request.id = notes::request(),
         grant.id = %row.id,
         stored = row.generation.as_u64(),
         presented = presented.as_u64(),

@@ -17,6 +17,7 @@ pub mod journal;
 pub mod keys;
 pub mod listen;
 pub mod metrics;
+pub mod notes;
 pub mod random;
 pub mod registry;
 pub mod request_id;

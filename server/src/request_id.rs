@@ -4,16 +4,20 @@
 //! goes on with what happened, sealed: any node with the keys can read it back, nobody else learns anything from it, and
 //! nothing is stored.
 
+use std::fmt;
+
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
+use base64::display::Base64Display;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guestpass_core::grant::GrantId;
 use guestpass_core::time::Timestamp;
 
 use crate::random::Random;
 
-/// What names a request from its beginning: twelve random bytes, but for one bit.
+/// What names a request from its beginning: twelve random bytes, but for one bit. Its text, in the log too, are 16 characters
+/// of base64url.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RequestId([u8; NONCE_LEN]);
 
@@ -26,11 +30,11 @@ impl RequestId {
         bytes[0] &= 0x7f;
         Self(bytes)
     }
+}
 
-    /// The 16 characters that name the request in the log.
-    #[must_use]
-    pub fn text(&self) -> String {
-        URL_SAFE_NO_PAD.encode(self.0)
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Base64Display::new(&self.0, &URL_SAFE_NO_PAD).fmt(f)
     }
 }
 
@@ -158,7 +162,7 @@ mod tests {
             let id = RequestId::draw(&random);
             let text = key.seal(id, &record);
             assert!(
-                text.starts_with(&id.text()) && !text.starts_with('-'),
+                text.starts_with(&id.to_string()) && !text.starts_with('-'),
                 "{text}"
             );
             assert_eq!(key.open(&text).as_ref(), Some(&record));

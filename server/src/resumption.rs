@@ -10,10 +10,10 @@ use guestpass_core::credential::Credential;
 use guestpass_core::grant::{Grant, MAX_LIVE, Revocation, RevocationReason};
 use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
-use tracing::Span;
 
 use crate::app::App;
 use crate::error::Error;
+use crate::notes;
 use crate::store::{Outcome, Unavailable, Write};
 
 impl App {
@@ -64,10 +64,10 @@ impl App {
         if self.grants.write(Write::InsertGrant(resumed)).await? == Outcome::Conflict {
             return Ok(None);
         }
-        Span::current().record("grant.id", tracing::field::display(id));
+        notes::grant(id);
         tracing::warn!(
             target: "guestpass::security",
-            { grant.id = %id, from = %grant.id, client.id = %client.id },
+            { request.id = notes::request(), grant.id = %id, from = %grant.id, client.id = %client.id },
             "guest resumed with an access token"
         );
         self.end_surplus(client, id.profile, now).await?;

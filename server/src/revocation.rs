@@ -10,7 +10,6 @@ use guestpass_core::grant::{Grant, GrantId, Revocation, RevocationReason};
 use guestpass_core::profile::ProfileId;
 use guestpass_core::refusal::Refusal;
 use guestpass_core::time::Timestamp;
-use tracing::Span;
 
 use crate::access_tokens::Trusted;
 use crate::app::App;
@@ -19,6 +18,7 @@ use crate::journal::{Entry, Journal};
 use crate::keys::Keys;
 use crate::listen::REQUEST_DEADLINE;
 use crate::metrics::Revoked as RevokedLabel;
+use crate::notes;
 use crate::random::Random;
 use crate::store::{
     Outcome, RevokedAccessToken, RevokedList, Store, Tombstone, Unavailable, Upkeep, Write,
@@ -57,13 +57,13 @@ impl App {
             if revocation.reason == RevocationReason::RevokedByClient {
                 tracing::info!(
                     target: "guestpass::security",
-                    { grant.id = %grant, client.id = %client.id, reason },
+                    { request.id = notes::request(), grant.id = %grant, client.id = %client.id, reason },
                     "grant revoked"
                 );
             } else {
                 tracing::warn!(
                     target: "guestpass::security",
-                    { grant.id = %grant, client.id = %client.id, reason },
+                    { request.id = notes::request(), grant.id = %grant, client.id = %client.id, reason },
                     "grant revoked"
                 );
             }
@@ -87,7 +87,7 @@ impl App {
         self.recent.insert(RevokedList::AccessTokens, token.id);
         tracing::info!(
             target: "guestpass::security",
-            { client.id = %client.id },
+            { request.id = notes::request(), client.id = %client.id },
             "access token revoked"
         );
         Ok(())
@@ -117,7 +117,7 @@ impl App {
                 return Ok(());
             }
             permitted(client, &owner, Refusal::GrantOfAnotherClient)?;
-            Span::current().record("grant.id", tracing::field::display(grant.id));
+            notes::grant(grant.id);
             return Ok(self.end_grant(&owner, grant.id, revocation).await?);
         }
         let Ok(token) = self.verify_of_any(token) else {
@@ -129,7 +129,7 @@ impl App {
         if self.has_been_ended(&token, grant.as_ref()).await? {
             return Ok(());
         }
-        Span::current().record("grant.id", tracing::field::display(token.grant));
+        notes::grant(token.grant);
         // Of a grant that is gone, as after a restore, there is no row to remember that it ended.
         if !owner.confidential || grant.is_none() {
             let token = RevokedAccessToken {
@@ -167,7 +167,11 @@ impl App {
         self.journal.append(Entry::GuestErased(first)).await?;
         self.grants.write(Write::EraseGuest(profile, first)).await?;
         self.recent.insert(RevokedList::Guests, hash);
-        tracing::info!(target: "guestpass::security", "guest erased");
+        tracing::info!(
+            target: "guestpass::security",
+            { request.id = notes::request() },
+            "guest erased"
+        );
         let app = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(REQUEST_DEADLINE).await;

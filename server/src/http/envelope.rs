@@ -1,6 +1,11 @@
 //! What every request goes through and every answer carries, whatever the endpoint.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::thread;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -8,13 +13,15 @@ use axum::http::header::ORIGIN;
 use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tracing::Instrument;
-use tracing::field::Empty;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::runtime::Handle;
 
 use super::{Endpoint, client_auth, limits, respond};
 use crate::app::App;
 use crate::error::Error;
 use crate::listen::{Deadline, Peer};
+use crate::notes::Notes;
 use crate::request_id::RequestId;
 use crate::store::Unavailable;
 
@@ -46,33 +53,65 @@ pub(super) async fn wrap(
         peer: request.extensions().get::<Peer>().copied(),
         at: app.clock.monotonic(),
     };
-    let span = tracing::info_span!(
-        target: "guestpass::request",
-        "request",
-        request.id = received.id.text(),
-        client.id = Empty,
-        grant.id = Empty,
-        decision = Empty,
-    );
-    let response = match limits::check(&request) {
-        Err(refusal) => Error::from(refusal).into_response(),
-        Ok(()) => handle(request, next).instrument(span.clone()).await,
+    let notes = Notes::new(received.id);
+    let (response, notes) = match limits::check(&request) {
+        Err(refusal) => (Error::from(refusal).into_response(), notes),
+        Ok(()) => handle(request, next, notes).await,
     };
-    span.in_scope(|| respond::finish(&app, &received, response))
+    respond::finish(&app, &received, notes, response)
 }
 
-/// Runs the handler in a task of its own: it runs to its end even if the client has gone or the deadline has passed, and
-/// if it panics, nothing else does.
-async fn handle(request: Request, next: Next) -> Response {
+/// Runs the handler to its end, even if the client has gone or the deadline has passed. If it panics, nothing else does.
+async fn handle(request: Request, next: Next, notes: Notes) -> (Response, Notes) {
     let deadline = request.extensions().get::<Deadline>().copied();
-    let handler = tokio::spawn(next.run(request).in_current_span());
+    let handler = ToItsEnd::new(notes.take(next.run(request)));
     let result = match deadline {
         Some(Deadline { answer, .. }) => tokio::time::timeout_at(answer, handler).await,
         None => Ok(handler.await),
     };
-    match result {
-        Ok(Ok(response)) => response,
-        Ok(Err(panic)) => Error::Internal(panic.to_string()).into_response(),
-        Err(_) => Error::from(Unavailable("the answer took too long".into())).into_response(),
+    let error = match result {
+        Ok(Ok(answer)) => return answer,
+        Ok(Err(panic)) => Error::Internal(message(&*panic)),
+        Err(_) => Unavailable("the answer took too long".into()).into(),
+    };
+    (error.into_response(), notes)
+}
+
+/// What a panic says.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("a panic: {}", text.unwrap_or("without a message"))
+}
+
+/// A future that is run to its end: what is left of it when this is dropped goes on in a task of its own. A panic in it is
+/// an error.
+struct ToItsEnd<T: 'static>(Option<BoxFuture<'static, thread::Result<T>>>);
+
+impl<T: Send + 'static> ToItsEnd<T> {
+    fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
+        // What a handler shares with others is locked, and a lock knows when a panic went through it.
+        Self(Some(AssertUnwindSafe(future).catch_unwind().boxed()))
+    }
+}
+
+impl<T> Future for ToItsEnd<T> {
+    type Output = thread::Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let future = self.0.as_mut();
+        let result = ready!(future.expect("it has not ended").as_mut().poll(context));
+        self.0 = None;
+        Poll::Ready(result)
+    }
+}
+
+impl<T> Drop for ToItsEnd<T> {
+    fn drop(&mut self) {
+        if let Some(rest) = self.0.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(rest.map(drop));
+        }
     }
 }

@@ -12,13 +12,13 @@ use axum::response::{IntoResponse, Response};
 use guestpass_core::client::Client;
 use guestpass_core::refusal::{Refusal, WireCode};
 use serde::Serialize;
-use tracing::Span;
 
 use super::envelope::Received;
 use super::{Caller, cors};
 use crate::app::App;
 use crate::error::Error;
 use crate::metrics::{Answered, Refused};
+use crate::notes::Notes;
 use crate::request_id::{Reason, Record};
 use crate::store::Unavailable;
 
@@ -26,7 +26,6 @@ use crate::store::Unavailable;
 pub(super) fn to(client: Option<Arc<Client>>, answer: Result<Response, Error>) -> Response {
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     if let Some(client) = client {
-        Span::current().record("client.id", client.id.as_str());
         response.extensions_mut().insert(cors::For(client));
     }
     response
@@ -38,7 +37,12 @@ pub(super) async fn options() -> StatusCode {
 }
 
 /// Renders an error, adds what every answer carries, and writes the request's line in the log.
-pub(super) fn finish(app: &App, received: &Received, mut response: Response) -> Response {
+pub(super) fn finish(
+    app: &App,
+    received: &Received,
+    notes: Notes,
+    mut response: Response,
+) -> Response {
     let error = response.extensions_mut().remove::<Error>();
     let client = response.extensions_mut().remove::<cors::For>();
     if let Some(error) = &error {
@@ -46,6 +50,7 @@ pub(super) fn finish(app: &App, received: &Received, mut response: Response) -> 
     }
     let status = response.status();
     let headers = response.headers_mut();
+    headers.reserve(ROOM);
     for (name, value) in ALWAYS {
         headers
             .entry(name)
@@ -70,14 +75,15 @@ pub(super) fn finish(app: &App, received: &Received, mut response: Response) -> 
             headers,
         );
     }
-    log(app, received, status, error.as_ref());
+    let client = client.as_ref().map(|cors::For(client)| &**client);
+    log(app, received, (client, notes), (status, error.as_ref()));
     response
 }
 
 /// The name of the request; for one that was refused, also the record of it.
 fn request_id(app: &App, received: &Received, error: Option<&Error>) -> String {
     let (name, grant, parameter) = match error {
-        None => return received.id.text(),
+        None => return received.id.to_string(),
         Some(Error::Refused(refusal, grant)) => (refusal.name(), *grant, refusal.parameter()),
         Some(Error::Unavailable(_)) => (Error::UNAVAILABLE, None, None),
         Some(Error::Internal(_)) => (Error::INTERNAL, None, None),
@@ -91,6 +97,9 @@ fn request_id(app: &App, received: &Received, error: Option<&Error>) -> String {
     };
     app.keys.now().request_ids().seal(received.id, &record)
 }
+
+/// For the fields that an answer usually has.
+const ROOM: usize = 10;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -216,7 +225,12 @@ fn challenge(error: &Error) -> &'static str {
 }
 
 /// The one line about a request.
-fn log(app: &App, received: &Received, status: StatusCode, error: Option<&Error>) {
+fn log(
+    app: &App,
+    received: &Received,
+    (client, notes): (Option<&Client>, Notes),
+    (status, error): (StatusCode, Option<&Error>),
+) {
     let endpoint = received.endpoint.map_or("", |endpoint| endpoint.path);
     let answered = Answered {
         endpoint,
@@ -231,9 +245,13 @@ fn log(app: &App, received: &Received, status: StatusCode, error: Option<&Error>
             tracing::$level!(
                 target: "guestpass::request",
                 endpoint,
+                request.id = tracing::field::display(received.id),
                 method = method(&received.method),
                 status = status.as_u16(),
                 $($field,)*
+                client.id = client.map(|client| client.id.as_str()),
+                grant.id = notes.grant.map(tracing::field::display),
+                decision = notes.decision,
                 peer = received.peer.map(|peer| tracing::field::display(peer.0)),
                 elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
                 "answered",

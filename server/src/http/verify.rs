@@ -20,6 +20,7 @@ use super::{Caller, Endpoint, ToldIn, guest_auth, respond};
 use crate::access_tokens::Trusted;
 use crate::app::App;
 use crate::error::Error;
+use crate::notes;
 
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/verify",
@@ -101,7 +102,7 @@ async fn verify(State(app): State<Arc<App>>, request: Request) -> Result<Respons
         Err(Error::Refused(refusal, _))
             if soft && refusal.wire_code() == WireCode::InvalidToken =>
         {
-            tracing::Span::current().record("decision", refusal.name());
+            notes::decision(refusal.name());
             Ok(anonymous())
         }
         Err(error) => Err(error),

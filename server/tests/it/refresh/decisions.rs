@@ -292,7 +292,7 @@ impl<'a> Family<'a> {
         match decision {
             Advance | Repeat | Reissue | Recover => {
                 assert_eq!(changed, usize::from(!matches!(decision, Repeat)), "{case}");
-                assert_eq!(told(&answer, "/span/decision"), decision.name(), "{case}");
+                assert_eq!(told(&answer, "/decision"), decision.name(), "{case}");
                 self.is_given(expected.0, &answer, &case);
             }
             Refuse(refusal) | Revoke(refusal, _) => {
