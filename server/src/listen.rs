@@ -13,9 +13,13 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// Who sent a request: the other end of the connection.
 #[derive(Clone, Copy, Debug)]
@@ -30,10 +34,17 @@ pub struct Deadline {
     pub answer: Instant,
 }
 
-/// Serves `router` on `listener` until `stop` is done, then lets what is under way finish.
-pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+/// Serves `router` on `listener` until `stop` is done, then lets what is under way finish. With `tls`, it speaks nothing
+/// else.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    router: Router,
+    stop: impl Future<Output = ()>,
+) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
+    let (serving, stopping) = watch::channel(());
     let mut stop = std::pin::pin!(stop);
     loop {
         // At the cap, new connections wait in the operating system's queue.
@@ -45,12 +56,25 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = graceful.watch(connection(stream, peer, router.clone()));
-                tokio::spawn(async move {
-                    // A broken connection is the peer's affair; its request, if there was one, has its own line.
-                    let _ = connection.await;
-                    drop(permit);
-                });
+                // Answers are small and whole: waiting to fill a segment would only delay them.
+                let _ = stream.set_nodelay(true);
+                let (watcher, router) = (graceful.watcher(), router.clone());
+                // A broken connection is the peer's affair; its request, if there was one, has its own line.
+                if let Some(tls) = tls.clone() {
+                    let handshake = handshake(stream, peer, tls, stopping.clone());
+                    tokio::spawn(async move {
+                        if let Some(stream) = handshake.await {
+                            let _ = watcher.watch(connection(stream, peer, router)).await;
+                        }
+                        drop(permit);
+                    });
+                } else {
+                    let connection = watcher.watch(connection(stream, peer, router));
+                    tokio::spawn(async move {
+                        let _ = connection.await;
+                        drop(permit);
+                    });
+                }
             }
             Err(error) => {
                 // Out of file descriptors, mostly. Connections that end will free some.
@@ -59,20 +83,35 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
             }
         }
     }
-    drop(listener);
+    drop((listener, serving));
     tokio::select! {
         () = graceful.shutdown() => {}
         () = tokio::time::sleep(DRAIN) => tracing::warn!("some requests were still under way at the end"),
     }
 }
 
-fn connection(
+/// What is left to speak HTTP on, unless the peer fails or the server stops: nothing has been asked yet.
+async fn handshake(
     stream: TcpStream,
     peer: SocketAddr,
+    tls: Arc<ServerConfig>,
+    mut stopping: watch::Receiver<()>,
+) -> Option<TlsStream<TcpStream>> {
+    let handshake = TlsAcceptor::from(tls).accept(stream);
+    let done = tokio::select! {
+        done = tokio::time::timeout(HANDSHAKE_DEADLINE, handshake) => done,
+        _ = stopping.changed() => return None,
+    };
+    done.unwrap_or_else(|late| Err(late.into()))
+        .inspect_err(|error| tracing::debug!(%peer, %error, "a TLS handshake failed"))
+        .ok()
+}
+
+fn connection<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    stream: S,
+    peer: SocketAddr,
     router: Router,
-) -> http1::Connection<TokioIo<TcpStream>, Requests> {
-    // Answers are small and whole: waiting to fill a segment would only delay them.
-    let _ = stream.set_nodelay(true);
+) -> http1::Connection<TokioIo<S>, Requests> {
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_DEADLINE)
@@ -111,8 +150,10 @@ impl Service<hyper::Request<Incoming>> for Requests {
 }
 
 const MAX_CONNECTIONS: usize = 10_000;
-/// From the start of a connection, or the end of the last request on it, to the end of the header. Longer than proxies
-/// keep an idle connection, lest they send a request into one that is closing.
+/// From the start of a connection to the end of its TLS handshake.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// From the start of a connection, with TLS the end of its handshake, or the end of the last request on it, to the end of
+/// the header. Longer than proxies keep an idle connection, lest they send a request into one that is closing.
 const HEADER_DEADLINE: Duration = Duration::from_secs(75);
 /// From the end of the header to the end of the body.
 const ARRIVAL_DEADLINE: Duration = Duration::from_secs(10);

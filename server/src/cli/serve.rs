@@ -149,10 +149,15 @@ impl Server {
         let cleaning = tokio::spawn(cleaner.run());
         let administering = self.admin_listener.map(|listener| {
             let router = admin::router(Arc::clone(&self.app));
-            tokio::spawn(listen::serve(listener, router, std::future::pending()))
+            tokio::spawn(listen::serve(
+                listener,
+                None,
+                router,
+                std::future::pending(),
+            ))
         });
         tracing::info!(address = %self.address, issuer = self.issuer.as_str(), "serving");
-        listen::serve(self.listener, http::router(self.app), stop).await;
+        listen::serve(self.listener, None, http::router(self.app), stop).await;
         for task in [Some(following), Some(cleaning), administering]
             .into_iter()
             .flatten()

@@ -331,6 +331,7 @@ impl TestApp {
         let router = self.router.clone();
         tokio::spawn(guestpass::listen::serve(
             listener,
+            None,
             router,
             std::future::pending(),
         ));
