@@ -17,11 +17,13 @@ pub(crate) mod choices;
 mod database;
 mod issuer;
 mod settings;
+mod tls;
 mod trust;
 mod values;
 
 pub use database::{Database, Postgres};
 pub use issuer::Issuer;
+pub use tls::Tls;
 pub use trust::Verification;
 pub use values::{ConfigError, ShownSetting};
 use values::{Origin, PREFIX, Values};
@@ -32,6 +34,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the public API listens.
     pub listen: SocketAddr,
+    /// With what it speaks TLS there, if it does.
+    pub tls: Option<Tls>,
     /// The configured issuer. Without one it follows from the listening address, on loopback only.
     pub issuer: Option<Issuer>,
     /// Where `/oauth/…` is served; `""` is the root.
@@ -146,11 +150,20 @@ impl Config {
     pub fn issuer_on(&self, bound: SocketAddr) -> Result<Issuer, ConfigError> {
         match &self.issuer {
             Some(issuer) => Ok(issuer.clone()),
-            None if bound.ip().is_loopback() => Ok(Issuer::on_loopback(bound)),
+            None if bound.ip().is_loopback() => Ok(Issuer::on_loopback(self.url_of(bound))),
             None => Err(ConfigError(format!(
                 "the server listens on {bound}, which others can reach, so it needs a fixed issuer. Say which: \
                  `guestpass serve --issuer https://id.example`, or `issuer = \"https://id.example\"` in the file"
             ))),
+        }
+    }
+
+    /// Where the public API is found if the server listens on `bound`.
+    #[must_use]
+    pub fn url_of(&self, bound: SocketAddr) -> String {
+        match self.tls {
+            Some(_) => format!("https://{bound}"),
+            None => format!("http://{bound}"),
         }
     }
 
@@ -187,6 +200,7 @@ impl Config {
         ]);
         Ok(Self {
             listen: values.one("listen", address)?,
+            tls: Tls::parse(values)?,
             issuer: values.optional("issuer", str::parse)?,
             base_paths: values.one("base_paths", base_paths)?,
             admin_listen: values.optional("admin_listen", address)?,
@@ -373,6 +387,8 @@ mod tests {
                 "verify-full",
             ),
             ("GUESTPASS_POSTGRES__BATCH", "0", "between 1 and 1000"),
+            ("GUESTPASS_TLS__CERTIFICATE_FILE", "x", "Set tls.key_file"),
+            ("GUESTPASS_TLS__KEY_FILE", "x", "Set tls.certificate_file"),
             ("GUESTPASS_TOKENS__ALGORITHM", "none", "HS256"),
             ("GUESTPASS_KEYS__ROTATE_EVERY", "5m", "between 1h"),
             ("GUESTPASS_VERIFY__WHEN_STALE", "open", "signature-only"),
@@ -391,15 +407,19 @@ mod tests {
 
     #[test]
     fn the_issuer_is_fixed_unless_on_loopback() {
-        let config = config(&[]).unwrap();
-        assert_eq!(
-            config
-                .issuer_on(([127, 0, 0, 1], 80).into())
-                .unwrap()
-                .as_str(),
-            "http://127.0.0.1:80"
-        );
-        assert!(config.issuer_on(([0, 0, 0, 0], 80).into()).is_err());
+        let tls = [
+            ("GUESTPASS_TLS__CERTIFICATE_FILE", "x"),
+            ("GUESTPASS_TLS__KEY_FILE", "y"),
+        ];
+        for (environment, issuer) in [
+            (&[][..], "http://127.0.0.1:80"),
+            (&tls, "https://127.0.0.1:80"),
+        ] {
+            let config = config(environment).unwrap();
+            let on_loopback = config.issuer_on(([127, 0, 0, 1], 80).into()).unwrap();
+            assert_eq!(on_loopback.as_str(), issuer);
+            assert!(config.issuer_on(([0, 0, 0, 0], 80).into()).is_err());
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Failure, Output, database, table};
-use crate::config::Config;
+use crate::config::{Config, Tls};
 use crate::registry::mended_by;
 use crate::store::SchemaError;
 
@@ -41,6 +41,7 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
 
 async fn check(config: &Config, output: Output) -> Result<(), Failure> {
     config.issuer_on(config.listen)?;
+    config.tls.as_ref().map(Tls::read).transpose()?;
     let clients = match database::open(config).await {
         Ok(opened) => opened.store.clients().await?.1,
         Err(SchemaError::Missing(_)) => Vec::new(),

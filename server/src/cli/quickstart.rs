@@ -37,7 +37,7 @@ pub(super) struct Args {
 impl Args {
     /// An installation of its own: its place and its name are not what the environment or a file says of the real one.
     pub(super) fn add_flags(flags: &mut Vec<(&'static str, String)>) {
-        const OWN: [(&str, &str); 7] = [
+        const OWN: [(&str, &str); 9] = [
             ("data_dir", "./guestpass-quickstart"),
             ("database", ""),
             ("master_key", ""),
@@ -45,6 +45,8 @@ impl Args {
             ("issuer", ""),
             ("base_paths", "/,/api"),
             ("admin_listen", ""),
+            ("tls.certificate_file", ""),
+            ("tls.key_file", ""),
         ];
         for (name, value) in OWN {
             if flags.iter().all(|(named, _)| *named != name) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guestpass_core::time::Timestamp;
+use rustls::ServerConfig;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,7 +19,7 @@ use super::master_key::open_or_make_keys;
 use super::{Failure, Output};
 use crate::admin;
 use crate::app::App;
-use crate::config::{Config, Database, Issuer};
+use crate::config::{Config, Database, Issuer, Tls};
 use crate::http;
 use crate::journal::{Entry, Journal};
 use crate::keys::Keys;
@@ -56,10 +57,10 @@ pub(super) async fn run(config: &Config, output: Output) -> Result<(), Failure> 
     let _log = telemetry::start(config.log_level, config.log_format);
     let stop = stop_signal()?;
     let server = Server::start(config).await?;
-    let address = server.address;
+    let url = config.url_of(server.address);
     output.print(
-        &json!({"listening": format!("http://{address}"), "issuer": server.issuer.as_str()}),
-        || format!("listening on http://{address}"),
+        &json!({"listening": url, "issuer": server.issuer.as_str()}),
+        || format!("listening on {url}"),
     );
     server.run(stop).await;
     Ok(())
@@ -72,6 +73,7 @@ pub(super) struct Server {
     app: Arc<App>,
     store: Arc<dyn Store>,
     listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
     admin_listener: Option<TcpListener>,
     keep_tombstones: Duration,
     lock: Option<File>,
@@ -81,6 +83,7 @@ impl Server {
     /// Takes the data directory, opens the store, loads or makes the keys, and listens.
     pub(super) async fn start(config: &Config) -> Result<Self, Failure> {
         config.issuer_on(config.listen)?;
+        let tls = config.tls.as_ref().map(Tls::read).transpose()?;
         make_directories(config)?;
         let mut lock = match &config.database {
             Database::Sqlite(file) => Some(lock(file)?),
@@ -106,7 +109,8 @@ impl Server {
         let address = listener.local_addr()?;
         let issuer = config.issuer_on(address)?;
         if let Some(lock) = &mut lock {
-            write!(lock, "process {} on http://{address}", std::process::id())?;
+            let url = config.url_of(address);
+            write!(lock, "process {} on {url}", std::process::id())?;
         }
         let journal = open_journal(config, &*store, &keys.now(), clock.now()).await?;
         let lifetime = keys.now().longest_access_ttl();
@@ -136,6 +140,7 @@ impl Server {
             app,
             store,
             listener,
+            tls,
             admin_listener,
             keep_tombstones: config.keep_tombstones,
             lock,
@@ -157,7 +162,7 @@ impl Server {
             ))
         });
         tracing::info!(address = %self.address, issuer = self.issuer.as_str(), "serving");
-        listen::serve(self.listener, None, http::router(self.app), stop).await;
+        listen::serve(self.listener, self.tls, http::router(self.app), stop).await;
         for task in [Some(following), Some(cleaning), administering]
             .into_iter()
             .flatten()

@@ -1,6 +1,6 @@
 //! Who signs.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// The issuer of every token (RFC 8414 §2): https, or http on loopback; no query, fragment or trailing slash.
@@ -8,9 +8,9 @@ use std::str::FromStr;
 pub struct Issuer(String);
 
 impl Issuer {
-    /// What a server on loopback is called, where nobody else can reach it.
-    pub(super) fn on_loopback(address: SocketAddr) -> Self {
-        Self(format!("http://{address}"))
+    /// What a server on loopback is called, where nobody else can reach it: where it is found.
+    pub(super) fn on_loopback(url: String) -> Self {
+        Self(url)
     }
 
     /// The issuer, byte for byte as configured.

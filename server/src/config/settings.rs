@@ -15,9 +15,19 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     setting("listen", "127.0.0.1:8080", "address of the public API"),
     setting(
+        "tls.certificate_file",
+        "",
+        "PEM file with the certificate of the public API and its chain; it then speaks TLS and nothing else",
+    ),
+    setting(
+        "tls.key_file",
+        "",
+        "PEM file with the private key of the certificate; both files are read at start",
+    ),
+    setting(
         "issuer",
         "",
-        "`iss` of every token; on loopback it follows from `listen`",
+        "`iss` of every token; on loopback it follows from `listen` and `tls.…`",
     ),
     setting(
         "base_paths",

@@ -14,6 +14,8 @@ fn a_guest_lives_in_an_installation_of_its_own() {
         ("GUESTPASS_MASTER_KEY", "not a key"),
         ("GUESTPASS_BASE_PATHS", "/real"),
         ("GUESTPASS_ISSUER", "https://id.example"),
+        ("GUESTPASS_TLS__CERTIFICATE_FILE", "real.pem"),
+        ("GUESTPASS_TLS__KEY_FILE", "real.key"),
     ] {
         binary.set_variable(name, value);
     }

@@ -1,0 +1,122 @@
+//! With what the public listener speaks TLS.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
+use rustls::{Error, ServerConfig};
+
+use super::values::{ConfigError, Values};
+
+/// The files with which a listener speaks TLS, both PEM.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The certificate, and behind it its chain.
+    pub certificate_file: PathBuf,
+    /// The private key of the certificate.
+    pub key_file: PathBuf,
+}
+
+impl Tls {
+    pub(super) fn parse(values: &Values) -> Result<Option<Self>, ConfigError> {
+        let file = |name, with: &str, what| {
+            values.optional(name, |text| match values.text(with) {
+                "" => Err(format!(
+                    "TLS needs two files. Set {with} as well, to {what}, or leave both out"
+                )),
+                _ => Ok(PathBuf::from(text)),
+            })
+        };
+        let certificate_file = file(CERTIFICATE_FILE, KEY_FILE, "the file with its private key")?;
+        let key_file = file(KEY_FILE, CERTIFICATE_FILE, "the file with its certificate")?;
+        Ok(certificate_file
+            .zip(key_file)
+            .map(|(certificate_file, key_file)| Self {
+                certificate_file,
+                key_file,
+            }))
+    }
+
+    /// Reads the files: what a listener needs, to be shared by all its connections.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first thing in them that can't be right.
+    pub fn read(&self) -> Result<Arc<ServerConfig>, ConfigError> {
+        let chain = CertificateDer::pem_file_iter(&self.certificate_file)
+            .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
+            .and_then(|chain| match chain.len() {
+                0 => Err(pem::Error::NoItemsFound),
+                _ => Ok(chain),
+            })
+            .map_err(|error| {
+                self.wrong_certificate(&format!(
+                    "{}. Name a PEM file with the server's certificate and, behind it, its chain",
+                    found(&error, "certificate")
+                ))
+            })?;
+        let key = PrivateKeyDer::from_pem_file(&self.key_file).map_err(|error| {
+            self.wrong_key(&format!(
+                "{}. Name a PEM file with the certificate's private key, not encrypted",
+                found(&error, "private key")
+            ))
+        })?;
+        let unexpected = |error: Error| ConfigError(error.to_string());
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(unexpected)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(|error| self.refused(&error))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // Who comes back within hours needs no signature. All that takes is in the client's ticket: nothing is kept here
+        // for the many who never do, and connections don't wait for each other.
+        config.ticketer = Ticketer::new().map_err(unexpected)?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 1;
+        Ok(Arc::new(config))
+    }
+
+    /// Why a key and a certificate that were found won't do.
+    fn refused(&self, error: &Error) -> ConfigError {
+        match error {
+            Error::InconsistentKeys(_) => self.wrong_key(&format!(
+                "it isn't the key of the first certificate in {}. Name the file with the key that this certificate was \
+                 made for; if the file holds a chain, let the server's own certificate stand first",
+                self.certificate_file.display()
+            )),
+            Error::InvalidCertificate(_) => self.wrong_certificate(&format!(
+                "its first certificate can't be read: {error}. Name a PEM file with the server's X.509 certificate"
+            )),
+            _ => self.wrong_key(
+                "its key can't sign for TLS. Name a PEM file with an RSA, ECDSA or Ed25519 key",
+            ),
+        }
+    }
+
+    fn wrong_certificate(&self, problem: &str) -> ConfigError {
+        wrong(CERTIFICATE_FILE, &self.certificate_file, problem)
+    }
+
+    fn wrong_key(&self, problem: &str) -> ConfigError {
+        wrong(KEY_FILE, &self.key_file, problem)
+    }
+}
+
+const CERTIFICATE_FILE: &str = "tls.certificate_file";
+const KEY_FILE: &str = "tls.key_file";
+
+fn wrong(name: &str, file: &Path, problem: &str) -> ConfigError {
+    ConfigError(format!("{name} = {}: {problem}", file.display()))
+}
+
+/// What was found instead of `what`. Nothing of the file is quoted: it may be a key.
+fn found(error: &pem::Error, what: &str) -> String {
+    match error {
+        pem::Error::Io(error) => format!("it can't be read: {error}"),
+        pem::Error::NoItemsFound => format!("there is no {what} in it"),
+        _ => "it is damaged: it isn't PEM from beginning to end".to_owned(),
+    }
+}
