@@ -32,6 +32,7 @@ mod rotation;
 mod sharding;
 mod store_contract;
 mod support;
+mod tls;
 mod upkeep;
 mod verifiers;
 mod verify;

@@ -33,6 +33,7 @@ use tower::ServiceExt;
 
 mod answer;
 pub(crate) mod binary;
+pub(crate) mod certified;
 pub(crate) mod connection;
 mod database;
 mod described;

@@ -214,7 +214,7 @@ fn announced_address(line: &str) -> SocketAddr {
         Some(json) => json["listening"].as_str(),
         None => line.strip_prefix("listening on "),
     };
-    let address = url.and_then(|url| url.strip_prefix("http://"));
+    let address = url.and_then(|url| Some(url.split_once("://")?.1));
     address.unwrap_or_else(|| panic!("{line}")).parse().unwrap()
 }
 

@@ -10,7 +10,12 @@ use super::{Answer, Sent};
 
 /// A connection on which request follows answer. Its calls block: a test that has the server in its own process gives it
 /// threads of its own (`flavor = "multi_thread"`).
-pub(crate) struct Connection(BufReader<TcpStream>);
+pub(crate) struct Connection(BufReader<Box<dyn Stream>>);
+
+/// What a connection goes over: TCP, or TLS on it.
+pub(crate) trait Stream: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Stream for T {}
 
 impl Connection {
     pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
@@ -18,7 +23,12 @@ impl Connection {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Self(BufReader::new(stream)))
+        Ok(Self::over(stream))
+    }
+
+    /// A connection over what is there.
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
+        Self(BufReader::new(Box::new(stream)))
     }
 
     /// Sends a request and reads its answer, which is checked for what every answer must have. An error means that the
@@ -31,6 +41,11 @@ impl Connection {
     /// Sends these bytes. An error means that the server closed before it had them all.
     pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.0.get_mut().write_all(bytes.as_ref())
+    }
+
+    /// Whether the server has ended the connection in order, with nothing left to say.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.0.fill_buf().is_ok_and(<[u8]>::is_empty)
     }
 
     /// Reads one more answer, to a request with that method.
@@ -95,7 +110,8 @@ impl Connection {
         })
     }
 
-    fn line(&mut self) -> io::Result<String> {
+    /// Reads one line of a header.
+    pub(crate) fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         self.0.read_line(&mut line)?;
         match line.strip_suffix("\r\n") {

@@ -1,6 +1,7 @@
 //! What is wrong is said before an embedded store is made.
 
 use super::*;
+use crate::support::certified::Certified;
 
 #[test]
 fn a_misspelt_setting_is_refused_and_the_right_one_named() {
@@ -116,4 +117,58 @@ fn the_check_names_every_client_that_is_unsafe_or_deserves_care() {
             .unwrap()
             .contains(hint)
     );
+}
+
+#[test]
+fn files_that_tls_can_not_be_spoken_with_are_named() {
+    let certified = with_mistakes();
+    for (certificate_file, key_file, wrong, hint) in [
+        ("chain.pem", "", 0, "Set tls.key_file as well"),
+        ("", "server.key", 1, "Set tls.certificate_file as well"),
+        ("absent.pem", "server.key", 0, "No such file"),
+        ("chain.pem", "absent.key", 1, "No such file"),
+        ("server.key", "server.key", 0, "there is no certificate"),
+        ("chain.pem", "chain.pem", 1, "there is no private key"),
+        ("chain.pem", "encrypted.key", 1, "not encrypted"),
+        ("cut off.pem", "server.key", 0, "damaged"),
+        ("no x509.pem", "server.key", 0, "X.509 certificate"),
+        ("chain.pem", "x25519.key", 1, "RSA, ECDSA or Ed25519"),
+        ("chain.pem", "issuing.key", 1, "Name the file with the key"),
+        ("wrong order.pem", "server.key", 1, "stand first"),
+    ] {
+        let mut binary = Binary::new();
+        let files = [certificate_file, key_file].map(|name| match name {
+            "" => String::new(),
+            name => certified.file(name).display().to_string(),
+        });
+        binary.set_variable("GUESTPASS_TLS__CERTIFICATE_FILE", &files[0]);
+        binary.set_variable("GUESTPASS_TLS__KEY_FILE", &files[1]);
+        let setting = ["tls.certificate_file", "tls.key_file"][wrong];
+        let named = format!("{setting} = {}", files[wrong]);
+        for args in [&["config", "check"][..], &["serve"]] {
+            let problem = binary.failure(args);
+            assert!(problem.contains(&named), "{named}: {problem}");
+            assert!(problem.contains(hint), "{hint}: {problem}");
+        }
+        assert!(!binary.data_dir().exists(), "{named}");
+    }
+}
+
+/// A certificate and its key, and beside them what isn't either.
+fn with_mistakes() -> Certified {
+    let certified = Certified::new();
+    let read = |name| std::fs::read_to_string(certified.file(name)).unwrap();
+    let chain = read("chain.pem");
+    let wrong_order = read("issuing.crt") + &read("server.crt");
+    let no_x509 = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+    for (name, text) in [
+        ("wrong order.pem", wrong_order.as_str()),
+        ("cut off.pem", &chain[..chain.len() - 30]),
+        ("no x509.pem", no_x509),
+    ] {
+        std::fs::write(certified.file(name), text).unwrap();
+    }
+    certified.openssl("pkey -in server.key -aes256 -passout pass:hush -out encrypted.key");
+    certified.openssl("genpkey -algorithm X25519 -out x25519.key");
+    certified
 }
