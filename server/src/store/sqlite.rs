@@ -3,6 +3,7 @@
 //! The log is synced to the disk before a write is answered (`synchronous = FULL`). Other processes may open the same
 //! file beside a running server, as the command line does; SQLite's own locks keep them apart.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,9 +36,12 @@ mod writer;
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
-    file: PathBuf,
+    path: PathBuf,
     readers: Arc<Readers>,
     writer: writer::Writer,
+    /// The database file, to sync it. To close it takes the locks of all connections of this process (POSIX), so whoever has
+    /// a connection shares it, and drops it last.
+    file: Arc<File>,
 }
 
 /// When SQLite syncs the log to the disk.
@@ -50,31 +54,36 @@ pub enum Synchronous {
 }
 
 impl SqliteStore {
-    /// Opens the store in `file`, which must have the current schema, and starts its threads.
+    /// Opens the store at `path`, which must have the current schema, and starts its threads.
     ///
     /// # Errors
     /// [`SchemaError`] if the file isn't there, can't be opened or has another schema.
-    pub fn open(file: &Path, synchronous: Synchronous) -> Result<Self, SchemaError> {
-        schema::require_current(file)?;
-        let open = || {
-            open(file, synchronous)
-                .map_err(|error| SchemaError::cannot_open(&file.display(), &error))
-        };
+    pub fn open(path: &Path, synchronous: Synchronous) -> Result<Self, SchemaError> {
+        schema::require_current(path)?;
+        Self::start(path, synchronous)
+            .map_err(|error| SchemaError::cannot_open(&path.display(), &error))
+    }
+
+    fn start(path: &Path, synchronous: Synchronous) -> rusqlite::Result<Self> {
+        let open = || open(path, synchronous);
         let readers = (0..READERS)
             .map(|_| open())
             .collect::<Result<Vec<_>, _>>()?;
         for reader in &readers {
-            let only = reader.pragma_update(None, "query_only", true);
-            only.map_err(|error| SchemaError::cannot_open(&file.display(), &error))?;
+            reader.pragma_update(None, "query_only", true)?;
         }
-        let writer = writer::Writer::start(open()?, checkpoint::Checkpointer::start(open()?));
+        let file = File::open(path).map_err(|_| rusqlite::Error::InvalidPath(path.to_owned()))?;
+        let file = Arc::new(file);
+        let checkpointer = checkpoint::Checkpointer::start(open()?, Arc::clone(&file));
         Ok(Self {
-            file: file.to_owned(),
+            path: path.to_owned(),
+            writer: writer::Writer::start(open()?, checkpointer)?,
             readers: Arc::new(Readers {
                 idle: Mutex::new(readers),
                 permits: Arc::new(Semaphore::new(READERS)),
+                _file: Arc::clone(&file),
             }),
-            writer,
+            file,
         })
     }
 
@@ -119,9 +128,10 @@ impl SqliteStore {
         T: Send + 'static,
         E: From<Unavailable> + Send + 'static,
     {
-        let file = self.file.clone();
+        let (path, file) = (self.path.clone(), Arc::clone(&self.file));
         blocking(move || {
-            let mut connection = open(&file, Synchronous::Full).map_err(unavailable)?;
+            let _last = file;
+            let mut connection = open(&path, Synchronous::Full).map_err(unavailable)?;
             let behavior = rusqlite::TransactionBehavior::Immediate;
             let transaction = connection
                 .transaction_with_behavior(behavior)
@@ -343,6 +353,7 @@ impl Transfer for SqliteStore {
 struct Readers {
     idle: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
+    _file: Arc<File>,
 }
 
 /// A connection that is lent. It goes back when this is dropped, even by a panic.

@@ -1,7 +1,13 @@
-//! Moves the log into the database file, on a connection and a thread of its own, so that no commit waits for it.
+//! Moves the log into the database file, and lets it start over, so that it stays short and no commit waits for that.
+//!
+//! A thread with a connection of its own moves what stands in the log while the writer goes on. The log starts over with a
+//! transaction that begins when nothing is left to move; under steady load there always is something. So when the log is
+//! long, the thread moves again and again until little is left, syncs the file, and leaves the rest to the writer, which
+//! moves it between two batches.
 
+use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -11,39 +17,66 @@ use rusqlite::Connection;
 /// The way to the thread. When this is dropped, the thread ends.
 pub(super) struct Checkpointer {
     wake: Option<SyncSender<()>>,
-    writes: AtomicUsize,
-    erased: Arc<AtomicBool>,
+    log: Arc<Log>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
+/// What the writer and the thread know of the log.
+#[derive(Default)]
+struct Log {
+    /// How many pages it has.
+    pages: AtomicU32,
+    /// How many of them stand in the file too.
+    moved: AtomicU32,
+    /// The writer is to move the rest.
+    rest_is_writers: AtomicBool,
+    /// What was erased still stands in it.
+    has_erased: AtomicBool,
+}
+
 impl Checkpointer {
-    pub(super) fn start(connection: Connection) -> Self {
+    /// `file` is the database file, to be synced.
+    pub(super) fn start(connection: Connection, file: Arc<File>) -> Self {
         let (wake, woken) = sync_channel(1);
-        let erased = Arc::new(AtomicBool::new(false));
-        let to_do = Arc::clone(&erased);
+        let log = Arc::new(Log::default());
+        let shared = Arc::clone(&log);
         let thread = thread::Builder::new()
             .name("sqlite-checkpoint".into())
-            .spawn(move || run(&connection, &woken, &to_do))
+            .spawn(move || {
+                run(&connection, &woken, &file, &shared);
+                drop(connection);
+                drop(file);
+            })
             .expect("a thread can be started");
         Self {
             wake: Some(wake),
-            writes: AtomicUsize::new(0),
-            erased,
+            log,
             thread: Some(thread),
         }
     }
 
-    /// Counts what was written, and wakes the thread when that is worth it.
-    pub(super) fn wrote(&self, count: usize) {
-        if self.writes.fetch_add(count, Ordering::Relaxed) + count >= WRITES_BETWEEN {
-            self.writes.store(0, Ordering::Relaxed);
+    /// Has the writer's connection say after each commit how long the log is.
+    pub(super) fn watch(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+        let log = Arc::clone(&self.log);
+        connection.wal_hook(Some(move |_: &mut _, pages| {
+            log.pages
+                .store(u32::try_from(pages).unwrap_or_default(), Ordering::Relaxed);
+            Ok(())
+        }))
+    }
+
+    /// The writer has answered a batch: it moves what is left to it, or wakes the thread when that is worth it.
+    pub(super) fn after_batch(&self, connection: &Connection) {
+        if self.log.rest_is_writers.swap(false, Ordering::AcqRel) {
+            note(self.log.move_pages(connection, Mode::Passive).map(drop));
+        } else if self.log.left() >= PAGES_BETWEEN {
             self.wake();
         }
     }
 
     /// Has the log emptied soon: what was erased still stands in it.
     pub(super) fn erased(&self) {
-        self.erased.store(true, Ordering::SeqCst);
+        self.log.has_erased.store(true, Ordering::SeqCst);
         self.wake();
     }
 
@@ -62,56 +95,116 @@ impl Drop for Checkpointer {
     }
 }
 
-/// A write fills one or two pages of the log, so this is some 8 MiB.
-const WRITES_BETWEEN: usize = 1000;
+/// Some 8 MiB. The longer the log, the more often a page that is moved stands for many writes of it.
+const PAGES_BETWEEN: u32 = 4096;
 
-/// A log of 64 MiB. Under steady load a passive checkpoint never catches up with the writer, and the log would grow for
-/// ever; at this length the writer is made to wait for the little that a passive one has left over.
-const RESTART_PAGES: i64 = 16_384;
+/// A log of 64 MiB is to start over.
+const LONG: u32 = 32_768;
 
-/// How long the writer may be made to wait in vain, because someone still reads an old part of the log.
-const RESTART_PATIENCE: Duration = Duration::from_millis(100);
+/// What the writer moves in some two milliseconds.
+const LITTLE: u32 = 256;
 
-fn run(connection: &Connection, woken: &Receiver<()>, erased: &AtomicBool) {
-    let mut restart_at = RESTART_PAGES;
+/// As much as may be left to the writer if less doesn't come about: it writes as fast as the thread moves.
+const ENOUGH: u32 = 2048;
+
+/// How often the thread moves before it lets the log grow, because someone reads an old part of it, a backup perhaps.
+const MOVES: usize = 8;
+
+/// How long the writer may be made to wait in vain, for the same reason.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+fn run(connection: &Connection, woken: &Receiver<()>, file: &File, log: &Log) {
     while woken.recv().is_ok() {
-        let moved = if erased.swap(false, Ordering::SeqCst) {
-            empty(connection).map(|was_busy| {
-                // Someone reads an old part of the log: at the next opportunity, then.
-                erased.fetch_or(was_busy, Ordering::SeqCst);
-            })
+        let moved = if log.has_erased.swap(false, Ordering::SeqCst) {
+            empty(connection, file, log)
         } else {
-            shorten(connection, &mut restart_at)
+            shorten(connection, file, log)
         };
-        if let Err(error) = moved {
-            tracing::warn!(error = %error, "the log could not be moved into the database file");
-        }
+        note(moved);
     }
 }
 
-fn empty(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.busy_timeout(RESTART_PATIENCE)?;
-    let (was_busy, _) = checkpoint(connection, "truncate")?;
-    Ok(was_busy)
+fn note(moved: rusqlite::Result<()>) {
+    if let Err(error) = moved {
+        tracing::warn!(error = %error, "the log could not be moved into the database file");
+    }
 }
 
-fn shorten(connection: &Connection, restart_at: &mut i64) -> rusqlite::Result<()> {
-    let (_, log_pages) = checkpoint(connection, "passive")?;
-    if log_pages >= *restart_at {
-        connection.busy_timeout(RESTART_PATIENCE)?;
-        let (was_busy, _) = checkpoint(connection, "restart")?;
-        // A long read, a backup perhaps: let the log grow rather than stall the writer again and again.
-        *restart_at = if was_busy {
-            log_pages + RESTART_PAGES
-        } else {
-            RESTART_PAGES
-        };
+/// The writer waits for the end of this, so nearly all is done before.
+fn empty(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<()> {
+    log.move_pages(connection, Mode::Passive)?;
+    sync(file);
+    connection.busy_timeout(PATIENCE)?;
+    let emptied = log.move_pages(connection, Mode::Truncate)?;
+    // Someone reads an old part of the log: at the next opportunity, then.
+    log.has_erased.fetch_or(emptied.was_busy, Ordering::SeqCst);
+    Ok(())
+}
+
+fn shorten(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<()> {
+    let mut last_left = u32::MAX;
+    for _ in 0..MOVES {
+        let pages = log.move_pages(connection, Mode::Passive)?.pages;
+        if pages < LONG {
+            break;
+        }
+        // Or else the writer would, and all of it.
+        sync(file);
+        let left = log.left();
+        if left <= LITTLE || (left >= last_left && left <= ENOUGH) {
+            log.rest_is_writers.store(true, Ordering::Release);
+            break;
+        }
+        last_left = left;
     }
     Ok(())
 }
 
-/// Answers whether someone was in the way, and how many pages the log has.
-fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<(bool, i64)> {
-    let sql = format!("pragma wal_checkpoint({mode})");
-    connection.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+/// SQLite syncs the file itself before it lets the log start over; this only shortens that.
+fn sync(file: &File) {
+    if let Err(error) = file.sync_data() {
+        tracing::warn!(error = %error, "the database file could not be synced");
+    }
+}
+
+enum Mode {
+    /// Waits for nobody.
+    Passive,
+    /// Waits for everyone, and leaves no log.
+    Truncate,
+}
+
+struct Moved {
+    /// Whether someone was in the way.
+    was_busy: bool,
+    /// How many pages the log has.
+    pages: u32,
+}
+
+impl Log {
+    fn left(&self) -> u32 {
+        let (pages, moved) = (
+            self.pages.load(Ordering::Relaxed),
+            self.moved.load(Ordering::Relaxed),
+        );
+        // The log has started over if it has fewer pages than were moved of it.
+        pages.checked_sub(moved).unwrap_or(pages)
+    }
+
+    fn move_pages(&self, connection: &Connection, mode: Mode) -> rusqlite::Result<Moved> {
+        let sql = match mode {
+            Mode::Passive => "pragma wal_checkpoint(passive)",
+            Mode::Truncate => "pragma wal_checkpoint(truncate)",
+        };
+        let mut statement = connection.prepare_cached(sql)?;
+        let (was_busy, pages, moved): (bool, i64, i64) =
+            statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        // Both are -1 if another process was at it.
+        let count = |pages| u32::try_from(pages).unwrap_or_default();
+        self.moved.store(count(moved), Ordering::Relaxed);
+        Ok(Moved {
+            was_busy,
+            pages: count(pages),
+        })
+    }
 }

@@ -120,24 +120,23 @@ fn insert_grant(connection: &Connection, grant: &Grant) -> rusqlite::Result<usiz
     const SQL: &str = "
         insert into grants (profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes,
                             issued_at, advanced_at, expires_at, ends_at)
-        select :profile_id, :grant_id, :client_number, :network_id, :challenge, :generation, :proven, :strikes,
-               :issued_at, :advanced_at, :expires_at, :ends_at
-         where exists (select 1 from profiles where profile_id = :profile_id)
+        select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
+         where exists (select 1 from profiles where profile_id = ?1)
         on conflict do nothing";
-    connection.prepare_cached(SQL)?.execute(named_params! {
-        ":profile_id": grant.id.profile.as_i64(),
-        ":grant_id": grant.id.random,
-        ":client_number": grant.client.0,
-        ":network_id": grant.network_id.as_bytes(),
-        ":challenge": grant.challenge.as_bytes(),
-        ":generation": stored(grant.generation),
-        ":proven": stored(grant.proven),
-        ":strikes": grant.strikes,
-        ":issued_at": grant.issued_at.as_millis(),
-        ":advanced_at": grant.advanced_at.as_millis(),
-        ":expires_at": grant.expires_at.as_millis(),
-        ":ends_at": grant.ends_at.as_millis(),
-    })
+    connection.prepare_cached(SQL)?.execute(params![
+        grant.id.profile.as_i64(),
+        grant.id.random,
+        grant.client.0,
+        grant.network_id.as_bytes(),
+        grant.challenge.as_bytes(),
+        stored(grant.generation),
+        stored(grant.proven),
+        grant.strikes,
+        grant.issued_at.as_millis(),
+        grant.advanced_at.as_millis(),
+        grant.expires_at.as_millis(),
+        grant.ends_at.as_millis(),
+    ])
 }
 
 fn erase_guest(
@@ -161,20 +160,19 @@ fn advance_grant(
     from: Generation,
 ) -> rusqlite::Result<Outcome> {
     const SQL: &str = "
-        update grants set generation = :generation, proven = :proven, advanced_at = :advanced_at,
-                          expires_at = :expires_at
-         where profile_id = :profile_id and grant_id = :grant_id and generation = :from and revoked_at is null
-           and (:generation > 1 or strikes < :max_strikes)";
-    let changed = connection.prepare_cached(SQL)?.execute(named_params! {
-        ":generation": stored(grant.generation),
-        ":proven": stored(grant.proven),
-        ":advanced_at": grant.advanced_at.as_millis(),
-        ":expires_at": grant.expires_at.as_millis(),
-        ":profile_id": grant.id.profile.as_i64(),
-        ":grant_id": grant.id.random,
-        ":from": stored(from),
-        ":max_strikes": MAX_STRIKES,
-    })?;
+        update grants set generation = ?4, proven = ?5, advanced_at = ?6, expires_at = ?7
+         where profile_id = ?1 and grant_id = ?2 and generation = ?3 and revoked_at is null
+           and (?4 > 1 or strikes < ?8)";
+    let changed = connection.prepare_cached(SQL)?.execute(params![
+        grant.id.profile.as_i64(),
+        grant.id.random,
+        stored(from),
+        stored(grant.generation),
+        stored(grant.proven),
+        grant.advanced_at.as_millis(),
+        grant.expires_at.as_millis(),
+        MAX_STRIKES,
+    ])?;
     Ok(done_if_one(changed))
 }
 
@@ -251,59 +249,57 @@ fn remove_ended(
     Ok(())
 }
 
+/// A row, with the columns in the order of the table.
 pub(super) fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
-    let at = |name| row.get(name).map(Timestamp::from_millis);
-    let generation = |name| {
-        let stored = row.get::<_, i64>(name)?;
-        u64::try_from(stored)
+    let at = |column| row.get(column).map(Timestamp::from_millis);
+    let generation = |column| {
+        let stored = u64::try_from(row.get::<_, i64>(column)?);
+        stored
             .map(Generation::from_u64)
-            .map_err(|_| malformed(row, name))
+            .map_err(|_| malformed(row, column))
     };
-    let revoked_at: Option<i64> = row.get("revoked_at")?;
-    let revoked = match revoked_at {
+    let revoked = match row.get(12)? {
         None => None,
-        Some(at) => {
-            let name: String = row.get("revocation_reason")?;
-            let reason = RevocationReason::from_name(&name);
-            Some(Revocation {
-                at: Timestamp::from_millis(at),
-                reason,
-            })
-        }
+        Some(at) => Some(Revocation {
+            at: Timestamp::from_millis(at),
+            reason: RevocationReason::from_name(row.get_ref(13)?.as_str()?),
+        }),
     };
     Ok(Grant {
-        id: GrantId::new(profile_id(row)?, row.get("grant_id")?),
-        client: ClientNumber(row.get("client_number")?),
-        network_id: NetworkId::from_bytes(row.get("network_id")?),
-        challenge: Challenge::from_bytes(row.get("challenge")?),
-        generation: generation("generation")?,
-        proven: generation("proven")?,
-        strikes: row.get("strikes")?,
-        issued_at: at("issued_at")?,
-        advanced_at: at("advanced_at")?,
-        expires_at: at("expires_at")?,
-        ends_at: at("ends_at")?,
+        id: GrantId::new(profile_id(row)?, row.get(1)?),
+        client: ClientNumber(row.get(2)?),
+        network_id: NetworkId::from_bytes(row.get(3)?),
+        challenge: Challenge::from_bytes(row.get(4)?),
+        generation: generation(5)?,
+        proven: generation(6)?,
+        strikes: row.get(7)?,
+        issued_at: at(8)?,
+        advanced_at: at(9)?,
+        expires_at: at(10)?,
+        ends_at: at(11)?,
         revoked,
     })
 }
 
+/// As [`grant`].
 pub(super) fn profile(row: &Row<'_>) -> rusqlite::Result<Profile> {
     Ok(Profile {
         id: profile_id(row)?,
-        network_id: NetworkId::from_bytes(row.get("network_id")?),
-        client: ClientNumber(row.get("client_number")?),
-        created_at: Timestamp::from_millis(row.get("created_at")?),
+        network_id: NetworkId::from_bytes(row.get(1)?),
+        client: ClientNumber(row.get(2)?),
+        created_at: Timestamp::from_millis(row.get(3)?),
     })
 }
 
+/// The first column.
 pub(super) fn profile_id(row: &Row<'_>) -> rusqlite::Result<ProfileId> {
-    ProfileId::from_i64(row.get("profile_id")?).ok_or_else(|| malformed(row, "profile_id"))
+    ProfileId::from_i64(row.get(0)?).ok_or_else(|| malformed(row, 0))
 }
 
 /// A value that this program never wrote.
-fn malformed(row: &Row<'_>, column: &str) -> rusqlite::Error {
-    let index = row.as_ref().column_index(column).unwrap_or_default();
-    rusqlite::Error::InvalidColumnType(index, column.to_owned(), Type::Integer)
+fn malformed(row: &Row<'_>, column: usize) -> rusqlite::Error {
+    let name = row.as_ref().column_name(column).unwrap_or_default();
+    rusqlite::Error::InvalidColumnType(column, name.to_owned(), Type::Integer)
 }
 
 /// SQLite's integers are signed; a generation never gets that far.

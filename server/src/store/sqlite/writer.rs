@@ -23,19 +23,28 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, checkpointer: Checkpointer) -> Self {
+    pub(super) fn start(
+        mut connection: Connection,
+        checkpointer: Checkpointer,
+    ) -> rusqlite::Result<Self> {
+        connection.pragma_update(None, "cache_size", CACHE)?;
+        checkpointer.watch(&mut connection)?;
         let (queue, jobs) = Queue::new();
         let batches = Batches::default();
         let measured = batches.clone();
         let thread = thread::Builder::new()
             .name("sqlite-writer".into())
-            .spawn(move || run(&connection, &checkpointer, &measured, jobs))
+            .spawn(move || {
+                run(&connection, &checkpointer, &measured, jobs);
+                drop(connection);
+                drop(checkpointer);
+            })
             .expect("a thread can be started");
-        Self {
+        Ok(Self {
             batches,
             queue: Some(queue),
             thread: Some(thread),
-        }
+        })
     }
 
     /// Queues a write and waits until it is durable. Refused at once if the queue is too full for its kind.
@@ -71,6 +80,9 @@ impl Drop for Writer {
         }
     }
 }
+
+/// 8 MiB, which SQLite wants as a negative number of KiB: the inner pages of the trees of ten million guests.
+const CACHE: i64 = -8192;
 
 /// What waits.
 enum Job {
@@ -150,10 +162,6 @@ fn run(
         let writes = done.iter().filter(|done| done.has_written()).count();
         if writes > 0 {
             batches.observe(writes, started.elapsed());
-            checkpointer.wrote(writes);
-        }
-        if has_erased {
-            checkpointer.erased();
         }
         let committed = committed.map_err(|error| {
             tracing::error!(error = %error, writes, "the store could not commit");
@@ -162,6 +170,10 @@ fn run(
         for done in done {
             done.answer(&committed);
         }
+        if has_erased {
+            checkpointer.erased();
+        }
+        checkpointer.after_batch(connection);
     }
 }
 
