@@ -68,7 +68,7 @@ impl Checkpointer {
     /// The writer has answered a batch: it moves what is left to it, or wakes the thread when that is worth it.
     pub(super) fn after_batch(&self, connection: &Connection) {
         if self.log.rest_is_writers.swap(false, Ordering::AcqRel) {
-            note(self.log.move_pages(connection, Mode::Passive).map(drop));
+            note(self.log.move_pages(connection, PASSIVE).map(drop));
         } else if self.log.left() >= PAGES_BETWEEN {
             self.wake();
         }
@@ -132,10 +132,10 @@ fn note(moved: rusqlite::Result<()>) {
 
 /// The writer waits for the end of this, so nearly all is done before.
 fn empty(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<()> {
-    log.move_pages(connection, Mode::Passive)?;
+    log.move_pages(connection, PASSIVE)?;
     sync(file);
     connection.busy_timeout(PATIENCE)?;
-    let emptied = log.move_pages(connection, Mode::Truncate)?;
+    let emptied = log.move_pages(connection, TRUNCATE)?;
     // Someone reads an old part of the log: at the next opportunity, then.
     log.has_erased.fetch_or(emptied.was_busy, Ordering::SeqCst);
     Ok(())
@@ -144,7 +144,7 @@ fn empty(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<()
 fn shorten(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<()> {
     let mut last_left = u32::MAX;
     for _ in 0..MOVES {
-        let pages = log.move_pages(connection, Mode::Passive)?.pages;
+        let pages = log.move_pages(connection, PASSIVE)?.pages;
         if pages < LONG {
             break;
         }
@@ -167,12 +167,11 @@ fn sync(file: &File) {
     }
 }
 
-enum Mode {
-    /// Waits for nobody.
-    Passive,
-    /// Waits for everyone, and leaves no log.
-    Truncate,
-}
+/// Waits for nobody.
+const PASSIVE: &str = "pragma wal_checkpoint(passive)";
+
+/// Waits for everyone, and leaves no log.
+const TRUNCATE: &str = "pragma wal_checkpoint(truncate)";
 
 struct Moved {
     /// Whether someone was in the way.
@@ -191,12 +190,8 @@ impl Log {
         pages.checked_sub(moved).unwrap_or(pages)
     }
 
-    fn move_pages(&self, connection: &Connection, mode: Mode) -> rusqlite::Result<Moved> {
-        let sql = match mode {
-            Mode::Passive => "pragma wal_checkpoint(passive)",
-            Mode::Truncate => "pragma wal_checkpoint(truncate)",
-        };
-        let mut statement = connection.prepare_cached(sql)?;
+    fn move_pages(&self, connection: &Connection, how: &str) -> rusqlite::Result<Moved> {
+        let mut statement = connection.prepare_cached(how)?;
         let (was_busy, pages, moved): (bool, i64, i64) =
             statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         // Both are -1 if another process was at it.
