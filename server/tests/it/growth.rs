@@ -17,6 +17,8 @@ use tokio_postgres::Client;
 
 use crate::support::{Alone, SeededRandom, sha256};
 
+mod sqlite;
+
 /// The tables are no larger, within 15 %, after many refreshes of each grant than after one, and of a hundred refreshes 99
 /// write no index. Nothing clears up behind the server here: what is no longer needed goes while pages are used.
 #[tokio::test(flavor = "multi_thread")]
