@@ -1,0 +1,135 @@
+//! Reading answers: as much of HTTP/1.1 as a server needs that says how long its answers are.
+
+use std::io;
+
+use memchr::memmem;
+
+/// Collects the bytes of a connection until they are an answer.
+#[derive(Default)]
+pub(crate) struct Reader {
+    bytes: Vec<u8>,
+    /// Where the body begins and ends, once the header is there.
+    body: Option<(usize, usize)>,
+}
+
+/// One answer.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Answer<'a> {
+    pub(crate) status: u16,
+    pub(crate) body: &'a [u8],
+    /// With its header.
+    pub(crate) bytes: usize,
+}
+
+impl Reader {
+    /// Reads once from `source`. `false` if there is nothing to read now.
+    pub(crate) fn read(&mut self, source: &mut impl io::Read) -> io::Result<bool> {
+        let before = self.bytes.len();
+        self.bytes.resize(before + AT_ONCE, 0);
+        let result = loop {
+            match source.read(&mut self.bytes[before..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        self.bytes
+            .truncate(before + result.as_ref().copied().unwrap_or(0));
+        match result {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The answer, if all of it is there.
+    pub(crate) fn answer(&mut self) -> io::Result<Option<Answer<'_>>> {
+        if self.body.is_none() {
+            let Some(end) = memmem::find(&self.bytes, b"\r\n\r\n") else {
+                return Ok(None);
+            };
+            let begin = end + 4;
+            let length = content_length(&self.bytes[..end]).ok_or(io::ErrorKind::InvalidData)?;
+            self.body = Some((begin, begin + length));
+        }
+        match self.body {
+            Some((begin, end)) if self.bytes.len() >= end => Ok(Some(Answer {
+                status: status(&self.bytes).ok_or(io::ErrorKind::InvalidData)?,
+                body: &self.bytes[begin..end],
+                bytes: end,
+            })),
+            _ => Ok(None),
+        }
+    }
+
+    /// Forgets the answer: the next one may come.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.body = None;
+    }
+}
+
+/// More than any answer of the token endpoint has.
+const AT_ONCE: usize = 4096;
+
+fn status(header: &[u8]) -> Option<u16> {
+    let code = header.strip_prefix(b"HTTP/1.")?.get(2..5)?;
+    std::str::from_utf8(code).ok()?.parse().ok()
+}
+
+fn content_length(header: &[u8]) -> Option<usize> {
+    const NAME: &[u8] = b"content-length:";
+    let mut lines = header.split(|&byte| byte == b'\n');
+    let line = lines.find(|line| {
+        line.get(..NAME.len())
+            .is_some_and(|name| name.eq_ignore_ascii_case(NAME))
+    })?;
+    let value = std::str::from_utf8(&line[NAME.len()..]).ok()?;
+    value.trim().parse().ok()
+}
+
+/// The text of a JSON member, where it has no escapes.
+pub(crate) fn member<'a>(body: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let name = format!("\"{name}\":\"");
+    let begin = memmem::find(body, name.as_bytes())? + name.len();
+    let length = memchr::memchr(b'"', &body[begin..])?;
+    Some(&body[begin..begin + length])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 200 OK\r\nvary: origin\r\nContent-Length: 23\r\n\r\n{\"refresh_token\":\"abc\"}";
+
+    #[test]
+    fn an_answer_is_read_however_it_is_split() {
+        for at in 0..ANSWER.len() {
+            let mut reader = Reader::default();
+            for part in [&ANSWER[..at], &ANSWER[at..]] {
+                assert_eq!(reader.answer().unwrap(), None);
+                if !part.is_empty() {
+                    assert!(reader.read(&mut &*part).unwrap());
+                }
+            }
+            let answer = reader.answer().unwrap().unwrap();
+            assert_eq!(answer.status, 200);
+            assert_eq!(member(answer.body, "refresh_token"), Some(&b"abc"[..]));
+            reader.clear();
+            assert_eq!(reader.answer().unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn an_answer_of_unknown_length_is_an_error() {
+        let mut reader = Reader::default();
+        reader.read(&mut &b"HTTP/1.1 200 OK\r\n\r\n"[..]).unwrap();
+        assert!(reader.answer().is_err());
+    }
+
+    #[test]
+    fn an_ended_connection_is_an_error() {
+        assert!(Reader::default().read(&mut &b""[..]).is_err());
+    }
+}

@@ -1,0 +1,254 @@
+//! The floors: what the same machine does at best of the parts that a refresh consists of. Each is a process of its own.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use guestpass::clock::{Clock, SystemClock};
+use guestpass::keys::{KeyAlgorithm, Keys};
+use guestpass::listen;
+use guestpass::random::{Random, SecureGenerator};
+use guestpass::store::sqlite::{SqliteStore, Synchronous};
+use guestpass_core::claims::Claims;
+use guestpass_core::credential::Credential;
+use guestpass_core::grant::{Generation, GrantId};
+use guestpass_core::params::Params;
+use guestpass_core::profile::{NetworkId, ProfileId};
+use guestpass_core::token_request::PARAMETERS;
+use rusqlite::{Connection, params};
+use tokio::net::TcpListener;
+
+use crate::failure::Failure;
+use crate::guests::{CLIENT_ID, make_keys};
+use crate::process;
+use crate::workload::Chance;
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Floor {
+    /// Handlers that do nothing but HTTP
+    Empty,
+    /// The same, but that an access token is signed and a refresh token sealed
+    Sign {
+        /// Where the keys are made
+        directory: PathBuf,
+        algorithm: String,
+    },
+    /// The writes of a refresh in batches, without anything else
+    Writes { directory: PathBuf },
+}
+
+pub(crate) fn run(floor: Floor) -> Result<(), Failure> {
+    match floor {
+        Floor::Empty => serve(async || Ok(empty())),
+        Floor::Sign {
+            directory,
+            algorithm,
+        } => serve(async move || sign(&directory, &algorithm).await),
+        Floor::Writes { directory } => writes(&directory),
+    }
+}
+
+/// Serves as Guestpass does, on as many threads, until standard input ends.
+fn serve(router: impl AsyncFnOnce() -> Result<Router, Failure>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let router = router().await?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        say(&format!("listening on http://{}", listener.local_addr()?))?;
+        let ended = tokio::task::spawn_blocking(|| std::io::stdin().lines().for_each(drop));
+        listen::serve(listener, router, async {
+            let _ = ended.await;
+        })
+        .await;
+        Ok(())
+    })
+}
+
+fn say(line: &str) -> Result<(), Failure> {
+    let mut output = std::io::stdout();
+    writeln!(output, "{line}")?;
+    Ok(output.flush()?)
+}
+
+fn empty() -> Router {
+    let code = format!(
+        r#"{{"code":"{}","state":"0123456789abcdef"}}"#,
+        "A".repeat(64)
+    );
+    // As large as real tokens are.
+    let tokens = tokens(&"A".repeat(520), &"A".repeat(64));
+    Router::new()
+        .route("/oauth/authorize", get(async move || json(code)))
+        .route(
+            "/oauth/token",
+            post(async move |body: Bytes| {
+                let pairs = pairs(&body);
+                std::hint::black_box(&pairs);
+                json(tokens)
+            }),
+        )
+}
+
+/// The pairs of a form, as the server reads them.
+fn pairs(body: &[u8]) -> Option<Params<'_>> {
+    Params::from_form(PARAMETERS, body).ok()
+}
+
+fn json(body: String) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], body)
+}
+
+fn tokens(access_token: &str, refresh_token: &str) -> String {
+    format!(
+        r#"{{"access_token":"{access_token}","refresh_token":"{refresh_token}","expires_in":86400,"token_type":"Bearer"}}"#
+    )
+}
+
+async fn sign(directory: &Path, algorithm: &str) -> Result<Router, Failure> {
+    std::fs::create_dir_all(directory)?;
+    let (file, random) = (process::database(directory), SecureGenerator::new());
+    SqliteStore::migrate(&file, &random)?;
+    let store = Arc::new(SqliteStore::open(&file, Synchronous::Full)?);
+    let algorithm = algorithm_named(algorithm)?;
+    let random: Arc<dyn Random> = Arc::new(random);
+    let now = SystemClock::new().now();
+    let keys = make_keys(directory, store, (algorithm, &random), now).await?;
+    Ok(Router::new()
+        .route("/oauth/token", post(signed))
+        .with_state((keys, random)))
+}
+
+async fn signed(
+    State((keys, random)): State<(Arc<Keys>, Arc<dyn Random>)>,
+    body: Bytes,
+) -> impl IntoResponse {
+    std::hint::black_box(pairs(&body));
+    let now = SystemClock::new().now();
+    let profile = ProfileId::new(now, random.bytes());
+    let grant = GrantId::new(profile, [7; 8]);
+    let claims = Claims {
+        issuer: "http://127.0.0.1:49152",
+        audience: None,
+        client_id: CLIENT_ID,
+        profile,
+        network_id: NetworkId::new([7; 16]),
+        grant,
+        token_id: random.bytes(),
+        issued_at: now,
+        expires_at: now + Duration::from_secs(86_400),
+    };
+    let refresh_token = keys.seal(Credential {
+        grant,
+        generation: Generation::from_u64(7),
+    });
+    json(tokens(&keys.sign(&claims), &refresh_token))
+}
+
+pub(crate) fn algorithm_named(name: &str) -> Result<KeyAlgorithm, Failure> {
+    let known = [
+        KeyAlgorithm::Hs256,
+        KeyAlgorithm::Es256,
+        KeyAlgorithm::EdDsa,
+        KeyAlgorithm::Rs256,
+    ];
+    let found = known.into_iter().find(|known| known.name() == name);
+    found.ok_or_else(|| Failure(format!("{name} is no algorithm")))
+}
+
+/// Compare-and-set on random rows, 64 in a transaction. Reads how many milliseconds to go on, then prints how many writes
+/// that were, again and again.
+fn writes(directory: &Path) -> Result<(), Failure> {
+    let connection = open(directory)?;
+    let mut rows = connection.prepare("select profile_id, grant_id, generation from grants")?;
+    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let mut rows = rows.collect::<Result<Vec<(i64, [u8; 8], i64)>, _>>()?;
+    let (wake, woken) = sync_channel(1);
+    let other = open(directory)?;
+    std::thread::spawn(move || checkpoint(&other, &woken));
+    let mut chance = Chance::new();
+    say("ready")?;
+    for line in std::io::stdin().lines() {
+        let time = Duration::from_millis(line?.parse()?);
+        let (start, mut done) = (Instant::now(), 0);
+        while start.elapsed() < time {
+            batch(&connection, &mut rows, &mut chance)?;
+            let before = done;
+            done += BATCH;
+            if before / WRITES_BETWEEN != done / WRITES_BETWEEN {
+                wake_up(&wake);
+            }
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        say(&format!("{done} {seconds}"))?;
+    }
+    Ok(())
+}
+
+/// What the writer of the store does with as many refreshes.
+fn batch(
+    connection: &Connection,
+    rows: &mut [(i64, [u8; 8], i64)],
+    chance: &mut Chance,
+) -> Result<(), Failure> {
+    const SQL: &str = "
+        update grants set generation = ?, proven = ?, advanced_at = ?, expires_at = ?
+         where profile_id = ? and grant_id = ? and generation = ? and revoked_at is null and (?1 > 1 or strikes < 5)";
+    let now = SystemClock::new().now().as_millis();
+    connection.execute_batch("begin immediate")?;
+    for _ in 0..BATCH {
+        let at = chance.below(rows.len());
+        let (profile, grant, generation) = &mut rows[at];
+        let (from, next) = (*generation, *generation + 1);
+        let values = params![next, from, now, now + YEAR, *profile, *grant, from];
+        match connection.prepare_cached(SQL)?.execute(values)? {
+            1 => *generation = next,
+            _ => return Err(Failure("a row is not as it was".into())),
+        }
+    }
+    Ok(connection.execute_batch("commit")?)
+}
+
+const BATCH: usize = 64;
+/// Milliseconds.
+const YEAR: i64 = 365 * 86_400_000;
+
+/// As the store opens its connections.
+fn open(directory: &Path) -> Result<Connection, Failure> {
+    let connection = Connection::open(process::database(directory))?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "secure_delete", true)?;
+    Ok(connection)
+}
+
+fn wake_up(wake: &SyncSender<()>) {
+    let _ = wake.try_send(());
+}
+
+/// Moves the log into the file when the store would, so that the same work is done.
+fn checkpoint(connection: &Connection, woken: &Receiver<()>) {
+    let run = |mode: &str| {
+        let sql = format!("pragma wal_checkpoint({mode})");
+        connection.query_row(&sql, [], |row| row.get::<_, i64>(1))
+    };
+    while woken.recv().is_ok() {
+        if run("passive").is_ok_and(|pages| pages >= RESTART_PAGES) {
+            let _ = run("restart");
+        }
+    }
+}
+
+/// As the store has it.
+const WRITES_BETWEEN: usize = 1000;
+const RESTART_PAGES: i64 = 16_384;

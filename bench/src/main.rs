@@ -1,0 +1,188 @@
+//! `guestpass-bench`: measures Guestpass against the floors of the same machine, in the same run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+
+use failure::Failure;
+use floor::Floor;
+use machine::Machine;
+use report::Report;
+use rows::{ROWS, Round, Row};
+use stage::{Plan, Scenario, Stage};
+
+mod answer;
+mod connection;
+mod failure;
+mod floor;
+mod generator;
+mod guests;
+mod machine;
+mod process;
+mod progress;
+mod report;
+mod rows;
+mod stage;
+mod workload;
+
+/// Measures Guestpass against the floors of the same machine, in the same run
+#[derive(Parser)]
+#[command(name = "guestpass-bench", args_conflicts_with_subcommands = true)]
+struct Arguments {
+    /// All rows, not only the headline ones
+    #[arg(long)]
+    full: bool,
+    /// How many rounds; at least five are needed for a spread that says something
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// How long each scenario is run in each round
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    seconds: f64,
+    /// Only this row; may be repeated
+    #[arg(long, value_name = "ROW")]
+    only: Vec<String>,
+    /// Also write all figures to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The server's binary [default: beside this one]
+    #[arg(long, value_name = "FILE", hide = true)]
+    server: Option<PathBuf>,
+    /// Where to keep the data meanwhile [default: target/bench]
+    #[arg(long, value_name = "DIR", hide = true)]
+    directory: Option<PathBuf>,
+    /// At most so many guests, for a quick look
+    #[arg(long, value_name = "N", hide = true)]
+    guests: Option<u64>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// What this program starts itself
+    #[command(subcommand, hide = true)]
+    Floor(Floor),
+}
+
+fn main() -> ExitCode {
+    // For tests, which have no other binary: everything behind `serve` is the server's.
+    if std::env::args()
+        .nth(1)
+        .is_some_and(|first| first == "serve")
+    {
+        return guestpass::cli::run();
+    }
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Some(Command::Floor(floor)) => floor::run(floor).map(|()| true),
+        None => bench(&arguments),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(Failure(problem)) => {
+            eprintln!("guestpass-bench: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures, reports, and says whether nothing failed.
+fn bench(arguments: &Arguments) -> Result<bool, Failure> {
+    let rows = chosen(arguments)?;
+    let plan = Plan {
+        program: match &arguments.server {
+            Some(program) => program.clone(),
+            None => stage::default_program()?,
+        },
+        directory: arguments
+            .directory
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("target/bench")),
+        time: Duration::try_from_secs_f64(arguments.seconds)?,
+        guests: arguments.guests,
+    };
+    let machine = Machine::look();
+    let rounds = measure(plan, &rows, arguments.rounds.max(1))?;
+    let report = Report::new(machine, &rows, rounds);
+    print(&report.ratios());
+    println!();
+    print(&report.scenarios());
+    if let Some(file) = &arguments.json {
+        std::fs::write(file, format!("{:#}\n", report.json()))?;
+    }
+    Ok(report.found.iter().all(|found| found.failed == 0))
+}
+
+fn chosen(arguments: &Arguments) -> Result<Vec<&'static Row>, Failure> {
+    let unknown = arguments
+        .only
+        .iter()
+        .find(|key| ROWS.iter().all(|row| row.key != **key));
+    if let Some(key) = unknown {
+        let keys: Vec<_> = ROWS.iter().map(|row| row.key).collect();
+        let usage = Arguments::command().render_usage();
+        return Err(Failure(format!(
+            "there is no row {key}, but {}\n{usage}",
+            keys.join(", ")
+        )));
+    }
+    let rows = ROWS.iter().filter(|row| match arguments.only.as_slice() {
+        [] => row.headline || arguments.full,
+        only => only.iter().any(|key| key == row.key),
+    });
+    Ok(rows.collect())
+}
+
+fn measure(plan: Plan, rows: &[&'static Row], rounds: usize) -> Result<Vec<Round>, Failure> {
+    let mut scenarios: Vec<Scenario> = Vec::new();
+    for scenario in rows.iter().flat_map(|row| row.needs) {
+        if !scenarios.contains(scenario) {
+            scenarios.push(*scenario);
+        }
+    }
+    let time = plan.time;
+    let mut stage = Stage::new(plan)?;
+    for scenario in &scenarios {
+        say("warm-up", *scenario);
+        stage.run(*scenario, time.min(WARM_UP))?;
+    }
+    let mut measured = Vec::new();
+    for number in 1..=rounds {
+        let mut round = Round::new();
+        for scenario in &scenarios {
+            say(&format!("round {number} of {rounds}"), *scenario);
+            let found = stage.run(*scenario, time)?;
+            for (status, number) in &found.failed {
+                let first = found.first_failure.as_deref().unwrap_or_default();
+                eprintln!("  {number} failed with {status}; the first: {first}");
+            }
+            round.insert(*scenario, found);
+        }
+        measured.push(round);
+        // What comes behind what changes from round to round.
+        scenarios.reverse();
+    }
+    Ok(measured)
+}
+
+const WARM_UP: Duration = Duration::from_secs(2);
+
+fn say(when: &str, scenario: Scenario) {
+    eprintln!("{when}: {}", scenario.name());
+}
+
+fn print((header, rows): &(Vec<&'static str>, Vec<Vec<String>>)) {
+    let mut table = comfy_table::Table::new();
+    table
+        .load_style(comfy_table::presets::NOTHING)
+        .set_header(header.iter().copied());
+    for row in rows {
+        table.add_row(row);
+    }
+    for line in table.lines() {
+        println!("{}", line.trim_end());
+    }
+}

@@ -1,0 +1,243 @@
+//! Processes that are measured: started, asked what they use, ended.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::failure::Failure;
+
+/// A process that does what is asked of it.
+pub(crate) struct Process {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    input: Option<ChildStdin>,
+}
+
+/// A process that listens.
+pub(crate) struct Server {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+    operators: Option<SocketAddr>,
+    log: PathBuf,
+}
+
+/// What a process has used so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Used {
+    /// By all its threads, those that have ended included.
+    pub(crate) cpu: Duration,
+    /// Bytes that it has written, to files and sockets, but for its log.
+    pub(crate) written: u64,
+    /// How many batches it has committed; each is one sync of the log.
+    pub(crate) commits: u64,
+    /// How many writes were in them.
+    pub(crate) writes: u64,
+}
+
+impl std::ops::Sub for Used {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_sub(before.cpu),
+            written: self.written.saturating_sub(before.written),
+            commits: self.commits - before.commits,
+            writes: self.writes - before.writes,
+        }
+    }
+}
+
+/// Kibibytes in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// `VmRSS`: all of it, mapped files included.
+    pub(crate) resident: u64,
+    /// `RssAnon`: what is its own.
+    pub(crate) anonymous: u64,
+}
+
+impl Process {
+    pub(crate) fn start(command: &mut Command) -> Result<Self, Failure> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| {
+            let program = command.get_program().display();
+            Failure(format!("{program} can't be started: {error}"))
+        })?;
+        let output = child.stdout.take().expect("it is piped");
+        Ok(Self {
+            input: child.stdin.take(),
+            child,
+            output: BufReader::new(output),
+        })
+    }
+
+    /// The next line that the process prints.
+    pub(crate) fn line(&mut self) -> Result<String, Failure> {
+        let mut line = String::new();
+        match self.output.read_line(&mut line)? {
+            0 => Err(Failure("the process has ended".into())),
+            _ => Ok(line.trim_end().to_owned()),
+        }
+    }
+
+    /// Sends a line, and reads one.
+    pub(crate) fn ask(&mut self, question: &str) -> Result<String, Failure> {
+        let input = self.input.as_mut().expect("it is open until the end");
+        writeln!(input, "{question}")?;
+        input.flush()?;
+        self.line()
+    }
+
+    /// CPU time, user and system, to the hundredth of a second.
+    pub(crate) fn cpu(&self) -> Result<Duration, Failure> {
+        let stat = self.read("stat")?;
+        // The name of the program may hold anything; behind its parenthesis come numbers.
+        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+        let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
+        let ticks: u64 = ticks.sum::<Result<_, _>>()?;
+        Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+    }
+
+    /// How much of it is in memory.
+    pub(crate) fn memory(&self) -> Result<Memory, Failure> {
+        let status = self.read("status")?;
+        Ok(Memory {
+            resident: field(&status, "VmRSS:"),
+            anonymous: field(&status, "RssAnon:"),
+        })
+    }
+
+    fn read(&self, file: &str) -> Result<String, Failure> {
+        Ok(fs::read_to_string(format!(
+            "/proc/{}/{file}",
+            self.child.id()
+        ))?)
+    }
+}
+
+/// The unit of `/proc/PID/stat`, the same on every Linux that this runs on.
+const TICKS_PER_SECOND: u64 = 100;
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.input = None;
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    /// Starts `guestpass serve` on a data directory, with these settings.
+    pub(crate) fn guestpass(
+        program: &Path,
+        directory: &Path,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, Failure> {
+        let operators = free_address()?;
+        let log = directory.with_extension("log");
+        let mut command = Command::new(program);
+        command
+            .arg("serve")
+            .env("GUESTPASS_DATA_DIR", directory)
+            .env("GUESTPASS_LISTEN", "127.0.0.1:0")
+            .env("GUESTPASS_ADMIN_LISTEN", operators.to_string())
+            .envs(settings.iter().copied())
+            .stderr(File::create(&log)?);
+        let started = Self::listening(&mut command, log.clone());
+        let mut server = started.map_err(|Failure(error)| {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            Failure(format!("guestpass serve: {error}\n{log}"))
+        })?;
+        server.operators = Some(operators);
+        Ok(server)
+    }
+
+    /// Starts a floor of our own.
+    pub(crate) fn floor(arguments: &[&str]) -> Result<Self, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("floor").args(arguments);
+        Self::listening(&mut command, PathBuf::new())
+    }
+
+    fn listening(command: &mut Command, log: PathBuf) -> Result<Self, Failure> {
+        let mut process = Process::start(command)?;
+        let line = process.line()?;
+        let address = line.split_once("http://").and_then(|(_, address)| {
+            let end = address.find(|c: char| !(c.is_ascii_digit() || ".:[]".contains(c)));
+            address[..end.unwrap_or(address.len())].parse().ok()
+        });
+        Ok(Self {
+            process,
+            address: address.ok_or_else(|| Failure(format!("no address in: {line}")))?,
+            operators: None,
+            log,
+        })
+    }
+
+    /// What it has used so far.
+    pub(crate) fn used(&self) -> Result<Used, Failure> {
+        let logged = fs::metadata(&self.log).map_or(0, |metadata| metadata.len());
+        let metrics = self.metrics()?;
+        let count = |name: &str| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|value| value.trim().parse::<f64>().ok())
+                .map_or(0, |value| value as u64)
+        };
+        Ok(Used {
+            cpu: self.process.cpu()?,
+            written: field(&self.process.read("io")?, "wchar:").saturating_sub(logged),
+            commits: count("guestpass_batch_writes_count "),
+            writes: count("guestpass_batch_writes_sum "),
+        })
+    }
+
+    /// What the operators' listener says of it; nothing, if there is none.
+    pub(crate) fn metrics(&self) -> Result<String, Failure> {
+        let Some(address) = self.operators else {
+            return Ok(String::new());
+        };
+        let mut stream = TcpStream::connect(address)?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+}
+
+fn field(text: &str, name: &str) -> u64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = value.and_then(|value| value.split_whitespace().next());
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// An address that nobody listens on, most probably also in a moment.
+fn free_address() -> Result<SocketAddr, Failure> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// The database of a data directory.
+pub(crate) fn database(directory: &Path) -> PathBuf {
+    directory.join("guestpass.db")
+}
+
+/// How long the disk takes to sync 4 KiB at the end of a file, in microseconds, again and again for so long.
+pub(crate) fn measure_sync(
+    directory: &Path,
+    time: Duration,
+    mut record: impl FnMut(Duration),
+) -> Result<(), Failure> {
+    let path = directory.join("sync");
+    let mut file = File::create(&path)?;
+    let (block, start) = ([b'x'; 4096], Instant::now());
+    while start.elapsed() < time {
+        let begun = Instant::now();
+        file.write_all(&block)?;
+        file.sync_data()?;
+        record(begun.elapsed());
+    }
+    Ok(fs::remove_file(path)?)
+}

@@ -1,0 +1,183 @@
+//! The rows of the report: each a ratio of what was measured in one round, and what it is wanted to be.
+
+use std::collections::BTreeMap;
+
+use crate::stage::{Measured, Scenario};
+
+/// What was measured in one round.
+pub(crate) type Round = BTreeMap<Scenario, Measured>;
+
+/// One row.
+pub(crate) struct Row {
+    /// What it is called on the command line.
+    pub(crate) key: &'static str,
+    /// What the ratio is of.
+    pub(crate) about: &'static str,
+    pub(crate) wanted: Wanted,
+    /// Better than wanted.
+    pub(crate) aim: Option<f64>,
+    /// Whether `make bench` measures it.
+    pub(crate) headline: bool,
+    /// What must be run for it, in this order.
+    pub(crate) needs: &'static [Scenario],
+    pub(crate) ratio: fn(&Round) -> f64,
+}
+
+/// On which side of a threshold a ratio is good.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Wanted {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Wanted {
+    pub(crate) const fn threshold(self) -> f64 {
+        match self {
+            Self::AtLeast(threshold) | Self::AtMost(threshold) => threshold,
+        }
+    }
+
+    pub(crate) fn is_met_by(self, ratio: f64) -> bool {
+        match self {
+            Self::AtLeast(threshold) => ratio >= threshold,
+            Self::AtMost(threshold) => ratio <= threshold,
+        }
+    }
+}
+
+use Scenario as S;
+
+pub(crate) const ROWS: &[Row] = &[
+    Row {
+        key: "refresh",
+        about: "refresh / empty POST handler",
+        wanted: Wanted::AtLeast(0.40),
+        aim: Some(0.55),
+        headline: true,
+        needs: &[S::EmptyPost, S::Refresh],
+        ratio: |round| rate(round, S::Refresh) / rate(round, S::EmptyPost),
+    },
+    Row {
+        key: "hot",
+        about: "refresh of 10,000 hot guests / empty POST handler",
+        wanted: Wanted::AtLeast(0.45),
+        aim: Some(0.60),
+        headline: true,
+        needs: &[S::EmptyPost, S::HotRefresh],
+        ratio: |round| rate(round, S::HotRefresh) / rate(round, S::EmptyPost),
+    },
+    Row {
+        key: "sign-up",
+        about: "sign-up / empty GET and POST handlers",
+        wanted: Wanted::AtLeast(0.40),
+        aim: Some(0.50),
+        headline: true,
+        needs: &[S::EmptyPair, S::SignUp],
+        ratio: |round| rate(round, S::SignUp) / rate(round, S::EmptyPair),
+    },
+    Row {
+        key: "additive",
+        about: "refresh / signing and writing, one after the other",
+        wanted: Wanted::AtLeast(0.75),
+        aim: None,
+        headline: true,
+        needs: &[S::Refresh, S::SignOnly, S::BareWrites],
+        ratio: |round| {
+            let floor = 1.0 / rate(round, S::SignOnly) + 1.0 / rate(round, S::BareWrites);
+            rate(round, S::Refresh) * floor
+        },
+    },
+    Row {
+        key: "durable",
+        about: "durable / fsync off, 256 in flight",
+        wanted: Wanted::AtLeast(0.85),
+        aim: None,
+        headline: true,
+        needs: &[S::Durable256, S::Unsynced256],
+        ratio: |round| rate(round, S::Durable256) / rate(round, S::Unsynced256),
+    },
+    Row {
+        key: "latency-p50",
+        about: "p50 at half load / p50 of an fsync",
+        wanted: Wanted::AtMost(3.0),
+        aim: None,
+        headline: true,
+        needs: &[S::Refresh, S::Sync, S::HalfLoad],
+        ratio: |round| quantile(round, S::HalfLoad, 0.5) / quantile(round, S::Sync, 0.5),
+    },
+    Row {
+        key: "latency-p99",
+        about: "p99 at half load / p99 of an fsync",
+        wanted: Wanted::AtMost(4.0),
+        aim: None,
+        headline: true,
+        needs: &[S::Refresh, S::Sync, S::HalfLoad],
+        ratio: |round| quantile(round, S::HalfLoad, 0.99) / quantile(round, S::Sync, 0.99),
+    },
+    Row {
+        key: "retry",
+        about: "CPU of a retry in the grace window / of a refresh",
+        wanted: Wanted::AtMost(0.75),
+        aim: None,
+        headline: true,
+        needs: &[S::Refresh, S::Retry],
+        ratio: |round| round[&S::Retry].cpu() / round[&S::Refresh].cpu(),
+    },
+    Row {
+        key: "retry-writes",
+        about: "writes of a retry in the grace window",
+        wanted: Wanted::AtMost(0.0),
+        aim: None,
+        headline: true,
+        needs: &[S::Retry],
+        ratio: |round| {
+            let retry = &round[&S::Retry];
+            retry.per_operation(retry.used.writes as f64)
+        },
+    },
+    Row {
+        key: "eddsa",
+        about: "refresh with EdDSA / empty POST handler",
+        wanted: Wanted::AtLeast(0.30),
+        aim: None,
+        headline: false,
+        needs: &[S::EmptyPost, S::RefreshEdDsa],
+        ratio: |round| rate(round, S::RefreshEdDsa) / rate(round, S::EmptyPost),
+    },
+    Row {
+        key: "es256",
+        about: "refresh with ES256 / empty POST handler",
+        wanted: Wanted::AtLeast(0.22),
+        aim: None,
+        headline: false,
+        needs: &[S::EmptyPost, S::RefreshEs256],
+        ratio: |round| rate(round, S::RefreshEs256) / rate(round, S::EmptyPost),
+    },
+    Row {
+        key: "overload",
+        about: "throughput at three times the highest load / the highest",
+        wanted: Wanted::AtLeast(0.90),
+        aim: None,
+        headline: false,
+        needs: &[S::Refresh, S::Overload],
+        ratio: |round| rate(round, S::Overload) / rate(round, S::Refresh),
+    },
+    Row {
+        key: "ten-million",
+        about: "refresh with 10,000,000 guests / with 10,000",
+        wanted: Wanted::AtLeast(0.80),
+        aim: None,
+        headline: false,
+        needs: &[S::Refresh10Thousand, S::Refresh10Million],
+        ratio: |round| rate(round, S::Refresh10Million) / rate(round, S::Refresh10Thousand),
+    },
+];
+
+fn rate(round: &Round, scenario: Scenario) -> f64 {
+    round[&scenario].rate
+}
+
+/// Microseconds.
+fn quantile(round: &Round, scenario: Scenario, quantile: f64) -> f64 {
+    round[&scenario].latency.value_at_quantile(quantile) as f64
+}

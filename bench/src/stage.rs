@@ -1,0 +1,419 @@
+//! What a run needs: data directories and processes, made when they are first wanted and kept for the rounds that follow.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use guestpass::keys::KeyAlgorithm;
+use hdrhistogram::Histogram;
+
+use crate::failure::Failure;
+use crate::generator::{Load, Outcome, Pace, Workload, histogram};
+use crate::guests::{self, CLIENT_ID, Guests, Seed};
+use crate::process::{Memory, Process, Server, Used, measure_sync};
+use crate::workload::{Refresh, Retry, Same, SignUp, Target};
+
+/// One thing that is run for a few seconds in each round.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Scenario {
+    EmptyPost,
+    Refresh,
+    HotRefresh,
+    SignOnly,
+    BareWrites,
+    EmptyPair,
+    SignUp,
+    Durable256,
+    Unsynced256,
+    Sync,
+    HalfLoad,
+    Retry,
+    RefreshEdDsa,
+    RefreshEs256,
+    Refresh10Thousand,
+    Refresh10Million,
+    Overload,
+}
+
+impl Scenario {
+    /// What it is called in tables.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::EmptyPost => "empty POST handler",
+            Self::Refresh => "refresh",
+            Self::HotRefresh => "refresh, 10,000 hot guests",
+            Self::SignOnly => "handler that only signs",
+            Self::BareWrites => "bare batched writes",
+            Self::EmptyPair => "empty GET and POST handlers",
+            Self::SignUp => "sign-up",
+            Self::Durable256 => "refresh, 256 in flight",
+            Self::Unsynced256 => "the same, fsync off",
+            Self::Sync => "fsync of the disk",
+            Self::HalfLoad => "refresh at half load",
+            Self::Retry => "retry in the grace window",
+            Self::RefreshEdDsa => "refresh, EdDSA",
+            Self::RefreshEs256 => "refresh, ES256",
+            Self::Refresh10Thousand => "refresh, 10,000 guests",
+            Self::Refresh10Million => "refresh, 10,000,000 guests",
+            Self::Overload => "refresh at three times the load",
+        }
+    }
+}
+
+/// What one scenario did in one round.
+pub(crate) struct Measured {
+    /// Operations per second.
+    pub(crate) rate: f64,
+    /// How many there were.
+    pub(crate) done: u64,
+    /// Microseconds.
+    pub(crate) latency: Histogram<u64>,
+    pub(crate) latency_of_failed: Histogram<u64>,
+    /// Answers that were none, by status.
+    pub(crate) failed: Vec<(u16, u64)>,
+    pub(crate) first_failure: Option<String>,
+    /// What the server used for it; nothing, where there is no server.
+    pub(crate) used: Used,
+    /// What the server has in memory after it.
+    pub(crate) memory: Option<Memory>,
+}
+
+impl Measured {
+    fn of(outcome: Outcome, used: Used) -> Self {
+        Self {
+            rate: outcome.rate,
+            done: outcome.done,
+            latency: outcome.latency,
+            latency_of_failed: outcome.latency_of_failed,
+            failed: outcome.failed.into_iter().collect(),
+            first_failure: outcome.first_failure,
+            used,
+            memory: None,
+        }
+    }
+
+    /// Microseconds of server CPU per operation.
+    pub(crate) fn cpu(&self) -> f64 {
+        self.per_operation(self.used.cpu.as_secs_f64() * 1e6)
+    }
+
+    pub(crate) fn per_operation(&self, used: f64) -> f64 {
+        used / self.done.max(1) as f64
+    }
+}
+
+/// Servers, each with an installation of its own.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Kind {
+    Million,
+    Unsynced,
+    EdDsa,
+    Es256,
+    TenThousand,
+    TenMillion,
+}
+
+impl Kind {
+    const fn seed(self) -> (u64, KeyAlgorithm) {
+        match self {
+            Self::Million | Self::Unsynced => (1_000_000, KeyAlgorithm::Hs256),
+            Self::EdDsa => (1_000_000, KeyAlgorithm::EdDsa),
+            Self::Es256 => (1_000_000, KeyAlgorithm::Es256),
+            Self::TenThousand => (10_000, KeyAlgorithm::Hs256),
+            Self::TenMillion => (10_000_000, KeyAlgorithm::Hs256),
+        }
+    }
+
+    const fn directory(self) -> &'static str {
+        match self {
+            Self::Million => "million",
+            Self::Unsynced => "unsynced",
+            Self::EdDsa => "eddsa",
+            Self::Es256 => "es256",
+            Self::TenThousand => "ten-thousand",
+            Self::TenMillion => "ten-million",
+        }
+    }
+}
+
+/// A server and its guests.
+struct Served {
+    server: Server,
+    guests: Guests,
+    target: Target,
+}
+
+/// How a run is made.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The server's binary.
+    pub(crate) program: PathBuf,
+    /// Where everything is kept meanwhile.
+    pub(crate) directory: PathBuf,
+    /// How long each scenario is run in each round.
+    pub(crate) time: Duration,
+    /// Takes the place of a million guests, in tests.
+    pub(crate) guests: Option<u64>,
+}
+
+/// The processes and data of a run. Everything ends and goes with it.
+pub(crate) struct Stage {
+    plan: Plan,
+    served: HashMap<Kind, Served>,
+    /// The installations as they were made, with the tokens that hold in a copy.
+    seeded: HashMap<(u64, &'static str), (PathBuf, Guests)>,
+    empty: Option<Server>,
+    signing: Option<Server>,
+    writing: Option<Process>,
+    /// Refreshes per second in the last round, or the warm-up.
+    highest: Option<f64>,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.served.clear();
+        (self.empty, self.signing, self.writing) = (None, None, None);
+        let _ = fs::remove_dir_all(&self.plan.directory);
+    }
+}
+
+impl Stage {
+    pub(crate) fn new(plan: Plan) -> Result<Self, Failure> {
+        // What a run that was killed has left.
+        let _ = fs::remove_dir_all(&plan.directory);
+        fs::create_dir_all(&plan.directory)?;
+        Ok(Self {
+            plan,
+            served: HashMap::new(),
+            seeded: HashMap::new(),
+            empty: None,
+            signing: None,
+            writing: None,
+            highest: None,
+        })
+    }
+
+    /// Runs a scenario for so long.
+    pub(crate) fn run(&mut self, scenario: Scenario, time: Duration) -> Result<Measured, Failure> {
+        let closed = |connections| (connections, Pace::Closed, time);
+        match scenario {
+            Scenario::EmptyPost => {
+                let server = empty(&mut self.empty)?;
+                measure(server, closed(64), &mut Same::refresh(&target(server)))
+            }
+            Scenario::EmptyPair => {
+                let server = empty(&mut self.empty)?;
+                measure(server, closed(64), &mut Same::sign_up(&target(server)))
+            }
+            Scenario::SignOnly => {
+                let server = self.signing()?;
+                measure(server, closed(64), &mut Same::refresh(&target(server)))
+            }
+            Scenario::BareWrites => self.bare_writes(time),
+            Scenario::Sync => self.sync(time.min(Duration::from_secs(1))),
+            Scenario::Refresh => {
+                let measured = self.refresh(Kind::Million, closed(64), usize::MAX)?;
+                self.highest = Some(measured.rate);
+                Ok(measured)
+            }
+            Scenario::HotRefresh => self.refresh(Kind::Million, closed(64), HOT),
+            Scenario::Durable256 => self.refresh(Kind::Million, closed(256), usize::MAX),
+            Scenario::Unsynced256 => self.refresh(Kind::Unsynced, closed(256), usize::MAX),
+            Scenario::RefreshEdDsa => self.refresh(Kind::EdDsa, closed(64), usize::MAX),
+            Scenario::RefreshEs256 => self.refresh(Kind::Es256, closed(64), usize::MAX),
+            Scenario::Refresh10Thousand => self.refresh(Kind::TenThousand, closed(64), usize::MAX),
+            Scenario::Refresh10Million => self.refresh(Kind::TenMillion, closed(64), usize::MAX),
+            Scenario::HalfLoad => {
+                let rate = self.highest()? / 2.0;
+                self.refresh(Kind::Million, (256, Pace::Open(rate), time), usize::MAX)
+            }
+            Scenario::Overload => {
+                let rate = self.highest()? * 3.0;
+                self.refresh(Kind::Million, (4096, Pace::Open(rate), time), usize::MAX)
+            }
+            Scenario::SignUp => {
+                let served = self.served(Kind::Million)?;
+                let mut workload = SignUp::new(&served.target);
+                measure(&served.server, closed(64), &mut workload)
+            }
+            Scenario::Retry => self.retry(time),
+        }
+    }
+
+    fn refresh(
+        &mut self,
+        kind: Kind,
+        load: (usize, Pace, Duration),
+        among: usize,
+    ) -> Result<Measured, Failure> {
+        let served = self.served(kind)?;
+        let mut workload = Refresh::new(&served.target, &mut served.guests, among);
+        measure(&served.server, load, &mut workload)
+    }
+
+    /// Refreshes a guest for each connection, and then sends the token of before that.
+    fn retry(&mut self, time: Duration) -> Result<Measured, Failure> {
+        let served = self.served(Kind::Million)?;
+        let mut workload = Retry::new(&served.target, &mut served.guests, 64);
+        let first = (64, Pace::Closed, Duration::from_millis(50));
+        let first = measure(&served.server, first, &mut workload)?;
+        if !first.failed.is_empty() {
+            return Ok(first);
+        }
+        // Well within the window, which began with the first request of each.
+        let time = time.min(Duration::from_secs(25));
+        measure(&served.server, (64, Pace::Closed, time), &mut workload)
+    }
+
+    fn highest(&mut self) -> Result<f64, Failure> {
+        match self.highest {
+            Some(highest) => Ok(highest),
+            None => Ok(self.run(Scenario::Refresh, self.plan.time)?.rate),
+        }
+    }
+
+    fn bare_writes(&mut self, time: Duration) -> Result<Measured, Failure> {
+        let (directory, _) = self.seeded(Kind::Million)?;
+        let own = self.plan.directory.join("writes");
+        let process = match &mut self.writing {
+            Some(process) => process,
+            none => {
+                guests::copy(&directory, &own)?;
+                let mut command = std::process::Command::new(std::env::current_exe()?);
+                command.args(["floor", "writes"]).arg(&own);
+                let mut process = Process::start(&mut command)?;
+                process.line()?;
+                none.insert(process)
+            }
+        };
+        let before = process.cpu()?;
+        let said = process.ask(&time.as_millis().to_string())?;
+        let (done, seconds) = said.split_once(' ').unwrap_or((&said, ""));
+        let (done, seconds): (u64, f64) = (done.parse()?, seconds.parse()?);
+        let used = Used {
+            cpu: process.cpu()?.saturating_sub(before),
+            ..Used::default()
+        };
+        let outcome = Outcome {
+            done,
+            rate: done as f64 / seconds,
+            ..Outcome::default()
+        };
+        Ok(Measured::of(outcome, used))
+    }
+
+    fn sync(&self, time: Duration) -> Result<Measured, Failure> {
+        let mut latency = histogram();
+        measure_sync(&self.plan.directory, time, |took| {
+            latency.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        })?;
+        let outcome = Outcome {
+            done: latency.len(),
+            rate: latency.len() as f64 / time.as_secs_f64(),
+            latency,
+            ..Outcome::default()
+        };
+        Ok(Measured::of(outcome, Used::default()))
+    }
+
+    fn signing(&mut self) -> Result<&Server, Failure> {
+        if self.signing.is_none() {
+            let directory = self.plan.directory.join("sign");
+            let directory = directory.display().to_string();
+            self.signing = Some(Server::floor(&["sign", &directory, "HS256"])?);
+        }
+        Ok(self.signing.as_ref().expect("it was just started"))
+    }
+
+    fn served(&mut self, kind: Kind) -> Result<&mut Served, Failure> {
+        if !self.served.contains_key(&kind) {
+            let (from, guests) = self.seeded(kind)?;
+            let directory = self.plan.directory.join(kind.directory());
+            guests::copy(&from, &directory)?;
+            let (_, algorithm) = kind.seed();
+            let mut settings = vec![("GUESTPASS_TOKENS__ALGORITHM", algorithm.name())];
+            if kind == Kind::Unsynced {
+                settings.push(("GUESTPASS_SQLITE__SYNCHRONOUS", "off"));
+            }
+            let server = Server::guestpass(&self.plan.program, &directory, &settings)?;
+            let target = target(&server);
+            let served = Served {
+                server,
+                guests,
+                target,
+            };
+            self.served.insert(kind, served);
+        }
+        Ok(self.served.get_mut(&kind).expect("it is there by now"))
+    }
+
+    /// The installation that a kind of server begins with.
+    fn seeded(&mut self, kind: Kind) -> Result<(PathBuf, Guests), Failure> {
+        let (guests, algorithm) = kind.seed();
+        let guests = self.plan.guests.map_or(guests, |most| guests.min(most));
+        let key = (guests, algorithm.name());
+        if !self.seeded.contains_key(&key) {
+            let name = format!("seed-{guests}-{}", algorithm.name());
+            let directory = self.plan.directory.join(name);
+            let sample = usize::try_from(guests)?.min(SAMPLE);
+            let seed = Seed {
+                guests,
+                algorithm,
+                sample,
+            };
+            let made = guests::seed(&directory, seed)?;
+            self.seeded.insert(key, (directory, made));
+        }
+        Ok(self.seeded[&key].clone())
+    }
+}
+
+/// So many guests take part, if there are more.
+const SAMPLE: usize = 1_000_000;
+const HOT: usize = 10_000;
+
+fn empty(server: &mut Option<Server>) -> Result<&Server, Failure> {
+    match server {
+        Some(server) => Ok(server),
+        none => Ok(none.insert(Server::floor(&["empty"])?)),
+    }
+}
+
+fn target(server: &Server) -> Target {
+    Target {
+        host: server.address.to_string(),
+        base_path: String::new(),
+        client_id: CLIENT_ID.to_owned(),
+    }
+}
+
+/// Runs a load, and says what the server used for it.
+fn measure(
+    server: &Server,
+    (connections, pace, time): (usize, Pace, Duration),
+    workload: &mut dyn Workload,
+) -> Result<Measured, Failure> {
+    let before = server.used()?;
+    let load = Load {
+        address: server.address,
+        connections,
+        pace,
+        time,
+    };
+    let outcome = load.run(workload)?;
+    let mut used = server.used()? - before;
+    // What is left was written to files.
+    used.written = used.written.saturating_sub(outcome.received);
+    Ok(Measured {
+        memory: Some(server.process.memory()?),
+        ..Measured::of(outcome, used)
+    })
+}
+
+/// The server that was built with this program.
+pub(crate) fn default_program() -> Result<PathBuf, Failure> {
+    let own = std::env::current_exe()?;
+    let directory = own.parent().unwrap_or(Path::new("."));
+    Ok(directory.join("guestpass"))
+}

@@ -1,0 +1,333 @@
+//! What is asked of a server.
+
+use guestpass::random::{Random, SecureGenerator};
+use guestpass_core::pkce::{EXAMPLE_CHALLENGE, EXAMPLE_VERIFIER};
+
+use crate::answer::member;
+use crate::generator::{Step, Workload};
+use crate::guests::{Guests, Token};
+
+/// Who is asked, and in whose name.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// The `Host` field.
+    pub(crate) host: String,
+    /// What stands before `/oauth/…`.
+    pub(crate) base_path: String,
+    pub(crate) client_id: String,
+}
+
+impl Target {
+    fn post(&self, body: &[u8], request: &mut Vec<u8>) {
+        let Self {
+            host, base_path, ..
+        } = self;
+        let header = format!(
+            "POST {base_path}/oauth/token HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        request.extend_from_slice(header.as_bytes());
+        request.extend_from_slice(body);
+    }
+
+    fn refresh(&self) -> Vec<u8> {
+        let mut request = Vec::new();
+        let body = [
+            format!(
+                "client_id={}&grant_type=refresh_token&refresh_token=",
+                self.client_id
+            )
+            .as_bytes(),
+            &Token::default().0,
+        ]
+        .concat();
+        self.post(&body, &mut request);
+        request.truncate(request.len() - Token::LENGTH);
+        request
+    }
+
+    fn exchange(&self) -> Vec<u8> {
+        let mut request = Vec::new();
+        let body = [
+            format!(
+                "client_id={}&grant_type=authorization_code&redirect_uri={REDIRECT_URI}\
+                 &code_verifier={EXAMPLE_VERIFIER}&code=",
+                self.client_id
+            )
+            .as_bytes(),
+            &Token::default().0,
+        ]
+        .concat();
+        self.post(&body, &mut request);
+        request.truncate(request.len() - Token::LENGTH);
+        request
+    }
+
+    fn authorize(&self) -> Vec<u8> {
+        let Self {
+            host,
+            base_path,
+            client_id,
+        } = self;
+        format!(
+            "GET {base_path}/oauth/authorize?redirect_uri={REDIRECT_URI}&response_type=code\
+             &client_id={client_id}&state=0123456789abcdef&code_challenge={EXAMPLE_CHALLENGE}&code_challenge_method=S256 \
+             HTTP/1.1\r\nhost: {host}\r\n\r\n"
+        )
+        .into_bytes()
+    }
+}
+
+const REDIRECT_URI: &str = "urn%3Aietf%3Awg%3Aoauth%3A2.0%3Aoob%3Aauto";
+
+/// Refreshes guests, each time a random one that no other connection refreshes at the moment.
+pub(crate) struct Refresh<'a> {
+    guests: &'a mut Guests,
+    /// Only so many guests, the first ones of the set; their places in the store are random.
+    among: usize,
+    /// Everything before the token.
+    request: Vec<u8>,
+    under_way: Vec<Option<usize>>,
+    chance: Chance,
+}
+
+impl<'a> Refresh<'a> {
+    pub(crate) fn new(target: &Target, guests: &'a mut Guests, among: usize) -> Self {
+        Self {
+            among: among.min(guests.len()),
+            guests,
+            request: target.refresh(),
+            under_way: Vec::new(),
+            chance: Chance::new(),
+        }
+    }
+}
+
+impl Workload for Refresh<'_> {
+    fn request(&mut self, slot: usize, request: &mut Vec<u8>) -> bool {
+        if self.under_way.len() <= slot {
+            self.under_way.resize(slot + 1, None);
+        }
+        let Some(guest) = (0..1000).find_map(|_| {
+            let guest = self.chance.below(self.among);
+            self.guests.take(guest).then_some(guest)
+        }) else {
+            return false;
+        };
+        self.under_way[slot] = Some(guest);
+        request.extend_from_slice(&self.request);
+        request.extend_from_slice(&self.guests.token(guest).0);
+        true
+    }
+
+    fn answer(&mut self, slot: usize, status: u16, body: &[u8]) -> Step {
+        let Some(guest) = self.under_way[slot].take() else {
+            return Step::Failed;
+        };
+        let token = match status {
+            200 => member(body, "refresh_token").and_then(Token::parse),
+            _ => None,
+        };
+        self.guests.put_back(guest, token);
+        match token {
+            Some(_) => Step::Done,
+            None => Step::Failed,
+        }
+    }
+
+    fn lost(&mut self, slot: usize) {
+        // What became of the refresh isn't known, but the old token still works.
+        if let Some(guest) = self.under_way[slot].take() {
+            self.guests.put_back(guest, None);
+        }
+    }
+}
+
+/// Sends the token that each connection's guest had before its last refresh, again and again.
+pub(crate) struct Retry<'a> {
+    guests: &'a mut Guests,
+    request: Vec<u8>,
+    /// The guest of each connection, and its old token.
+    old: Vec<(usize, Token)>,
+    newest: Vec<Option<Token>>,
+}
+
+impl<'a> Retry<'a> {
+    /// For so many connections, whose guests are the last ones of the set; each must be refreshed once, first, with the
+    /// first request of its connection.
+    pub(crate) fn new(target: &Target, guests: &'a mut Guests, connections: usize) -> Self {
+        let first = guests.len() - connections.min(guests.len());
+        let old = (first..guests.len()).map(|guest| (guest, guests.token(guest)));
+        Self {
+            old: old.collect(),
+            newest: vec![None; connections],
+            guests,
+            request: target.refresh(),
+        }
+    }
+}
+
+impl Workload for Retry<'_> {
+    fn request(&mut self, slot: usize, request: &mut Vec<u8>) -> bool {
+        let Some((_, old)) = self.old.get(slot) else {
+            return false;
+        };
+        request.extend_from_slice(&self.request);
+        request.extend_from_slice(&old.0);
+        true
+    }
+
+    fn answer(&mut self, slot: usize, status: u16, body: &[u8]) -> Step {
+        let token = member(body, "refresh_token").and_then(Token::parse);
+        let (Some(token), 200) = (token, status) else {
+            return Step::Failed;
+        };
+        // The same answer again, or it was no repetition.
+        if self.newest[slot].is_some_and(|newest| newest != token) {
+            return Step::Failed;
+        }
+        self.newest[slot] = Some(token);
+        self.guests.put_back(self.old[slot].0, Some(token));
+        Step::Done
+    }
+
+    fn lost(&mut self, _slot: usize) {}
+}
+
+/// Signs guests up: authorizes, and exchanges the code. One operation is both.
+pub(crate) struct SignUp {
+    authorize: Vec<u8>,
+    exchange: Vec<u8>,
+    codes: Vec<Option<Token>>,
+    /// The refresh tokens, if they are wanted.
+    pub(crate) tokens: Option<Vec<Token>>,
+    /// Stop when there are so many.
+    pub(crate) limit: usize,
+    begun: usize,
+}
+
+impl SignUp {
+    pub(crate) fn new(target: &Target) -> Self {
+        Self {
+            authorize: target.authorize(),
+            exchange: target.exchange(),
+            codes: Vec::new(),
+            tokens: None,
+            limit: usize::MAX,
+            begun: 0,
+        }
+    }
+}
+
+impl Workload for SignUp {
+    fn request(&mut self, slot: usize, request: &mut Vec<u8>) -> bool {
+        if self.codes.len() <= slot {
+            self.codes.resize(slot + 1, None);
+        }
+        match self.codes[slot] {
+            Some(code) => {
+                request.extend_from_slice(&self.exchange);
+                request.extend_from_slice(&code.0);
+            }
+            None if self.begun == self.limit => return false,
+            None => {
+                self.begun += 1;
+                request.extend_from_slice(&self.authorize);
+            }
+        }
+        true
+    }
+
+    fn answer(&mut self, slot: usize, status: u16, body: &[u8]) -> Step {
+        let (is_second, name) = match self.codes[slot].take() {
+            None => (false, "code"),
+            Some(_) => (true, "refresh_token"),
+        };
+        let found = member(body, name).and_then(Token::parse);
+        match (status, is_second, found) {
+            (200, false, Some(code)) => {
+                self.codes[slot] = Some(code);
+                Step::Next
+            }
+            (200, true, Some(token)) => {
+                self.tokens.iter_mut().for_each(|tokens| tokens.push(token));
+                Step::Done
+            }
+            _ => Step::Failed,
+        }
+    }
+
+    fn lost(&mut self, slot: usize) {
+        self.codes[slot] = None;
+    }
+}
+
+/// The same requests, without a thought for the answers: for the floors.
+pub(crate) struct Same {
+    requests: Vec<Vec<u8>>,
+    next: Vec<usize>,
+}
+
+impl Same {
+    /// What a refresh sends.
+    pub(crate) fn refresh(target: &Target) -> Self {
+        let request = [&target.refresh()[..], &Token::default().0].concat();
+        Self {
+            requests: vec![request],
+            next: Vec::new(),
+        }
+    }
+
+    /// What a sign-up sends.
+    pub(crate) fn sign_up(target: &Target) -> Self {
+        let exchange = [&target.exchange()[..], &Token::default().0].concat();
+        Self {
+            requests: vec![target.authorize(), exchange],
+            next: Vec::new(),
+        }
+    }
+}
+
+impl Workload for Same {
+    fn request(&mut self, slot: usize, request: &mut Vec<u8>) -> bool {
+        if self.next.len() <= slot {
+            self.next.resize(slot + 1, 0);
+        }
+        request.extend_from_slice(&self.requests[self.next[slot]]);
+        true
+    }
+
+    fn answer(&mut self, slot: usize, status: u16, _body: &[u8]) -> Step {
+        let next = self.next[slot] + 1;
+        self.next[slot] = next % self.requests.len();
+        match status {
+            200 if next == self.requests.len() => Step::Done,
+            200 => Step::Next,
+            _ => Step::Failed,
+        }
+    }
+
+    fn lost(&mut self, slot: usize) {
+        self.next[slot] = 0;
+    }
+}
+
+/// Cheap random numbers (xorshift64*): a choice of guests must cost next to nothing.
+pub(crate) struct Chance(u64);
+
+impl Chance {
+    pub(crate) fn new() -> Self {
+        let random = &SecureGenerator::new() as &dyn Random;
+        Self(u64::from_le_bytes(random.bytes()) | 1)
+    }
+
+    /// A number from 0 to below `limit`.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let drawn = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
+        usize::try_from((drawn * limit as u64) >> 32).expect("less than the limit")
+    }
+}
