@@ -1,5 +1,5 @@
 .POSIX:
-.PHONY: quickstart test cluster drill docs audit clean
+.PHONY: quickstart test cluster drill bench bench-full docs audit clean
 
 CARGO = cargo
 
@@ -23,6 +23,16 @@ cluster:
 drill:
 	@$(CARGO) build --quiet --locked
 	@tests/cluster/run drill
+
+# What matters most, against the floors of this machine, within 15 minutes. Nothing else should run.
+bench:
+	@$(CARGO) build --quiet --release --locked -p guestpass -p guestpass-bench
+	@target/release/guestpass-bench --json target/bench.json
+
+# Everything, within 90 minutes. Writes the figures of docs/performance.md.
+bench-full:
+	@$(CARGO) build --quiet --release --locked -p guestpass -p guestpass-bench
+	@target/release/guestpass-bench --full --json target/bench.json --write-docs
 
 # Writes the documents that are generated: after a change of refusals or settings, and after a test run.
 docs:

@@ -19,8 +19,13 @@ use crate::connection::Connection;
 
 /// What is asked, and what the answers are.
 pub(crate) trait Workload {
-    /// Appends the next request of that connection. `false` if there is nothing to ask any more.
+    /// Appends the next request of that connection. `false` if there is nothing to ask at the moment.
     fn request(&mut self, slot: usize, request: &mut Vec<u8>) -> bool;
+
+    /// Whether there will be nothing to ask any more.
+    fn is_exhausted(&self) -> bool {
+        false
+    }
 
     /// Takes the answer to it.
     fn answer(&mut self, slot: usize, status: u16, body: &[u8]) -> Step;
@@ -91,24 +96,31 @@ impl Default for Outcome {
 }
 
 impl Load {
-    /// Runs the load, and waits for what is under way at its end.
-    pub(crate) fn run(self, workload: &mut dyn Workload) -> io::Result<Outcome> {
+    /// Runs the load, and waits for what is under way at its end. `watch` hears now and then how long it has run and what is
+    /// done. It ends early if there is nothing to ask any more.
+    pub(crate) fn run(
+        self,
+        workload: &mut dyn Workload,
+        watch: &mut dyn FnMut(Duration, u64),
+    ) -> io::Result<Outcome> {
         let mut run = Run::new(self)?;
         let (start, waker) = (Instant::now(), Arc::clone(&run.waker));
         run.schedule = Schedule::new(self.pace, self.time);
         match self.pace {
-            Pace::Closed => run.drive(start, workload)?,
+            Pace::Closed => run.drive(start, workload, watch)?,
             Pace::Open(_) => {
                 let (schedule, done) = (run.schedule.clone(), AtomicBool::new(false));
                 thread::scope(|scope| {
                     scope.spawn(|| pace(schedule, start, &waker, &done));
-                    let result = run.drive(start, workload);
+                    let result = run.drive(start, workload, watch);
                     done.store(true, Ordering::Relaxed);
                     result
                 })?;
             }
         }
-        run.outcome.rate = run.in_time as f64 / self.time.as_secs_f64();
+        let time = run.exhausted.unwrap_or(self.time).min(self.time);
+        run.outcome.rate = run.in_time as f64 / time.as_secs_f64();
+        watch(self.time, run.outcome.done);
         Ok(run.outcome)
     }
 }
@@ -183,6 +195,8 @@ struct Run {
     waiting: VecDeque<Duration>,
     schedule: Schedule,
     busy: usize,
+    /// When the last answer was there, if the workload had nothing more to ask.
+    exhausted: Option<Duration>,
     in_time: u64,
     outcome: Outcome,
     request: Vec<u8>,
@@ -214,18 +228,29 @@ impl Run {
             waiting: VecDeque::new(),
             schedule: Schedule::new(load.pace, load.time),
             busy: 0,
+            exhausted: None,
             in_time: 0,
             outcome: Outcome::default(),
             request: Vec::with_capacity(1024),
         })
     }
 
-    fn drive(&mut self, start: Instant, workload: &mut dyn Workload) -> io::Result<()> {
+    fn drive(
+        &mut self,
+        start: Instant,
+        workload: &mut dyn Workload,
+        watch: &mut dyn FnMut(Duration, u64),
+    ) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         loop {
             let now = start.elapsed();
             self.begin(now, workload);
+            watch(now, self.outcome.done);
             let is_over = now >= self.load.time && self.waiting.is_empty();
+            if self.busy == 0 && workload.is_exhausted() {
+                self.exhausted = Some(now);
+                return Ok(());
+            }
             if is_over && self.busy == 0 {
                 return Ok(());
             }
@@ -239,7 +264,7 @@ impl Run {
                 return Ok(());
             }
             let wait = match self.load.time.checked_sub(now) {
-                Some(left) if !left.is_zero() => left + Duration::from_millis(1),
+                Some(left) if !left.is_zero() => left.min(WATCHED) + Duration::from_millis(1),
                 _ => Duration::from_millis(100),
             };
             match self.poll.poll(&mut events, Some(wait)) {
@@ -268,14 +293,13 @@ impl Run {
             Pace::Closed => {}
             Pace::Open(_) => {
                 self.waiting.extend(self.schedule.due_by(now));
-                while let Some(slot) = self.idle.pop() {
-                    let Some(due) = self.waiting.pop_front() else {
-                        self.idle.push(slot);
-                        break;
-                    };
+                while let (Some(slot), Some(due)) = (self.idle.last(), self.waiting.front()) {
+                    let (slot, due) = (*slot, *due);
+                    self.idle.pop();
                     if !self.start(slot, due, workload) {
                         break;
                     }
+                    self.waiting.pop_front();
                 }
             }
         }
@@ -284,6 +308,7 @@ impl Run {
     fn start(&mut self, slot: usize, since: Duration, workload: &mut dyn Workload) -> bool {
         self.request.clear();
         if !workload.request(slot, &mut self.request) {
+            self.idle.push(slot);
             return false;
         }
         self.slots[slot].since = Some(since);
@@ -365,6 +390,8 @@ impl Run {
         self.idle.push(slot);
     }
 }
+
+const WATCHED: Duration = Duration::from_millis(500);
 
 /// How long answers may take after the end.
 const PATIENCE: Duration = Duration::from_secs(15);

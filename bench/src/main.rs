@@ -1,10 +1,12 @@
 //! `guestpass-bench`: measures Guestpass against the floors of the same machine, in the same run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use axum::http::Uri;
 use clap::{CommandFactory, Parser};
+use serde_json::Value;
 
 use failure::Failure;
 use floor::Floor;
@@ -14,7 +16,9 @@ use rows::{ROWS, Round, Row};
 use stage::{Plan, Scenario, Stage};
 
 mod answer;
+mod chart;
 mod connection;
+mod document;
 mod failure;
 mod floor;
 mod generator;
@@ -25,6 +29,7 @@ mod progress;
 mod report;
 mod rows;
 mod stage;
+mod target;
 mod workload;
 
 /// Measures Guestpass against the floors of the same machine, in the same run
@@ -52,9 +57,14 @@ struct Arguments {
     /// Where to keep the data meanwhile [default: target/bench]
     #[arg(long, value_name = "DIR", hide = true)]
     directory: Option<PathBuf>,
-    /// At most so many guests, for a quick look
-    #[arg(long, value_name = "N", hide = true)]
+    /// How many guests to sign up at the target [default: 1000]; without one, the most that an installation is made with
+    #[arg(long, value_name = "N")]
     guests: Option<u64>,
+    /// Put the report into docs/performance.md of this directory
+    #[arg(long)]
+    write_docs: bool,
+    #[command(flatten)]
+    target: target::Remote,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -67,17 +77,18 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // For tests, which have no other binary: everything behind `serve` is the server's.
-    if std::env::args()
-        .nth(1)
-        .is_some_and(|first| first == "serve")
-    {
+    // For tests, which have no other binary: these are the server's commands.
+    let first = std::env::args().nth(1);
+    if first.is_some_and(|first| first == "serve" || first == "db" || first == "client") {
         return guestpass::cli::run();
     }
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Some(Command::Floor(floor)) => floor::run(floor).map(|()| true),
-        None => bench(&arguments),
+        None => match &arguments.target.target {
+            Some(url) => drive(&arguments, url),
+            None => bench(&arguments),
+        },
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -106,14 +117,34 @@ fn bench(arguments: &Arguments) -> Result<bool, Failure> {
     };
     let machine = Machine::look();
     let rounds = measure(plan, &rows, arguments.rounds.max(1))?;
-    let report = Report::new(machine, &rows, rounds);
+    let report = Report::new(machine, &rows, rounds, arguments.seconds);
     print(&report.ratios());
     println!();
     print(&report.scenarios());
-    if let Some(file) = &arguments.json {
-        std::fs::write(file, format!("{:#}\n", report.json()))?;
+    write_json(arguments, &report.json())?;
+    if arguments.write_docs {
+        document::write(&report, Path::new("docs"))?;
     }
     Ok(report.found.iter().all(|found| found.failed == 0))
+}
+
+/// Drives another installation, and says whether nothing failed.
+fn drive(arguments: &Arguments, url: &Uri) -> Result<bool, Failure> {
+    let guests = usize::try_from(arguments.guests.unwrap_or(1000))?;
+    let time = Duration::try_from_secs_f64(arguments.seconds)?;
+    let outcomes = target::run(&arguments.target, url, guests, time)?;
+    print(&target::table(&outcomes));
+    write_json(arguments, &target::json(&outcomes))?;
+    Ok(outcomes
+        .iter()
+        .all(|(_, outcome)| outcome.failed.is_empty()))
+}
+
+fn write_json(arguments: &Arguments, value: &Value) -> Result<(), Failure> {
+    if let Some(file) = &arguments.json {
+        std::fs::write(file, format!("{value:#}\n"))?;
+    }
+    Ok(())
 }
 
 fn chosen(arguments: &Arguments) -> Result<Vec<&'static Row>, Failure> {

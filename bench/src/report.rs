@@ -46,11 +46,18 @@ impl Found {
 pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) rounds: Vec<Round>,
+    /// How long each scenario was run in each round.
+    pub(crate) seconds: f64,
     pub(crate) found: Vec<Found>,
 }
 
 impl Report {
-    pub(crate) fn new(machine: Machine, rows: &[&'static Row], rounds: Vec<Round>) -> Self {
+    pub(crate) fn new(
+        machine: Machine,
+        rows: &[&'static Row],
+        rounds: Vec<Round>,
+        seconds: f64,
+    ) -> Self {
         let found = rows.iter().map(|row| Found {
             row,
             ratio: Spread::of(rounds.iter().map(row.ratio)),
@@ -60,6 +67,7 @@ impl Report {
             machine,
             found: found.collect(),
             rounds,
+            seconds,
         }
     }
 
@@ -97,7 +105,7 @@ impl Report {
     /// What was measured of each scenario, as cells.
     pub(crate) fn scenarios(&self) -> (Vec<&'static str>, Vec<Vec<String>>) {
         let header = vec![
-            "scenario", "per s", "CPU µs", "p50 ms", "p99 ms", "fsyncs", "bytes",
+            "scenario", "per s", "CPU µs", "p50 ms", "p99 ms", "commits", "bytes",
         ];
         let rows = self.names().into_iter().map(|scenario| {
             let over = |of: &dyn Fn(&Measured) -> f64| self.over(scenario, of).median;
@@ -154,6 +162,7 @@ impl Report {
         });
         json!({
             "machine": self.machine.json(),
+            "seconds": self.seconds,
             "rows": rows.collect::<Vec<_>>(),
             "scenarios": scenarios.collect::<Vec<_>>(),
         })

@@ -401,7 +401,7 @@ fn measure(
         pace,
         time,
     };
-    let outcome = load.run(workload)?;
+    let outcome = load.run(workload, &mut |_, _| {})?;
     let mut used = server.used()? - before;
     // What is left was written to files.
     used.written = used.written.saturating_sub(outcome.received);

@@ -239,6 +239,10 @@ impl Workload for SignUp {
         true
     }
 
+    fn is_exhausted(&self) -> bool {
+        self.begun == self.limit
+    }
+
     fn answer(&mut self, slot: usize, status: u16, body: &[u8]) -> Step {
         let (is_second, name) = match self.codes[slot].take() {
             None => (false, "code"),

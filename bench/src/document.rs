@@ -1,0 +1,113 @@
+//! The part of docs/performance.md that is written by this program, and its charts.
+
+use std::fs;
+use std::path::Path;
+
+use crate::chart;
+use crate::failure::Failure;
+use crate::report::Report;
+use crate::stage::Scenario;
+
+/// Puts a report into the document, between its marks, and the charts beside it.
+pub(crate) fn write(report: &Report, docs: &Path) -> Result<(), Failure> {
+    let file = docs.join("performance.md");
+    let document = match fs::read_to_string(&file) {
+        Ok(document) => document,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            format!("# Performance\n\n{BEGIN}\n{END}\n")
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let spliced = splice(&document, &markdown(report))
+        .ok_or_else(|| Failure(format!("{} has no {BEGIN} before {END}", file.display())))?;
+    let charts = docs.join("performance");
+    fs::create_dir_all(&charts)?;
+    fs::write(charts.join("ratios.svg"), chart::ratios(&report.found))?;
+    fs::write(charts.join("latency.svg"), chart::latency(report))?;
+    Ok(fs::write(file, spliced)?)
+}
+
+const BEGIN: &str = "<!-- bench:begin -->";
+const END: &str = "<!-- bench:end -->";
+
+/// The document with another text between the marks. `None` if they aren't there.
+fn splice(document: &str, text: &str) -> Option<String> {
+    let (before, rest) = document.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n{text}\n{END}{after}"))
+}
+
+fn markdown(report: &Report) -> String {
+    let machine = &report.machine;
+    let mut text = format!(
+        "Measured at {} on {} cores of {}, Linux {}, commit {}, in {} rounds of {} s for each scenario.",
+        machine.at,
+        machine.cores,
+        machine.processor,
+        machine.kernel,
+        machine.commit,
+        report.rounds.len(),
+        report.seconds,
+    );
+    if report.names().contains(&Scenario::Sync) {
+        let millis = |quantile| {
+            let of = |m: &crate::stage::Measured| m.latency.value_at_quantile(quantile) as f64;
+            report.over(Scenario::Sync, &of).median / 1000.0
+        };
+        text += &format!(
+            " An fsync of 4 KiB took {:.2} ms, p99 {:.2} ms.",
+            millis(0.5),
+            millis(0.99)
+        );
+    }
+    let (ratios, scenarios) = (table(&report.ratios()), table(&report.scenarios()));
+    format!(
+        "\n{}\n\n{ratios}\n![What Guestpass does, as a share of what is wanted](performance/ratios.svg)\n\n\
+         {scenarios}\n![How long it takes](performance/latency.svg)\n",
+        wrapped(&text)
+    )
+}
+
+fn table((header, rows): &(Vec<&'static str>, Vec<Vec<String>>)) -> String {
+    let header: Vec<String> = header.iter().map(|&cell| cell.to_owned()).collect();
+    let line = vec!["---".to_owned(); header.len()];
+    let lines = [header, line].into_iter().chain(rows.iter().cloned());
+    lines
+        .map(|cells| format!("| {} |\n", cells.join(" | ")))
+        .collect()
+}
+
+/// In lines of at most 120 columns, as all prose here.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.last_mut().expect("there is one from the start");
+        if last.is_empty() {
+            last.push_str(word);
+        } else if last.len() + 1 + word.len() <= 120 {
+            last.push(' ');
+            last.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_stands_between_the_marks_changes() {
+        let document = format!("# A\n\nprose\n{BEGIN}\nold\n{END}\nmore prose\n");
+        let once = splice(&document, "new").unwrap();
+        assert_eq!(
+            once,
+            format!("# A\n\nprose\n{BEGIN}\nnew\n{END}\nmore prose\n")
+        );
+        assert_eq!(splice(&once, "new").unwrap(), once);
+        assert_eq!(splice("no marks", "new"), None);
+        assert_eq!(splice(&format!("{END} {BEGIN}"), "new"), None);
+    }
+}

@@ -1,0 +1,99 @@
+//! The program as a whole, on few guests and for moments: that it measures, not what. The server is in the same binary.
+
+#![cfg(test)]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_guestpass-bench");
+
+#[test]
+fn every_headline_scenario_does_something_and_nothing_fails() {
+    let directory = TempDir::new().unwrap();
+    let json = directory.path().join("report.json");
+    let status = Command::new(PROGRAM)
+        .args(["--rounds", "1", "--seconds", "0.1", "--guests", "600"])
+        .args(["--server", PROGRAM, "--directory"])
+        .arg(directory.path().join("data"))
+        .arg("--json")
+        .arg(&json)
+        .status();
+    assert!(status.unwrap().success());
+    let report = read(&json);
+    let rows = report["rows"].as_array().unwrap();
+    assert!(rows.len() >= 9, "{rows:?}");
+    for row in rows {
+        assert_eq!(row["failed"], 0, "{row}");
+        assert!(row["median"].as_f64().unwrap() >= 0.0, "{row}");
+    }
+    for scenario in report["scenarios"].as_array().unwrap() {
+        let round = &scenario["rounds"][0];
+        assert!(round["done"].as_u64().unwrap() > 0, "{scenario}");
+    }
+    assert!(!directory.path().join("data").exists());
+}
+
+#[test]
+fn a_running_installation_is_driven() {
+    let directory = TempDir::new().unwrap();
+    let server = Server::start(&directory.path().join("data"));
+    let json = directory.path().join("report.json");
+    let status = Command::new(PROGRAM)
+        .args(["--target", &server.url, "--client-id", "shop"])
+        .args(["--guests", "30", "--connections", "8", "--rate", "100"])
+        .args(["--seconds", "0.3", "--json"])
+        .arg(&json)
+        .status();
+    assert!(status.unwrap().success());
+    let report = read(&json);
+    let done = |at: usize| (&report[at]["done"], &report[at]["failed"]);
+    let nothing = Value::Array(Vec::new());
+    assert_eq!(done(0), (&30.into(), &nothing));
+    // At that rate, over that time, however fast the server is.
+    assert_eq!(done(1), (&30.into(), &nothing));
+}
+
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    fn start(data: &Path) -> Self {
+        let guestpass = || {
+            let mut command = Command::new(PROGRAM);
+            command.env("GUESTPASS_DATA_DIR", data);
+            command
+        };
+        for arguments in [&["db", "migrate"][..], &["client", "add", "shop"]] {
+            let done = guestpass().args(arguments).output().unwrap();
+            assert!(done.status.success(), "{done:?}");
+        }
+        let mut child = guestpass()
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
+        let url = line.trim().rsplit(' ').next().unwrap().to_owned();
+        Self { child, url }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read(file: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+}
