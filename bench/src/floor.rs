@@ -1,6 +1,6 @@
 //! The floors: what the same machine does at best of the parts that a refresh consists of. Each is a process of its own.
 
-use std::io::Write;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -17,11 +17,13 @@ use guestpass::keys::{KeyAlgorithm, Keys};
 use guestpass::listen;
 use guestpass::random::{Random, SecureGenerator};
 use guestpass::store::sqlite::{SqliteStore, Synchronous};
+use guestpass::store::{Store, Write};
 use guestpass_core::claims::Claims;
 use guestpass_core::credential::Credential;
-use guestpass_core::grant::{Generation, GrantId};
+use guestpass_core::grant::{Generation, GrantId, KEEP_ENDED};
 use guestpass_core::params::Params;
 use guestpass_core::profile::{NetworkId, ProfileId};
+use guestpass_core::time::Timestamp;
 use guestpass_core::token_request::PARAMETERS;
 use rusqlite::{Connection, params};
 use tokio::net::TcpListener;
@@ -43,6 +45,8 @@ pub(crate) enum Floor {
     },
     /// The writes of a refresh in batches, without anything else
     Writes { directory: PathBuf },
+    /// The cleaning of ended grants, without pauses
+    Clean { directory: PathBuf },
 }
 
 pub(crate) fn run(floor: Floor) -> Result<(), Failure> {
@@ -53,6 +57,7 @@ pub(crate) fn run(floor: Floor) -> Result<(), Failure> {
             algorithm,
         } => serve(async move || sign(&directory, &algorithm).await),
         Floor::Writes { directory } => writes(&directory),
+        Floor::Clean { directory } => clean(&directory),
     }
 }
 
@@ -169,9 +174,7 @@ pub(crate) fn algorithm_named(name: &str) -> Result<KeyAlgorithm, Failure> {
 /// that were, again and again.
 fn writes(directory: &Path) -> Result<(), Failure> {
     let connection = open(directory)?;
-    let mut rows = connection.prepare("select profile_id, grant_id, generation from grants")?;
-    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let mut rows = rows.collect::<Result<Vec<(i64, [u8; 8], i64)>, _>>()?;
+    let mut rows = rows(&connection)?;
     let (wake, woken) = sync_channel(1);
     let other = open(directory)?;
     std::thread::spawn(move || checkpoint(&other, &woken));
@@ -194,29 +197,95 @@ fn writes(directory: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What identifies a grant, and its generation.
+type GrantRow = (i64, [u8; 8], i64);
+
+fn rows(connection: &Connection) -> Result<Vec<GrantRow>, Failure> {
+    let mut rows = connection.prepare("select profile_id, grant_id, generation from grants")?;
+    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// What the writer of the store does with as many refreshes.
 fn batch(
     connection: &Connection,
-    rows: &mut [(i64, [u8; 8], i64)],
+    rows: &mut [GrantRow],
     chance: &mut Chance,
 ) -> Result<(), Failure> {
+    connection.execute_batch("begin immediate")?;
+    for _ in 0..BATCH {
+        let at = chance.below(rows.len());
+        advance(connection, &mut rows[at])?;
+    }
+    Ok(connection.execute_batch("commit")?)
+}
+
+/// One write of a refresh.
+fn advance(connection: &Connection, row: &mut GrantRow) -> Result<(), Failure> {
     const SQL: &str = "
         update grants set generation = ?, proven = ?, advanced_at = ?, expires_at = ?
          where profile_id = ? and grant_id = ? and generation = ? and revoked_at is null and (?1 > 1 or strikes < 5)";
     let now = SystemClock::new().now().as_millis();
-    connection.execute_batch("begin immediate")?;
-    for _ in 0..BATCH {
-        let at = chance.below(rows.len());
-        let (profile, grant, generation) = &mut rows[at];
-        let (from, next) = (*generation, *generation + 1);
-        let values = params![next, from, now, now + YEAR, *profile, *grant, from];
-        match connection.prepare_cached(SQL)?.execute(values)? {
-            1 => *generation = next,
-            _ => return Err(Failure("a row is not as it was".into())),
+    let (profile, grant, from) = *row;
+    let values = params![from + 1, from, now, now + YEAR, profile, grant, from];
+    match connection.prepare_cached(SQL)?.execute(values)? {
+        1 => row.2 = from + 1,
+        _ => return Err(Failure("a row is not as it was".into())),
+    }
+    Ok(())
+}
+
+/// Writes so many refreshes of every grant, and moves the log into the file after each pass.
+pub(crate) fn refresh_all(directory: &Path, times: usize) -> Result<(), Failure> {
+    let connection = open(directory)?;
+    let mut rows = rows(&connection)?;
+    for _ in 0..times {
+        connection.execute_batch("begin immediate")?;
+        for row in &mut rows {
+            advance(&connection, row)?;
+        }
+        connection.execute_batch("commit")?;
+        connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
+    }
+    Ok(())
+}
+
+/// Waits for a line, then walks over all grants once and removes what has ended, in parts as large as the cleaner's. Prints
+/// how many that were.
+fn clean(directory: &Path) -> Result<(), Failure> {
+    let store = SqliteStore::open(&process::database(directory), Synchronous::Full)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()?;
+    say("ready")?;
+    std::io::stdin().read_line(&mut String::new())?;
+    let ended_before = SystemClock::new().now().before(KEEP_ENDED);
+    let removed = runtime.block_on(remove_ended(&store, ended_before))?;
+    say(&removed.to_string())?;
+    // Stays until it was asked what it has used.
+    std::io::stdin().lines().for_each(drop);
+    Ok(())
+}
+
+async fn remove_ended(store: &dyn Store, ended_before: Timestamp) -> Result<usize, Failure> {
+    let (mut after, mut removed) = (None, 0);
+    loop {
+        let part = store.ended_grants(after, ended_before, PART).await?;
+        removed += part.ended.len();
+        for some in part.ended.chunks(REMOVED_AT_ONCE) {
+            let remove = Write::RemoveEnded(some.to_vec(), ended_before);
+            store.write(remove).await?;
+        }
+        after = part.next;
+        if after.is_none() {
+            return Ok(removed);
         }
     }
-    Ok(connection.execute_batch("commit")?)
 }
+
+/// As the cleaner has it.
+const PART: usize = 500;
+const REMOVED_AT_ONCE: usize = 50;
 
 const BATCH: usize = 64;
 /// Milliseconds.

@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use guestpass::store::transfer::{Part, Row, Table, Value};
 use guestpass::store::{Change, ClientSettings, Registry, Transfer};
 use guestpass_core::client::ClientNumber;
 use guestpass_core::credential::Credential;
-use guestpass_core::grant::{Generation, Grant, GrantId};
+use guestpass_core::grant::{Generation, Grant, GrantId, KEEP_ENDED};
 use guestpass_core::pkce::{Challenge, EXAMPLE_CHALLENGE};
 use guestpass_core::policy::Policy;
 use guestpass_core::profile::{NetworkId, ProfileId};
@@ -88,6 +88,8 @@ pub(crate) struct Seed {
     pub(crate) algorithm: KeyAlgorithm,
     /// How many of them to keep the tokens of.
     pub(crate) sample: usize,
+    /// Whether all of them have ended, long enough ago to be cleaned up.
+    pub(crate) ended: bool,
 }
 
 /// The client in whose name everything is asked.
@@ -126,7 +128,10 @@ async fn fill(directory: &Path, file: &Path, seed: Seed) -> Result<Vec<Token>, F
             let issued = Grant::issue(id, owner, challenge, &policy, created_at);
             let grant = Grant {
                 generation: Generation::CODE.next(),
-                expires_at: (now + policy.refresh_idle).min(issued.ends_at),
+                expires_at: match seed.ended {
+                    true => now.before(2 * KEEP_ENDED),
+                    false => (now + policy.refresh_idle).min(issued.ends_at),
+                },
                 ..issued
             };
             profiles.push(profile_row(&grant));
@@ -315,4 +320,12 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
         fs::copy(from.join(name), to.join(name))?;
     }
     Ok(())
+}
+
+/// How large the database is, the log included.
+pub(crate) fn size(directory: &Path) -> u64 {
+    let file = process::database(directory);
+    let with = |end: &str| PathBuf::from(format!("{}{end}", file.display()));
+    let sizes = [file.clone(), with("-wal")].map(|file| fs::metadata(file).map_or(0, |m| m.len()));
+    sizes.iter().sum()
 }

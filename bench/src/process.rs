@@ -110,6 +110,17 @@ impl Process {
         })
     }
 
+    /// Asks the process to end, and waits until it has.
+    pub(crate) fn stop(&mut self) -> Result<(), Failure> {
+        let own = self.child.id().to_string();
+        let asked = Command::new("kill").args(["-TERM", &own]).status()?;
+        if !asked.success() {
+            return Err(Failure(format!("process {own} can't be ended")));
+        }
+        self.child.wait()?;
+        Ok(())
+    }
+
     fn read(&self, file: &str) -> Result<String, Failure> {
         Ok(fs::read_to_string(format!(
             "/proc/{}/{file}",

@@ -171,6 +171,107 @@ pub(crate) const ROWS: &[Row] = &[
         needs: &[S::Refresh10Thousand, S::Refresh10Million],
         ratio: |round| rate(round, S::Refresh10Million) / rate(round, S::Refresh10Thousand),
     },
+    Row {
+        key: "overload-refusals",
+        about: "p99 of a 503 at three times the highest load, ms",
+        wanted: Wanted::AtMost(50.0),
+        aim: None,
+        headline: false,
+        needs: &[S::Refresh, S::Overload],
+        ratio: |round| {
+            let refused = &round[&S::Overload].latency_of_failed;
+            refused.value_at_quantile(0.99) as f64 / 1000.0
+        },
+    },
+    Row {
+        key: "memory",
+        about: "memory after 1,000,000 refreshes, 10,000,000 guests, MiB",
+        wanted: Wanted::AtMost(64.0),
+        aim: None,
+        headline: false,
+        needs: &[S::Memory10Million],
+        ratio: |round| round[&S::Memory10Million].value,
+    },
+    Row {
+        key: "memory-guests",
+        about: "memory with 10,000,000 guests / with 10,000",
+        wanted: Wanted::AtMost(1.2),
+        aim: None,
+        headline: false,
+        needs: &[S::Memory10Thousand, S::Memory10Million],
+        ratio: |round| round[&S::Memory10Million].value / round[&S::Memory10Thousand].value,
+    },
+    Row {
+        key: "size",
+        about: "bytes on disk for each of 10,000,000 guests",
+        wanted: Wanted::AtMost(300.0),
+        aim: None,
+        headline: false,
+        needs: &[S::Size],
+        ratio: |round| round[&S::Size].value,
+    },
+    Row {
+        key: "growth",
+        about: "file size after 1,000 refreshes of each guest / after one",
+        wanted: Wanted::AtMost(1.02),
+        aim: None,
+        headline: false,
+        needs: &[S::Growth],
+        ratio: |round| round[&S::Growth].value,
+    },
+    Row {
+        key: "start",
+        about: "start to the first token, 10,000,000 guests / empty server",
+        wanted: Wanted::AtMost(3.0),
+        aim: None,
+        headline: false,
+        needs: &[S::StartEmpty, S::Start10Million],
+        ratio: |round| {
+            quantile(round, S::Start10Million, 0.5) / quantile(round, S::StartEmpty, 0.5)
+        },
+    },
+    Row {
+        key: "start-guests",
+        about: "start with 10,000,000 guests / with 10,000",
+        // The same, as far as that can be told.
+        wanted: Wanted::AtMost(1.2),
+        aim: None,
+        headline: false,
+        needs: &[S::Start10Thousand, S::Start10Million],
+        ratio: |round| {
+            quantile(round, S::Start10Million, 0.5) / quantile(round, S::Start10Thousand, 0.5)
+        },
+    },
+    Row {
+        key: "cleaning",
+        about: "CPU of cleaning an ended grant / of a sign-up",
+        wanted: Wanted::AtMost(0.10),
+        aim: None,
+        headline: false,
+        needs: &[S::SignUp, S::Cleaning],
+        ratio: |round| round[&S::Cleaning].cpu() / round[&S::SignUp].cpu(),
+    },
+    Row {
+        key: "postgres-batch",
+        about: "refreshes per commit on PostgreSQL, 256 in flight",
+        wanted: Wanted::AtLeast(10.0),
+        aim: None,
+        headline: false,
+        needs: &[S::Postgres],
+        ratio: |round| {
+            let used = round[&S::Postgres].used;
+            used.writes as f64 / used.commits.max(1) as f64
+        },
+    },
+    Row {
+        key: "postgres",
+        about: "refresh on PostgreSQL / through one statement for each",
+        wanted: Wanted::AtLeast(2.0),
+        aim: None,
+        headline: false,
+        needs: &[S::Postgres, S::PostgresSingle],
+        ratio: |round| rate(round, S::Postgres) / rate(round, S::PostgresSingle),
+    },
 ];
 
 fn rate(round: &Round, scenario: Scenario) -> f64 {

@@ -14,6 +14,11 @@ use crate::guests::{self, CLIENT_ID, Guests, Seed};
 use crate::process::{Memory, Process, Server, Used, measure_sync};
 use crate::workload::{Refresh, Retry, Same, SignUp, Target};
 
+mod life;
+mod postgres;
+
+use postgres::Postgres;
+
 /// One thing that is run for a few seconds in each round.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Scenario {
@@ -34,6 +39,16 @@ pub(crate) enum Scenario {
     Refresh10Thousand,
     Refresh10Million,
     Overload,
+    Memory10Thousand,
+    Memory10Million,
+    Size,
+    Growth,
+    StartEmpty,
+    Start10Thousand,
+    Start10Million,
+    Cleaning,
+    Postgres,
+    PostgresSingle,
 }
 
 impl Scenario {
@@ -57,6 +72,16 @@ impl Scenario {
             Self::Refresh10Thousand => "refresh, 10,000 guests",
             Self::Refresh10Million => "refresh, 10,000,000 guests",
             Self::Overload => "refresh at three times the load",
+            Self::Memory10Thousand => "memory, 10,000 guests",
+            Self::Memory10Million => "memory, 10,000,000 guests",
+            Self::Size => "file size of 10,000,000 guests",
+            Self::Growth => "file size after 1,000 refreshes of each guest",
+            Self::StartEmpty => "start of an empty server",
+            Self::Start10Thousand => "start to the first token, 10,000 guests",
+            Self::Start10Million => "start to the first token, 10,000,000 guests",
+            Self::Cleaning => "cleaning of ended grants",
+            Self::Postgres => "refresh on PostgreSQL, 256 in flight",
+            Self::PostgresSingle => "the same, one statement for each",
         }
     }
 }
@@ -77,9 +102,19 @@ pub(crate) struct Measured {
     pub(crate) used: Used,
     /// What the server has in memory after it.
     pub(crate) memory: Option<Memory>,
+    /// What is neither a rate nor a latency: a size, or a ratio that was found in one go.
+    pub(crate) value: f64,
 }
 
 impl Measured {
+    /// Of something that is only a value.
+    fn value(value: f64) -> Self {
+        Self {
+            value,
+            ..Self::of(Outcome::default(), Used::default())
+        }
+    }
+
     fn of(outcome: Outcome, used: Used) -> Self {
         Self {
             rate: outcome.rate,
@@ -90,6 +125,7 @@ impl Measured {
             first_failure: outcome.first_failure,
             used,
             memory: None,
+            value: 0.0,
         }
     }
 
@@ -107,6 +143,8 @@ impl Measured {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Kind {
     Million,
+    Ended,
+    HundredThousand,
     Unsynced,
     EdDsa,
     Es256,
@@ -117,7 +155,8 @@ enum Kind {
 impl Kind {
     const fn seed(self) -> (u64, KeyAlgorithm) {
         match self {
-            Self::Million | Self::Unsynced => (1_000_000, KeyAlgorithm::Hs256),
+            Self::Million | Self::Unsynced | Self::Ended => (1_000_000, KeyAlgorithm::Hs256),
+            Self::HundredThousand => (100_000, KeyAlgorithm::Hs256),
             Self::EdDsa => (1_000_000, KeyAlgorithm::EdDsa),
             Self::Es256 => (1_000_000, KeyAlgorithm::Es256),
             Self::TenThousand => (10_000, KeyAlgorithm::Hs256),
@@ -129,6 +168,8 @@ impl Kind {
         match self {
             Self::Million => "million",
             Self::Unsynced => "unsynced",
+            Self::Ended => "ended",
+            Self::HundredThousand => "hundred-thousand",
             Self::EdDsa => "eddsa",
             Self::Es256 => "es256",
             Self::TenThousand => "ten-thousand",
@@ -142,6 +183,8 @@ struct Served {
     server: Server,
     guests: Guests,
     target: Target,
+    /// How many times a guest was refreshed since the start.
+    refreshed: u64,
 }
 
 /// How a run is made.
@@ -162,10 +205,13 @@ pub(crate) struct Stage {
     plan: Plan,
     served: HashMap<Kind, Served>,
     /// The installations as they were made, with the tokens that hold in a copy.
-    seeded: HashMap<(u64, &'static str), (PathBuf, Guests)>,
+    seeded: HashMap<String, (PathBuf, Guests)>,
     empty: Option<Server>,
     signing: Option<Server>,
     writing: Option<Process>,
+    postgres: Option<Postgres>,
+    /// What was found once and doesn't change.
+    growth: Option<f64>,
     /// Refreshes per second in the last round, or the warm-up.
     highest: Option<f64>,
 }
@@ -174,6 +220,7 @@ impl Drop for Stage {
     fn drop(&mut self) {
         self.served.clear();
         (self.empty, self.signing, self.writing) = (None, None, None);
+        self.postgres = None;
         let _ = fs::remove_dir_all(&self.plan.directory);
     }
 }
@@ -190,6 +237,8 @@ impl Stage {
             empty: None,
             signing: None,
             writing: None,
+            postgres: None,
+            growth: None,
             highest: None,
         })
     }
@@ -200,15 +249,30 @@ impl Stage {
         match scenario {
             Scenario::EmptyPost => {
                 let server = empty(&mut self.empty)?;
-                measure(server, closed(64), &mut Same::refresh(&target(server)))
+                measure(
+                    server,
+                    closed(64),
+                    &mut Same::refresh(&target(server)),
+                    &mut unwatched,
+                )
             }
             Scenario::EmptyPair => {
                 let server = empty(&mut self.empty)?;
-                measure(server, closed(64), &mut Same::sign_up(&target(server)))
+                measure(
+                    server,
+                    closed(64),
+                    &mut Same::sign_up(&target(server)),
+                    &mut unwatched,
+                )
             }
             Scenario::SignOnly => {
                 let server = self.signing()?;
-                measure(server, closed(64), &mut Same::refresh(&target(server)))
+                measure(
+                    server,
+                    closed(64),
+                    &mut Same::refresh(&target(server)),
+                    &mut unwatched,
+                )
             }
             Scenario::BareWrites => self.bare_writes(time),
             Scenario::Sync => self.sync(time.min(Duration::from_secs(1))),
@@ -235,9 +299,19 @@ impl Stage {
             Scenario::SignUp => {
                 let served = self.served(Kind::Million)?;
                 let mut workload = SignUp::new(&served.target);
-                measure(&served.server, closed(64), &mut workload)
+                measure(&served.server, closed(64), &mut workload, &mut unwatched)
             }
             Scenario::Retry => self.retry(time),
+            Scenario::Memory10Thousand => self.memory(Kind::TenThousand),
+            Scenario::Memory10Million => self.memory(Kind::TenMillion),
+            Scenario::Size => self.size(),
+            Scenario::Growth => self.growth(),
+            Scenario::StartEmpty => self.start_empty(),
+            Scenario::Start10Thousand => self.start(Kind::TenThousand),
+            Scenario::Start10Million => self.start(Kind::TenMillion),
+            Scenario::Cleaning => self.cleaning(),
+            Scenario::Postgres => self.postgres(true, time),
+            Scenario::PostgresSingle => self.postgres(false, time),
         }
     }
 
@@ -249,7 +323,9 @@ impl Stage {
     ) -> Result<Measured, Failure> {
         let served = self.served(kind)?;
         let mut workload = Refresh::new(&served.target, &mut served.guests, among);
-        measure(&served.server, load, &mut workload)
+        let measured = measure(&served.server, load, &mut workload, &mut unwatched)?;
+        served.refreshed += measured.done;
+        Ok(measured)
     }
 
     /// Refreshes a guest for each connection, and then sends the token of before that.
@@ -257,20 +333,27 @@ impl Stage {
         let served = self.served(Kind::Million)?;
         let mut workload = Retry::new(&served.target, &mut served.guests, 64);
         let first = (64, Pace::Closed, Duration::from_millis(50));
-        let first = measure(&served.server, first, &mut workload)?;
+        let first = measure(&served.server, first, &mut workload, &mut unwatched)?;
         if !first.failed.is_empty() {
             return Ok(first);
         }
         // Well within the window, which began with the first request of each.
         let time = time.min(Duration::from_secs(25));
-        measure(&served.server, (64, Pace::Closed, time), &mut workload)
+        measure(
+            &served.server,
+            (64, Pace::Closed, time),
+            &mut workload,
+            &mut unwatched,
+        )
     }
 
+    /// Refreshes per second, as last measured.
     fn highest(&mut self) -> Result<f64, Failure> {
-        match self.highest {
-            Some(highest) => Ok(highest),
-            None => Ok(self.run(Scenario::Refresh, self.plan.time)?.rate),
+        if self.highest.is_none() {
+            let load = (64, Pace::Closed, self.plan.time);
+            self.highest = Some(self.refresh(Kind::Million, load, usize::MAX)?.rate);
         }
+        Ok(self.highest.unwrap_or_default())
     }
 
     fn bare_writes(&mut self, time: Duration) -> Result<Measured, Failure> {
@@ -342,6 +425,7 @@ impl Stage {
                 server,
                 guests,
                 target,
+                refreshed: 0,
             };
             self.served.insert(kind, served);
         }
@@ -352,18 +436,20 @@ impl Stage {
     fn seeded(&mut self, kind: Kind) -> Result<(PathBuf, Guests), Failure> {
         let (guests, algorithm) = kind.seed();
         let guests = self.plan.guests.map_or(guests, |most| guests.min(most));
-        let key = (guests, algorithm.name());
+        let ended = kind == Kind::Ended;
+        let of = if ended { "ended" } else { algorithm.name() };
+        let key = format!("seed-{guests}-{of}");
         if !self.seeded.contains_key(&key) {
-            let name = format!("seed-{guests}-{}", algorithm.name());
-            let directory = self.plan.directory.join(name);
+            let directory = self.plan.directory.join(&key);
             let sample = usize::try_from(guests)?.min(SAMPLE);
             let seed = Seed {
                 guests,
                 algorithm,
                 sample,
+                ended,
             };
             let made = guests::seed(&directory, seed)?;
-            self.seeded.insert(key, (directory, made));
+            self.seeded.insert(key.clone(), (directory, made));
         }
         Ok(self.seeded[&key].clone())
     }
@@ -393,6 +479,7 @@ fn measure(
     server: &Server,
     (connections, pace, time): (usize, Pace, Duration),
     workload: &mut dyn Workload,
+    watch: &mut dyn FnMut(Duration, u64),
 ) -> Result<Measured, Failure> {
     let before = server.used()?;
     let load = Load {
@@ -401,7 +488,7 @@ fn measure(
         pace,
         time,
     };
-    let outcome = load.run(workload, &mut |_, _| {})?;
+    let outcome = load.run(workload, watch)?;
     let mut used = server.used()? - before;
     // What is left was written to files.
     used.written = used.written.saturating_sub(outcome.received);
@@ -410,6 +497,9 @@ fn measure(
         ..Measured::of(outcome, used)
     })
 }
+
+/// Hears how far a load is, and doesn't care.
+fn unwatched(_: Duration, _: u64) {}
 
 /// The server that was built with this program.
 pub(crate) fn default_program() -> Result<PathBuf, Failure> {
