@@ -71,7 +71,7 @@ fn serve(router: impl AsyncFnOnce() -> Result<Router, Failure>) -> Result<(), Fa
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         say(&format!("listening on http://{}", listener.local_addr()?))?;
         let ended = tokio::task::spawn_blocking(|| std::io::stdin().lines().for_each(drop));
-        listen::serve(listener, router, async {
+        listen::serve(listener, None, router, async {
             let _ = ended.await;
         })
         .await;
