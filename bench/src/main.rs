@@ -15,6 +15,10 @@ use report::Report;
 use rows::{ROWS, Round, Row};
 use stage::{Plan, Scenario, Stage};
 
+/// As the server has it: a floor must not be lower than it need be.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod answer;
 mod chart;
 mod connection;
