@@ -17,9 +17,8 @@ async fn the_file_does_not_grow_and_the_log_starts_over() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("guestpass.db");
     SqliteStore::migrate(&file, &SeededRandom::new()).unwrap();
-    let open = || -> Arc<dyn Store> {
-        Arc::new(SqliteStore::open(&file, Synchronous::Off).unwrap())
-    };
+    let open =
+        || -> Arc<dyn Store> { Arc::new(SqliteStore::open(&file, Synchronous::Off).unwrap()) };
     let (grants, rounds) = size_of_this_run();
     let mut grants: Vec<_> = (0..grants).map(grant).collect();
     let store = open();
