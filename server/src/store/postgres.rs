@@ -3,8 +3,8 @@
 //! What a request reads and writes belongs to one guest, whose `profile_id` is the shard key, and each write is one
 //! statement and a transaction of its own: engines that spread guests over many machines can do that. Nothing here uses
 //! foreign keys, sequences, triggers, advisory locks, savepoints or LISTEN. What looks beyond one guest is cleaning,
-//! copying (`transfer`: ranges of a table's key) and import, batches of more than one write and the polls of the revision
-//! and of what has ended; all of it in bounded parts.
+//! copying (`transfer`: ranges of a table's key) and import, batches of more than one redemption or write, and the polls of
+//! the revision and of what has ended; all of it in bounded parts.
 
 use std::sync::Arc;
 
@@ -13,7 +13,6 @@ use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
-use super::redemption::compare_and_set;
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Table};
 use super::{
@@ -29,6 +28,7 @@ mod connection;
 mod grants;
 mod keys;
 mod pool;
+mod redeem;
 mod registry;
 mod revoked;
 mod row;
@@ -118,7 +118,7 @@ impl Grants for PostgresStore {
         &self,
         redemption: Redemption,
     ) -> BoxFuture<'_, Result<Option<Redeemed>, Unavailable>> {
-        Box::pin(async move { compare_and_set(self, &redemption).await })
+        Box::pin(self.writer.redeem(redemption))
     }
 }
 

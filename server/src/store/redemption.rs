@@ -8,7 +8,6 @@ use guestpass_core::pkce::Verifier;
 use guestpass_core::policy::Policy;
 use guestpass_core::time::Timestamp;
 
-use super::{Grants, Outcome, Unavailable, Write};
 use crate::clock::Clock;
 
 /// A credential that an authenticated client presents, and what decides on it beside its row.
@@ -68,7 +67,7 @@ impl Redemption {
 
     /// Whether two requests that have decided the same may both be answered. Of a code, and where no retry is good, only one
     /// may.
-    fn may_be_shared(&self) -> bool {
+    pub(super) fn may_be_shared(&self) -> bool {
         matches!(self.proof, Proof::RefreshToken(_)) && !self.policy.grace.is_zero()
     }
 }
@@ -83,51 +82,4 @@ impl Redeemed {
             }
         }
     }
-}
-
-/// The loop for a store that others write to between our read and our write.
-pub(super) async fn compare_and_set(
-    grants: &dyn Grants,
-    redemption: &Redemption,
-) -> Result<Option<Redeemed>, Unavailable> {
-    // Twice, because someone else may advance the grant between our read and our write; then theirs is what to decide on.
-    // Once more, because an answer may be lost between the database and us.
-    let (mut overtaken, mut is_unsure) = (0, false);
-    let mut lost: Option<Redeemed> = None;
-    while overtaken < 2 {
-        let Some(read) = grants.load(redemption.grant).await? else {
-            return Ok(None);
-        };
-        // Exactly what this request wrote, and nobody told it so.
-        if let Some(written) = lost.take_if(|lost| lost.next() == Some(&read)) {
-            return Ok(Some(written));
-        }
-        let mut redeemed = redemption.decide(read);
-        if is_unsure {
-            redeemed.decision = redeemed.decision.when_unsure().ok_or_else(unsure)?;
-        }
-        let Some(next) = redeemed.next() else {
-            return Ok(Some(redeemed));
-        };
-        let write = Write::AdvanceGrant {
-            grant: next.clone(),
-            from: redeemed.read.generation,
-        };
-        match grants.write(write).await? {
-            Outcome::Done => return Ok(Some(redeemed)),
-            Outcome::Conflict => overtaken += 1,
-            Outcome::Unknown => {
-                overtaken += usize::from(is_unsure);
-                is_unsure = true;
-                lost = redemption.may_be_shared().then_some(redeemed);
-            }
-        }
-    }
-    Err(Unavailable(
-        "the grant was advanced by others twice in a row".into(),
-    ))
-}
-
-fn unsure() -> Unavailable {
-    Unavailable("whether the grant was advanced by this request or by another is not known".into())
 }

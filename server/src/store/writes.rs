@@ -100,9 +100,6 @@ pub enum Outcome {
     Done,
     /// Its condition didn't hold; nothing was written.
     Conflict,
-    /// Only of [`Write::AdvanceGrant`]: the connection was lost on the way, so it may have happened, or may still happen.
-    /// Read again.
-    Unknown,
 }
 
 /// The bounded way to a backend, for what waits for its turn there.

@@ -135,6 +135,32 @@ async fn a_known_guest_comes_back_and_goes_as_one_guest() {
 }
 
 #[tokio::test]
+async fn refreshes_that_wait_together_take_one_read_and_one_write() {
+    const GUESTS: usize = 32;
+    let (test, overheard) = TestApp::overheard(config(&[])).await;
+    let test = Arc::new(test);
+    let mut refreshes = Vec::new();
+    for _ in 0..GUESTS {
+        refreshes.push(refresh(&test.guest().await.refresh_token));
+    }
+    overheard.take();
+    for answer in test.at_once(refreshes).await {
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    }
+    let statements = overheard.take();
+    let statements = statements
+        .iter()
+        .filter(|statement| shape::is_of_guests(&statement.sql));
+    let (reads, writes): (Vec<_>, Vec<_>) = statements.partition(|s| s.sql.starts_with("select "));
+    assert_eq!(
+        (reads.len(), writes.len()),
+        (1, 1),
+        "{reads:#?} {writes:#?}"
+    );
+    assert_eq!((reads[0].length(1), writes[0].length(1)), (GUESTS, GUESTS));
+}
+
+#[tokio::test]
 async fn what_looks_beyond_one_guest_takes_bounded_parts() {
     let settings = config(&[("postgres.batch", "8"), ("postgres.connections", "8")]);
     let (test, overheard) = TestApp::overheard(settings).await;

@@ -9,7 +9,7 @@ use guestpass::clock::Clock;
 use guestpass::config::Config;
 use guestpass::store::{
     Change, ClientSettings, Grants, Outcome, Proof, Redeemed, Redemption, Registry, Revoked,
-    Transfer, Upkeep, Write,
+    Transfer, Unavailable, Upkeep, Write,
 };
 use guestpass_core::client::{ClientId, ClientNumber};
 use guestpass_core::grant::{Generation, Grant, GrantId};
@@ -72,6 +72,8 @@ cases! {
         a_redemption_is_decided_on_the_row_and_written
         a_redemption_that_is_refused_changes_nothing
         of_many_redemptions_one_advances_and_the_others_repeat
+        redemptions_at_once_are_decided_on_their_own_rows
+        a_row_that_cannot_be_read_leaves_the_others_of_its_batch_alone
         a_write_that_fails_leaves_the_others_of_its_batch_alone
         one_more_grant_needs_its_guest;
     keys:
@@ -160,6 +162,16 @@ impl Store {
         generation: Generation,
         now: Timestamp,
     ) -> Option<Redeemed> {
+        self.try_refresh(grant, generation, now).await.unwrap()
+    }
+
+    /// The same, where the store may fail.
+    async fn try_refresh(
+        &self,
+        grant: &Grant,
+        generation: Generation,
+        now: Timestamp,
+    ) -> Result<Option<Redeemed>, Unavailable> {
         let redemption = Redemption {
             grant: grant.id,
             proof: Proof::RefreshToken(generation),
@@ -167,7 +179,7 @@ impl Store {
             policy: Arc::new(Policy::default()),
             clock: Arc::new(Stopped(now)),
         };
-        self.grants.redeem(redemption).await.unwrap()
+        self.grants.redeem(redemption).await
     }
 
     async fn insert(&self, (profile, grant): &(Profile, Grant)) {

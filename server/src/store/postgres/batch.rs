@@ -1,14 +1,33 @@
 //! Waiting writes of one node as one statement: no row twice, and in the order of their keys, so that two nodes seldom wait
 //! for each other in a circle. Where they do, the database undoes one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use guestpass_core::grant::{Generation, Grant, GrantId, MAX_STRIKES};
 use guestpass_core::profile::{Profile, ProfileId};
 
-use super::grants::{key, profile_id, stored};
+use super::grants::{grant, key, profile_id, stored};
 use super::pool::{Failed, Pool};
 use super::row::bytes;
+
+/// Reads grants; those that are gone are not among them.
+pub(super) async fn load_grants(
+    pool: &Pool,
+    ids: &BTreeSet<GrantId>,
+) -> Result<HashMap<GrantId, Grant>, Failed> {
+    const SQL: &str = "
+        select profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes, issued_at,
+               advanced_at, expires_at, ends_at, revoked_at, revocation_reason
+          from unnest($1::bigint[], $2::bytea[]) as wanted (profile_id, grant_id)
+               join grants using (profile_id, grant_id)";
+    let (profiles, randoms): (Vec<_>, Vec<_>) = ids.iter().map(key).unzip();
+    let rows = pool.read(SQL, &[&profiles, &randoms]).await?;
+    let grants = rows.iter().map(|row| {
+        let grant = grant(row).map_err(Failed::Nothing)?;
+        Ok((grant.id, grant))
+    });
+    grants.collect()
+}
 
 /// Advances of different grants. Answers which came about.
 pub(super) async fn advance_grants(

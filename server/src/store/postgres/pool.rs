@@ -115,7 +115,7 @@ impl Pool {
         &self,
         sql: &str,
         parameters: &[Parameter<'_>],
-    ) -> Result<Vec<Row>, Unavailable> {
+    ) -> Result<Vec<Row>, Failed> {
         let done = match self.run(sql, parameters).await {
             Err(Failed::Unknown(_)) => self.run(sql, parameters).await?,
             other => other?,

@@ -1,20 +1,18 @@
 //! Carries out what waits in the queue. A batch is what arrived while all hands were busy, so there is no timer.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashSet};
-use std::hash::Hash;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::future::join_all;
-use guestpass_core::grant::GrantId;
+use futures_util::{StreamExt, stream};
 use guestpass_core::profile::ProfileId;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::pool::{Failed, Pool};
+use super::redeem::{Open, redeem};
 use super::{batch, grants, revoked, upkeep};
 use crate::store::writes::{Queue, Reply};
-use crate::store::{Batches, Outcome, Unavailable, Write};
+use crate::store::{Batches, Outcome, Redeemed, Redemption, Unavailable, Write};
 
 /// The way to the database. What was queued is carried out even after this is dropped.
 pub(super) struct Writer {
@@ -22,8 +20,18 @@ pub(super) struct Writer {
     queue: Queue<Job>,
 }
 
+/// What waits.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are redemptions, and a box for each would cost more than it saves"
+)]
+enum Job {
+    Write(Waiting),
+    Redeem(Open),
+}
+
 /// A write that waits.
-struct Job {
+struct Waiting {
     write: Write,
     reply: Reply<Outcome>,
 }
@@ -40,7 +48,20 @@ impl Writer {
     pub(super) async fn write(&self, write: Write) -> Result<Outcome, Unavailable> {
         let must_be_free = write.must_be_free();
         self.queue
-            .put(must_be_free, |reply| Job { write, reply })
+            .put(must_be_free, |reply| Job::Write(Waiting { write, reply }))
+            .await
+    }
+
+    /// Queues a redemption and waits until what it has written is durable. Refused at once if the queue is too full.
+    pub(super) async fn redeem(
+        &self,
+        redemption: Redemption,
+    ) -> Result<Option<Redeemed>, Unavailable> {
+        let must_be_free = redemption.must_be_free();
+        self.queue
+            .put(must_be_free, |reply| {
+                Job::Redeem(Open::new(redemption, reply))
+            })
             .await
     }
 }
@@ -60,153 +81,98 @@ async fn run(
         let (pool, batches) = (Arc::clone(&pool), batches.clone());
         tokio::spawn(async move {
             let started = Instant::now();
-            let writes = batch.len();
-            carry_out(&pool, batch).await;
-            batches.observe(writes, started.elapsed());
+            let writes = carry_out(&pool, batch).await;
+            if writes > 0 {
+                batches.observe(writes, started.elapsed());
+            }
             drop(hand);
         });
     }
 }
 
-/// Carries out a batch: advances together, new guests together, and alone everything else, with what stands in the batch
-/// twice.
-async fn carry_out(pool: &Pool, batch: Vec<Job>) {
-    let mut advances: BTreeMap<GrantId, Job> = BTreeMap::new();
-    let mut guests: BTreeMap<ProfileId, Job> = BTreeMap::new();
+/// Carries out a batch: redemptions together, new guests together, and alone everything else, with what stands in the batch
+/// twice. Says how many writes that took.
+async fn carry_out(pool: &Pool, batch: Vec<Job>) -> usize {
+    let mut redemptions = Vec::new();
+    let mut guests: BTreeMap<ProfileId, Waiting> = BTreeMap::new();
     let mut others = Vec::new();
     for job in batch {
-        if job.reply.is_stale() {
-            others.push(job);
-            continue;
+        match job {
+            Job::Redeem(open) => redemptions.push(open),
+            Job::Write(waiting) => match &waiting.write {
+                Write::InsertGuest(profile, _)
+                    if !waiting.reply.is_stale() && !guests.contains_key(&profile.id) =>
+                {
+                    guests.insert(profile.id, waiting);
+                }
+                _ => others.push(waiting),
+            },
         }
-        let again = match &job.write {
-            Write::AdvanceGrant { grant, .. } => keep(advances.entry(grant.id), job),
-            Write::InsertGuest(profile, _) => keep(guests.entry(profile.id), job),
-            _ => Some(job),
-        };
-        others.extend(again);
     }
-    tokio::join!(
-        advance_together(pool, advances),
+    let writes = guests.len() + others.len();
+    let (redeemed, (), ()) = tokio::join!(
+        redeem(pool, redemptions),
         insert_together(pool, guests),
         each_alone(pool, others)
     );
+    redeemed + writes
 }
 
-/// Carries out writes that have no statement in common, a few at a time.
-async fn each_alone(pool: &Pool, jobs: impl IntoIterator<Item = Job>) {
-    let mut jobs = jobs.into_iter();
-    loop {
-        let some: Vec<Job> = jobs.by_ref().take(ALONE_AT_ONCE).collect();
-        if some.is_empty() {
-            return;
-        }
-        join_all(some.into_iter().map(|job| alone(pool, job))).await;
+/// If the database has said that nothing happened, each is carried out alone: one that fails leaves the others as they are.
+async fn insert_together(pool: &Pool, guests: BTreeMap<ProfileId, Waiting>) {
+    if guests.len() < 2 {
+        return each_alone(pool, guests.into_values()).await;
     }
-}
-
-/// Few enough to leave connections for reads.
-const ALONE_AT_ONCE: usize = 4;
-
-fn keep<K: Ord>(entry: Entry<'_, K, Job>, job: Job) -> Option<Job> {
-    match entry {
-        Entry::Vacant(entry) => {
-            entry.insert(job);
-            None
-        }
-        Entry::Occupied(_) => Some(job),
-    }
-}
-
-async fn advance_together(pool: &Pool, jobs: BTreeMap<GrantId, Job>) {
-    let writes = jobs.iter().filter_map(|(id, job)| match &job.write {
-        Write::AdvanceGrant { grant, from } => Some((*id, (grant, *from))),
-        _ => None,
-    });
-    let done = match jobs.len() {
-        0 => return,
-        1 => None,
-        _ => Some(batch::advance_grants(pool, &writes.collect()).await),
-    };
-    answer_all(pool, jobs, done).await;
-}
-
-async fn insert_together(pool: &Pool, jobs: BTreeMap<ProfileId, Job>) {
-    let writes = jobs.iter().filter_map(|(id, job)| match &job.write {
+    let writes = guests.iter().filter_map(|(id, guest)| match &guest.write {
         Write::InsertGuest(profile, grant) => Some((*id, (profile, grant))),
         _ => None,
     });
-    let done = match jobs.len() {
-        0 => return,
-        1 => None,
-        _ => Some(batch::insert_guests(pool, &writes.collect()).await),
-    };
-    answer_all(pool, jobs, done).await;
-}
-
-/// Answers the jobs of one statement. If the database has said that nothing happened, each is carried out alone: one that
-/// fails leaves the others as they are.
-async fn answer_all<K: Copy + Eq + Hash>(
-    pool: &Pool,
-    jobs: BTreeMap<K, Job>,
-    done: Option<Result<HashSet<K>, Failed>>,
-) {
-    match done {
-        Some(Ok(done)) => {
-            for (id, job) in jobs {
-                job.reply.send(Ok(if done.contains(&id) {
+    match batch::insert_guests(pool, &writes.collect()).await {
+        Ok(done) => {
+            for (id, guest) in guests {
+                guest.reply.send(Ok(if done.contains(&id) {
                     Outcome::Done
                 } else {
                     Outcome::Conflict
                 }));
             }
         }
-        Some(Err(Failed::Unknown(error))) => {
-            for job in jobs.into_values() {
-                let outcome = unknown(&job.write, error.clone());
-                job.reply.send(outcome);
+        Err(Failed::Unknown(error) | Failed::Unreachable(error)) => {
+            for guest in guests.into_values() {
+                guest.reply.send(Err(error.clone()));
             }
         }
-        Some(Err(Failed::Unreachable(error))) => {
-            for job in jobs.into_values() {
-                job.reply.send(Err(error.clone()));
-            }
-        }
-        Some(Err(Failed::Undone(_) | Failed::Duplicate(_) | Failed::Nothing(_))) | None => {
-            each_alone(pool, jobs.into_values()).await;
+        Err(Failed::Undone(_) | Failed::Duplicate(_) | Failed::Nothing(_)) => {
+            each_alone(pool, guests.into_values()).await;
         }
     }
 }
 
+/// Carries out writes that have no statement in common.
+async fn each_alone(pool: &Pool, writes: impl IntoIterator<Item = Waiting>) {
+    a_few_at_once(writes.into_iter().map(|waiting| alone(pool, waiting))).await;
+}
+
+/// A few at a time: few enough to leave connections for reads.
+pub(super) async fn a_few_at_once<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    stream::iter(all).buffer_unordered(4).collect().await
+}
+
 /// Carries out one write, and once more if nobody answered and that does no harm.
-async fn alone(pool: &Pool, job: Job) {
-    if job.reply.is_stale() {
-        job.reply
-            .send(Err(Unavailable("the write has waited too long".to_owned())));
+async fn alone(pool: &Pool, Waiting { write, reply }: Waiting) {
+    if reply.is_stale() {
+        reply.send(Err(Unavailable("the write has waited too long".to_owned())));
         return;
     }
-    let mut result = apply(pool, &job.write).await;
-    if matches!(result, Err(Failed::Unknown(_))) && is_idempotent(&job.write) {
-        result = match (apply(pool, &job.write).await, &job.write) {
+    let mut result = apply(pool, &write).await;
+    if matches!(result, Err(Failed::Unknown(_))) && is_idempotent(&write) {
+        result = match (apply(pool, &write).await, &write) {
             // Revoked by the first attempt, as far as anyone knows.
             (Ok(Outcome::Conflict), Write::RevokeGrant(..)) => Ok(Outcome::Done),
             (other, _) => other,
         };
     }
-    let outcome = match result {
-        Ok(outcome) => Ok(outcome),
-        Err(Failed::Unknown(error)) => unknown(&job.write, error),
-        Err(failed) => Err(failed.into()),
-    };
-    job.reply.send(outcome);
-}
-
-/// What is said of a write that nobody answered.
-fn unknown(write: &Write, error: Unavailable) -> Result<Outcome, Unavailable> {
-    match write {
-        Write::AdvanceGrant { .. } => Ok(Outcome::Unknown),
-        _ => Err(error),
-    }
+    reply.send(result.map_err(Unavailable::from));
 }
 
 fn is_idempotent(write: &Write) -> bool {

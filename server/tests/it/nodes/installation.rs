@@ -1,5 +1,7 @@
 //! Nodes as an operator sets them up: one database, one master key, and a directory for each.
 
+use std::any::Any;
+
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -80,6 +82,11 @@ impl Installation {
     /// The number that is the answer to a query.
     pub(super) fn number(&self, sql: &str) -> i64 {
         self.runtime.block_on(self.database.number(sql))
+    }
+
+    /// Runs SQL in a transaction of its own, which is undone when what this answers is dropped.
+    pub(super) fn hold(&self, sql: &str) -> Box<dyn Any + Send> {
+        self.runtime.block_on(self.database.hold(sql))
     }
 
     /// How many grants were ended before their time.

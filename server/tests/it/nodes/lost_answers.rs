@@ -9,6 +9,8 @@ use axum::http::StatusCode;
 use super::clients::Client;
 use super::installation::{Installation, Node};
 use super::proxy::{Lost, Proxy};
+use super::races::at_once;
+use crate::support::binary::eventually;
 use crate::support::{authorize, exchange, refresh, request, revoke, verify};
 
 /// Part of the statements that advance grants, alone and together.
@@ -32,6 +34,57 @@ fn a_refresh_whose_write_was_lost_is_answered_all_the_same() {
     }
     assert_eq!(installation.revoked(), 0);
 }
+
+#[test]
+fn refreshes_whose_one_write_was_lost_are_answered_all_the_same() {
+    const GUESTS: usize = 16;
+    let (installation, proxy, node) = behind_a_proxy();
+    let address = [node.server.address];
+    let token = |()| node.server.guest().refresh_token;
+    let (mut first, mut others) = ([(); 2].map(token), [(); GUESTS].map(token));
+    for lost in [Lost::Answer, Lost::Request] {
+        // Both hands wait for the database, each with one guest, and all others for a hand.
+        let held = installation.hold("lock table grants in exclusive mode");
+        proxy.lose(ADVANCE, &[None, None, Some(lost)], 1);
+        // Of each of the others, two tabs.
+        let tabs = others.each_ref().map(|token| refresh(token));
+        let tabs = [tabs.clone(), tabs].concat();
+        let (blocked, answers) = std::thread::scope(|scope| {
+            let blocked = [0, 1].map(|at| {
+                let token = &first[at];
+                let blocked =
+                    scope.spawn(move || Client::new(&address, 0).ask(&refresh(token)).unwrap());
+                eventually("a write waits", || {
+                    installation.number(WAITING_FOR_LOCKS) > i64::try_from(at).unwrap()
+                });
+                blocked
+            });
+            let answers = scope.spawn(|| at_once(&address, &tabs));
+            for _ in 0..20 {
+                node.server.send(&request("GET", "/oauth/jwks"));
+            }
+            drop(held);
+            let blocked = blocked.map(|blocked| blocked.join().unwrap());
+            (blocked, answers.join().unwrap())
+        });
+        assert_eq!(proxy.heal(), 1);
+        first = blocked.map(|answer| answer.tokens().refresh_token);
+        let answers: Vec<_> = answers
+            .iter()
+            .map(|answer| answer.tokens().refresh_token)
+            .collect();
+        let (tabs, other_tabs) = answers.split_at(GUESTS);
+        assert_eq!(tabs, other_tabs);
+        others.clone_from_slice(tabs);
+    }
+    let all = "select count(*) from grants where generation = 3";
+    let all = usize::try_from(installation.number(all)).unwrap();
+    assert_eq!((all, installation.revoked()), (GUESTS + 2, 0));
+}
+
+const WAITING_FOR_LOCKS: &str = "
+    select count(*) from pg_locks join pg_database on database = pg_database.oid
+     where datname = current_database() and not granted";
 
 #[test]
 fn a_refresh_that_nobody_can_write_is_tried_again_later() {

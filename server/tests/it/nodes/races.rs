@@ -137,7 +137,7 @@ fn addresses(nodes: &[Node]) -> Vec<SocketAddr> {
 }
 
 /// Sends all requests at the same time, each on a connection of its own, to one node after the other.
-fn at_once(nodes: &[SocketAddr], requests: &[Sent]) -> Vec<Answer> {
+pub(super) fn at_once(nodes: &[SocketAddr], requests: &[Sent]) -> Vec<Answer> {
     let start = Barrier::new(requests.len());
     std::thread::scope(|scope| {
         let send = |(at, request)| {

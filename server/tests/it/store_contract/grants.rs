@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use guestpass::store::{Outcome, Tombstone, Write};
+use guestpass::store::{Outcome, Redeemed, Tombstone, Write};
 use guestpass_core::client::ClientNumber;
 use guestpass_core::grant::{
     Decision, Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
@@ -359,6 +359,80 @@ pub(super) async fn of_many_redemptions_one_advances_and_the_others_repeat(store
     assert_eq!((advances, repeats), (1, 49));
     let stored = store.load(code.id).await.unwrap();
     assert_eq!(stored.generation, grant.generation.next());
+}
+
+pub(super) async fn redemptions_at_once_are_decided_on_their_own_rows(store: &Store) {
+    let [first, gone, foreign, old, second] = [1, 2, 3, 4, 5].map(|number| guest(number).1);
+    for number in [1, 3, 4, 5] {
+        let (profile, code) = guest(number);
+        store.insert(&(profile, code.clone())).await;
+        store.write(advance(&code)).await;
+    }
+    let stolen = Grant {
+        client: ClientNumber(2),
+        ..foreign.clone()
+    };
+    let newest = Generation::CODE.next();
+    // Each twice: whichever is second finds what the first has made of the row.
+    let asked = [
+        (&second, newest, ["advance", "repeat"]),
+        (&gone, newest, ["gone", "gone"]),
+        (&stolen, newest, ["refuse", "refuse"]),
+        (&old, Generation::CODE, ["reissue", "repeat"]),
+        (&first, newest, ["advance", "repeat"]),
+    ];
+    let twice = asked.iter().chain(&asked);
+    let twice = twice.map(|(grant, presented, _)| store.refresh(grant, *presented, at(300_000)));
+    let redeemed = join_all(twice).await;
+    let (one, other) = redeemed.split_at(asked.len());
+    for (((grant, _, expected), one), other) in asked.iter().zip(one).zip(other) {
+        let mut decided = [one, other].map(|redeemed| decided(grant, redeemed.as_ref()));
+        decided.sort_unstable();
+        assert_eq!(decided, *expected, "{one:?} {other:?}");
+    }
+    for (grant, steps) in [(&first, 2), (&second, 2), (&old, 2), (&foreign, 1)] {
+        let stored = store.load(grant.id).await.unwrap();
+        assert_eq!(stored.generation.as_u64(), steps);
+    }
+}
+
+fn decided(grant: &Grant, redeemed: Option<&Redeemed>) -> &'static str {
+    let Some(redeemed) = redeemed else {
+        return "gone";
+    };
+    assert_eq!(redeemed.read.id, grant.id);
+    match &redeemed.decision {
+        Decision::Advance(_) => "advance",
+        Decision::Reissue(_) => "reissue",
+        Decision::Repeat => "repeat",
+        Decision::Refuse(_) => "refuse",
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(super) async fn a_row_that_cannot_be_read_leaves_the_others_of_its_batch_alone(store: &Store) {
+    let grants = [1, 2, 3].map(|number| guest(number).1);
+    for number in [1, 2, 3] {
+        let (profile, code) = guest(number);
+        store.insert(&(profile, code.clone())).await;
+        store.write(advance(&code)).await;
+    }
+    let id = grants[1].id.profile.as_i64();
+    let damage = format!("update grants set strikes = 256 where profile_id = {id}");
+    store.database.sql(&damage).await;
+    let newest = Generation::CODE.next();
+    let all = grants
+        .iter()
+        .map(|grant| store.try_refresh(grant, newest, at(2_000)));
+    let redeemed = join_all(all).await;
+    assert!(redeemed[1].is_err(), "{:?}", redeemed[1]);
+    for redeemed in [&redeemed[0], &redeemed[2]] {
+        let redeemed = redeemed.as_ref().unwrap().as_ref().unwrap();
+        assert!(
+            matches!(redeemed.decision, Decision::Advance(_)),
+            "{redeemed:?}"
+        );
+    }
 }
 
 pub(super) async fn a_write_that_fails_leaves_the_others_of_its_batch_alone(store: &Store) {
