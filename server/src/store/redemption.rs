@@ -1,5 +1,6 @@
 //! What becomes of a grant whose credential is presented: read, decided by the core, written.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use guestpass_core::client::ClientNumber;
@@ -8,6 +9,7 @@ use guestpass_core::pkce::Verifier;
 use guestpass_core::policy::Policy;
 use guestpass_core::time::Timestamp;
 
+use super::Unavailable;
 use crate::clock::Clock;
 
 /// A credential that an authenticated client presents, and what decides on it beside its row.
@@ -45,8 +47,13 @@ pub struct Redeemed {
 }
 
 impl Redemption {
-    /// Decides on the row.
-    pub(super) fn decide(&self, read: Grant) -> Redeemed {
+    /// Decides on the row. A panic in that is an error of this redemption alone: a thread that serves others does this.
+    pub(super) fn decide(&self, read: Grant) -> Result<Redeemed, Unavailable> {
+        catch_unwind(AssertUnwindSafe(|| self.decided(read)))
+            .map_err(|_| Unavailable("the decision on a grant panicked".to_owned()))
+    }
+
+    fn decided(&self, read: Grant) -> Redeemed {
         let at = self.clock.now();
         let decision = match &self.proof {
             Proof::Code(verifier) => read.exchange(self.client, verifier, &self.policy, at),

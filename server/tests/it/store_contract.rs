@@ -74,6 +74,7 @@ cases! {
         of_many_redemptions_one_advances_and_the_others_repeat
         redemptions_at_once_are_decided_on_their_own_rows
         a_row_that_cannot_be_read_leaves_the_others_of_its_batch_alone
+        a_decision_that_panics_leaves_the_others_of_its_batch_alone
         a_write_that_fails_leaves_the_others_of_its_batch_alone
         one_more_grant_needs_its_guest;
     keys:
@@ -225,6 +226,7 @@ struct Stopped(Timestamp);
 
 impl Clock for Stopped {
     fn now(&self) -> Timestamp {
+        assert_ne!(self.0, BROKEN, "a test asked for this panic");
         self.0
     }
 
@@ -232,6 +234,9 @@ impl Clock for Stopped {
         Duration::ZERO
     }
 }
+
+/// A time at which a clock panics, as a defect in a decision would.
+const BROKEN: Timestamp = Timestamp::from_millis(-1);
 
 /// When everything here begins.
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);

@@ -161,7 +161,10 @@ impl Open {
         if let Some(written) = self.lost.take_if(|lost| lost.next() == Some(&read)) {
             return self.answer(Ok(Some(written)));
         }
-        let mut redeemed = self.redemption.decide(read);
+        let mut redeemed = match self.redemption.decide(read) {
+            Ok(redeemed) => redeemed,
+            Err(error) => return self.answer(Err(error)),
+        };
         if self.is_unsure {
             let Some(decision) = redeemed.decision.when_unsure() else {
                 return self.answer(Err(unsure()));

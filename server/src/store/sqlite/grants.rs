@@ -10,8 +10,8 @@ use guestpass_core::time::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, named_params, params};
 
-use super::{revoked, upkeep};
-use crate::store::{Outcome, Redeemed, Redemption, Tombstone, Write};
+use super::{revoked, unavailable, upkeep};
+use crate::store::{Outcome, Redeemed, Redemption, Tombstone, Unavailable, Write};
 
 pub(super) fn load(connection: &Connection, id: GrantId) -> rusqlite::Result<Option<Grant>> {
     const SQL: &str = "select * from grants where profile_id = ? and grant_id = ?";
@@ -25,15 +25,17 @@ pub(super) fn load(connection: &Connection, id: GrantId) -> rusqlite::Result<Opt
 pub(super) fn redeem(
     connection: &Connection,
     redemption: &Redemption,
-) -> rusqlite::Result<Option<Redeemed>> {
-    let Some(read) = load(connection, redemption.grant)? else {
+) -> Result<Option<Redeemed>, Unavailable> {
+    let Some(read) = load(connection, redemption.grant).map_err(unavailable)? else {
         return Ok(None);
     };
-    let redeemed = redemption.decide(read);
-    if let Some(next) = redeemed.next()
-        && advance_grant(connection, next, redeemed.read.generation)? == Outcome::Conflict
-    {
-        return Err(rusqlite::Error::StatementChangedRows(0));
+    let redeemed = redemption.decide(read)?;
+    if let Some(next) = redeemed.next() {
+        let advanced = advance_grant(connection, next, redeemed.read.generation);
+        if advanced.map_err(unavailable)? == Outcome::Conflict {
+            let problem = "a grant has changed inside a transaction";
+            return Err(Unavailable(problem.to_owned()));
+        }
     }
     Ok(Some(redeemed))
 }

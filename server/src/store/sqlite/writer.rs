@@ -100,9 +100,10 @@ enum Job {
 impl Job {
     fn carry_out(self, connection: &Connection) -> Done {
         match self {
-            Self::Write(write, reply) => {
-                Done::Write(reply, told(grants::apply(connection, &write)))
-            }
+            Self::Write(write, reply) => Done::Write(
+                reply,
+                told(grants::apply(connection, &write).map_err(unavailable)),
+            ),
             Self::Redeem(redemption, reply) => {
                 Done::Redeem(reply, told(grants::redeem(connection, &redemption)))
             }
@@ -210,9 +211,6 @@ fn commit(
     committed
 }
 
-fn told<T>(result: rusqlite::Result<T>) -> Result<T, Unavailable> {
-    result.map_err(|error| {
-        tracing::error!(error = %error, "the store could not write");
-        unavailable(error)
-    })
+fn told<T>(result: Result<T, Unavailable>) -> Result<T, Unavailable> {
+    result.inspect_err(|error| tracing::error!(error = %error, "the store could not write"))
 }

@@ -12,7 +12,7 @@ use guestpass_core::pkce::Challenge;
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
-use super::{NOW, Store, advance, advanced, at, guest};
+use super::{BROKEN, NOW, Store, advance, advanced, at, guest};
 
 pub(super) async fn what_was_never_written_is_not_there(store: &Store) {
     let (profile, grant) = guest(1);
@@ -433,6 +433,20 @@ pub(super) async fn a_row_that_cannot_be_read_leaves_the_others_of_its_batch_alo
             "{redeemed:?}"
         );
     }
+}
+
+pub(super) async fn a_decision_that_panics_leaves_the_others_of_its_batch_alone(store: &Store) {
+    let (profile, code) = guest(1);
+    store.insert(&(profile, code.clone())).await;
+    store.write(advance(&code)).await;
+    let grant = advanced(&code);
+    let refresh = |now| store.try_refresh(&grant, grant.generation, now);
+    let all = (0..20).map(|number| refresh(if number % 2 == 0 { BROKEN } else { at(2_000) }));
+    for (number, redeemed) in join_all(all).await.into_iter().enumerate() {
+        assert_eq!(redeemed.is_err(), number % 2 == 0, "{number}: {redeemed:?}");
+    }
+    let stored = store.load(code.id).await.unwrap();
+    assert_eq!(stored.generation, grant.generation.next());
 }
 
 pub(super) async fn a_write_that_fails_leaves_the_others_of_its_batch_alone(store: &Store) {
