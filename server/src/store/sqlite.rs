@@ -30,7 +30,6 @@ mod keys;
 mod registry;
 mod revoked;
 mod schema;
-mod sync;
 mod transfer;
 mod upkeep;
 mod writer;
@@ -73,19 +72,12 @@ impl SqliteStore {
         for reader in &readers {
             reader.pragma_update(None, "query_only", true)?;
         }
-        let file = Arc::new(open_file(path)?);
+        let file = File::open(path).map_err(|_| rusqlite::Error::InvalidPath(path.to_owned()))?;
+        let file = Arc::new(file);
         let checkpointer = checkpoint::Checkpointer::start(open()?, Arc::clone(&file));
-        let writing = open()?;
-        // Of what is left in the log nobody knows whether it is on the disk; if syncing has failed, it never will be. Moved
-        // into the file it is. This also makes the log, if there is none.
-        writing.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
-        let log = match synchronous {
-            Synchronous::Full => Some(open_file(&log_of(path))?),
-            Synchronous::Off => None,
-        };
         Ok(Self {
             path: path.to_owned(),
-            writer: writer::Writer::start(writing, checkpointer, log)?,
+            writer: writer::Writer::start(open()?, checkpointer)?,
             readers: Arc::new(Readers {
                 idle: Mutex::new(readers),
                 permits: Arc::new(Semaphore::new(READERS)),
@@ -417,17 +409,6 @@ fn open(file: &Path, synchronous: Synchronous) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "secure_delete", true)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
-}
-
-fn open_file(path: &Path) -> rusqlite::Result<File> {
-    File::open(path).map_err(|_| rusqlite::Error::InvalidPath(path.to_owned()))
-}
-
-/// Where the write-ahead log of a database is.
-fn log_of(path: &Path) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push("-wal");
-    path.into()
 }
 
 /// How long to wait for another process that writes, such as the command line beside a server.

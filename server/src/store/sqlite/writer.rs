@@ -1,10 +1,9 @@
-//! The one thread that writes. It takes what is waiting, runs it in one transaction, commits, and leaves it to be synced and
-//! answered. A batch is what arrived during the last one, so there is no timer and no choice between speed and delay.
+//! The one thread that writes. It takes what is waiting, runs it in one transaction, commits, then answers each caller:
+//! a batch is what arrived while the last one was synced, so there is no timer and no choice between speed and delay.
 //!
 //! A redemption is read, decided and written here, so nobody comes between, and a second one of the same batch finds what
 //! the first has written.
 
-use std::fs::File;
 use std::thread;
 use std::time::Instant;
 
@@ -12,7 +11,6 @@ use rusqlite::Connection;
 use tokio::sync::mpsc;
 
 use super::checkpoint::Checkpointer;
-use super::sync::{Batch, SyncFailed, Syncer};
 use super::{grants, unavailable};
 use crate::store::writes::{QUEUE, Queue, Reply};
 use crate::store::{Batches, Outcome, Redeemed, Redemption, Unavailable, Write};
@@ -25,24 +23,19 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// With `log`, what is written is durable before it is answered.
     pub(super) fn start(
         mut connection: Connection,
         checkpointer: Checkpointer,
-        log: Option<File>,
     ) -> rusqlite::Result<Self> {
         connection.pragma_update(None, "cache_size", CACHE)?;
-        if log.is_some() {
-            connection.pragma_update(None, "synchronous", "NORMAL")?;
-        }
         checkpointer.watch(&mut connection)?;
         let (queue, jobs) = Queue::new();
         let batches = Batches::default();
-        let syncer = Syncer::start(log, batches.clone());
+        let measured = batches.clone();
         let thread = thread::Builder::new()
             .name("sqlite-writer".into())
             .spawn(move || {
-                run(&connection, &checkpointer, &syncer, jobs);
+                run(&connection, &checkpointer, &measured, jobs);
                 drop(connection);
                 drop(checkpointer);
             })
@@ -127,7 +120,7 @@ impl Job {
     clippy::large_enum_variant,
     reason = "nearly all are redemptions, and a box for each would cost more than it saves"
 )]
-pub(super) enum Done {
+enum Done {
     Write(Reply<Outcome>, Result<Outcome, Unavailable>),
     Redeem(
         Reply<Option<Redeemed>>,
@@ -137,7 +130,7 @@ pub(super) enum Done {
 
 impl Done {
     /// A redemption that is refused or repeated writes nothing.
-    pub(super) fn has_written(&self) -> bool {
+    fn has_written(&self) -> bool {
         match self {
             Self::Write(..) => true,
             Self::Redeem(_, result) => {
@@ -147,7 +140,7 @@ impl Done {
     }
 
     /// Says what came of it or, if the transaction came to nothing, why.
-    pub(super) fn answer(self, committed: &Result<(), Unavailable>) {
+    fn answer(self, committed: &Result<(), Unavailable>) {
         match self {
             Self::Write(reply, result) => reply.send(committed.clone().and(result)),
             Self::Redeem(reply, result) => reply.send(committed.clone().and(result)),
@@ -158,7 +151,7 @@ impl Done {
 fn run(
     connection: &Connection,
     checkpointer: &Checkpointer,
-    syncer: &Syncer,
+    batches: &Batches,
     mut jobs: mpsc::Receiver<Job>,
 ) {
     let mut batch = Vec::with_capacity(QUEUE);
@@ -166,17 +159,17 @@ fn run(
         let started = Instant::now();
         let has_erased = batch.iter().any(Job::is_erasure);
         let mut done = Vec::with_capacity(batch.len());
-        let committed = commit(connection, batch.drain(..), &mut done).map_err(|error| {
-            tracing::error!(error = %error, writes = done.len(), "the store could not commit");
+        let committed = commit(connection, batch.drain(..), &mut done);
+        let writes = done.iter().filter(|done| done.has_written()).count();
+        if writes > 0 {
+            batches.observe(writes, started.elapsed());
+        }
+        let committed = committed.map_err(|error| {
+            tracing::error!(error = %error, writes, "the store could not commit");
             unavailable(error)
         });
-        let batch = Batch {
-            done,
-            committed,
-            started,
-        };
-        if let Err(SyncFailed) = syncer.settle(batch) {
-            return;
+        for done in done {
+            done.answer(&committed);
         }
         if has_erased {
             checkpointer.erased();
