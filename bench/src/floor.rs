@@ -174,6 +174,7 @@ pub(crate) fn algorithm_named(name: &str) -> Result<KeyAlgorithm, Failure> {
 /// that were, again and again.
 fn writes(directory: &Path) -> Result<(), Failure> {
     let connection = open(directory)?;
+    connection.pragma_update(None, "cache_size", -8192)?;
     let mut rows = rows(&connection)?;
     let (wake, woken) = sync_channel(1);
     let other = open(directory)?;
@@ -192,6 +193,8 @@ fn writes(directory: &Path) -> Result<(), Failure> {
             }
         }
         let seconds = start.elapsed().as_secs_f64();
+        // Under way it would stall the writes, which the store has ways around.
+        move_log(&connection, "truncate")?;
         say(&format!("{done} {seconds}"))?;
     }
     Ok(())
@@ -245,7 +248,7 @@ pub(crate) fn refresh_all(directory: &Path, times: usize) -> Result<(), Failure>
             advance(&connection, row)?;
         }
         connection.execute_batch("commit")?;
-        connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
+        move_log(&connection, "truncate")?;
     }
     Ok(())
 }
@@ -305,19 +308,17 @@ fn wake_up(wake: &SyncSender<()>) {
     let _ = wake.try_send(());
 }
 
-/// Moves the log into the file when the store would, so that the same work is done.
+/// Moves the log into the file as often as the store would, so that the same work is done.
 fn checkpoint(connection: &Connection, woken: &Receiver<()>) {
-    let run = |mode: &str| {
-        let sql = format!("pragma wal_checkpoint({mode})");
-        connection.query_row(&sql, [], |row| row.get::<_, i64>(1))
-    };
     while woken.recv().is_ok() {
-        if run("passive").is_ok_and(|pages| pages >= RESTART_PAGES) {
-            let _ = run("restart");
-        }
+        let _ = move_log(connection, "passive");
     }
 }
 
-/// As the store has it.
-const WRITES_BETWEEN: usize = 1000;
-const RESTART_PAGES: i64 = 16_384;
+fn move_log(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
+    let sql = format!("pragma wal_checkpoint({mode})");
+    connection.query_row(&sql, [], |_| Ok(()))
+}
+
+/// The store lets so many pages come together, and random writes fill about one each.
+const WRITES_BETWEEN: usize = 4096;
