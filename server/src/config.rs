@@ -66,6 +66,8 @@ pub struct Config {
     pub journal: PathBuf,
     /// How long a tombstone is kept.
     pub keep_tombstones: Duration,
+    /// How long after its start a node begins to clean.
+    pub clean_after: Duration,
     /// What this node is called.
     pub node: String,
     /// What to show an operator.
@@ -231,6 +233,7 @@ impl Config {
             verification: trust::verification(values)?,
             journal,
             keep_tombstones: trust::keep_tombstones(values, policy.refresh_max)?,
+            clean_after: trust::clean_after(values)?,
             node,
             policy,
             data_dir,
@@ -393,6 +396,7 @@ mod tests {
             ("GUESTPASS_KEYS__ROTATE_EVERY", "5m", "between 1h"),
             ("GUESTPASS_VERIFY__WHEN_STALE", "open", "signature-only"),
             ("GUESTPASS_ERASURE__KEEP", "1y", "between 5years"),
+            ("GUESTPASS_CLEANING__START_AFTER", "2d", "and 1day"),
             ("GUESTPASS_BASE_PATHS", "api", "start with a slash"),
             (
                 "GUESTPASS_JOURNAL",

@@ -115,10 +115,10 @@ impl Cleaner {
         Ok(is_held)
     }
 
-    /// Steps for ever, slowly. It begins late: a machine that starts with a wrong clock has set it right by then, which
-    /// shows as a jump.
-    pub async fn run(mut self) {
-        tokio::time::sleep(BETWEEN_WALKS).await;
+    /// Steps for ever, slowly. It begins late, after `delay`: a machine that starts with a wrong clock has set it right by
+    /// then, which shows as a jump.
+    pub async fn run(mut self, delay: Duration) {
+        tokio::time::sleep(delay).await;
         loop {
             let pause = match self.step().await {
                 Ok(Step::Walked { .. }) => BETWEEN_PARTS,

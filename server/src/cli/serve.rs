@@ -76,6 +76,7 @@ pub(super) struct Server {
     tls: Option<Arc<ServerConfig>>,
     admin_listener: Option<TcpListener>,
     keep_tombstones: Duration,
+    clean_after: Duration,
     lock: Option<File>,
 }
 
@@ -143,6 +144,7 @@ impl Server {
             tls,
             admin_listener,
             keep_tombstones: config.keep_tombstones,
+            clean_after: config.clean_after,
             lock,
         })
     }
@@ -151,7 +153,7 @@ impl Server {
     pub(super) async fn run(self, stop: impl Future<Output = ()>) {
         let following = tokio::spawn(follow(Arc::clone(&self.app)));
         let cleaner = Cleaner::new(&self.app, self.keep_tombstones);
-        let cleaning = tokio::spawn(cleaner.run());
+        let cleaning = tokio::spawn(cleaner.run(self.clean_after));
         let administering = self.admin_listener.map(|listener| {
             let router = admin::router(Arc::clone(&self.app));
             tokio::spawn(listen::serve(

@@ -153,6 +153,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         "10y",
         "how long a tombstone keeps an erased guest from coming back: longer than any backup is kept",
     ),
+    setting(
+        "cleaning.start_after",
+        "1h",
+        "how long after its start a node begins to clean; a clock that is wrong at boot is right by then",
+    ),
     setting("log.level", "info", "error, warn, info, debug or trace"),
     setting("log.format", "text", "text or json"),
 ];

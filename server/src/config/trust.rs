@@ -72,6 +72,12 @@ pub(super) fn keep_tombstones(
     duration(values, "erasure.keep", (refresh_max, CENTURY))
 }
 
+/// How long after its start a node trusts its clock enough to clean.
+pub(super) fn clean_after(values: &Values) -> Result<Duration, ConfigError> {
+    let day = 86_400 * SECOND;
+    duration(values, "cleaning.start_after", (Duration::ZERO, day))
+}
+
 /// A duration between two others.
 fn duration(
     values: &Values,
