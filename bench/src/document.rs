@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::chart;
 use crate::failure::Failure;
-use crate::report::Report;
+use crate::report::{Report, SHARED};
 use crate::stage::Scenario;
 
 /// Puts a report into the document, between its marks, and the charts beside it.
@@ -40,7 +40,7 @@ fn splice(document: &str, text: &str) -> Option<String> {
 fn markdown(report: &Report) -> String {
     let machine = &report.machine;
     let mut text = format!(
-        "Measured at {} on {} cores of {}, Linux {}, commit {}, in {} rounds of {} s for each scenario.",
+        "Measured at {} on {} cores of {}, Linux {}, commit {}, in {} rounds of {} s for each scenario. {SHARED}",
         machine.at,
         machine.cores,
         machine.processor,

@@ -126,6 +126,7 @@ fn bench(arguments: &Arguments) -> Result<bool, Failure> {
     println!();
     print(&report.scenarios());
     write_json(arguments, &report.json())?;
+    println!("\n{}", report::SHARED);
     if arguments.write_docs {
         document::write(&report, Path::new("docs"))?;
     }

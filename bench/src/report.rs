@@ -42,6 +42,10 @@ impl Found {
     }
 }
 
+/// What all figures are to be read with.
+pub(crate) const SHARED: &str =
+    "The generator of the load runs on the same cores as what it measures.";
+
 /// A whole run.
 pub(crate) struct Report {
     pub(crate) machine: Machine,
