@@ -28,6 +28,7 @@ use guestpass_core::token_request::PARAMETERS;
 use rusqlite::{Connection, params};
 use tokio::net::TcpListener;
 
+use crate::certificate;
 use crate::failure::Failure;
 use crate::guests::{CLIENT_ID, make_keys};
 use crate::process;
@@ -36,7 +37,11 @@ use crate::workload::Chance;
 #[derive(clap::Subcommand)]
 pub(crate) enum Floor {
     /// Handlers that do nothing but HTTP
-    Empty,
+    Empty {
+        /// Where the certificate is, to speak TLS
+        #[arg(long)]
+        tls: Option<PathBuf>,
+    },
     /// The same, but that an access token is signed and a refresh token sealed
     Sign {
         /// Where the keys are made
@@ -51,18 +56,23 @@ pub(crate) enum Floor {
 
 pub(crate) fn run(floor: Floor) -> Result<(), Failure> {
     match floor {
-        Floor::Empty => serve(async || Ok(empty())),
+        Floor::Empty { tls } => serve(tls.as_deref(), async || Ok(empty())),
         Floor::Sign {
             directory,
             algorithm,
-        } => serve(async move || sign(&directory, &algorithm).await),
+        } => serve(None, async move || sign(&directory, &algorithm).await),
         Floor::Writes { directory } => writes(&directory),
         Floor::Clean { directory } => clean(&directory),
     }
 }
 
-/// Serves as Guestpass does, on as many threads, until standard input ends.
-fn serve(router: impl AsyncFnOnce() -> Result<Router, Failure>) -> Result<(), Failure> {
+/// Serves as Guestpass does, on as many threads, until standard input ends; with TLS, if there is a certificate.
+fn serve(
+    certificate: Option<&Path>,
+    router: impl AsyncFnOnce() -> Result<Router, Failure>,
+) -> Result<(), Failure> {
+    let tls = certificate.map(|directory| certificate::server(directory).read());
+    let tls = tls.transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -71,7 +81,7 @@ fn serve(router: impl AsyncFnOnce() -> Result<Router, Failure>) -> Result<(), Fa
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         say(&format!("listening on http://{}", listener.local_addr()?))?;
         let ended = tokio::task::spawn_blocking(|| std::io::stdin().lines().for_each(drop));
-        listen::serve(listener, None, router, async {
+        listen::serve(listener, tls, router, async {
             let _ = ended.await;
         })
         .await;

@@ -14,8 +14,14 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use mio::{Events, Poll, Token, Waker};
+use rustls::ClientConfig;
 
 use crate::connection::Connection;
+
+mod schedule;
+
+pub(crate) use schedule::Pace;
+use schedule::Schedule;
 
 /// What is asked, and what the answers are.
 pub(crate) trait Workload {
@@ -45,22 +51,15 @@ pub(crate) enum Step {
     Failed,
 }
 
-/// How operations follow each other.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Pace {
-    /// Each connection begins the next when the last is done.
-    Closed,
-    /// So many begin in a second, evenly.
-    Open(f64),
-}
-
 /// A load.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
+pub(crate) struct Load<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) connections: usize,
     pub(crate) pace: Pace,
     pub(crate) time: Duration,
+    /// With what each operation shakes hands, on a TLS connection of its own; else they follow each other on plain ones.
+    pub(crate) fresh: Option<&'a Arc<ClientConfig>>,
 }
 
 /// What came of a load.
@@ -95,7 +94,7 @@ impl Default for Outcome {
     }
 }
 
-impl Load {
+impl Load<'_> {
     /// Runs the load, and waits for what is under way at its end. `watch` hears now and then how long it has run and what is
     /// done. It ends early if there is nothing to ask any more.
     pub(crate) fn run(
@@ -111,7 +110,7 @@ impl Load {
             Pace::Open(_) => {
                 let (schedule, done) = (run.schedule.clone(), AtomicBool::new(false));
                 thread::scope(|scope| {
-                    scope.spawn(|| pace(schedule, start, &waker, &done));
+                    scope.spawn(|| schedule::keep(schedule, start, &waker, &done));
                     let result = run.drive(start, workload, watch);
                     done.store(true, Ordering::Relaxed);
                     result
@@ -125,68 +124,8 @@ impl Load {
     }
 }
 
-/// Wakes the generator whenever an operation is due: a sleeping thread is punctual to some 60 µs, a poll to a millisecond.
-fn pace(mut schedule: Schedule, start: Instant, waker: &Waker, done: &AtomicBool) {
-    while let Some(due) = schedule.next()
-        && !done.load(Ordering::Relaxed)
-    {
-        let wait = due.saturating_sub(start.elapsed());
-        if !wait.is_zero() {
-            thread::sleep(wait);
-            let _ = waker.wake();
-        }
-    }
-    let _ = waker.wake();
-}
-
-/// When operations are due, from the start on. Nothing of it depends on how fast they are.
-#[derive(Clone, Debug)]
-struct Schedule {
-    interval: Option<Duration>,
-    end: Duration,
-    begun: u32,
-}
-
-impl Schedule {
-    fn new(pace: Pace, end: Duration) -> Self {
-        Self {
-            interval: match pace {
-                Pace::Closed => None,
-                Pace::Open(rate) => Some(Duration::from_secs_f64(1.0 / rate)),
-            },
-            end,
-            begun: 0,
-        }
-    }
-
-    /// When the next one is due.
-    fn peek(&self) -> Option<Duration> {
-        let due = self.interval? * self.begun;
-        (due < self.end).then_some(due)
-    }
-
-    /// All that are due by then.
-    fn due_by(&mut self, now: Duration) -> impl Iterator<Item = Duration> {
-        std::iter::from_fn(move || {
-            self.peek()
-                .filter(|due| *due <= now)
-                .and_then(|_| self.next())
-        })
-    }
-}
-
-impl Iterator for Schedule {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let due = self.peek()?;
-        self.begun += 1;
-        Some(due)
-    }
-}
-
-struct Run {
-    load: Load,
+struct Run<'a> {
+    load: Load<'a>,
     poll: Poll,
     waker: Arc<Waker>,
     slots: Vec<Slot>,
@@ -203,19 +142,22 @@ struct Run {
 }
 
 struct Slot {
-    connection: Connection,
+    /// None between two operations, if each has its own.
+    connection: Option<Connection>,
     /// When the operation under way should have begun.
     since: Option<Duration>,
 }
 
-impl Run {
-    fn new(load: Load) -> io::Result<Self> {
+impl<'a> Run<'a> {
+    fn new(load: Load<'a>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), Token(usize::MAX))?);
         let slots = (0..load.connections).map(|slot| {
-            let connection = Connection::open(load.address, poll.registry(), Token(slot))?;
             Ok(Slot {
-                connection,
+                connection: match load.fresh {
+                    None => Some(open(&load, &poll, slot)?),
+                    Some(_) => None,
+                },
                 since: None,
             })
         });
@@ -319,17 +261,28 @@ impl Run {
 
     /// Sends the request that stands ready.
     fn send(&mut self, slot: usize, workload: &mut dyn Workload) {
-        if let Err(error) = self.slots[slot].connection.send(&self.request) {
+        let connection = &mut self.slots[slot].connection;
+        let sent = match connection {
+            Some(connection) => connection.send(&self.request),
+            none => open(&self.load, &self.poll, slot)
+                .and_then(|opened| none.insert(opened).send(&self.request)),
+        };
+        if let Err(error) = sent {
             self.lose(slot, &error, workload);
         }
     }
 
     fn look_at(&mut self, slot: usize, start: Instant, workload: &mut dyn Workload) {
-        let Some(since) = self.slots[slot].since else {
+        let Slot {
+            connection: Some(connection),
+            since: Some(since),
+        } = &mut self.slots[slot]
+        else {
             // Closed by the server while nothing was asked, perhaps: a new one will do.
             return;
         };
-        let step = match self.slots[slot].connection.receive() {
+        let since = *since;
+        let step = match connection.receive() {
             Ok(Some(answer)) => {
                 self.outcome.received += answer.bytes as u64;
                 let step = workload.answer(slot, answer.status, answer.body);
@@ -345,7 +298,7 @@ impl Run {
             Ok(None) => return,
             Err(error) => return self.lose(slot, &error, workload),
         };
-        self.slots[slot].connection.answered();
+        connection.answered();
         if step == Step::Next {
             self.request.clear();
             workload.request(slot, &mut self.request);
@@ -370,10 +323,9 @@ impl Run {
             .first_failure
             .get_or_insert_with(|| error.to_string());
         workload.lost(slot);
-        let registry = self.poll.registry();
-        match Connection::open(self.load.address, registry, Token(slot)) {
+        match open(&self.load, &self.poll, slot) {
             Ok(connection) => {
-                self.slots[slot].connection = connection;
+                self.slots[slot].connection = Some(connection);
                 self.end(slot);
             }
             Err(_) => {
@@ -386,9 +338,18 @@ impl Run {
 
     fn end(&mut self, slot: usize) {
         self.slots[slot].since = None;
+        if self.load.fresh.is_some()
+            && let Some(connection) = self.slots[slot].connection.take()
+        {
+            connection.close();
+        }
         self.busy -= 1;
         self.idle.push(slot);
     }
+}
+
+fn open(load: &Load<'_>, poll: &Poll, slot: usize) -> io::Result<Connection> {
+    Connection::open(load.address, load.fresh, (poll.registry(), Token(slot)))
 }
 
 const WATCHED: Duration = Duration::from_millis(500);
@@ -403,23 +364,4 @@ pub(crate) fn histogram() -> Histogram<u64> {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn operations_are_due_at_the_rate_whatever_becomes_of_the_last() {
-        let second = Duration::from_secs(1);
-        let mut schedule = Schedule::new(Pace::Open(1000.0), second);
-        assert_eq!(schedule.due_by(Duration::ZERO).count(), 1);
-        assert_eq!(schedule.due_by(Duration::from_micros(999)).count(), 0);
-        // A stall of half a second: all that should have begun in it are due, each at its own time.
-        let late: Vec<_> = schedule.due_by(second / 2).collect();
-        assert_eq!(late.len(), 500);
-        assert_eq!(late[0], Duration::from_millis(1));
-        assert_eq!(schedule.due_by(second * 9).count(), 499);
-        assert_eq!(schedule.peek(), None);
-    }
 }

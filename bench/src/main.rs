@@ -20,6 +20,7 @@ use stage::{Plan, Scenario, Stage};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod answer;
+mod certificate;
 mod chart;
 mod connection;
 mod document;
@@ -125,8 +126,8 @@ fn bench(arguments: &Arguments) -> Result<bool, Failure> {
     print(&report.ratios());
     println!();
     print(&report.scenarios());
-    write_json(arguments, &report.json())?;
     println!("\n{}", report::SHARED);
+    write_json(arguments, &report.json())?;
     if arguments.write_docs {
         document::write(&report, Path::new("docs"))?;
     }

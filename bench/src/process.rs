@@ -5,7 +5,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
 
 use crate::failure::Failure;
 
@@ -20,6 +23,8 @@ pub(crate) struct Process {
 pub(crate) struct Server {
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
+    /// If it speaks TLS: with what to shake hands, for each operation.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
     operators: Option<SocketAddr>,
     log: PathBuf,
 }
@@ -173,16 +178,25 @@ impl Server {
         Self::listening(&mut command, PathBuf::new())
     }
 
+    /// The same, which speaks TLS to those who shake hands like this.
+    pub(crate) fn with_tls(self, client: Arc<ClientConfig>) -> Self {
+        Self {
+            tls: Some(client),
+            ..self
+        }
+    }
+
     fn listening(command: &mut Command, log: PathBuf) -> Result<Self, Failure> {
         let mut process = Process::start(command)?;
         let line = process.line()?;
-        let address = line.split_once("http://").and_then(|(_, address)| {
+        let address = line.split_once("://").and_then(|(_, address)| {
             let end = address.find(|c: char| !(c.is_ascii_digit() || ".:[]".contains(c)));
             address[..end.unwrap_or(address.len())].parse().ok()
         });
         Ok(Self {
             process,
             address: address.ok_or_else(|| Failure(format!("no address in: {line}")))?,
+            tls: None,
             operators: None,
             log,
         })

@@ -154,6 +154,15 @@ pub(crate) const ROWS: &[Row] = &[
         ratio: |round| rate(round, S::RefreshEs256) / rate(round, S::EmptyPost),
     },
     Row {
+        key: "fresh",
+        about: "refresh on a fresh TLS 1.3 connection / empty POST handler",
+        wanted: Wanted::AtLeast(0.80),
+        aim: None,
+        headline: false,
+        needs: &[S::FreshEmpty, S::FreshRefresh],
+        ratio: |round| rate(round, S::FreshRefresh) / rate(round, S::FreshEmpty),
+    },
+    Row {
         key: "overload",
         about: "throughput at three times the highest load / the highest",
         wanted: Wanted::AtLeast(0.90),

@@ -14,6 +14,7 @@ use crate::guests::{self, CLIENT_ID, Guests, Seed};
 use crate::process::{Memory, Process, Server, Used, measure_sync};
 use crate::workload::{Refresh, Retry, Same, SignUp, Target};
 
+mod fresh;
 mod life;
 mod postgres;
 
@@ -36,6 +37,8 @@ pub(crate) enum Scenario {
     Retry,
     RefreshEdDsa,
     RefreshEs256,
+    FreshEmpty,
+    FreshRefresh,
     Refresh10Thousand,
     Refresh10Million,
     Overload,
@@ -69,6 +72,8 @@ impl Scenario {
             Self::Retry => "retry in the grace window",
             Self::RefreshEdDsa => "refresh, EdDSA",
             Self::RefreshEs256 => "refresh, ES256",
+            Self::FreshEmpty => "empty POST handler, fresh TLS connections",
+            Self::FreshRefresh => "refresh, fresh TLS connections",
             Self::Refresh10Thousand => "refresh, 10,000 guests",
             Self::Refresh10Million => "refresh, 10,000,000 guests",
             Self::Overload => "refresh at three times the load",
@@ -144,6 +149,7 @@ impl Measured {
 enum Kind {
     Million,
     Ended,
+    Fresh,
     HundredThousand,
     Unsynced,
     EdDsa,
@@ -155,7 +161,9 @@ enum Kind {
 impl Kind {
     const fn seed(self) -> (u64, KeyAlgorithm) {
         match self {
-            Self::Million | Self::Unsynced | Self::Ended => (1_000_000, KeyAlgorithm::Hs256),
+            Self::Million | Self::Unsynced | Self::Ended | Self::Fresh => {
+                (1_000_000, KeyAlgorithm::Hs256)
+            }
             Self::HundredThousand => (100_000, KeyAlgorithm::Hs256),
             Self::EdDsa => (1_000_000, KeyAlgorithm::EdDsa),
             Self::Es256 => (1_000_000, KeyAlgorithm::Es256),
@@ -169,6 +177,7 @@ impl Kind {
             Self::Million => "million",
             Self::Unsynced => "unsynced",
             Self::Ended => "ended",
+            Self::Fresh => "fresh",
             Self::HundredThousand => "hundred-thousand",
             Self::EdDsa => "eddsa",
             Self::Es256 => "es256",
@@ -207,6 +216,7 @@ pub(crate) struct Stage {
     /// The installations as they were made, with the tokens that hold in a copy.
     seeded: HashMap<String, (PathBuf, Guests)>,
     empty: Option<Server>,
+    fresh: Option<Server>,
     signing: Option<Server>,
     writing: Option<Process>,
     postgres: Option<Postgres>,
@@ -219,7 +229,8 @@ pub(crate) struct Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         self.served.clear();
-        (self.empty, self.signing, self.writing) = (None, None, None);
+        (self.empty, self.fresh, self.signing) = (None, None, None);
+        self.writing = None;
         self.postgres = None;
         let _ = fs::remove_dir_all(&self.plan.directory);
     }
@@ -235,6 +246,7 @@ impl Stage {
             served: HashMap::new(),
             seeded: HashMap::new(),
             empty: None,
+            fresh: None,
             signing: None,
             writing: None,
             postgres: None,
@@ -286,6 +298,16 @@ impl Stage {
             Scenario::Unsynced256 => self.refresh(Kind::Unsynced, closed(256), usize::MAX),
             Scenario::RefreshEdDsa => self.refresh(Kind::EdDsa, closed(64), usize::MAX),
             Scenario::RefreshEs256 => self.refresh(Kind::Es256, closed(64), usize::MAX),
+            Scenario::FreshEmpty => {
+                let server = self.fresh()?;
+                measure(
+                    server,
+                    closed(64),
+                    &mut Same::refresh(&target(server)),
+                    &mut unwatched,
+                )
+            }
+            Scenario::FreshRefresh => self.refresh(Kind::Fresh, closed(64), usize::MAX),
             Scenario::Refresh10Thousand => self.refresh(Kind::TenThousand, closed(64), usize::MAX),
             Scenario::Refresh10Million => self.refresh(Kind::TenMillion, closed(64), usize::MAX),
             Scenario::HalfLoad => {
@@ -419,7 +441,10 @@ impl Stage {
             if kind == Kind::Unsynced {
                 settings.push(("GUESTPASS_SQLITE__SYNCHRONOUS", "off"));
             }
-            let server = Server::guestpass(&self.plan.program, &directory, &settings)?;
+            let server = match kind {
+                Kind::Fresh => self.certified(&directory, &settings)?,
+                _ => Server::guestpass(&self.plan.program, &directory, &settings)?,
+            };
             let target = target(&server);
             let served = Served {
                 server,
@@ -487,6 +512,7 @@ fn measure(
         connections,
         pace,
         time,
+        fresh: server.tls.as_ref(),
     };
     let outcome = load.run(workload, watch)?;
     let mut used = server.used()? - before;

@@ -47,6 +47,7 @@ pub(crate) fn run(
         connections: arguments.connections.clamp(1, guests.max(1)),
         pace: Pace::Closed,
         time: LONGEST,
+        fresh: None,
     };
     let mut progress = Progress::new(format!("signing up {guests} guests"), guests as u64);
     let signed_up = load.run(&mut sign_up, &mut |_, done| progress.at(done))?;
@@ -69,7 +70,7 @@ pub(crate) fn run(
 /// More than signing up should ever take.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-fn refreshing(load: Load, workload: &mut dyn Workload) -> Result<Outcome, Failure> {
+fn refreshing(load: Load<'_>, workload: &mut dyn Workload) -> Result<Outcome, Failure> {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let mut progress = Progress::new("refreshing".to_owned(), millis(load.time));
     Ok(load.run(workload, &mut |now, _| {

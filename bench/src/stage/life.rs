@@ -130,6 +130,7 @@ fn measure_first(
         connections: 1,
         pace: Pace::Closed,
         time: Duration::from_millis(1),
+        fresh: None,
     };
     let outcome = load.run(workload, &mut |_, done| {
         if done > 0 {

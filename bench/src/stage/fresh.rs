@@ -1,0 +1,52 @@
+//! Servers that speak TLS, each operation on a connection of its own.
+
+use std::path::{Path, PathBuf};
+
+use super::Stage;
+use crate::certificate;
+use crate::failure::Failure;
+use crate::process::Server;
+
+impl Stage {
+    /// The floor with TLS.
+    pub(super) fn fresh(&mut self) -> Result<&Server, Failure> {
+        if self.fresh.is_none() {
+            let certificate = self.certificate()?;
+            let directory = certificate.display().to_string();
+            let server = Server::floor(&["empty", "--tls", &directory])?;
+            self.fresh = Some(server.with_tls(certificate::client(&certificate)?));
+        }
+        Ok(self.fresh.as_ref().expect("it was just started"))
+    }
+
+    /// Starts Guestpass with TLS.
+    pub(super) fn certified(
+        &self,
+        directory: &Path,
+        settings: &[(&str, &str)],
+    ) -> Result<Server, Failure> {
+        let certificate = self.certificate()?;
+        let files = certificate::server(&certificate);
+        let [certificate_file, key_file] =
+            [files.certificate_file, files.key_file].map(|file| file.display().to_string());
+        let settings = [
+            settings,
+            &[
+                ("GUESTPASS_TLS__CERTIFICATE_FILE", &certificate_file),
+                ("GUESTPASS_TLS__KEY_FILE", &key_file),
+            ],
+        ]
+        .concat();
+        let server = Server::guestpass(&self.plan.program, directory, &settings)?;
+        Ok(server.with_tls(certificate::client(&certificate)?))
+    }
+
+    /// Where the certificate of both is.
+    fn certificate(&self) -> Result<PathBuf, Failure> {
+        let directory = self.plan.directory.join("certificate");
+        if !directory.exists() {
+            certificate::make(&directory)?;
+        }
+        Ok(directory)
+    }
+}
