@@ -86,10 +86,10 @@ impl Guests {
 pub(crate) struct Seed {
     pub(crate) guests: u64,
     pub(crate) algorithm: KeyAlgorithm,
-    /// How many of them to keep the tokens of.
+    /// How many of those that live to keep the tokens of.
     pub(crate) sample: usize,
-    /// Whether all of them have ended, long enough ago to be cleaned up.
-    pub(crate) ended: bool,
+    /// How many of them, the oldest, have ended, long enough ago to be cleaned up.
+    pub(crate) ended: u64,
 }
 
 /// The client in whose name everything is asked.
@@ -121,14 +121,14 @@ async fn fill(directory: &Path, file: &Path, seed: Seed) -> Result<Vec<Token>, F
     let mut numbers = Numbers::of(seed, now);
     loop {
         let (mut profiles, mut grants) = (Vec::new(), Vec::new());
-        for (created_at, in_sample) in numbers.by_ref().take(AT_ONCE) {
+        for (created_at, has_ended, in_sample) in numbers.by_ref().take(AT_ONCE) {
             let id = GrantId::new(ProfileId::new(created_at, random.bytes()), random.bytes());
             let owner = (client, NetworkId::new(random.bytes()));
             let challenge = Challenge::parse(EXAMPLE_CHALLENGE).expect("this is a challenge");
             let issued = Grant::issue(id, owner, challenge, &policy, created_at);
             let grant = Grant {
                 generation: Generation::CODE.next(),
-                expires_at: match seed.ended {
+                expires_at: match has_ended {
                     true => now.before(2 * KEEP_ENDED),
                     false => (now + policy.refresh_idle).min(issued.ends_at),
                 },
@@ -217,7 +217,8 @@ fn open(file: &Path) -> Result<Arc<SqliteStore>, Failure> {
     Ok(Arc::new(SqliteStore::open(file, Synchronous::Off)?))
 }
 
-/// When each guest came, evenly over the last year and the oldest first, and whether its token is wanted.
+/// When each guest came, evenly over the last year and the oldest first, whether it has ended, and whether its token is
+/// wanted.
 struct Numbers {
     seed: Seed,
     now: Timestamp,
@@ -237,9 +238,9 @@ impl Numbers {
 }
 
 impl Iterator for Numbers {
-    type Item = (Timestamp, bool);
+    type Item = (Timestamp, bool, bool);
 
-    fn next(&mut self) -> Option<(Timestamp, bool)> {
+    fn next(&mut self) -> Option<Self::Item> {
         const YEAR: u64 = 365 * 86_400_000;
         let left = self
             .seed
@@ -247,10 +248,12 @@ impl Iterator for Numbers {
             .checked_sub(self.done)
             .filter(|left| *left > 0)?;
         self.done += 1;
-        let is_wanted = self.kept * self.seed.guests < self.done * self.seed.sample as u64;
+        let living = self.done.saturating_sub(self.seed.ended);
+        let of = self.seed.guests - self.seed.ended;
+        let is_wanted = self.kept * of < living * self.seed.sample as u64;
         self.kept += u64::from(is_wanted);
         let ago = Duration::from_millis(YEAR / self.seed.guests * left);
-        Some((self.now.before(ago), is_wanted))
+        Some((self.now.before(ago), living == 0, is_wanted))
     }
 }
 
@@ -320,6 +323,13 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
         fs::copy(from.join(name), to.join(name))?;
     }
     Ok(())
+}
+
+/// How many there are, in an installation that nobody uses.
+pub(crate) fn count(directory: &Path) -> Result<u64, Failure> {
+    let connection = rusqlite::Connection::open(process::database(directory))?;
+    let count = connection.query_row("select count(*) from grants", [], |row| row.get(0))?;
+    Ok(count)
 }
 
 /// How large the database is, the log included.

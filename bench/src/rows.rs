@@ -261,6 +261,17 @@ pub(crate) const ROWS: &[Row] = &[
         ratio: |round| round[&S::Cleaning].cpu() / round[&S::SignUp].cpu(),
     },
     Row {
+        key: "cleaning-latency",
+        about: "p99 at half load while ended grants are cleaned / without",
+        wanted: Wanted::AtMost(1.3),
+        aim: None,
+        headline: false,
+        needs: &[S::Refresh, S::NotCleaning, S::WhileCleaning],
+        ratio: |round| {
+            quantile(round, S::WhileCleaning, 0.99) / quantile(round, S::NotCleaning, 0.99)
+        },
+    },
+    Row {
         key: "postgres-batch",
         about: "refreshes per commit on PostgreSQL, 256 in flight",
         wanted: Wanted::AtLeast(10.0),

@@ -18,6 +18,7 @@ mod fresh;
 mod life;
 mod postgres;
 
+use life::HalfEnded;
 use postgres::Postgres;
 
 /// One thing that is run for a few seconds in each round.
@@ -50,6 +51,8 @@ pub(crate) enum Scenario {
     Start10Thousand,
     Start10Million,
     Cleaning,
+    NotCleaning,
+    WhileCleaning,
     Postgres,
     PostgresSingle,
 }
@@ -85,6 +88,8 @@ impl Scenario {
             Self::Start10Thousand => "start to the first token, 10,000 guests",
             Self::Start10Million => "start to the first token, 10,000,000 guests",
             Self::Cleaning => "cleaning of ended grants",
+            Self::NotCleaning => "refresh at half load, 1,000,000 ended grants",
+            Self::WhileCleaning => "the same while they are cleaned",
             Self::Postgres => "refresh on PostgreSQL, 256 in flight",
             Self::PostgresSingle => "the same, one statement for each",
         }
@@ -149,6 +154,7 @@ impl Measured {
 enum Kind {
     Million,
     Ended,
+    HalfEnded,
     Fresh,
     HundredThousand,
     Unsynced,
@@ -164,6 +170,7 @@ impl Kind {
             Self::Million | Self::Unsynced | Self::Ended | Self::Fresh => {
                 (1_000_000, KeyAlgorithm::Hs256)
             }
+            Self::HalfEnded => (2_000_000, KeyAlgorithm::Hs256),
             Self::HundredThousand => (100_000, KeyAlgorithm::Hs256),
             Self::EdDsa => (1_000_000, KeyAlgorithm::EdDsa),
             Self::Es256 => (1_000_000, KeyAlgorithm::Es256),
@@ -177,6 +184,7 @@ impl Kind {
             Self::Million => "million",
             Self::Unsynced => "unsynced",
             Self::Ended => "ended",
+            Self::HalfEnded => "half-ended",
             Self::Fresh => "fresh",
             Self::HundredThousand => "hundred-thousand",
             Self::EdDsa => "eddsa",
@@ -220,6 +228,7 @@ pub(crate) struct Stage {
     signing: Option<Server>,
     writing: Option<Process>,
     postgres: Option<Postgres>,
+    half_ended: Option<HalfEnded>,
     /// What was found once and doesn't change.
     growth: Option<f64>,
     /// Refreshes per second in the last round, or the warm-up.
@@ -250,6 +259,7 @@ impl Stage {
             signing: None,
             writing: None,
             postgres: None,
+            half_ended: None,
             growth: None,
             highest: None,
         })
@@ -332,6 +342,8 @@ impl Stage {
             Scenario::Start10Thousand => self.start(Kind::TenThousand),
             Scenario::Start10Million => self.start(Kind::TenMillion),
             Scenario::Cleaning => self.cleaning(),
+            Scenario::NotCleaning => self.beside_cleaning(None, time),
+            Scenario::WhileCleaning => self.beside_cleaning(Some("0s"), time),
             Scenario::Postgres => self.postgres(true, time),
             Scenario::PostgresSingle => self.postgres(false, time),
         }
@@ -461,12 +473,15 @@ impl Stage {
     fn seeded(&mut self, kind: Kind) -> Result<(PathBuf, Guests), Failure> {
         let (guests, algorithm) = kind.seed();
         let guests = self.plan.guests.map_or(guests, |most| guests.min(most));
-        let ended = kind == Kind::Ended;
-        let of = if ended { "ended" } else { algorithm.name() };
-        let key = format!("seed-{guests}-{of}");
+        let ended = match kind {
+            Kind::Ended => guests,
+            Kind::HalfEnded => guests / 2,
+            _ => 0,
+        };
+        let key = format!("seed-{guests}-{ended}-{}", algorithm.name());
         if !self.seeded.contains_key(&key) {
             let directory = self.plan.directory.join(&key);
-            let sample = usize::try_from(guests)?.min(SAMPLE);
+            let sample = usize::try_from(guests - ended)?.min(SAMPLE);
             let seed = Seed {
                 guests,
                 algorithm,

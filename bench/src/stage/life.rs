@@ -1,15 +1,16 @@
 //! What is measured apart from load: memory, files, starting, cleaning.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::{HOT, Kind, Measured, Stage, target};
+use super::{HOT, Kind, Measured, Stage, measure, target, unwatched};
 use crate::failure::Failure;
 use crate::floor;
 use crate::generator::{Load, Outcome, Pace, Workload, histogram};
-use crate::guests;
+use crate::guests::{self, Guests};
 use crate::process::{Process, Server, Used};
 use crate::workload::{Refresh, Same};
 
@@ -113,6 +114,62 @@ impl Stage {
         };
         Ok(Measured::of(outcome, used))
     }
+
+    /// Refreshes at half of the highest rate where half of the guests have ended, on a server that has just been started and
+    /// cleans from the start, or not.
+    pub(super) fn beside_cleaning(
+        &mut self,
+        start_after: Option<&str>,
+        time: Duration,
+    ) -> Result<Measured, Failure> {
+        let rate = self.highest()? / 2.0;
+        if self.half_ended.is_none() {
+            let (directory, guests) = self.seeded(Kind::HalfEnded)?;
+            let left = guests::count(&directory)?;
+            self.half_ended = Some(HalfEnded {
+                directory,
+                guests,
+                living: left - left / 2,
+                left,
+            });
+        }
+        let HalfEnded {
+            directory,
+            guests,
+            living,
+            left,
+        } = self.half_ended.as_mut().expect("it was just made");
+        let setting = start_after.map(|delay| ("GUESTPASS_CLEANING__START_AFTER", delay));
+        let program = &self.plan.program;
+        let mut server = Server::guestpass(program, directory, setting.as_slice())?;
+        let mut workload = Refresh::new(&target(&server), guests, usize::MAX);
+        let mut run = |time| {
+            let load = (256, Pace::Open(rate), time);
+            measure(&server, load, &mut workload, &mut unwatched)
+        };
+        // Nothing is in its caches yet.
+        run(time.min(Duration::from_secs(1)))?;
+        let measured = run(time)?;
+        server.process.stop()?;
+        let before = std::mem::replace(left, guests::count(directory)?);
+        if start_after.is_some() && before == *left && before > *living {
+            return Err(Failure("nothing was cleaned".into()));
+        }
+        Ok(Measured {
+            value: (before - *left) as f64,
+            ..measured
+        })
+    }
+}
+
+/// An installation that becomes cleaner from round to round.
+pub(super) struct HalfEnded {
+    directory: PathBuf,
+    guests: Guests,
+    /// How many guests live.
+    living: u64,
+    /// How many there are.
+    left: u64,
 }
 
 /// How many starts make a round.
