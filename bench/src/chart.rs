@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::report::{Found, Report};
 use crate::rows::Wanted;
-use crate::stage::Scenario;
+use crate::scenario::Scenario;
 
 /// Every ratio as a share of what is wanted. Those that should be large come first, those that should be small below.
 pub(crate) fn ratios(found: &[Found]) -> String {

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::chart;
 use crate::failure::Failure;
 use crate::report::{Report, SHARED};
-use crate::stage::Scenario;
+use crate::scenario::Scenario;
 
 /// Puts a report into the document, between its marks, and the charts beside it.
 pub(crate) fn write(report: &Report, docs: &Path) -> Result<(), Failure> {

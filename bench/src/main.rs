@@ -13,7 +13,8 @@ use floor::Floor;
 use machine::Machine;
 use report::Report;
 use rows::{ROWS, Round, Row};
-use stage::{Plan, Scenario, Stage};
+use scenario::Scenario;
+use stage::{Plan, Stage};
 
 /// As the server has it: a floor must not be lower than it need be.
 #[global_allocator]
@@ -33,6 +34,7 @@ mod process;
 mod progress;
 mod report;
 mod rows;
+mod scenario;
 mod stage;
 mod target;
 mod workload;

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::machine::Machine;
 use crate::rows::{Round, Row, Wanted};
-use crate::stage::{Measured, Scenario};
+use crate::scenario::Scenario;
+use crate::stage::Measured;
 
 /// The middle of some values, and their ends.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::stage::{Measured, Scenario};
+use crate::scenario::Scenario;
+use crate::stage::Measured;
 
 /// What was measured in one round.
 pub(crate) type Round = BTreeMap<Scenario, Measured>;

@@ -1,0 +1,76 @@
+//! What can be run, and what it is called.
+
+/// One thing that is run for a few seconds in each round.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Scenario {
+    EmptyPost,
+    Refresh,
+    HotRefresh,
+    SignOnly,
+    BareWrites,
+    EmptyPair,
+    SignUp,
+    Durable256,
+    Unsynced256,
+    Sync,
+    HalfLoad,
+    Retry,
+    RefreshEdDsa,
+    RefreshEs256,
+    FreshEmpty,
+    FreshRefresh,
+    Refresh10Thousand,
+    Refresh10Million,
+    Overload,
+    Memory10Thousand,
+    Memory10Million,
+    Size,
+    Growth,
+    StartEmpty,
+    Start10Thousand,
+    Start10Million,
+    Cleaning,
+    NotCleaning,
+    WhileCleaning,
+    Postgres,
+    PostgresSingle,
+}
+
+impl Scenario {
+    /// What it is called in tables.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::EmptyPost => "empty POST handler",
+            Self::Refresh => "refresh",
+            Self::HotRefresh => "refresh, 10,000 hot guests",
+            Self::SignOnly => "handler that only signs",
+            Self::BareWrites => "bare batched writes",
+            Self::EmptyPair => "empty GET and POST handlers",
+            Self::SignUp => "sign-up",
+            Self::Durable256 => "refresh, 256 in flight",
+            Self::Unsynced256 => "the same, fsync off",
+            Self::Sync => "fsync of the disk",
+            Self::HalfLoad => "refresh at half load",
+            Self::Retry => "retry in the grace window",
+            Self::RefreshEdDsa => "refresh, EdDSA",
+            Self::RefreshEs256 => "refresh, ES256",
+            Self::FreshEmpty => "empty POST handler, fresh TLS connections",
+            Self::FreshRefresh => "refresh, fresh TLS connections",
+            Self::Refresh10Thousand => "refresh, 10,000 guests",
+            Self::Refresh10Million => "refresh, 10,000,000 guests",
+            Self::Overload => "refresh at three times the load",
+            Self::Memory10Thousand => "memory, 10,000 guests",
+            Self::Memory10Million => "memory, 10,000,000 guests",
+            Self::Size => "file size of 10,000,000 guests",
+            Self::Growth => "file size after 1,000 refreshes of each guest",
+            Self::StartEmpty => "start of an empty server",
+            Self::Start10Thousand => "start to the first token, 10,000 guests",
+            Self::Start10Million => "start to the first token, 10,000,000 guests",
+            Self::Cleaning => "cleaning of ended grants",
+            Self::NotCleaning => "refresh at half load, 1,000,000 ended grants",
+            Self::WhileCleaning => "the same while they are cleaned",
+            Self::Postgres => "refresh on PostgreSQL, 256 in flight",
+            Self::PostgresSingle => "the same, one statement for each",
+        }
+    }
+}
