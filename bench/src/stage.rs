@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use crate::failure::Failure;
 use crate::generator::{Load, Outcome, Pace, Workload, histogram};
 use crate::guests::{self, CLIENT_ID, Guests, Seed};
-use crate::process::{Memory, Process, Server, Used, measure_sync};
+use crate::process::{self, Memory, Process, Server, Used, measure_sync};
 use crate::scenario::Scenario;
 use crate::workload::{Refresh, Retry, Same, SignUp, Target};
 
@@ -392,6 +392,8 @@ impl Stage {
             };
             self.served.insert(kind, served);
         }
+        let file = process::database(&self.plan.directory.join(kind.directory()));
+        read_through(&file)?;
         Ok(self.served.get_mut(&kind).expect("it is there by now"))
     }
 
@@ -424,6 +426,12 @@ impl Stage {
 /// So many guests take part, if there are more.
 const SAMPLE: usize = 1_000_000;
 const HOT: usize = 10_000;
+
+/// Has the operating system keep a file in memory, as it would under use: some take what was idle for minutes away.
+fn read_through(file: &Path) -> Result<(), Failure> {
+    std::io::copy(&mut fs::File::open(file)?, &mut std::io::sink())?;
+    Ok(())
+}
 
 fn empty(server: &mut Option<Server>) -> Result<&Server, Failure> {
     match server {
