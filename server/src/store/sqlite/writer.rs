@@ -1,11 +1,12 @@
 //! The one thread that writes. It takes what is waiting, runs it in one transaction, commits, then answers each caller:
-//! a batch is what arrived while the last one was synced, so there is no timer and no choice between speed and delay.
+//! a batch is what arrived while the last one was synced, so there is no timer and no choice between speed and delay. When
+//! very much is waiting, [`Pace`] leaves some for the next batch.
 //!
 //! A redemption is read, decided and written here, so nobody comes between, and a second one of the same batch finds what
 //! the first has written.
 
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::mpsc;
@@ -155,11 +156,12 @@ fn run(
     mut jobs: mpsc::Receiver<Job>,
 ) {
     let mut batch = Vec::with_capacity(QUEUE);
-    while jobs.blocking_recv_many(&mut batch, QUEUE) > 0 {
+    let mut pace = Pace { most: LEAST };
+    while jobs.blocking_recv_many(&mut batch, pace.most) > 0 {
         let started = Instant::now();
         let has_erased = batch.iter().any(Job::is_erasure);
         let mut done = Vec::with_capacity(batch.len());
-        let committed = commit(connection, batch.drain(..), &mut done);
+        let committed = commit(connection, batch.drain(..), &mut done, &mut pace);
         let writes = done.iter().filter(|done| done.has_written()).count();
         if writes > 0 {
             batches.observe(writes, started.elapsed());
@@ -178,14 +180,35 @@ fn run(
     }
 }
 
+/// How many jobs a batch takes: as many as are carried out in the time of a commit.
+///
+/// With more, everyone waits for the one batch and then all go on at once, so that either this thread has nothing to do or
+/// all others haven't. With fewer, too much time goes into syncing. So the slower the disk, the larger the batches.
+struct Pace {
+    most: usize,
+}
+
+impl Pace {
+    fn note(&mut self, jobs: usize, carried_out_in: Duration, committed_in: Duration) {
+        let each = carried_out_in.as_nanos() / jobs.max(1) as u128;
+        let fit = committed_in.as_nanos() / each.max(1);
+        self.most = usize::try_from(fit).unwrap_or(QUEUE).clamp(LEAST, QUEUE);
+    }
+}
+
+/// A sync is worth so many jobs in any case.
+const LEAST: usize = 16;
+
 /// Runs a batch. A statement that fails undoes only itself. If SQLite gave up the whole transaction, which is the error
 /// here, nothing of the batch has happened.
 fn commit(
     connection: &Connection,
     mut batch: impl Iterator<Item = Job>,
     done: &mut Vec<Done>,
+    pace: &mut Pace,
 ) -> rusqlite::Result<()> {
-    let committed = connection.execute_batch("begin immediate").and_then(|()| {
+    let started = Instant::now();
+    let committed = run_alone(connection, "begin immediate").and_then(|()| {
         for job in batch.by_ref() {
             done.push(job.carry_out(connection));
             if connection.is_autocommit() {
@@ -194,14 +217,21 @@ fn commit(
                 return Err(rusqlite::Error::SqliteFailure(abort, why));
             }
         }
-        connection.execute_batch("commit")
+        let carried_out = Instant::now();
+        run_alone(connection, "commit")?;
+        pace.note(done.len(), carried_out - started, carried_out.elapsed());
+        Ok(())
     });
     if committed.is_err() && !connection.is_autocommit() {
-        let _ = connection.execute_batch("rollback");
+        let _ = run_alone(connection, "rollback");
     }
     let untried = Unavailable("the write was not tried".to_owned());
     done.extend(batch.map(|job| job.leave(untried.clone())));
     committed
+}
+
+fn run_alone(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(statement)?.execute([]).map(drop)
 }
 
 fn told<T>(result: Result<T, Unavailable>) -> Result<T, Unavailable> {
