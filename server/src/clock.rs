@@ -115,18 +115,21 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the clock that everything else is given"
-    )]
     fn now(&self) -> Timestamp {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since_epoch = time_of_day().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
 
     fn monotonic(&self) -> Duration {
         self.started.elapsed()
     }
+}
+
+/// The machine's time of day, at least 1970. The log has no other: it begins before there is a clock to give it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the clock that everything else is given"
+)]
+pub(crate) fn time_of_day() -> SystemTime {
+    SystemTime::now().max(UNIX_EPOCH)
 }

@@ -11,8 +11,11 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, filter};
+
+use self::lines::Lines;
+
+mod lines;
 
 /// The least important lines that are logged.
 pub type LogLevel = LevelFilter;
@@ -57,23 +60,7 @@ where
     let ours = filter::Targets::new()
         .with_default(LevelFilter::WARN.min(level))
         .with_target("guestpass", level);
-    tracing_subscriber::registry().with(lines(format, writer).with_filter(ours))
-}
-
-fn lines<S, W>(format: LogFormat, writer: W) -> Box<dyn Layer<S> + Send + Sync>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
-    match format {
-        LogFormat::Text => layer.with_ansi(false).boxed(),
-        LogFormat::Json => layer
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .boxed(),
-    }
+    tracing_subscriber::registry().with(Lines { format, writer }.with_filter(ours))
 }
 
 /// Standard error behind a buffer, so that the line of a request costs a copy and no system call. A warning or an error is

@@ -1,0 +1,267 @@
+//! How an event becomes a line. Every request has one, so what is usual in them is copied as it is, and only the rest goes
+//! through `fmt`.
+
+use std::cell::Cell;
+use std::fmt::Debug;
+use std::io::Write;
+
+use serde::Serialize;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::Context;
+
+use super::LogFormat;
+use crate::clock;
+
+/// Writes the line of every event to `writer`.
+pub(super) struct Lines<W> {
+    pub(super) format: LogFormat,
+    pub(super) writer: W,
+}
+
+impl<S, W> Layer<S> for Lines<W>
+where
+    S: Subscriber,
+    W: for<'w> MakeWriter<'w> + 'static,
+{
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        // Taken, not borrowed: a value may log while it is written.
+        let mut line = Line {
+            format: self.format,
+            text: ROOM.take(),
+        };
+        line.write(event);
+        let mut writer = self.writer.make_writer_for(event.metadata());
+        // There is nowhere to say that the log can't be written.
+        let _ = writer.write_all(&line.text);
+        line.text.clear();
+        ROOM.set(line.text);
+    }
+}
+
+thread_local! {
+    /// What the last line was written in, for the next one.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+struct Line {
+    format: LogFormat,
+    text: Vec<u8>,
+}
+
+impl Line {
+    /// `2026-01-31T12:00:00.000000Z  INFO guestpass::request: answered endpoint="/oauth/token" status=200`, or
+    /// `{"timestamp":"…","level":"INFO","message":"answered","endpoint":"/oauth/token","status":200,"target":"…"}`.
+    fn write(&mut self, event: &Event<'_>) {
+        let metadata = event.metadata();
+        let time = humantime::format_rfc3339_micros(clock::time_of_day());
+        match self.format {
+            LogFormat::Text => {
+                write!(self.text, "{time}").expect("writing to memory doesn't fail");
+                self.text.extend_from_slice(match *metadata.level() {
+                    Level::ERROR => b" ERROR ",
+                    Level::WARN => b"  WARN ",
+                    Level::INFO => b"  INFO ",
+                    Level::DEBUG => b" DEBUG ",
+                    Level::TRACE => b" TRACE ",
+                });
+                self.raw(metadata.target());
+                self.raw(":");
+                event.record(self);
+                self.raw("\n");
+            }
+            LogFormat::Json => {
+                self.raw(r#"{"timestamp":"#);
+                self.json(&format_args!("{time}"));
+                self.raw(r#","level":"#);
+                self.json(metadata.level().as_str());
+                event.record(self);
+                self.raw(r#","target":"#);
+                self.json(metadata.target());
+                self.raw("}\n");
+            }
+        }
+    }
+
+    /// What stands before a value.
+    fn name(&mut self, field: &Field) {
+        match (self.format, field.name()) {
+            (LogFormat::Text, MESSAGE) => self.raw(" "),
+            (LogFormat::Text, name) => {
+                self.raw(" ");
+                self.raw(name);
+                self.raw("=");
+            }
+            (LogFormat::Json, name) => {
+                self.raw(r#",""#);
+                self.raw(name);
+                self.raw(r#"":"#);
+            }
+        }
+    }
+
+    fn raw(&mut self, text: &str) {
+        self.text.extend_from_slice(text.as_bytes());
+    }
+
+    fn debug(&mut self, value: &dyn Debug) {
+        write!(self.text, "{value:?}").expect("writing to memory doesn't fail");
+    }
+
+    fn json(&mut self, value: &(impl Serialize + ?Sized)) {
+        serde_json::to_writer(&mut self.text, value).expect("writing to memory doesn't fail");
+    }
+}
+
+impl Visit for Line {
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.name(field);
+        self.json(&value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.name(field);
+        self.json(&value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.name(field);
+        self.json(&value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let is_plain = |byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        match self.format {
+            LogFormat::Text if field.name() == MESSAGE => {
+                self.record_debug(field, &format_args!("{value}"));
+            }
+            LogFormat::Text if !value.bytes().all(is_plain) => self.record_debug(field, &value),
+            LogFormat::Text => {
+                self.name(field);
+                self.raw("\"");
+                self.raw(value);
+                self.raw("\"");
+            }
+            LogFormat::Json => {
+                self.name(field);
+                self.json(value);
+            }
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.name(field);
+        match self.format {
+            LogFormat::Text => {
+                let from = self.text.len();
+                self.debug(value);
+                if field.name() == MESSAGE {
+                    disarm(&mut self.text, from);
+                }
+            }
+            LogFormat::Json => self.json(&format_args!("{value:?}")),
+        }
+    }
+}
+
+/// What `tracing` calls the text of an event.
+const MESSAGE: &str = "message";
+
+/// Escapes what would steer a terminal: the message of a library may hold what came from afar.
+fn disarm(text: &mut Vec<u8>, from: usize) {
+    if text[from..].iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        return;
+    }
+    let message = text.split_off(from);
+    for character in String::from_utf8_lossy(&message).chars() {
+        let code = u32::from(character);
+        match character {
+            '\x07' | '\x08' | '\x0c' | '\x1b' | '\x7f' => write!(text, "\\x{code:02x}"),
+            '\u{80}'..='\u{9f}' => write!(text, "\\u{{{code:x}}}"),
+            _ => write!(text, "{character}"),
+        }
+        .expect("writing to memory doesn't fail");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::super::{LogLevel, subscriber};
+    use super::*;
+
+    #[test]
+    fn a_line_in_each_format() {
+        let log = || {
+            tracing::info!(
+                target: "guestpass::request",
+                text = "a \"b\" \\ \n é \u{1b} 'c'",
+                plain = "/oauth/token",
+                empty = "",
+                absent = None::<&str>,
+                shown = %"a \"b\"",
+                debugged = ?Some("x"),
+                less = -1,
+                more = 7_u64,
+                is = true,
+                "answered \u{1b}[1m \u{7f} \u{9b} é"
+            );
+            tracing::error!(target: "guestpass", "done");
+        };
+        assert_eq!(
+            written(LogFormat::Text, log),
+            concat!(
+                "  INFO guestpass::request: answered \\x1b[1m \\x7f \\u{9b} é ",
+                r#"text="a \"b\" \\ \n é \u{1b} 'c'" plain="/oauth/token" empty="" shown=a "b" debugged=Some("x") "#,
+                "less=-1 more=7 is=true\n",
+                " ERROR guestpass: done\n",
+            )
+        );
+        assert_eq!(
+            written(LogFormat::Json, log),
+            concat!(
+                r#","level":"INFO","message":"answered \u001b[1m "#,
+                "\u{7f} \u{9b} é",
+                r#"","text":"a \"b\" \\ \n é \u001b 'c'","plain":"/oauth/token","empty":"","shown":"a \"b\"","#,
+                r#""debugged":"Some(\"x\")","less":-1,"more":7,"is":true,"target":"guestpass::request"}"#,
+                "\n",
+                r#","level":"ERROR","message":"done","target":"guestpass"}"#,
+                "\n",
+            )
+        );
+    }
+
+    /// What is written while `log` runs, without the time of each line.
+    fn written(format: LogFormat, log: impl FnOnce()) -> String {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let keep = Keep(Arc::clone(&written));
+        let subscriber = subscriber(LogLevel::TRACE, format, move || keep.clone());
+        tracing::subscriber::with_default(subscriber, log);
+        let written = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        let lines = written.split_inclusive('\n').map(|line| {
+            let line = line.strip_prefix(r#"{"timestamp":""#).unwrap_or(line);
+            let (time, rest) = line.split_at("2026-01-31T12:00:00.000000Z".len());
+            humantime::parse_rfc3339(time).unwrap();
+            rest.strip_prefix('"').unwrap_or(rest)
+        });
+        lines.collect()
+    }
+
+    #[derive(Clone)]
+    struct Keep(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Keep {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+}
