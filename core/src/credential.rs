@@ -8,8 +8,8 @@
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::base64url::BASE64URL;
 use crate::grant::{Generation, GrantId};
 
 /// What the text of a code or refresh token stands for.
@@ -67,14 +67,14 @@ impl SealingKey {
         self.key
             .seal_in_place_append_tag(fixed_nonce(), Aad::from(&self.associated_data), &mut bytes)
             .expect("32 bytes are not too long");
-        URL_SAFE_NO_PAD.encode(bytes)
+        BASE64URL.encode(bytes)
     }
 
     /// The credential behind a text. `None` if this key didn't seal exactly that text.
     #[must_use]
     pub fn open(&self, text: &str) -> Option<Credential> {
         let mut bytes = [0; SEALED_BYTES];
-        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        let length = BASE64URL.decode_slice(text, &mut bytes).ok()?;
         if length != SEALED_BYTES {
             return None;
         }

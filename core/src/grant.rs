@@ -9,7 +9,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine;
+use base64::display::Base64Display;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::client::ClientNumber;
@@ -315,7 +315,7 @@ impl GrantId {
 
 impl fmt::Display for GrantId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&URL_SAFE_NO_PAD.encode(self.to_bytes()))
+        Base64Display::new(&self.to_bytes(), &URL_SAFE_NO_PAD).fmt(f)
     }
 }
 

@@ -24,6 +24,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod authorize;
+pub mod base64url;
 pub mod claims;
 pub mod client;
 pub mod credential;

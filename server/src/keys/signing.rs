@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{
     RsaKeyPair,
 };
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use guestpass_core::base64url::BASE64URL;
 use guestpass_core::claims::Claims;
 use serde_json::{Map, Value};
 
@@ -73,7 +73,7 @@ impl SigningKey {
         );
         Some(Self {
             secret,
-            header: URL_SAFE_NO_PAD.encode(header) + ".",
+            header: BASE64URL.encode(header) + ".",
         })
     }
 
@@ -125,12 +125,12 @@ impl SigningKey {
     /// something.
     pub(super) fn kid(&self, random: &dyn Random) -> String {
         match self.secret {
-            Secret::Hs256(..) => URL_SAFE_NO_PAD.encode(random.bytes::<12>()),
+            Secret::Hs256(..) => BASE64URL.encode(random.bytes::<12>()),
             Secret::Es256(_) | Secret::EdDsa(_) | Secret::Rs256(_) => {
                 let members = self.own_members().into_iter();
                 let members: Vec<_> = members.map(|(n, v)| format!(r#""{n}":"{v}""#)).collect();
                 let canonical = format!("{{{}}}", members.join(","));
-                URL_SAFE_NO_PAD.encode(digest(&SHA256, canonical.as_bytes()))
+                BASE64URL.encode(digest(&SHA256, canonical.as_bytes()))
             }
         }
     }
@@ -147,7 +147,7 @@ impl SigningKey {
     /// The members that only this kind of key has (RFC 7518 §6, RFC 8037 §2), in the order of their names: what
     /// RFC 7638 §3.2 makes a thumbprint of.
     fn own_members(&self) -> Vec<(&'static str, String)> {
-        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let encode = |bytes: &[u8]| BASE64URL.encode(bytes);
         let is = |text: &str| text.to_owned();
         match &self.secret {
             Secret::Hs256(_, bytes) => vec![("k", encode(bytes)), ("kty", is("oct"))],
@@ -173,7 +173,7 @@ impl SigningKey {
 
 fn append(token: &mut String, signature: impl AsRef<[u8]>) {
     token.push('.');
-    URL_SAFE_NO_PAD.encode_string(signature, token);
+    BASE64URL.encode_string(signature, token);
 }
 
 /// For a token of usual length.
