@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::iter;
 
 use serde::de::{DeserializeSeed, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -74,12 +75,17 @@ impl<'a> Params<'a> {
     /// # Errors
     /// [`Refusal::EncodingMalformed`] for a broken percent-encoding or text that isn't UTF-8, else as the module says.
     pub fn from_form(table: &'static [Parameter], text: &'a [u8]) -> Result<Self, Refusal> {
+        let text = std::str::from_utf8(text).map_err(|_| Refusal::EncodingMalformed)?;
         let mut params = Self::empty(table);
         for (index, (name, value)) in pairs(text).enumerate() {
             if index == MAX_COUNT {
                 return Err(Refusal::ParametersTooMany);
             }
-            params.insert(&form_decode(name)?, form_decode(value)?)?;
+            // Hardly anyone encodes a name.
+            match params.place(name) {
+                Some(place) => params.put(place, form_decode(value)?)?,
+                None => params.insert(&form_decode(name)?, form_decode(value)?)?,
+            }
         }
         Ok(params)
     }
@@ -121,7 +127,7 @@ impl<'a> Params<'a> {
 
     /// The first parameter of the table that a query names and gives a value, whatever else is wrong with the query.
     #[must_use]
-    pub fn named_in(table: &[Parameter], query: &[u8]) -> Option<&'static str> {
+    pub fn named_in(table: &[Parameter], query: &str) -> Option<&'static str> {
         pairs(query)
             .filter(|(_, value)| !value.is_empty())
             .find_map(|(name, _)| {
@@ -144,9 +150,13 @@ impl<'a> Params<'a> {
         if name.len() > MAX_NAME_CHARS && name.chars().nth(MAX_NAME_CHARS).is_some() {
             return Err(Refusal::ParametersTooMany);
         }
-        let Some(place) = self.place(name) else {
-            return Ok(());
-        };
+        match self.place(name) {
+            Some(place) => self.put(place, value),
+            None => Ok(()),
+        }
+    }
+
+    fn put(&mut self, place: usize, value: Cow<'a, str>) -> Result<(), Refusal> {
         let Parameter {
             name, max_bytes, ..
         } = self.table[place];
@@ -178,12 +188,22 @@ fn is_printable_ascii(text: &str) -> bool {
 }
 
 /// Names and values, still encoded.
-fn pairs(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    text.split(|&byte| byte == b'&')
-        .map(|pair| match pair.iter().position(|&byte| byte == b'=') {
-            Some(at) => (&pair[..at], &pair[at + 1..]),
-            None => (pair, &[][..]),
-        })
+fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = Some(text);
+    iter::from_fn(move || {
+        let (pair, next) = cut(rest?, b'&');
+        rest = next;
+        let (name, value) = cut(pair, b'=');
+        Some((name, value.unwrap_or_default()))
+    })
+}
+
+/// What stands before and after the first such byte, by the plainest search: it is seldom far.
+fn cut(text: &str, ascii: u8) -> (&str, Option<&str>) {
+    match text.bytes().position(|byte| byte == ascii) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    }
 }
 
 /// More parameters than any client of this API sends, known or not.
@@ -196,17 +216,12 @@ pub const MAX_NAME_CHARS: usize = 256;
 ///
 /// # Errors
 /// [`Refusal::EncodingMalformed`] for a broken percent-encoding or text that isn't UTF-8.
-pub fn form_decode(text: &[u8]) -> Result<Cow<'_, str>, Refusal> {
-    let is_encoded = text
-        .iter()
-        .fold(false, |any, &byte| any | (byte == b'%') | (byte == b'+'));
-    if !is_encoded {
-        return std::str::from_utf8(text)
-            .map(Cow::Borrowed)
-            .map_err(|_| Refusal::EncodingMalformed);
+pub fn form_decode(text: &str) -> Result<Cow<'_, str>, Refusal> {
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Ok(Cow::Borrowed(text));
     }
     let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.iter().copied();
+    let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
         decoded.push(match byte {
             b'+' => b' ',
@@ -361,7 +376,7 @@ mod tests {
             ("foo=%zz&%63ode=%zz", Some("code")),
             ("state=a&state=b", Some("state")),
         ] {
-            assert_eq!(Params::named_in(TABLE, query.as_bytes()), name, "{query}");
+            assert_eq!(Params::named_in(TABLE, query), name, "{query}");
         }
     }
 

@@ -51,12 +51,12 @@ pub(super) enum Source {
 pub(super) fn params<'a>(
     table: &'static [Parameter],
     headers: &HeaderMap,
-    query: &'a [u8],
+    query: &'a str,
     body: &'a Bytes,
 ) -> Result<(Source, Params<'a>), Refusal> {
     let from_body = match media_type(headers)? {
         None | Some(MediaType::Form) if body.is_empty() => {
-            return Ok((Source::Query, Params::from_form(table, query)?));
+            return Ok((Source::Query, Params::from_form(table, query.as_bytes())?));
         }
         None => return Err(Refusal::MediaTypeUnsupported),
         Some(MediaType::Form) => Params::from_form(table, body)?,
@@ -72,7 +72,7 @@ pub(super) fn params<'a>(
 pub(super) fn params_in_body<'a>(
     table: &'static [Parameter],
     headers: &HeaderMap,
-    query: &'a [u8],
+    query: &'a str,
     body: &'a Bytes,
 ) -> Result<Params<'a>, Refusal> {
     match params(table, headers, query, body)? {

@@ -109,7 +109,7 @@ fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, Refusal> {
     let decoded = String::from_utf8(decoded).map_err(|_| Refusal::BasicMalformed)?;
     let (user, password) = decoded.split_once(':').ok_or(Refusal::BasicMalformed)?;
     let part = |text: &str| {
-        form_decode(text.as_bytes())
+        form_decode(text)
             .map(Cow::into_owned)
             .map_err(|_| Refusal::BasicMalformed)
     };

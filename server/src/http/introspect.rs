@@ -82,7 +82,7 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Resul
     }
     let deadline = parts.extensions.get::<Deadline>().copied();
     let body = body::read(&parts.headers, body, deadline).await?;
-    let query = parts.uri.query().unwrap_or_default().as_bytes();
+    let query = parts.uri.query().unwrap_or_default();
     let params = body::params_in_body(ENDPOINT.parameters, &parts.headers, query, &body)?;
     let presented =
         Presented::read_if_any(&parts.headers, &params)?.ok_or(Refusal::ApiKeyMissing)?;

@@ -40,7 +40,7 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Resul
     let (parts, body) = request.into_parts();
     let deadline = parts.extensions.get::<Deadline>().copied();
     let body = body::read(&parts.headers, body, deadline).await?;
-    let query = parts.uri.query().unwrap_or_default().as_bytes();
+    let query = parts.uri.query().unwrap_or_default();
     let params = body::params_in_body(ENDPOINT.parameters, &parts.headers, query, &body)?;
     // The holder of a public client's token needs to name nobody: the token does.
     let Some(presented) = Presented::read_if_any(&parts.headers, &params)? else {

@@ -132,7 +132,7 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Resul
     let (parts, body) = request.into_parts();
     let deadline = parts.extensions.get::<Deadline>().copied();
     let body = body::read(&parts.headers, body, deadline).await?;
-    let query = parts.uri.query().unwrap_or_default().as_bytes();
+    let query = parts.uri.query().unwrap_or_default();
     let (source, params) = body::params(ENDPOINT.parameters, &parts.headers, query, &body)?;
     let presented = Presented::read(&parts.headers, &params)?;
     let client = presented.client(&app);
