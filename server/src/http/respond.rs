@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, PRAGMA, REFERRER_POLICY,
-    RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, PRAGMA,
+    REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -28,6 +28,15 @@ pub(super) fn to(client: Option<Arc<Client>>, answer: Result<Response, Error>) -
     if let Some(client) = client {
         response.extensions_mut().insert(cors::For(client));
     }
+    response
+}
+
+/// An answer in JSON, with room for what [`finish`] adds.
+pub(super) fn json(text: String) -> Response {
+    let mut response = Response::new(text.into());
+    let headers = response.headers_mut();
+    headers.reserve(ROOM);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 

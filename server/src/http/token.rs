@@ -1,11 +1,9 @@
 //! `POST /oauth/token`: a code or a refresh token into new tokens (RFC 6749 §4.1.3, §5, §6).
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use guestpass_core::client::Client;
 use guestpass_core::params::Params;
 use guestpass_core::refusal::{Refusal, WireCode};
@@ -151,11 +149,8 @@ async fn redeem(
         return Err(Refusal::QueryParamsDisallowed.into());
     }
     let tokens = app.redeem(client, &TokenRequest::parse(params)?).await?;
-    Ok((JSON, to_json(&tokens)).into_response())
+    Ok(respond::json(to_json(&tokens)))
 }
-
-const JSON: [(HeaderName, HeaderValue); 1] =
-    [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
 
 /// The tokens as they are: no character of them needs escaping.
 fn to_json(tokens: &Tokens) -> String {
@@ -164,11 +159,14 @@ fn to_json(tokens: &Tokens) -> String {
         refresh_token,
         expires_in,
     } = tokens;
-    let mut json = String::with_capacity(access_token.len() + refresh_token.len() + 128);
-    write!(
-        json,
-        r#"{{"access_token":"{access_token}","refresh_token":"{refresh_token}","expires_in":{expires_in},"token_type":"Bearer"}}"#
-    )
-    .expect("writing to a string doesn't fail");
-    json
+    [
+        r#"{"access_token":""#,
+        access_token,
+        r#"","refresh_token":""#,
+        refresh_token,
+        r#"","expires_in":"#,
+        &expires_in.to_string(),
+        r#","token_type":"Bearer"}"#,
+    ]
+    .concat()
 }
