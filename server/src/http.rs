@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::handler::Handler;
-use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, get, post};
 use guestpass_core::params::Parameter;
@@ -68,8 +67,8 @@ pub fn router(app: Arc<App>) -> Router {
         }
     }
     let nothing = async || Error::from(Refusal::PathUnknown);
-    let envelope = from_fn_with_state((Arc::clone(&app), None), envelope::wrap);
-    router.fallback(nothing.layer(envelope)).with_state(app)
+    let fallback = nothing.layer(envelope::layer(&app, None));
+    router.fallback(fallback).with_state(app)
 }
 
 fn endpoints(routes: &[(&'static Endpoint, MethodRouter<Arc<App>>)]) -> Vec<&'static Endpoint> {
@@ -143,10 +142,7 @@ impl Endpoint {
         handlers
             .on(MethodFilter::OPTIONS, respond::options)
             .fallback(not_allowed)
-            .layer(from_fn_with_state(
-                (Arc::clone(app), Some(self)),
-                envelope::wrap,
-            ))
+            .layer(envelope::layer(app, Some(self)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every request goes through and every answer carries, whatever the endpoint.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,14 +9,15 @@ use std::task::{Context, Poll, ready};
 use std::thread;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::ORIGIN;
 use axum::http::{HeaderValue, Method};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
+use tower::layer::layer_fn;
+use tower::{Layer, Service};
 
 use super::{Endpoint, client_auth, limits, respond};
 use crate::app::App;
@@ -39,38 +41,77 @@ pub(super) struct Received {
 }
 
 /// The middleware around an endpoint, or around the answer for paths where there is none.
-pub(super) async fn wrap(
-    State((app, endpoint)): State<(Arc<App>, Option<&'static Endpoint>)>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let received = Received {
-        id: RequestId::draw(&*app.random),
+pub(super) fn layer<S>(
+    app: &Arc<App>,
+    endpoint: Option<&'static Endpoint>,
+) -> impl Layer<S, Service = Envelope<S>> + Clone + use<S> {
+    let app = Arc::clone(app);
+    layer_fn(move |inner| Envelope {
+        app: Arc::clone(&app),
         endpoint,
-        method: request.method().clone(),
-        origin: request.headers().get(ORIGIN).cloned(),
-        tries_basic: client_auth::tries_basic(request.headers()),
-        peer: request.extensions().get::<Peer>().copied(),
-        at: app.clock.monotonic(),
-    };
-    let notes = Notes::new(received.id);
-    let (response, notes) = match limits::check(&request) {
-        Err(refusal) => (Error::from(refusal).into_response(), notes),
-        Ok(()) => handle(request, next, notes).await,
-    };
-    respond::finish(&app, &received, notes, response)
+        inner,
+    })
+}
+
+/// What stands around a handler. A service, because a middleware function would move the request twice more and box the
+/// handler anew each time.
+#[derive(Clone)]
+pub(super) struct Envelope<S> {
+    app: Arc<App>,
+    endpoint: Option<&'static Endpoint>,
+    inner: S,
+}
+
+impl<S> Service<Request> for Envelope<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let app = Arc::clone(&self.app);
+        let received = Received {
+            id: RequestId::draw(&*app.random),
+            endpoint: self.endpoint,
+            method: request.method().clone(),
+            origin: request.headers().get(ORIGIN).cloned(),
+            tries_basic: client_auth::tries_basic(request.headers()),
+            peer: request.extensions().get::<Peer>().copied(),
+            at: app.clock.monotonic(),
+        };
+        let deadline = request.extensions().get::<Deadline>().copied();
+        let handler = limits::check(&request).map(|()| self.inner.call(request));
+        Box::pin(async move {
+            let notes = Notes::new(received.id);
+            let (response, notes) = match handler {
+                Err(refusal) => (Error::from(refusal).into_response(), notes),
+                Ok(handler) => handle(handler, deadline, notes).await,
+            };
+            Ok(respond::finish(&app, &received, notes, response))
+        })
+    }
 }
 
 /// Runs the handler to its end, even if the client has gone or the deadline has passed. If it panics, nothing else does.
-async fn handle(request: Request, next: Next, notes: Notes) -> (Response, Notes) {
-    let deadline = request.extensions().get::<Deadline>().copied();
-    let handler = ToItsEnd::new(notes.take(next.run(request)));
+async fn handle(
+    handler: impl Future<Output = Result<Response, Infallible>> + Send + 'static,
+    deadline: Option<Deadline>,
+    notes: Notes,
+) -> (Response, Notes) {
+    let handler = ToItsEnd::new(notes.take(handler));
     let result = match deadline {
         Some(Deadline { answer, .. }) => tokio::time::timeout_at(answer, handler).await,
         None => Ok(handler.await),
     };
     let error = match result {
-        Ok(Ok(answer)) => return answer,
+        Ok(Ok((Ok(answer), notes))) => return (answer, notes),
         Ok(Err(panic)) => Error::Internal(message(&*panic)),
         Err(_) => Unavailable("the answer took too long".into()).into(),
     };
