@@ -249,6 +249,14 @@ pub(crate) fn database(directory: &Path) -> PathBuf {
     directory.join("guestpass.db")
 }
 
+/// Has everything written that waits to be, so that nothing is carried to the disk for what ran before.
+pub(crate) fn settle() -> Result<(), Failure> {
+    match Command::new("sync").status()?.success() {
+        true => Ok(()),
+        false => Err(Failure("the disks can't be synced".into())),
+    }
+}
+
 /// How long the disk takes to sync 4 KiB at the end of a file, in microseconds, again and again for so long.
 pub(crate) fn measure_sync(
     directory: &Path,

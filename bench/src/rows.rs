@@ -103,7 +103,7 @@ pub(crate) const ROWS: &[Row] = &[
         wanted: Wanted::AtMost(3.0),
         aim: None,
         headline: true,
-        needs: &[S::Refresh, S::Sync, S::HalfLoad],
+        needs: &[S::Sync, S::HalfLoad],
         ratio: |round| quantile(round, S::HalfLoad, 0.5) / quantile(round, S::Sync, 0.5),
     },
     Row {
@@ -112,7 +112,7 @@ pub(crate) const ROWS: &[Row] = &[
         wanted: Wanted::AtMost(4.0),
         aim: None,
         headline: true,
-        needs: &[S::Refresh, S::Sync, S::HalfLoad],
+        needs: &[S::Sync, S::HalfLoad],
         ratio: |round| quantile(round, S::HalfLoad, 0.99) / quantile(round, S::Sync, 0.99),
     },
     Row {
@@ -169,8 +169,8 @@ pub(crate) const ROWS: &[Row] = &[
         wanted: Wanted::AtLeast(0.90),
         aim: None,
         headline: false,
-        needs: &[S::Refresh, S::Overload],
-        ratio: |round| rate(round, S::Overload) / rate(round, S::Refresh),
+        needs: &[S::Overload],
+        ratio: |round| rate(round, S::Overload) / round[&S::Overload].value,
     },
     Row {
         key: "ten-million",
@@ -187,7 +187,7 @@ pub(crate) const ROWS: &[Row] = &[
         wanted: Wanted::AtMost(50.0),
         aim: None,
         headline: false,
-        needs: &[S::Refresh, S::Overload],
+        needs: &[S::Overload],
         ratio: |round| {
             let refused = &round[&S::Overload].latency_of_failed;
             refused.value_at_quantile(0.99) as f64 / 1000.0
@@ -267,7 +267,7 @@ pub(crate) const ROWS: &[Row] = &[
         wanted: Wanted::AtMost(1.3),
         aim: None,
         headline: false,
-        needs: &[S::Refresh, S::NotCleaning, S::WhileCleaning],
+        needs: &[S::NotCleaning, S::WhileCleaning],
         ratio: |round| {
             quantile(round, S::WhileCleaning, 0.99) / quantile(round, S::NotCleaning, 0.99)
         },

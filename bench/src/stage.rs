@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use crate::failure::Failure;
 use crate::generator::{Load, Outcome, Pace, Workload, histogram};
 use crate::guests::{self, CLIENT_ID, Guests, Seed};
-use crate::process::{self, Memory, Process, Server, Used, measure_sync};
+use crate::process::{self, Memory, Process, Server, Used, measure_sync, settle};
 use crate::scenario::Scenario;
 use crate::workload::{Refresh, Retry, Same, SignUp, Target};
 
@@ -38,7 +38,7 @@ pub(crate) struct Measured {
     pub(crate) used: Used,
     /// What the server has in memory after it.
     pub(crate) memory: Option<Memory>,
-    /// What is neither a rate nor a latency: a size, or a ratio that was found in one go.
+    /// What is neither a rate nor a latency of it: a size, a ratio that was found in one go, what was measured just before.
     pub(crate) value: f64,
 }
 
@@ -157,8 +157,6 @@ pub(crate) struct Stage {
     half_ended: Option<HalfEnded>,
     /// What was found once and doesn't change.
     growth: Option<f64>,
-    /// Refreshes per second in the last round, or the warm-up.
-    highest: Option<f64>,
 }
 
 impl Drop for Stage {
@@ -187,7 +185,6 @@ impl Stage {
             postgres: None,
             half_ended: None,
             growth: None,
-            highest: None,
         })
     }
 
@@ -224,11 +221,7 @@ impl Stage {
             }
             Scenario::BareWrites => self.bare_writes(time),
             Scenario::Sync => self.sync(time.min(Duration::from_secs(1))),
-            Scenario::Refresh => {
-                let measured = self.refresh(Kind::Million, closed(64), usize::MAX)?;
-                self.highest = Some(measured.rate);
-                Ok(measured)
-            }
+            Scenario::Refresh => self.refresh(Kind::Million, closed(64), usize::MAX),
             Scenario::HotRefresh => self.refresh(Kind::Million, closed(64), HOT),
             Scenario::Durable256 => self.refresh(Kind::Million, closed(256), usize::MAX),
             Scenario::Unsynced256 => self.refresh(Kind::Unsynced, closed(256), usize::MAX),
@@ -247,13 +240,10 @@ impl Stage {
             Scenario::Refresh10Thousand => self.refresh(Kind::TenThousand, closed(64), usize::MAX),
             Scenario::Refresh10Million => self.refresh(Kind::TenMillion, closed(64), usize::MAX),
             Scenario::HalfLoad => {
-                let rate = self.highest()? / 2.0;
+                let rate = self.highest(time)? / 2.0;
                 self.refresh(Kind::Million, (256, Pace::Open(rate), time), usize::MAX)
             }
-            Scenario::Overload => {
-                let rate = self.highest()? * 3.0;
-                self.refresh(Kind::Million, (4096, Pace::Open(rate), time), usize::MAX)
-            }
+            Scenario::Overload => self.overload(time),
             Scenario::SignUp => {
                 let served = self.served(Kind::Million)?;
                 let mut workload = SignUp::new(&served.target);
@@ -288,32 +278,30 @@ impl Stage {
         Ok(measured)
     }
 
-    /// Refreshes a guest for each connection, and then sends the token of before that.
+    /// Sends the tokens of before the last refresh. The first request of each connection is that refresh.
     fn retry(&mut self, time: Duration) -> Result<Measured, Failure> {
         let served = self.served(Kind::Million)?;
         let mut workload = Retry::new(&served.target, &mut served.guests, 64);
-        let first = (64, Pace::Closed, Duration::from_millis(50));
-        let first = measure(&served.server, first, &mut workload, &mut unwatched)?;
-        if !first.failed.is_empty() {
-            return Ok(first);
-        }
-        // Well within the window, which began with the first request of each.
-        let time = time.min(Duration::from_secs(25));
-        measure(
-            &served.server,
-            (64, Pace::Closed, time),
-            &mut workload,
-            &mut unwatched,
-        )
+        // Well within the window, which begins with the warm-up.
+        let load = (64, Pace::Closed, time.min(Duration::from_secs(25)));
+        measure(&served.server, load, &mut workload, &mut unwatched)
     }
 
-    /// Refreshes per second, as last measured.
-    fn highest(&mut self) -> Result<f64, Failure> {
-        if self.highest.is_none() {
-            let load = (64, Pace::Closed, self.plan.time);
-            self.highest = Some(self.refresh(Kind::Million, load, usize::MAX)?.rate);
-        }
-        Ok(self.highest.unwrap_or_default())
+    /// Three times what the server can do.
+    fn overload(&mut self, time: Duration) -> Result<Measured, Failure> {
+        let highest = self.highest(time)?;
+        let load = (4096, Pace::Open(highest * 3.0), time);
+        let measured = self.refresh(Kind::Million, load, usize::MAX)?;
+        Ok(Measured {
+            value: highest,
+            ..measured
+        })
+    }
+
+    /// Refreshes per second that the server can do at this moment: the machine is not always equally fast.
+    fn highest(&mut self, time: Duration) -> Result<f64, Failure> {
+        let load = (64, Pace::Closed, time);
+        Ok(self.refresh(Kind::Million, load, usize::MAX)?.rate)
     }
 
     fn bare_writes(&mut self, time: Duration) -> Result<Measured, Failure> {
@@ -330,6 +318,8 @@ impl Stage {
                 none.insert(process)
             }
         };
+        settle()?;
+        process.ask(&time.min(WARM_UP).as_millis().to_string())?;
         let before = process.cpu()?;
         let said = process.ask(&time.as_millis().to_string())?;
         let (done, seconds) = said.split_once(' ').unwrap_or((&said, ""));
@@ -347,6 +337,7 @@ impl Stage {
     }
 
     fn sync(&self, time: Duration) -> Result<Measured, Failure> {
+        settle()?;
         let mut latency = histogram();
         measure_sync(&self.plan.directory, time, |took| {
             latency.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
@@ -426,6 +417,8 @@ impl Stage {
 /// So many guests take part, if there are more.
 const SAMPLE: usize = 1_000_000;
 const HOT: usize = 10_000;
+/// How long a load runs before it is measured: until caches hold what it needs.
+const WARM_UP: Duration = Duration::from_millis(500);
 
 /// Has the operating system keep a file in memory, as it would under use: some take what was idle for minutes away.
 fn read_through(file: &Path) -> Result<(), Failure> {
@@ -448,14 +441,13 @@ fn target(server: &Server) -> Target {
     }
 }
 
-/// Runs a load, and says what the server used for it.
+/// Runs a load, first for a moment that doesn't count, and says what the server used for it.
 fn measure(
     server: &Server,
     (connections, pace, time): (usize, Pace, Duration),
     workload: &mut dyn Workload,
     watch: &mut dyn FnMut(Duration, u64),
 ) -> Result<Measured, Failure> {
-    let before = server.used()?;
     let load = Load {
         address: server.address,
         connections,
@@ -463,6 +455,13 @@ fn measure(
         time,
         fresh: server.tls.as_ref(),
     };
+    settle()?;
+    let warm_up = Load {
+        time: time.min(WARM_UP),
+        ..load
+    };
+    warm_up.run(workload, &mut unwatched)?;
+    let before = server.used()?;
     let outcome = load.run(workload, watch)?;
     let mut used = server.used()? - before;
     // What is left was written to files.

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::floor;
 use crate::generator::{Load, Outcome, Pace, Workload, histogram};
 use crate::guests::{self, Guests};
-use crate::process::{Process, Server, Used};
+use crate::process::{Process, Server, Used, settle};
 use crate::workload::{Refresh, Same};
 
 impl Stage {
@@ -63,6 +63,7 @@ impl Stage {
 
     /// The time from starting a process that does nothing to its first answer.
     pub(super) fn start_empty(&mut self) -> Result<Measured, Failure> {
+        settle()?;
         let mut latency = histogram();
         for _ in 0..STARTS {
             let start = Instant::now();
@@ -75,6 +76,7 @@ impl Stage {
 
     /// The time from starting the server to its first token. It has ended in order before.
     pub(super) fn start(&mut self, kind: Kind) -> Result<Measured, Failure> {
+        settle()?;
         let mut latency = histogram();
         for _ in 0..STARTS {
             self.served(kind)?.server.process.stop()?;
@@ -100,6 +102,7 @@ impl Stage {
         let mut command = Command::new(std::env::current_exe()?);
         let mut process = Process::start(command.args(["floor", "clean"]).arg(&own))?;
         process.line()?;
+        settle()?;
         let before = process.cpu()?;
         let done = process.ask("go")?.parse()?;
         let used = Used {
@@ -122,7 +125,7 @@ impl Stage {
         start_after: Option<&str>,
         time: Duration,
     ) -> Result<Measured, Failure> {
-        let rate = self.highest()? / 2.0;
+        let rate = self.highest(time)? / 2.0;
         if self.half_ended.is_none() {
             let (directory, guests) = self.seeded(Kind::HalfEnded)?;
             let left = guests::count(&directory)?;
@@ -143,13 +146,8 @@ impl Stage {
         let program = &self.plan.program;
         let mut server = Server::guestpass(program, directory, setting.as_slice())?;
         let mut workload = Refresh::new(&target(&server), guests, usize::MAX);
-        let mut run = |time| {
-            let load = (256, Pace::Open(rate), time);
-            measure(&server, load, &mut workload, &mut unwatched)
-        };
-        // Nothing is in its caches yet.
-        run(time.min(Duration::from_secs(1)))?;
-        let measured = run(time)?;
+        let load = (256, Pace::Open(rate), time);
+        let measured = measure(&server, load, &mut workload, &mut unwatched)?;
         server.process.stop()?;
         let before = std::mem::replace(left, guests::count(directory)?);
         if start_after.is_some() && before == *left && before > *living {
