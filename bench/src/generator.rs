@@ -2,7 +2,8 @@
 //! what it measures.
 //!
 //! Closed loop: every connection is busy all the time. Open loop: operations begin at a given rate, whether or not the
-//! server keeps up, and their latency counts from the moment at which they should have begun.
+//! server keeps up, and their latency counts from the moment at which they should have begun. That of a failure counts from
+//! when its request was sent: it says how fast the server refuses.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -66,13 +67,15 @@ pub(crate) struct Load<'a> {
 pub(crate) struct Outcome {
     /// How many operations were done within the time, per second.
     pub(crate) rate: f64,
+    /// How many were begun within the time, per second.
+    pub(crate) offered: f64,
     /// How many were done in all; some end after the time.
     pub(crate) done: u64,
     /// Bytes of all answers.
     pub(crate) received: u64,
     /// Microseconds, of those that were done.
     pub(crate) latency: Histogram<u64>,
-    /// Microseconds, of those that failed with an answer.
+    /// Microseconds from the last request to its answer, of those that failed with one.
     pub(crate) latency_of_failed: Histogram<u64>,
     /// How many failed, by the status that did it; 0 if there was no answer.
     pub(crate) failed: BTreeMap<u16, u64>,
@@ -84,6 +87,7 @@ impl Default for Outcome {
     fn default() -> Self {
         Self {
             rate: 0.0,
+            offered: 0.0,
             done: 0,
             received: 0,
             latency: histogram(),
@@ -119,6 +123,7 @@ impl Load<'_> {
         }
         let time = run.exhausted.unwrap_or(self.time).min(self.time);
         run.outcome.rate = run.in_time as f64 / time.as_secs_f64();
+        run.outcome.offered = run.begun_in_time as f64 / time.as_secs_f64();
         watch(self.time, run.outcome.done);
         Ok(run.outcome)
     }
@@ -136,6 +141,7 @@ struct Run<'a> {
     busy: usize,
     /// When the last answer was there, if the workload had nothing more to ask.
     exhausted: Option<Duration>,
+    begun_in_time: u64,
     in_time: u64,
     outcome: Outcome,
     request: Vec<u8>,
@@ -146,6 +152,8 @@ struct Slot {
     connection: Option<Connection>,
     /// When the operation under way should have begun.
     since: Option<Duration>,
+    /// When its last request was sent.
+    sent: Instant,
 }
 
 impl<'a> Run<'a> {
@@ -159,6 +167,7 @@ impl<'a> Run<'a> {
                     Some(_) => None,
                 },
                 since: None,
+                sent: Instant::now(),
             })
         });
         Ok(Self {
@@ -171,6 +180,7 @@ impl<'a> Run<'a> {
             schedule: Schedule::new(load.pace, load.time),
             busy: 0,
             exhausted: None,
+            begun_in_time: 0,
             in_time: 0,
             outcome: Outcome::default(),
             request: Vec::with_capacity(1024),
@@ -227,7 +237,7 @@ impl<'a> Run<'a> {
         match self.load.pace {
             Pace::Closed if now < self.load.time => {
                 while let Some(slot) = self.idle.pop() {
-                    if !self.start(slot, now, workload) {
+                    if !self.start(slot, (now, now), workload) {
                         break;
                     }
                 }
@@ -238,7 +248,7 @@ impl<'a> Run<'a> {
                 while let (Some(slot), Some(due)) = (self.idle.last(), self.waiting.front()) {
                     let (slot, due) = (*slot, *due);
                     self.idle.pop();
-                    if !self.start(slot, due, workload) {
+                    if !self.start(slot, (due, now), workload) {
                         break;
                     }
                     self.waiting.pop_front();
@@ -247,7 +257,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn start(&mut self, slot: usize, since: Duration, workload: &mut dyn Workload) -> bool {
+    fn start(
+        &mut self,
+        slot: usize,
+        (since, now): (Duration, Duration),
+        workload: &mut dyn Workload,
+    ) -> bool {
         self.request.clear();
         if !workload.request(slot, &mut self.request) {
             self.idle.push(slot);
@@ -255,13 +270,17 @@ impl<'a> Run<'a> {
         }
         self.slots[slot].since = Some(since);
         self.busy += 1;
+        self.begun_in_time += u64::from(now < self.load.time);
         self.send(slot, workload);
         true
     }
 
     /// Sends the request that stands ready.
     fn send(&mut self, slot: usize, workload: &mut dyn Workload) {
-        let connection = &mut self.slots[slot].connection;
+        let Slot {
+            connection, sent, ..
+        } = &mut self.slots[slot];
+        *sent = Instant::now();
         let sent = match connection {
             Some(connection) => connection.send(&self.request),
             none => open(&self.load, &self.poll, slot)
@@ -276,12 +295,13 @@ impl<'a> Run<'a> {
         let Slot {
             connection: Some(connection),
             since: Some(since),
+            sent,
         } = &mut self.slots[slot]
         else {
             // Closed by the server while nothing was asked, perhaps: a new one will do.
             return;
         };
-        let since = *since;
+        let (since, sent) = (*since, *sent);
         let step = match connection.receive() {
             Ok(Some(answer)) => {
                 self.outcome.received += answer.bytes as u64;
@@ -305,12 +325,13 @@ impl<'a> Run<'a> {
             return self.send(slot, workload);
         }
         let now = start.elapsed();
-        let latency = micros(now.saturating_sub(since));
         if step == Step::Done {
+            let latency = micros(now.saturating_sub(since));
             self.outcome.done += 1;
             self.in_time += u64::from(now <= self.load.time);
             self.outcome.latency.saturating_record(latency);
         } else {
+            let latency = micros(sent.elapsed());
             self.outcome.latency_of_failed.saturating_record(latency);
         }
         self.end(slot);

@@ -194,6 +194,7 @@ fn described(measured: &Measured) -> Value {
     let quantile = |quantile| measured.latency.value_at_quantile(quantile);
     json!({
         "per_second": measured.rate,
+        "offered_per_second": measured.offered,
         "done": measured.done,
         "failed": measured.failed.iter().map(|(status, number)| json!({"status": status, "number": number})).collect::<Vec<_>>(),
         "first_failure": measured.first_failure,

@@ -182,6 +182,16 @@ pub(crate) const ROWS: &[Row] = &[
         ratio: |round| rate(round, S::Refresh10Million) / rate(round, S::Refresh10Thousand),
     },
     Row {
+        key: "overload-offered",
+        about: "requests sent at three times the highest load / the highest",
+        // Else the load was not what it should have been.
+        wanted: Wanted::AtLeast(2.9),
+        aim: None,
+        headline: false,
+        needs: &[S::Overload],
+        ratio: |round| round[&S::Overload].offered / round[&S::Overload].value,
+    },
+    Row {
         key: "overload-refusals",
         about: "p99 of a 503 at three times the highest load, ms",
         wanted: Wanted::AtMost(50.0),

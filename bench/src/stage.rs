@@ -26,6 +26,8 @@ use postgres::Postgres;
 pub(crate) struct Measured {
     /// Operations per second.
     pub(crate) rate: f64,
+    /// How many were begun per second.
+    pub(crate) offered: f64,
     /// How many there were.
     pub(crate) done: u64,
     /// Microseconds.
@@ -54,6 +56,7 @@ impl Measured {
     fn of(outcome: Outcome, used: Used) -> Self {
         Self {
             rate: outcome.rate,
+            offered: outcome.offered,
             done: outcome.done,
             latency: outcome.latency,
             latency_of_failed: outcome.latency_of_failed,
@@ -290,7 +293,7 @@ impl Stage {
     /// Three times what the server can do.
     fn overload(&mut self, time: Duration) -> Result<Measured, Failure> {
         let highest = self.highest(time)?;
-        let load = (4096, Pace::Open(highest * 3.0), time);
+        let load = (OVERLOADING, Pace::Open(highest * 3.0), time);
         let measured = self.refresh(Kind::Million, load, usize::MAX)?;
         Ok(Measured {
             value: highest,
@@ -417,6 +420,8 @@ impl Stage {
 /// So many guests take part, if there are more.
 const SAMPLE: usize = 1_000_000;
 const HOT: usize = 10_000;
+/// Enough for those that wait their turn and as many that are refused meanwhile.
+const OVERLOADING: usize = 2048;
 /// How long a load runs before it is measured: until caches hold what it needs.
 const WARM_UP: Duration = Duration::from_millis(500);
 
