@@ -34,7 +34,8 @@ mod verify;
 
 /// The public API over `app`.
 pub fn router(app: Arc<App>) -> Router {
-    let metadata = metadata::document(&app);
+    let known = Arc::clone(&app);
+    let metadata = move || metadata::document(&known);
     let beside = [
         (&health::LIVE, get(health::live)),
         (&health::READY, get(health::ready)),
@@ -52,7 +53,8 @@ pub fn router(app: Arc<App>) -> Router {
         ),
         (&jwks::ENDPOINT, get(jwks::get)),
     ];
-    let described = openapi::document(&app, &endpoints(&beside), &endpoints(&below));
+    let (known, all) = (Arc::clone(&app), (endpoints(&beside), endpoints(&below)));
+    let described = move || openapi::document(&known, &all.0, &all.1);
     below.push((&openapi::ENDPOINT, get(document::handler(described))));
 
     let mut router = Router::new();

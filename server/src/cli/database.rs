@@ -70,8 +70,16 @@ pub(super) async fn open_or_make(config: &Config) -> Result<(Opened, bool), Fail
             file.display()
         )));
     }
-    SqliteStore::migrate(file, &SecureGenerator::new())?;
-    Ok((open(config).await?, is_new))
+    if is_new {
+        SqliteStore::migrate(file, &SecureGenerator::new())?;
+    }
+    match open(config).await {
+        Err(SchemaError::Older(_)) => {
+            SqliteStore::migrate(file, &SecureGenerator::new())?;
+            Ok((open(config).await?, is_new))
+        }
+        opened => Ok((opened?, is_new)),
+    }
 }
 
 /// Brings the schema up to date. In PostgreSQL it also makes what the first node would find missing, the keys, so that no

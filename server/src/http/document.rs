@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// A JSON document, put together once.
@@ -49,10 +49,10 @@ impl Document {
     }
 }
 
-/// Answers with a document that doesn't change while the server runs.
+/// Answers with a document that doesn't change while the server runs, made when it is first asked for.
 pub(super) fn handler(
-    document: Document,
+    make: impl FnOnce() -> Document + Send + 'static,
 ) -> impl Fn(HeaderMap) -> std::future::Ready<Response> + Clone {
-    let document = Arc::new(document);
+    let document = Arc::new(LazyLock::new(make));
     move |headers| std::future::ready(document.answer(&headers))
 }

@@ -59,27 +59,27 @@ impl SqliteStore {
     /// # Errors
     /// [`SchemaError`] if the file isn't there, can't be opened or has another schema.
     pub fn open(path: &Path, synchronous: Synchronous) -> Result<Self, SchemaError> {
+        // Open meanwhile, because the last connection to be closed takes the log with it.
+        let first = open(path, synchronous);
         schema::require_current(path)?;
-        Self::start(path, synchronous)
+        first
+            .and_then(|first| Self::start(path, first, synchronous))
             .map_err(|error| SchemaError::cannot_open(&path.display(), &error))
     }
 
-    fn start(path: &Path, synchronous: Synchronous) -> rusqlite::Result<Self> {
-        let open = || open(path, synchronous);
-        let readers = (0..READERS)
-            .map(|_| open())
-            .collect::<Result<Vec<_>, _>>()?;
-        for reader in &readers {
-            reader.pragma_update(None, "query_only", true)?;
-        }
+    fn start(path: &Path, first: Connection, synchronous: Synchronous) -> rusqlite::Result<Self> {
+        // As it was made, but a copy may have forgotten.
+        first.pragma_update(None, "journal_mode", "wal")?;
         let file = File::open(path).map_err(|_| rusqlite::Error::InvalidPath(path.to_owned()))?;
         let file = Arc::new(file);
-        let checkpointer = checkpoint::Checkpointer::start(open()?, Arc::clone(&file));
+        let second = open(path, synchronous)?;
+        let checkpointer = checkpoint::Checkpointer::start(second, Arc::clone(&file));
         Ok(Self {
             path: path.to_owned(),
-            writer: writer::Writer::start(open()?, checkpointer)?,
+            writer: writer::Writer::start(first, checkpointer)?,
             readers: Arc::new(Readers {
-                idle: Mutex::new(readers),
+                path: path.to_owned(),
+                idle: Mutex::default(),
                 permits: Arc::new(Semaphore::new(READERS)),
                 _file: Arc::clone(&file),
             }),
@@ -108,15 +108,8 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Unavailable> {
-        let reader = Reader::take(&self.readers).await?;
-        blocking(move || {
-            let connection = reader
-                .connection
-                .as_ref()
-                .expect("a permit stands for a connection");
-            work(connection).map_err(unavailable)
-        })
-        .await?
+        let mut reader = Reader::take(&self.readers).await?;
+        blocking(move || reader.connection().and_then(work).map_err(unavailable)).await?
     }
 
     /// Runs `work` on a connection of its own, in one transaction: for what operators do, now and then.
@@ -349,14 +342,15 @@ impl Transfer for SqliteStore {
     }
 }
 
-/// Connections that only read, and as many permits to take one.
+/// Connections that only read, opened when they are first needed, and permits to take one.
 struct Readers {
+    path: PathBuf,
     idle: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
     _file: Arc<File>,
 }
 
-/// A connection that is lent. It goes back when this is dropped, even by a panic.
+/// A connection that is lent, or the right to open one. It goes back when this is dropped, even by a panic.
 struct Reader {
     connection: Option<Connection>,
     readers: Arc<Readers>,
@@ -377,6 +371,17 @@ impl Reader {
             readers: Arc::clone(readers),
             _permit,
         })
+    }
+
+    fn connection(&mut self) -> rusqlite::Result<&Connection> {
+        match &mut self.connection {
+            Some(connection) => Ok(connection),
+            none => {
+                let opened = open(&self.readers.path, Synchronous::Full)?;
+                opened.pragma_update(None, "query_only", true)?;
+                Ok(none.insert(opened))
+            }
+        }
     }
 }
 
