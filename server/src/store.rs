@@ -48,6 +48,10 @@ pub trait Grants: Send + Sync {
         &self,
         redemption: Redemption,
     ) -> BoxFuture<'_, Result<Option<Redeemed>, Unavailable>>;
+
+    /// An error if so much waits that no redemption would be taken now. To be asked before a credential is looked at: when
+    /// there is too much to do, what is refused shall cost little.
+    fn check_room(&self) -> Result<(), Unavailable>;
 }
 
 /// What ended before its time, for every node to follow.

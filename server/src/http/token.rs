@@ -144,6 +144,7 @@ async fn redeem(
     client: Option<&Client>,
     (source, params): (Source, &Params<'_>),
 ) -> Result<Response, Error> {
+    app.grants.check_room()?;
     let client = presented.authenticate(app, client)?;
     if source == Source::Query && !app.clients.policy_of(client).query_params {
         return Err(Refusal::QueryParamsDisallowed.into());

@@ -120,6 +120,10 @@ impl Grants for PostgresStore {
     ) -> BoxFuture<'_, Result<Option<Redeemed>, Unavailable>> {
         Box::pin(self.writer.redeem(redemption))
     }
+
+    fn check_room(&self) -> Result<(), Unavailable> {
+        self.writer.check_room()
+    }
 }
 
 impl Revoked for PostgresStore {

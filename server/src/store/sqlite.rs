@@ -161,6 +161,10 @@ impl Grants for SqliteStore {
     ) -> BoxFuture<'_, Result<Option<Redeemed>, Unavailable>> {
         Box::pin(self.writer.redeem(redemption))
     }
+
+    fn check_room(&self) -> Result<(), Unavailable> {
+        self.writer.check_room()
+    }
 }
 
 impl Revoked for SqliteStore {

@@ -118,18 +118,28 @@ impl<J> Queue<J> {
         must_be_free: usize,
         job: impl FnOnce(Reply<T>) -> J,
     ) -> Result<T, Unavailable> {
-        if self.0.capacity() <= QUEUE / 8 * must_be_free {
-            return Err(Unavailable("too many writes are waiting".into()));
-        }
+        self.check_room(must_be_free)?;
         let (sender, answer) = oneshot::channel();
         let since = Instant::now();
         let queued = self.0.try_send(job(Reply { since, sender }));
         queued.map_err(|error| match error {
-            TrySendError::Full(_) => Unavailable("too many writes are waiting".into()),
+            TrySendError::Full(_) => too_many(),
             TrySendError::Closed(_) => ended(),
         })?;
         answer.await.map_err(|_| ended())?
     }
+
+    /// An error if less than so many eighths of the queue are free, or nothing.
+    pub(super) fn check_room(&self, must_be_free: usize) -> Result<(), Unavailable> {
+        if self.0.capacity() <= QUEUE / 8 * must_be_free {
+            return Err(too_many());
+        }
+        Ok(())
+    }
+}
+
+fn too_many() -> Unavailable {
+    Unavailable("too many writes are waiting".into())
 }
 
 /// The way back to whoever waits.

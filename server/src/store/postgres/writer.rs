@@ -64,6 +64,11 @@ impl Writer {
             })
             .await
     }
+
+    /// An error if not even a refresh would be taken now.
+    pub(super) fn check_room(&self) -> Result<(), Unavailable> {
+        self.queue.check_room(0)
+    }
 }
 
 async fn run(

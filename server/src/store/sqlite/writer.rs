@@ -67,6 +67,11 @@ impl Writer {
             .await
     }
 
+    /// An error if not even a refresh would be taken now.
+    pub(super) fn check_room(&self) -> Result<(), Unavailable> {
+        self.queue().check_room(0)
+    }
+
     fn queue(&self) -> &Queue<Job> {
         let queue = self.queue.as_ref();
         queue.expect("the queue is open until the store is dropped")
