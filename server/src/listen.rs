@@ -1,6 +1,7 @@
 //! The accept loop: from a socket to requests that know their peer and their deadline.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +22,15 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// Who sent a request: the other end of the connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
+/// Who sent a request: the other end of the connection, as text, because every line of the log says it.
+#[derive(Clone, Debug)]
+pub struct Peer(Arc<str>);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// How long a request may take.
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +129,7 @@ fn connection<S: AsyncRead + AsyncWrite + Unpin + 'static>(
             TokioIo::new(stream),
             Requests {
                 router,
-                peer: Peer(peer),
+                peer: Peer(peer.to_string().into()),
             },
         )
 }
@@ -139,7 +146,7 @@ impl Service<hyper::Request<Incoming>> for Requests {
     type Future = RouteFuture<Infallible>;
 
     fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.peer.clone());
         let arrival = Instant::now() + ARRIVAL_DEADLINE;
         let answer = arrival + ANSWER_DEADLINE;
         request

@@ -83,7 +83,7 @@ where
             method: request.method().clone(),
             origin: request.headers().get(ORIGIN).cloned(),
             tries_basic: client_auth::tries_basic(request.headers()),
-            peer: request.extensions().get::<Peer>().copied(),
+            peer: request.extensions().get::<Peer>().cloned(),
             at: app.clock.monotonic(),
         };
         let deadline = request.extensions().get::<Deadline>().copied();

@@ -261,7 +261,7 @@ fn log(
                 client.id = client.map(|client| client.id.as_str()),
                 grant.id = notes.grant.map(tracing::field::display),
                 decision = notes.decision,
-                peer = received.peer.map(|peer| tracing::field::display(peer.0)),
+                peer = received.peer.as_ref().map(tracing::field::display),
                 elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
                 "answered",
             )
