@@ -18,6 +18,7 @@ use guestpass::listen;
 use guestpass::random::{Random, SecureGenerator};
 use guestpass::store::sqlite::{SqliteStore, Synchronous};
 use guestpass::store::{Store, Write};
+use guestpass::upkeep::{PART, REMOVED_AT_ONCE};
 use guestpass_core::claims::Claims;
 use guestpass_core::credential::Credential;
 use guestpass_core::grant::{Generation, GrantId, KEEP_ENDED};
@@ -295,10 +296,6 @@ async fn remove_ended(store: &dyn Store, ended_before: Timestamp) -> Result<usiz
         }
     }
 }
-
-/// As the cleaner has it.
-const PART: usize = 500;
-const REMOVED_AT_ONCE: usize = 50;
 
 const BATCH: usize = 64;
 /// Milliseconds.

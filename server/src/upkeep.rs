@@ -148,9 +148,9 @@ impl Cleaner {
 }
 
 /// How many grants are looked at in one step: a read of some 30 pages.
-const PART: usize = 500;
+pub const PART: usize = 500;
 /// How many go in one write, so that other writes get their turn.
-const REMOVED_AT_ONCE: usize = 50;
+pub const REMOVED_AT_ONCE: usize = 100;
 const BETWEEN_PARTS: Duration = Duration::from_millis(50);
 const BETWEEN_WALKS: Duration = Duration::from_secs(3600);
 /// After what may be better soon.

@@ -58,9 +58,7 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
         }
         Write::Probe => Ok(Outcome::Done),
         Write::RemoveEnded(grants, ended_before) => {
-            grants
-                .iter()
-                .try_for_each(|id| remove_ended(connection, *id, *ended_before))?;
+            remove_ended(connection, grants, *ended_before)?;
             Ok(Outcome::Done)
         }
     }
@@ -219,10 +217,10 @@ pub(super) const ENDED: &str = "
      or client_number not in (select client_number from clients)
      or not exists (select 1 from profiles where profiles.profile_id = grants.profile_id))";
 
-/// The condition stands in the statement: the row may have changed since the walk saw it.
+/// The condition stands in the statement: a row may have changed since the walk saw it.
 fn remove_ended(
     connection: &Connection,
-    id: GrantId,
+    grants: &[GrantId],
     ended_before: Timestamp,
 ) -> rusqlite::Result<()> {
     const ORPHAN: &str = "
@@ -232,21 +230,18 @@ fn remove_ended(
         "delete from grants where profile_id = :profile_id and grant_id = :grant_id and {ENDED}
          returning generation"
     );
-    let generation: Option<i64> = connection
-        .prepare_cached(&grant)?
-        .query_row(
-            named_params! {
-                ":profile_id": id.profile.as_i64(),
-                ":grant_id": id.random,
-                ":ended_before": ended_before.as_millis(),
-            },
-            |row| row.get(0),
-        )
-        .optional()?;
-    if generation == Some(0) {
-        connection
-            .prepare_cached(ORPHAN)?
-            .execute([id.profile.as_i64()])?;
+    let mut remove = connection.prepare_cached(&grant)?;
+    let mut remove_orphan = connection.prepare_cached(ORPHAN)?;
+    for id in grants {
+        let which = named_params! {
+            ":profile_id": id.profile.as_i64(),
+            ":grant_id": id.random,
+            ":ended_before": ended_before.as_millis(),
+        };
+        let generation = remove.query_row(which, |row| row.get::<_, i64>(0));
+        if generation.optional()? == Some(0) {
+            remove_orphan.execute([id.profile.as_i64()])?;
+        }
     }
     Ok(())
 }
