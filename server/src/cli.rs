@@ -20,6 +20,7 @@ mod db;
 mod explain;
 mod import;
 mod key;
+mod lock;
 mod master_key;
 mod policy;
 mod profile;

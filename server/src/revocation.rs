@@ -21,7 +21,7 @@ use crate::metrics::Revoked as RevokedLabel;
 use crate::notes;
 use crate::random::Random;
 use crate::store::{
-    Outcome, RevokedAccessToken, RevokedList, Store, Tombstone, Unavailable, Upkeep, Write,
+    Grants, Outcome, RevokedAccessToken, RevokedList, Store, Tombstone, Unavailable, Write,
 };
 
 mod recent;
@@ -247,14 +247,15 @@ pub async fn is_behind(
 /// # Errors
 /// [`Unavailable`] if either can't be written.
 pub async fn mark(
-    (store, journal): (&dyn Upkeep, &Journal),
+    (store, journal): (&dyn Grants, &Journal),
     node: &str,
     random: &dyn Random,
     now: Timestamp,
 ) -> Result<(), Unavailable> {
     let mark = random.bytes();
     journal.append(Entry::Mark(mark)).await?;
-    store.insert_mark(node, mark, now).await
+    let write = Write::InsertMark(node.to_owned(), mark, now);
+    store.write(write).await.map(drop)
 }
 
 /// Carries out again what the journal says and the store doesn't. `progress` hears how many guests were looked at.

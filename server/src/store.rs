@@ -144,14 +144,6 @@ pub trait Upkeep: Send + Sync {
         now: Timestamp,
     ) -> BoxFuture<'_, Result<u64, Unavailable>>;
 
-    /// Keeps a mark of a node's journal: all that the journal says before it is in the store. Marks of years ago go.
-    fn insert_mark<'a>(
-        &'a self,
-        node: &'a str,
-        mark: [u8; 16],
-        now: Timestamp,
-    ) -> BoxFuture<'a, Result<(), Unavailable>>;
-
     /// The last mark of that node's journal.
     fn last_mark<'a>(
         &'a self,

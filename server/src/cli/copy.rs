@@ -4,15 +4,13 @@
 //! copy again goes on where it was, even if the source has changed since. When all is there, both sides are read once more
 //! and compared; only then may anybody be served from the target.
 
-use std::io::Write;
-
 use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::json;
 
 use super::database::{self, Opened};
+use super::lock::Lock;
 use super::master_key::open_keys;
 use super::progress::Progress;
-use super::serve::lock;
 use super::{Failure, Output, table};
 use crate::config::{Config, Database};
 use crate::journal::Journal;
@@ -33,8 +31,7 @@ pub(super) async fn run(to: &str, config: &Config, output: Output) -> Result<(),
     let connection = config.postgres.connection(to);
     let connection = connection.map_err(|problem| Failure(format!("--to: {problem}")))?;
     let source = database::open(config).await?;
-    let mut lock = lock(file)?;
-    write!(lock, "process {}, which copies it", std::process::id())?;
+    let _lock = Lock::take(file, ", which copies it")?;
     open_keys(config, &source).await?;
     let target = open_target(&connection).await?;
     let compared = match is_finished(&source, &target).await? {

@@ -1,10 +1,6 @@
 //! `guestpass serve`: everything that runs while guests are served.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::database::{self, Opened, make_directories};
+use super::lock::Lock;
 use super::master_key::open_or_make_keys;
 use super::{Failure, Output};
 use crate::admin;
@@ -77,7 +74,7 @@ pub(super) struct Server {
     admin_listener: Option<TcpListener>,
     keep_tombstones: Duration,
     clean_after: Duration,
-    lock: Option<File>,
+    lock: Option<Lock>,
 }
 
 impl Server {
@@ -86,8 +83,8 @@ impl Server {
         config.issuer_on(config.listen)?;
         let tls = config.tls.as_ref().map(Tls::read).transpose()?;
         make_directories(config)?;
-        let mut lock = match &config.database {
-            Database::Sqlite(file) => Some(lock(file)?),
+        let lock = match &config.database {
+            Database::Sqlite(file) => Some(Lock::take(file, "")?),
             Database::Postgres(_) => None,
         };
         let (opened, is_new) = database::open_or_make(config).await?;
@@ -109,13 +106,15 @@ impl Server {
         };
         let address = listener.local_addr()?;
         let issuer = config.issuer_on(address)?;
-        if let Some(lock) = &mut lock {
-            let url = config.url_of(address);
-            write!(lock, "process {} on {url}", std::process::id())?;
+        if let Some(lock) = &lock {
+            lock.say(&format!(" on {}", config.url_of(address)))?;
         }
         let journal = open_journal(config, &*store, &keys.now(), clock.now()).await?;
         let lifetime = keys.now().longest_access_ttl();
-        let recent = Recent::load(store.clone(), Now::of(&*clock), lifetime).await?;
+        let (recent, ()) = tokio::try_join!(
+            Recent::load(store.clone(), Now::of(&*clock), lifetime),
+            mark((&*store, &journal), &config.node, &*random, clock.now())
+        )?;
         let since = clock.now().before(lifetime);
         recent.remember(&Journal::since(&config.journal, since)?);
         let app = Arc::new(App {
@@ -178,7 +177,7 @@ impl Server {
     }
 }
 
-/// Opens the journal, and first carries out again what the database has lost of it.
+/// Opens the journal, and first carries out again what the database has lost of it. Then both agree.
 async fn open_journal(
     config: &Config,
     store: &dyn Store,
@@ -210,15 +209,7 @@ async fn open_journal(
         );
     }
     Journal::compact(&config.journal, config.keep_tombstones, now)?;
-    let journal = Journal::open(&config.journal)?;
-    mark(
-        (store, &journal),
-        &config.node,
-        &SecureGenerator::new(),
-        now,
-    )
-    .await?;
-    Ok(journal)
+    Ok(Journal::open(&config.journal)?)
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
@@ -248,41 +239,5 @@ async fn follow(app: Arc<App>) {
     loop {
         tokio::time::sleep(FOLLOW_EVERY).await;
         app.follow().await;
-    }
-}
-
-/// One server, or copy, per database. The lock goes with the process, however it ends; the file beside the database stays,
-/// and says who holds it.
-pub(super) fn lock(database: &Path) -> Result<File, Failure> {
-    let path = database.with_extension("lock");
-    let problem = |error: std::io::Error| Failure(format!("{}: {error}", path.display()));
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600);
-    let mut file = options.open(&path).map_err(problem)?;
-    match file.try_lock() {
-        Ok(()) => {
-            // The last holder's name.
-            file.set_len(0).map_err(problem)?;
-            Ok(file)
-        }
-        Err(TryLockError::WouldBlock) => {
-            let mut first = String::new();
-            let _ = file.read_to_string(&mut first);
-            let first = if first.is_empty() {
-                "another process".to_owned()
-            } else {
-                first
-            };
-            Err(Failure(format!(
-                "{} is in use already, by {first}. Stop that one first, or name another database or data directory",
-                database.display()
-            )))
-        }
-        Err(TryLockError::Error(error)) => Err(problem(error)),
     }
 }

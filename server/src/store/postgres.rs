@@ -214,15 +214,6 @@ impl Upkeep for PostgresStore {
         Box::pin(upkeep::live_grants_idle_since(&self.pool, before, now))
     }
 
-    fn insert_mark<'a>(
-        &'a self,
-        node: &'a str,
-        mark: [u8; 16],
-        now: Timestamp,
-    ) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(upkeep::insert_mark(&self.pool, node, mark, now))
-    }
-
     fn last_mark<'a>(
         &'a self,
         node: &'a str,

@@ -59,11 +59,8 @@ impl SqliteStore {
     /// # Errors
     /// [`SchemaError`] if the file isn't there, can't be opened or has another schema.
     pub fn open(path: &Path, synchronous: Synchronous) -> Result<Self, SchemaError> {
-        // Open meanwhile, because the last connection to be closed takes the log with it.
-        let first = open(path, synchronous);
-        schema::require_current(path)?;
-        first
-            .and_then(|first| Self::start(path, first, synchronous))
+        let first = schema::open_current(path, synchronous)?;
+        Self::start(path, first, synchronous)
             .map_err(|error| SchemaError::cannot_open(&path.display(), &error))
     }
 
@@ -72,18 +69,20 @@ impl SqliteStore {
         first.pragma_update(None, "journal_mode", "wal")?;
         let file = File::open(path).map_err(|_| rusqlite::Error::InvalidPath(path.to_owned()))?;
         let file = Arc::new(file);
-        let second = open(path, synchronous)?;
-        let checkpointer = checkpoint::Checkpointer::start(second, Arc::clone(&file));
+        let path = path.to_owned();
+        let second = path.clone();
+        let open_second = move || open(&second, synchronous);
+        let checkpointer = checkpoint::Checkpointer::start(open_second, Arc::clone(&file));
         Ok(Self {
-            path: path.to_owned(),
             writer: writer::Writer::start(first, checkpointer)?,
             readers: Arc::new(Readers {
-                path: path.to_owned(),
+                path: path.clone(),
                 idle: Mutex::default(),
                 permits: Arc::new(Semaphore::new(READERS)),
                 _file: Arc::clone(&file),
             }),
             file,
+            path,
         })
     }
 
@@ -261,18 +260,6 @@ impl Upkeep for SqliteStore {
         Box::pin(
             self.read(move |connection| upkeep::live_grants_idle_since(connection, before, now)),
         )
-    }
-
-    fn insert_mark<'a>(
-        &'a self,
-        node: &'a str,
-        mark: [u8; 16],
-        now: Timestamp,
-    ) -> BoxFuture<'a, Result<(), Unavailable>> {
-        let node = node.to_owned();
-        Box::pin(self.change(move |transaction| {
-            upkeep::insert_mark(transaction, &node, mark, now).map_err(unavailable)
-        }))
     }
 
     fn last_mark<'a>(

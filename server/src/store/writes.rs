@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Unavailable;
 
-/// One write. All but an erasure and those for cleaning are one statement on one row, a new guest with its first grant
-/// counting as one.
+/// One write. All but an erasure, a mark and those for cleaning are one statement on one row, a new guest with its first
+/// grant counting as one.
 #[derive(Clone, Debug)]
 pub enum Write {
     /// A new guest and its first grant. [`Outcome::Conflict`] if the profile id is taken: draw again.
@@ -40,6 +40,8 @@ pub enum Write {
     /// Gives a node the right to clean until the second time, or leaves it to it. [`Outcome::Conflict`] if another has it,
     /// at the first.
     HoldCleaning(String, Timestamp, Timestamp),
+    /// Keeps a mark of a node's journal: all that the journal says before it is in the store. Marks of years ago go.
+    InsertMark(String, [u8; 16], Timestamp),
     /// Removes grants if they had ended before that time or their client or guest is gone, and with each the guest, if it
     /// has no other grant and its code was never redeemed.
     RemoveEnded(Vec<GrantId>, Timestamp),
@@ -68,6 +70,7 @@ impl Write {
             | Self::RevokeAccessToken(_)
             | Self::InsertTombstone(_)
             | Self::EraseGuest(..)
+            | Self::InsertMark(..)
             | Self::Probe => 0,
         }
     }

@@ -148,7 +148,7 @@ pub(super) async fn insert_mark(
     node: &str,
     mark: [u8; 16],
     now: Timestamp,
-) -> Result<(), Unavailable> {
+) -> Result<Outcome, Failed> {
     const OLD: &str = "delete from journal_marks where created_at < $1";
     const SQL: &str = "
         insert into journal_marks (mark, node, created_at) values ($1, $2, $3) on conflict do nothing";
@@ -156,7 +156,7 @@ pub(super) async fn insert_mark(
         .await?;
     let now = now.as_millis();
     pool.run(SQL, &[&&mark[..], &node, &now]).await?;
-    Ok(())
+    Ok(Outcome::Done)
 }
 
 /// A server that starts after so long repeats its journal, which does no harm.

@@ -191,6 +191,7 @@ fn is_idempotent(write: &Write) -> bool {
         | Write::InsertTombstone(_)
         | Write::EraseGuest(..)
         | Write::HoldCleaning(..)
+        | Write::InsertMark(..)
         | Write::RemoveEnded(..)
         | Write::RemoveForgotten(..)
         | Write::Probe => true,
@@ -214,6 +215,7 @@ async fn apply(pool: &Pool, write: &Write) -> Result<Outcome, Failed> {
         Write::HoldCleaning(node, now, until) => {
             upkeep::hold_cleaning(pool, node, *now, *until).await
         }
+        Write::InsertMark(node, mark, now) => upkeep::insert_mark(pool, node, *mark, *now).await,
         Write::RemoveEnded(ids, ended_before) => {
             upkeep::remove_ended(pool, ids, *ended_before).await
         }

@@ -35,16 +35,18 @@ struct Log {
 }
 
 impl Checkpointer {
-    /// `file` is the database file, to be synced.
-    pub(super) fn start(connection: Connection, file: Arc<File>) -> Self {
+    /// `open` opens the thread's connection, when there is something to move. `file` is the database file, to be synced.
+    pub(super) fn start(
+        open: impl Fn() -> rusqlite::Result<Connection> + Send + 'static,
+        file: Arc<File>,
+    ) -> Self {
         let (wake, woken) = sync_channel(1);
         let log = Arc::new(Log::default());
         let shared = Arc::clone(&log);
         let thread = thread::Builder::new()
             .name("sqlite-checkpoint".into())
             .spawn(move || {
-                run(&connection, &woken, &file, &shared);
-                drop(connection);
+                run(open, &woken, &file, &shared);
                 drop(file);
             })
             .expect("a thread can be started");
@@ -113,14 +115,25 @@ const MOVES: usize = 8;
 /// How long the writer may be made to wait in vain, for the same reason.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-fn run(connection: &Connection, woken: &Receiver<()>, file: &File, log: &Log) {
+fn run(
+    open: impl Fn() -> rusqlite::Result<Connection>,
+    woken: &Receiver<()>,
+    file: &File,
+    log: &Log,
+) {
+    let mut connection = None;
     while woken.recv().is_ok() {
-        let moved = if log.has_erased.swap(false, Ordering::SeqCst) {
-            empty(connection, file, log)
-        } else {
-            shorten(connection, file, log)
+        let connection = match &connection {
+            Some(opened) => Ok(opened),
+            None => open().map(|opened| &*connection.insert(opened)),
         };
-        note(moved);
+        note(connection.and_then(|connection| {
+            if log.has_erased.swap(false, Ordering::SeqCst) {
+                empty(connection, file, log)
+            } else {
+                shorten(connection, file, log)
+            }
+        }));
     }
 }
 

@@ -56,6 +56,7 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
         Write::HoldCleaning(node, now, until) => {
             upkeep::hold_cleaning(connection, node, *now, *until)
         }
+        Write::InsertMark(node, mark, now) => upkeep::insert_mark(connection, node, *mark, *now),
         Write::Probe => Ok(Outcome::Done),
         Write::RemoveEnded(grants, ended_before) => {
             remove_ended(connection, grants, *ended_before)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::BUSY_TIMEOUT;
+use super::{BUSY_TIMEOUT, Synchronous};
 use crate::random::Random;
 use crate::store::schema::{Migration, SchemaError, Step};
 
@@ -17,16 +17,21 @@ const STEPS: &[Step] = &[Step {
     serves_since: 1,
 }];
 
-pub(super) fn require_current(file: &Path) -> Result<(), SchemaError> {
+/// Opens a file that must have the current schema.
+pub(super) fn open_current(
+    file: &Path,
+    synchronous: Synchronous,
+) -> Result<Connection, SchemaError> {
     if !file.exists() {
         return Err(SchemaError::Missing(file.display().to_string()));
     }
-    let connection = super::open(file, super::Synchronous::Full)
-        .map_err(|e| SchemaError::cannot_open(&file.display(), &e))?;
-    let version =
-        version(&connection).map_err(|e| SchemaError::cannot_open(&file.display(), &e))?;
+    let opened = super::open(file, synchronous)
+        .and_then(|connection| Ok((version(&connection)?, connection)));
+    let (version, connection) =
+        opened.map_err(|e| SchemaError::cannot_open(&file.display(), &e))?;
     // One process at a time serves a file, so nothing else is there for which a newer schema would have to be good.
-    SchemaError::of(&file.display(), (version, version), STEPS.len())
+    SchemaError::of(&file.display(), (version, version), STEPS.len())?;
+    Ok(connection)
 }
 
 /// What [`migrate`] would do.
@@ -34,7 +39,7 @@ pub(super) fn pending(file: &Path) -> Result<Migration, SchemaError> {
     if !file.exists() {
         return Ok(Migration::of(STEPS, 0));
     }
-    let connection = super::open(file, super::Synchronous::Full);
+    let connection = super::open(file, Synchronous::Full);
     let from = connection.and_then(|connection| version(&connection));
     let from = from.map_err(|e| SchemaError::cannot_open(&file.display(), &e))?;
     let migration = Migration::of(STEPS, from);

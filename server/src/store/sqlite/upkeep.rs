@@ -114,14 +114,14 @@ pub(super) fn insert_mark(
     node: &str,
     mark: [u8; 16],
     now: Timestamp,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Outcome> {
     let old = now.before(KEEP_MARKS).as_millis();
     connection.execute("delete from journal_marks where created_at < ?", [old])?;
     connection.execute(
         "insert into journal_marks (mark, node, created_at) values (?, ?, ?)",
         params![mark, node, now.as_millis()],
     )?;
-    Ok(())
+    Ok(Outcome::Done)
 }
 
 /// A server that starts after so long repeats its journal, which does no harm.
