@@ -9,12 +9,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use mio::{Events, Poll, Token, Waker};
+use mio::{Events, Poll, Token};
 use rustls::ClientConfig;
 
 use crate::connection::Connection;
@@ -22,7 +20,7 @@ use crate::connection::Connection;
 mod schedule;
 
 pub(crate) use schedule::Pace;
-use schedule::Schedule;
+use schedule::{Schedule, Timer};
 
 /// What is asked, and what the answers are.
 pub(crate) trait Workload {
@@ -107,20 +105,8 @@ impl Load<'_> {
         watch: &mut dyn FnMut(Duration, u64),
     ) -> io::Result<Outcome> {
         let mut run = Run::new(self)?;
-        let (start, waker) = (Instant::now(), Arc::clone(&run.waker));
-        run.schedule = Schedule::new(self.pace, self.time);
-        match self.pace {
-            Pace::Closed => run.drive(start, workload, watch)?,
-            Pace::Open(_) => {
-                let (schedule, done) = (run.schedule.clone(), AtomicBool::new(false));
-                thread::scope(|scope| {
-                    scope.spawn(|| schedule::keep(schedule, start, &waker, &done));
-                    let result = run.drive(start, workload, watch);
-                    done.store(true, Ordering::Relaxed);
-                    result
-                })?;
-            }
-        }
+        run.timer.start(&run.schedule)?;
+        run.drive(Instant::now(), workload, watch)?;
         let time = run.exhausted.unwrap_or(self.time).min(self.time);
         run.outcome.rate = run.in_time as f64 / time.as_secs_f64();
         run.outcome.offered = run.begun_in_time as f64 / time.as_secs_f64();
@@ -132,7 +118,7 @@ impl Load<'_> {
 struct Run<'a> {
     load: Load<'a>,
     poll: Poll,
-    waker: Arc<Waker>,
+    timer: Timer,
     slots: Vec<Slot>,
     idle: Vec<usize>,
     /// Operations that are due and find no connection free, by when they should have begun.
@@ -159,7 +145,7 @@ struct Slot {
 impl<'a> Run<'a> {
     fn new(load: Load<'a>) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), Token(usize::MAX))?);
+        let timer = Timer::new(poll.registry(), TIMER)?;
         let slots = (0..load.connections).map(|slot| {
             Ok(Slot {
                 connection: match load.fresh {
@@ -174,7 +160,7 @@ impl<'a> Run<'a> {
             load,
             slots: slots.collect::<io::Result<_>>()?,
             poll,
-            waker,
+            timer,
             idle: (0..load.connections).rev().collect(),
             waiting: VecDeque::new(),
             schedule: Schedule::new(load.pace, load.time),
@@ -225,7 +211,9 @@ impl<'a> Run<'a> {
             }
             for event in &events {
                 let Token(slot) = event.token();
-                if slot < self.slots.len() {
+                if event.token() == TIMER {
+                    self.timer.go_on();
+                } else {
                     self.look_at(slot, start, workload);
                 }
             }
@@ -372,6 +360,9 @@ impl<'a> Run<'a> {
 fn open(load: &Load<'_>, poll: &Poll, slot: usize) -> io::Result<Connection> {
     Connection::open(load.address, load.fresh, (poll.registry(), Token(slot)))
 }
+
+/// No connection has that number.
+const TIMER: Token = Token(usize::MAX);
 
 const WATCHED: Duration = Duration::from_millis(500);
 

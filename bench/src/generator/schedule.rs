@@ -1,10 +1,15 @@
 //! When operations begin.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::time::Duration;
 
-use mio::Waker;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 
 /// How operations follow each other.
 #[derive(Clone, Copy, Debug)]
@@ -61,18 +66,37 @@ impl Iterator for Schedule {
     }
 }
 
-/// Wakes the generator whenever an operation is due: a sleeping thread is punctual to some 60 µs, a poll to a millisecond.
-pub(super) fn keep(mut schedule: Schedule, start: Instant, waker: &Waker, done: &AtomicBool) {
-    while let Some(due) = schedule.next()
-        && !done.load(Ordering::Relaxed)
-    {
-        let wait = due.saturating_sub(start.elapsed());
-        if !wait.is_zero() {
-            thread::sleep(wait);
-            let _ = waker.wake();
-        }
+/// Ends a poll whenever an operation is due, which a poll by itself is punctual for to a millisecond only.
+pub(super) struct Timer(OwnedFd);
+
+impl Timer {
+    /// A timer that is not running. Its events have that token.
+    pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        registry.register(&mut SourceFd(&timer.as_raw_fd()), token, Interest::READABLE)?;
+        Ok(Self(timer))
     }
-    let _ = waker.wake();
+
+    /// Has it run as operations of that schedule are due, if they are due at times.
+    pub(super) fn start(&self, schedule: &Schedule) -> io::Result<()> {
+        let Some(interval) = schedule.interval else {
+            return Ok(());
+        };
+        let interval = Timespec::try_from(interval).map_err(io::Error::other)?;
+        let times = Itimerspec {
+            it_interval: interval,
+            it_value: interval,
+        };
+        timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &times)?;
+        Ok(())
+    }
+
+    /// Has it run on after an event.
+    pub(super) fn go_on(&self) {
+        // If it hasn't run out again meanwhile, it runs anyway.
+        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+    }
 }
 
 #[cfg(test)]
