@@ -17,9 +17,18 @@ fn a_data_directory_has_one_server() {
         first.send(&request("GET", "/readyz")).status,
         StatusCode::OK
     );
-    // However the first one ends, the next one starts.
+    // However the first one ends, the next one starts, and nothing is left of what the file said.
     first.kill();
+    let left = "process 4194304 on http://127.0.0.1:65535, and whatever else it did";
+    std::fs::write(binary.data_dir().join("guestpass.lock"), left).unwrap();
     let second = binary.serve();
+    let holder = format!(
+        "process {} on http://{}",
+        second.process_id(),
+        second.address
+    );
+    let problem = binary.failure(&["serve", "--listen", "127.0.0.1:0"]);
+    assert!(problem.contains(&format!("by {holder}. Stop")), "{problem}");
     assert!(second.stop().success());
     binary.serve();
 }
