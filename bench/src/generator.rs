@@ -210,11 +210,9 @@ impl<'a> Run<'a> {
                 other => other?,
             }
             for event in &events {
-                let Token(slot) = event.token();
-                if event.token() == TIMER {
-                    self.timer.go_on();
-                } else {
-                    self.look_at(slot, start, workload);
+                match event.token() {
+                    TIMER => self.timer.go_on(),
+                    Token(slot) => self.look_at(slot, start, workload),
                 }
             }
         }
