@@ -1,14 +1,14 @@
 //! Moves the log into the database file, and lets it start over, so that it stays short and no commit waits for that.
 //!
-//! A thread with a connection of its own moves what stands in the log while the writer goes on. The log starts over with a
-//! transaction that begins when nothing is left to move; under steady load there always is something. So when the log is
-//! long, the thread moves again and again until little is left, syncs the file, and leaves the rest to the writer, which
-//! moves it between two batches.
+//! Nothing is moved until the log is long. Then a thread with a connection of its own moves what stands in it while the
+//! writer goes on. The log starts over with a transaction that begins when nothing is left to move; under steady load there
+//! always is something. So the thread moves and syncs again and again until little is left, and leaves the rest to the
+//! writer, which moves it between two batches.
 
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ struct Log {
     rest_is_writers: AtomicBool,
     /// What was erased still stands in it.
     has_erased: AtomicBool,
+    /// It could not be moved: someone reads an old part of it perhaps, a backup. The thread tries again [`LATER`].
+    is_stuck: AtomicBool,
 }
 
 impl Checkpointer {
@@ -67,11 +69,13 @@ impl Checkpointer {
         }))
     }
 
-    /// The writer has answered a batch: it moves what is left to it, or wakes the thread when that is worth it.
+    /// The writer has answered a batch: it moves what is left to it, or wakes the thread when the log is long.
     pub(super) fn after_batch(&self, connection: &Connection) {
         if self.log.rest_is_writers.swap(false, Ordering::AcqRel) {
-            note(self.log.move_pages(connection, PASSIVE).map(drop));
-        } else if self.log.left() >= PAGES_BETWEEN {
+            if let Err(error) = self.log.move_pages(connection, PASSIVE) {
+                note(&error);
+            }
+        } else if self.log.is_long() && !self.log.is_stuck.load(Ordering::Relaxed) {
             self.wake();
         }
     }
@@ -97,11 +101,9 @@ impl Drop for Checkpointer {
     }
 }
 
-/// Some 8 MiB. The longer the log, the more often a page that is moved stands for many writes of it.
-const PAGES_BETWEEN: u32 = 4096;
-
-/// A log of 64 MiB is to start over.
-const LONG: u32 = 32_768;
+/// So many pages, some 128 MiB, wait to be moved at most. The more there are, the more often one that is moved stands for many
+/// writes of it, and the more of them lie side by side in the file; but a crash leaves so much to read again.
+const LONG: u32 = 65_536;
 
 /// What the writer moves in some two milliseconds.
 const LITTLE: u32 = 256;
@@ -109,11 +111,14 @@ const LITTLE: u32 = 256;
 /// As much as may be left to the writer if less doesn't come about: it writes as fast as the thread moves.
 const ENOUGH: u32 = 2048;
 
-/// How often the thread moves before it lets the log grow, because someone reads an old part of it, a backup perhaps.
+/// How often the thread moves before it lets the log grow, because someone reads an old part of it.
 const MOVES: usize = 8;
 
 /// How long the writer may be made to wait in vain, for the same reason.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long after that the thread tries again.
+const LATER: Duration = Duration::from_secs(3);
 
 fn run(
     open: impl Fn() -> rusqlite::Result<Connection>,
@@ -122,55 +127,71 @@ fn run(
     log: &Log,
 ) {
     let mut connection = None;
-    while woken.recv().is_ok() {
+    while wait(woken, log) {
         let connection = match &connection {
             Some(opened) => Ok(opened),
             None => open().map(|opened| &*connection.insert(opened)),
         };
-        note(connection.and_then(|connection| {
-            if log.has_erased.swap(false, Ordering::SeqCst) {
+        let has_erased = log.has_erased.swap(false, Ordering::SeqCst);
+        let tried = connection.and_then(|connection| {
+            if has_erased {
                 empty(connection, file, log)
-            } else {
+            } else if log.is_long() {
                 shorten(connection, file, log)
+            } else {
+                // Woken once more while it was at work.
+                Ok(true)
             }
-        }));
+        });
+        let done = tried.unwrap_or_else(|error| {
+            note(&error);
+            false
+        });
+        log.has_erased
+            .fetch_or(has_erased && !done, Ordering::SeqCst);
+        log.is_stuck.store(!done, Ordering::Relaxed);
     }
 }
 
-fn note(moved: rusqlite::Result<()>) {
-    if let Err(error) = moved {
-        tracing::warn!(error = %error, "the log could not be moved into the database file");
+/// Waits for something to do. `false` if there will be nothing any more.
+fn wait(woken: &Receiver<()>, log: &Log) -> bool {
+    if log.is_stuck.load(Ordering::Relaxed) {
+        woken.recv_timeout(LATER) != Err(RecvTimeoutError::Disconnected)
+    } else {
+        woken.recv().is_ok()
     }
 }
 
-/// The writer waits for the end of this, so nearly all is done before.
-fn empty(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<()> {
+fn note(error: &rusqlite::Error) {
+    tracing::warn!(error = %error, "the log could not be moved into the database file");
+}
+
+/// Leaves no log. `false` if someone reads it. The writer waits for the end of this, so nearly all is done before.
+fn empty(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<bool> {
     log.move_pages(connection, PASSIVE)?;
     sync(file);
     connection.busy_timeout(PATIENCE)?;
-    let emptied = log.move_pages(connection, TRUNCATE)?;
-    // Someone reads an old part of the log: at the next opportunity, then.
-    log.has_erased.fetch_or(emptied.was_busy, Ordering::SeqCst);
-    Ok(())
+    let was_busy = log.move_pages(connection, TRUNCATE)?;
+    Ok(!was_busy)
 }
 
-fn shorten(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<()> {
+/// Leaves little of the log, to the writer. `false` if someone reads an old part of it.
+fn shorten(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<bool> {
     let mut last_left = u32::MAX;
     for _ in 0..MOVES {
-        let pages = log.move_pages(connection, PASSIVE)?.pages;
-        if pages < LONG {
-            break;
-        }
+        log.move_pages(connection, PASSIVE)?;
+        // What was added meanwhile, so that one sync does for both.
+        log.move_pages(connection, PASSIVE)?;
         // Or else the writer would, and all of it.
         sync(file);
         let left = log.left();
         if left <= LITTLE || (left >= last_left && left <= ENOUGH) {
             log.rest_is_writers.store(true, Ordering::Release);
-            break;
+            return Ok(true);
         }
         last_left = left;
     }
-    Ok(())
+    Ok(false)
 }
 
 /// SQLite syncs the file itself before it lets the log start over; this only shortens that.
@@ -186,14 +207,11 @@ const PASSIVE: &str = "pragma wal_checkpoint(passive)";
 /// Waits for everyone, and leaves no log.
 const TRUNCATE: &str = "pragma wal_checkpoint(truncate)";
 
-struct Moved {
-    /// Whether someone was in the way.
-    was_busy: bool,
-    /// How many pages the log has.
-    pages: u32,
-}
-
 impl Log {
+    fn is_long(&self) -> bool {
+        self.left() >= LONG
+    }
+
     fn left(&self) -> u32 {
         let (pages, moved) = (
             self.pages.load(Ordering::Relaxed),
@@ -203,16 +221,14 @@ impl Log {
         pages.checked_sub(moved).unwrap_or(pages)
     }
 
-    fn move_pages(&self, connection: &Connection, how: &str) -> rusqlite::Result<Moved> {
+    /// Whether someone was in the way.
+    fn move_pages(&self, connection: &Connection, how: &str) -> rusqlite::Result<bool> {
         let mut statement = connection.prepare_cached(how)?;
-        let (was_busy, pages, moved): (bool, i64, i64) =
-            statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        // Both are -1 if another process was at it.
-        let count = |pages| u32::try_from(pages).unwrap_or_default();
-        self.moved.store(count(moved), Ordering::Relaxed);
-        Ok(Moved {
-            was_busy,
-            pages: count(pages),
-        })
+        let (was_busy, moved): (bool, i64) =
+            statement.query_row([], |row| Ok((row.get(0)?, row.get(2)?)))?;
+        // -1 if another process was at it.
+        let moved = u32::try_from(moved).unwrap_or_default();
+        self.moved.store(moved, Ordering::Relaxed);
+        Ok(was_busy)
     }
 }

@@ -5,12 +5,13 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use guestpass::store::Store;
 use guestpass::store::sqlite::{SqliteStore, Synchronous};
+use guestpass::store::{Outcome, Store, Tombstone, Write};
 use tempfile::TempDir;
 
-use super::{advance, each, grant, insert, size_of_this_run};
+use super::{NOW, advance, each, grant, insert, size_of_this_run};
 use crate::support::SeededRandom;
+use crate::support::binary::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_file_does_not_grow_and_the_log_starts_over() {
@@ -45,7 +46,39 @@ async fn the_file_does_not_grow_and_the_log_starts_over() {
     assert!(after * 100 <= before * 102, "{before} bytes, then {after}");
 }
 
-/// Some 300 MiB of log, of which 64 are as many as should be.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_erased_leaves_the_log_once_nobody_reads_it() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("guestpass.db");
+    SqliteStore::migrate(&file, &SeededRandom::new()).unwrap();
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&file, Synchronous::Off).unwrap());
+    let mut guest = grant(1);
+    each(&store, std::slice::from_mut(&mut guest), insert).await;
+    let log = directory.path().join("guestpass.db-wal");
+    let size_of_log = || log.metadata().unwrap().len();
+
+    let reader = rusqlite::Connection::open(&file).unwrap();
+    reader.execute_batch("begin").unwrap();
+    let guests = || reader.query_row("select count(*) from profiles", [], |row| row.get(0));
+    assert_eq!(guests(), Ok(1));
+    let tombstone = Tombstone {
+        hash: [1; 16],
+        at: NOW,
+    };
+    let erasure = Write::EraseGuest(guest.id.profile, tombstone);
+    assert_eq!(store.write(erasure).await.unwrap(), Outcome::Done);
+    // Long enough for more than one try to empty the log, none of which holds up the others.
+    let mut others: Vec<_> = (2..3000).map(grant).collect();
+    each(&store, &mut others, insert).await;
+    assert_eq!(guests(), Ok(1));
+    assert!(size_of_log() > 0);
+
+    // Without another write.
+    reader.execute_batch("commit").unwrap();
+    eventually("an empty log", || size_of_log() == 0);
+}
+
+/// Some 300 MiB of log, of which 128 are as many as should be.
 const MOST_ROUNDS: usize = 1000;
 
 /// How often the log has started over: a number in its header (SQLite, "WAL Format", "Checkpoint sequence number").
