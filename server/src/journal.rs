@@ -170,7 +170,7 @@ impl Journal {
 const WORTH_COMPACTING: u64 = 1024 * 1024;
 
 /// How much of the end is read before more of it.
-const FIRST_LOOK: u64 = 64 * 1024;
+const FIRST_LOOK: u64 = 4 * 1024;
 
 /// What was being written when the power went was never answered, and the next line must not join it.
 fn end_line(file: &mut File) -> std::io::Result<()> {

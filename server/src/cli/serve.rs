@@ -95,9 +95,11 @@ impl Server {
             );
         }
         let random: Arc<dyn Random> = Arc::new(SecureGenerator::new());
-        let keys = open_or_make_keys(config, &opened).await?;
+        let (keys, clients) = tokio::try_join!(open_or_make_keys(config, &opened), async {
+            let clients = Clients::load(opened.store.clone(), config.policy.clone());
+            Ok(clients.await?)
+        })?;
         let Opened { store, clock } = opened;
-        let clients = Clients::load(store.clone(), config.policy.clone()).await?;
         keys.tend(clients.lifetimes(), clock.now()).await?;
         let listener = bind(config.listen, "--listen").await?;
         let admin_listener = match config.admin_listen {

@@ -101,9 +101,9 @@ impl Drop for Checkpointer {
     }
 }
 
-/// So many pages, some 128 MiB, wait to be moved at most. The more there are, the more often one that is moved stands for many
+/// So many pages, some 256 MiB, wait to be moved at most. The more there are, the more often one that is moved stands for many
 /// writes of it, and the more of them lie side by side in the file; but a crash leaves so much to read again.
-const LONG: u32 = 65_536;
+const LONG: u32 = 131_072;
 
 /// What the writer moves in some two milliseconds.
 const LITTLE: u32 = 256;

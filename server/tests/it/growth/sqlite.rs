@@ -78,8 +78,8 @@ async fn what_was_erased_leaves_the_log_once_nobody_reads_it() {
     eventually("an empty log", || size_of_log() == 0);
 }
 
-/// Some 300 MiB of log, of which 128 are as many as should be.
-const MOST_ROUNDS: usize = 1000;
+/// Some 600 MiB of log, of which 256 are as many as should be.
+const MOST_ROUNDS: usize = 2000;
 
 /// How often the log has started over: a number in its header (SQLite, "WAL Format", "Checkpoint sequence number").
 fn starts(log: &Path) -> u32 {
