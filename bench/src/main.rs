@@ -49,8 +49,8 @@ struct Arguments {
     /// How many rounds; at least five are needed for a spread that says something
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
-    /// How long each scenario is run in each round
-    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    /// How long each scenario is run in each round; in less than five seconds the log may not become full
+    #[arg(long, value_name = "S", default_value_t = 5.0)]
     seconds: f64,
     /// Only this row; may be repeated
     #[arg(long, value_name = "ROW")]
