@@ -67,7 +67,7 @@ async fn what_was_erased_leaves_the_log_once_nobody_reads_it() {
     };
     let erasure = Write::EraseGuest(guest.id.profile, tombstone);
     assert_eq!(store.write(erasure).await.unwrap(), Outcome::Done);
-    // Long enough for more than one try to empty the log, none of which holds up the others.
+    // Long enough for a try to empty the log, in vain.
     let mut others: Vec<_> = (2..3000).map(grant).collect();
     each(&store, &mut others, insert).await;
     assert_eq!(guests(), Ok(1));
