@@ -4,14 +4,19 @@
 //! writer goes on. The log starts over with a transaction that begins when nothing is left to move; under steady load there
 //! always is something. So the thread moves and syncs again and again until little is left, and leaves the rest to the
 //! writer, which moves it between two batches.
+//!
+//! What was moved is written back to the disk in small pieces before the file is synced. Otherwise each commit meanwhile would
+//! wait behind all of it.
 
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use guestpass_write_back::write_back;
 use rusqlite::Connection;
 
 /// The way to the thread. When this is dropped, the thread ends.
@@ -168,8 +173,7 @@ fn note(error: &rusqlite::Error) {
 
 /// Leaves no log. `false` if someone reads it. The writer waits for the end of this, so nearly all is done before.
 fn empty(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<bool> {
-    log.move_pages(connection, PASSIVE)?;
-    sync(file);
+    move_and_sync(connection, file, log)?;
     connection.busy_timeout(PATIENCE)?;
     let was_busy = log.move_pages(connection, TRUNCATE)?;
     Ok(!was_busy)
@@ -179,11 +183,7 @@ fn empty(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<bo
 fn shorten(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<bool> {
     let mut last_left = u32::MAX;
     for _ in 0..MOVES {
-        log.move_pages(connection, PASSIVE)?;
-        // What was added meanwhile, so that one sync does for both.
-        log.move_pages(connection, PASSIVE)?;
-        // Or else the writer would, and all of it.
-        sync(file);
+        move_and_sync(connection, file, log)?;
         let left = log.left();
         if left <= LITTLE || (left >= last_left && left <= ENOUGH) {
             log.rest_is_writers.store(true, Ordering::Release);
@@ -194,12 +194,37 @@ fn shorten(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<
     Ok(false)
 }
 
-/// SQLite syncs the file itself before it lets the log start over; this only shortens that.
-fn sync(file: &File) {
+/// Moves what stands in the log. SQLite syncs the file itself before it lets the log start over; that is short after this.
+fn move_and_sync(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<()> {
+    let waiting = log.left();
+    log.move_pages(connection, PASSIVE)?;
+    // What was added meanwhile, so that one sync does for both.
+    log.move_pages(connection, PASSIVE)?;
+    // Where that can't be done, the sync does it all. If the disk fails, SQLite hears of it in its own sync.
+    let _ = write_back_in_pieces(file, waiting);
     if let Err(error) = file.sync_data() {
         tracing::warn!(error = %error, "the database file could not be synced");
     }
+    Ok(())
 }
+
+/// In pieces of which [`TOGETHER`] pages were changed, if `changed` pages were and they lie all over the file.
+fn write_back_in_pieces(file: &File, changed: u32) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let piece = (length * TOGETHER / u64::from(changed.max(1))).max(LEAST);
+    let mut offset = 0;
+    while offset < length {
+        write_back(file, offset, piece)?;
+        offset += piece;
+    }
+    Ok(())
+}
+
+/// A commit waits a millisecond or two for so many pages here and there in the file.
+const TOGETHER: u64 = 256;
+
+/// A piece has so many bytes at least: those that lie side by side are written at once.
+const LEAST: u64 = 256 * 1024;
 
 /// Waits for nobody.
 const PASSIVE: &str = "pragma wal_checkpoint(passive)";
