@@ -18,7 +18,7 @@ use std::io;
 pub fn write_back(file: &File, offset: u64, length: u64) -> io::Result<()> {
     let [offset, length] =
         [offset, length].map(|bytes| i64::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput));
-    range(file, offset?, length?)
+    sync_file_range(file, offset?, length?)
 }
 
 #[cfg(target_os = "linux")]
@@ -26,7 +26,7 @@ pub fn write_back(file: &File, offset: u64, length: u64) -> io::Result<()> {
     unsafe_code,
     reason = "a foreign function; it is given numbers only, and the file is open while it is borrowed"
 )]
-fn range(file: &File, offset: i64, length: i64) -> io::Result<()> {
+fn sync_file_range(file: &File, offset: i64, length: i64) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
 
     let and_wait = libc::SYNC_FILE_RANGE_WAIT_BEFORE
@@ -40,7 +40,7 @@ fn range(file: &File, offset: i64, length: i64) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn range(_: &File, _: i64, _: i64) -> io::Result<()> {
+fn sync_file_range(_: &File, _: i64, _: i64) -> io::Result<()> {
     Ok(())
 }
 

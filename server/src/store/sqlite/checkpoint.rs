@@ -1,4 +1,4 @@
-//! Moves the log into the database file, and lets it start over, so that it stays short and no commit waits for that.
+//! Moves the log into the database file, and lets it start over, so that it stays bounded and commits wait little for that.
 //!
 //! Nothing is moved until the log is long. Then a thread with a connection of its own moves what stands in it while the
 //! writer goes on. The log starts over with a transaction that begins when nothing is left to move; under steady load there
@@ -116,6 +116,12 @@ const LITTLE: u32 = 256;
 /// As much as may be left to the writer if less doesn't come about: it writes as fast as the thread moves.
 const ENOUGH: u32 = 2048;
 
+/// A commit waits a millisecond or two for so many pages here and there in the file.
+const TOGETHER: u64 = 256;
+
+/// In bytes. What lies side by side is written at once.
+const SMALLEST_PIECE: u64 = 256 * 1024;
+
 /// How often the thread moves before it lets the log grow, because someone reads an old part of it.
 const MOVES: usize = 8;
 
@@ -211,7 +217,7 @@ fn move_and_sync(connection: &Connection, file: &File, log: &Log) -> rusqlite::R
 /// In pieces of which [`TOGETHER`] pages were changed, if `changed` pages were and they lie all over the file.
 fn write_back_in_pieces(file: &File, changed: u32) -> io::Result<()> {
     let length = file.metadata()?.len();
-    let piece = (length * TOGETHER / u64::from(changed.max(1))).max(LEAST);
+    let piece = (length * TOGETHER / u64::from(changed.max(1))).max(SMALLEST_PIECE);
     let mut offset = 0;
     while offset < length {
         write_back(file, offset, piece)?;
@@ -219,12 +225,6 @@ fn write_back_in_pieces(file: &File, changed: u32) -> io::Result<()> {
     }
     Ok(())
 }
-
-/// A commit waits a millisecond or two for so many pages here and there in the file.
-const TOGETHER: u64 = 256;
-
-/// A piece has so many bytes at least: those that lie side by side are written at once.
-const LEAST: u64 = 256 * 1024;
 
 /// Waits for nobody.
 const PASSIVE: &str = "pragma wal_checkpoint(passive)";
