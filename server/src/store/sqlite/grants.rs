@@ -218,30 +218,38 @@ pub(super) const ENDED: &str = "
      or client_number not in (select client_number from clients)
      or not exists (select 1 from profiles where profiles.profile_id = grants.profile_id))";
 
-/// The condition stands in the statement: a row may have changed since the walk saw it.
+/// A row may have changed since the walk saw it, so it is looked at again. `returning` would do that with the removal, but
+/// makes a table of its own each time, which costs as much as both.
 fn remove_ended(
     connection: &Connection,
     grants: &[GrantId],
     ended_before: Timestamp,
 ) -> rusqlite::Result<()> {
-    const ORPHAN: &str = "
+    const REMOVE: &str = "delete from grants where profile_id = ? and grant_id = ?";
+    const REMOVE_ORPHAN: &str = "
         delete from profiles
          where profile_id = ?1 and not exists (select 1 from grants where profile_id = ?1)";
-    let grant = format!(
-        "delete from grants where profile_id = :profile_id and grant_id = :grant_id and {ENDED}
-         returning generation"
+    let ended = format!(
+        "select generation from grants
+          where profile_id = :profile_id and grant_id = :grant_id and {ENDED}"
     );
-    let mut remove = connection.prepare_cached(&grant)?;
-    let mut remove_orphan = connection.prepare_cached(ORPHAN)?;
+    let mut find = connection.prepare_cached(&ended)?;
+    let mut remove = connection.prepare_cached(REMOVE)?;
+    let mut remove_orphan = connection.prepare_cached(REMOVE_ORPHAN)?;
     for id in grants {
+        let (profile, grant) = (id.profile.as_i64(), id.random);
         let which = named_params! {
-            ":profile_id": id.profile.as_i64(),
-            ":grant_id": id.random,
+            ":profile_id": profile,
+            ":grant_id": grant,
             ":ended_before": ended_before.as_millis(),
         };
-        let generation = remove.query_row(which, |row| row.get::<_, i64>(0));
-        if generation.optional()? == Some(0) {
-            remove_orphan.execute([id.profile.as_i64()])?;
+        let generation = find.query_row(which, |row| row.get::<_, i64>(0));
+        let Some(generation) = generation.optional()? else {
+            continue;
+        };
+        remove.execute(params![profile, grant])?;
+        if generation == 0 {
+            remove_orphan.execute([profile])?;
         }
     }
     Ok(())
