@@ -365,7 +365,7 @@ const TIMER: Token = Token(usize::MAX);
 const WATCHED: Duration = Duration::from_millis(500);
 
 /// How long answers may take after the end.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Of microseconds, up to a minute, to three digits.
 pub(crate) fn histogram() -> Histogram<u64> {

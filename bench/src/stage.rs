@@ -321,6 +321,7 @@ impl Stage {
                 none.insert(process)
             }
         };
+        read_through(&own)?;
         settle()?;
         process.ask(&time.min(WARM_UP).as_millis().to_string())?;
         let before = process.cpu()?;
@@ -386,8 +387,7 @@ impl Stage {
             };
             self.served.insert(kind, served);
         }
-        let file = process::database(&self.plan.directory.join(kind.directory()));
-        read_through(&file)?;
+        read_through(&self.plan.directory.join(kind.directory()))?;
         Ok(self.served.get_mut(&kind).expect("it is there by now"))
     }
 
@@ -425,9 +425,15 @@ const OVERLOADING: usize = 2048;
 /// How long a load runs before it is measured: until caches hold what it needs.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Has the operating system keep a file in memory, as it would under use: some take what was idle for minutes away.
-fn read_through(file: &Path) -> Result<(), Failure> {
-    std::io::copy(&mut fs::File::open(file)?, &mut std::io::sink())?;
+/// Has the operating system keep the files of an installation in memory, the log too, as it would under use: some take away
+/// what was idle for minutes, and of a page that isn't there even a write reads the rest first.
+fn read_through(directory: &Path) -> Result<(), Failure> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_file() {
+            std::io::copy(&mut fs::File::open(path)?, &mut std::io::sink())?;
+        }
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::{HOT, Kind, Measured, Stage, measure, target, unwatched};
+use super::{HOT, Kind, Measured, Stage, measure, read_through, target, unwatched};
 use crate::failure::Failure;
 use crate::floor;
 use crate::generator::{Load, Outcome, Pace, Workload, histogram};
@@ -144,6 +144,7 @@ impl Stage {
             left,
         } = self.half_ended.as_mut().expect("it was just made");
         let setting = start_after.map(|delay| ("GUESTPASS_CLEANING__START_AFTER", delay));
+        read_through(directory)?;
         let program = &self.plan.program;
         let mut server = Server::guestpass(program, directory, setting.as_slice())?;
         let mut workload = Refresh::new(&target(&server), guests, usize::MAX);
