@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use crate::failure::Failure;
 use crate::generator::{Load, Outcome, Pace, Workload, histogram};
 use crate::guests::{self, CLIENT_ID, Guests, Seed};
-use crate::process::{self, Memory, Process, Server, Used, measure_sync, settle};
+use crate::process::{Memory, Process, Server, Used, measure_sync, settle};
 use crate::scenario::Scenario;
 use crate::workload::{Refresh, Retry, Same, SignUp, Target};
 
