@@ -48,7 +48,8 @@ impl Wanted {
 
 use Scenario as S;
 
-/// In this order they are measured, so what is compared stands together: the machine is not as fast all the time.
+/// In this order they are measured, so what is compared stands together where it can: the machine is not as fast all the
+/// time.
 pub(crate) const ROWS: &[Row] = &[
     Row {
         key: "refresh",
