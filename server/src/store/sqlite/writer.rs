@@ -164,6 +164,15 @@ fn run(
     let mut batch = Vec::with_capacity(QUEUE);
     let mut pace = Pace { most: LEAST };
     while jobs.blocking_recv_many(&mut batch, pace.most) > 0 {
+        if batch.len() < LEAST {
+            // A commit costs the same for few as for many. Who waits for this core may be about to bring more; if nobody
+            // does, this is nothing.
+            thread::yield_now();
+            if !jobs.is_empty() {
+                let room = pace.most - batch.len();
+                jobs.blocking_recv_many(&mut batch, room);
+            }
+        }
         let started = Instant::now();
         let has_erased = batch.iter().any(Job::is_erasure);
         let mut done = Vec::with_capacity(batch.len());
