@@ -1,6 +1,6 @@
 //! The one thread that writes. It takes what is waiting, runs it in one transaction, commits, then answers each caller:
 //! a batch is what arrived while the last one was synced, so there is no timer and no choice between speed and delay. When
-//! very much is waiting, [`Pace`] leaves some for the next batch.
+//! very much is waiting, [`Pace`] leaves some for the next batch; when little is, others may have the core first.
 //!
 //! A redemption is read, decided and written here, so nobody comes between, and a second one of the same batch finds what
 //! the first has written.
