@@ -212,11 +212,11 @@ fn writes(directory: &Path) -> Result<(), Failure> {
 }
 
 /// What identifies a grant, and its generation.
-type GrantRow = (i64, [u8; 8], i64);
+type GrantRow = (i64, i64);
 
 fn rows(connection: &Connection) -> Result<Vec<GrantRow>, Failure> {
-    let mut rows = connection.prepare("select profile_id, grant_id, generation from grants")?;
-    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let mut rows = connection.prepare("select grant_number, generation from grants")?;
+    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
@@ -238,12 +238,12 @@ fn batch(
 fn advance(connection: &Connection, row: &mut GrantRow) -> Result<(), Failure> {
     const SQL: &str = "
         update grants set generation = ?, proven = ?, advanced_at = ?, expires_at = ?
-         where profile_id = ? and grant_id = ? and generation = ? and revoked_at is null and (?1 > 1 or strikes < 5)";
+         where grant_number = ? and generation = ? and revoked_at is null and (?1 > 1 or strikes < 5)";
     let now = SystemClock::new().now().as_millis();
-    let (profile, grant, from) = *row;
-    let values = params![from + 1, from, now, now + YEAR, profile, grant, from];
+    let (number, from) = *row;
+    let values = params![from + 1, from, now, now + YEAR, number, from];
     match connection.prepare_cached(SQL)?.execute(values)? {
-        1 => row.2 = from + 1,
+        1 => row.1 = from + 1,
         _ => return Err(Failure("a row is not as it was".into())),
     }
     Ok(())

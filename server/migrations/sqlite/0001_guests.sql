@@ -84,11 +84,12 @@ create table grants (
     ends_at            integer not null,
     revoked_at         integer,
     revocation_reason  text,
-    primary key (profile_id, grant_id)
-) strict, without rowid;
+    grant_number       integer primary key,     -- the guest's id, where a refresh looks first; drawn if another has that
+    unique (profile_id, grant_id)
+) strict;
 
 -- For every node to follow what ended before its time. A refresh doesn't change that column.
-create index grants_revoked on grants (revoked_at) where revoked_at is not null;
+create index grants_revoked on grants (revoked_at, profile_id, grant_id) where revoked_at is not null;
 
 -- Access tokens that ended before their time, until they would have expired anyway.
 create table revoked_access_tokens (

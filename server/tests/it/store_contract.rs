@@ -76,7 +76,8 @@ cases! {
         a_row_that_cannot_be_read_leaves_the_others_of_its_batch_alone
         a_decision_that_panics_leaves_the_others_of_its_batch_alone
         a_write_that_fails_leaves_the_others_of_its_batch_alone
-        one_more_grant_needs_its_guest;
+        one_more_grant_needs_its_guest
+        the_grants_of_neighbours_are_told_apart;
     keys:
         a_key_becomes_next_current_and_retiring_and_goes
         a_change_of_keys_that_does_not_fit_is_not_made

@@ -87,12 +87,12 @@ pub(super) fn replace(transaction: &Transaction<'_>, part: &Part) -> rusqlite::R
     );
     transaction.execute(&delete, params_from_iter(bounds.into_iter().flatten()))?;
     let columns = table.columns();
-    let insert = format!(
-        "insert into {} ({}) values ({})",
-        table.name(),
-        names(columns),
-        marks(columns.len())
-    );
+    let (mut into, mut values) = (names(columns), marks(columns.len()));
+    if table == Table::Grants {
+        into += ", grant_number";
+        values = format!("{values}, {}", grants::NEW_NUMBER);
+    }
+    let insert = format!("insert into {} ({into}) values ({values})", table.name());
     let mut insert = transaction.prepare(&insert)?;
     for row in &part.rows {
         insert.execute(params_from_iter(row))?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use guestpass::store::sqlite::{SqliteStore, Synchronous};
+use guestpass::store::transfer::{Part, Table};
 use guestpass::store::{Outcome, Store, Tombstone, Write};
 use tempfile::TempDir;
 
@@ -76,6 +77,34 @@ async fn what_was_erased_leaves_the_log_once_nobody_reads_it() {
     // Without another write.
     reader.execute_batch("commit").unwrap();
     eventually("an empty log", || size_of_log() == 0);
+}
+
+#[tokio::test]
+async fn a_grant_lies_under_its_guest_however_it_came() {
+    let directory = TempDir::new().unwrap();
+    let [signed_up, copied] = ["guestpass.db", "copy.db"].map(|name| directory.path().join(name));
+    let [from, to] = [&signed_up, &copied].map(|file| -> Arc<dyn Store> {
+        SqliteStore::migrate(file, &SeededRandom::new()).unwrap();
+        Arc::new(SqliteStore::open(file, Synchronous::Off).unwrap())
+    });
+    let mut grants: Vec<_> = (0..100).map(grant).collect();
+    each(&from, &mut grants, insert).await;
+
+    let installation = from.installation_row().await.unwrap();
+    assert!(to.begin_copy(installation).await.unwrap());
+    let part = Part {
+        table: Table::Grants,
+        after: None,
+        up_to: None,
+        rows: from.rows(Table::Grants, None, 1000).await.unwrap(),
+    };
+    assert!(to.replace(part).await.unwrap());
+    for file in [signed_up, copied] {
+        let under_its_guest = "select count(*) from grants where grant_number = profile_id";
+        let connection = rusqlite::Connection::open(&file).unwrap();
+        let found = connection.query_row(under_its_guest, [], |row| row.get::<_, usize>(0));
+        assert_eq!(found.unwrap(), grants.len(), "{}", file.display());
+    }
 }
 
 /// Some 600 MiB of log, of which 256 are as many as should be.

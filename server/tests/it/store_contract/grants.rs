@@ -533,3 +533,74 @@ pub(super) async fn one_more_grant_needs_its_guest(store: &Store) {
     assert_eq!(store.write(insert()).await, Outcome::Conflict);
     assert_eq!(store.counts().await, (0, 0));
 }
+
+/// Ids of guests that follow each other are what a store might take for other numbers of its own.
+pub(super) async fn the_grants_of_neighbours_are_told_apart(store: &Store) {
+    let mut grants = Vec::new();
+    for (profile, first) in [1, 2, 3].map(guest) {
+        store.insert(&(profile, first.clone())).await;
+        let further = [8, 9].map(|byte| Grant {
+            id: GrantId::new(first.id.profile, [byte; 8]),
+            ..first.clone()
+        });
+        for grant in &further {
+            let insert = Write::InsertGrant(grant.clone());
+            assert_eq!(store.write(insert).await, Outcome::Done);
+        }
+        grants.push(first);
+        grants.extend(further);
+    }
+    assert_eq!(stored(store, &grants).await, grants);
+
+    let revocation = Revocation {
+        at: NOW,
+        reason: RevocationReason::Contested,
+    };
+    for (number, grant) in grants.iter_mut().enumerate() {
+        let write = match number % 4 {
+            0 | 1 => advance(grant),
+            2 => Write::StrikeGrant(grant.id),
+            _ => Write::RevokeGrant(grant.id, revocation),
+        };
+        assert_eq!(store.write(write).await, Outcome::Done);
+        match number % 4 {
+            0 | 1 => *grant = advanced(grant),
+            2 => grant.strikes += 1,
+            _ => grant.revoked = Some(revocation),
+        }
+    }
+    assert_eq!(stored(store, &grants).await, grants);
+    for number in [0, 1, 4, 5, 8] {
+        let (grant, now) = (&mut grants[number], at(2_000));
+        let redeemed = store.refresh(grant, grant.generation, now).await.unwrap();
+        assert_eq!(redeemed.read, *grant, "{number}");
+        let Decision::Advance(next) = redeemed.decision else {
+            panic!("{number}: {redeemed:?}")
+        };
+        *grant = next;
+    }
+    assert_eq!(stored(store, &grants).await, grants);
+
+    let ended = at(1_000_001);
+    let part = store.upkeep.ended_grants(None, ended, 100).await.unwrap();
+    let ids: Vec<_> = grants.iter().map(|grant| grant.id).collect();
+    assert_eq!(part.ended, ids);
+    let remove = Write::RemoveEnded(ids[3..6].to_vec(), ended);
+    assert_eq!(store.write(remove).await, Outcome::Done);
+    let tombstone = Tombstone {
+        hash: [1; 16],
+        at: NOW,
+    };
+    let erase = Write::EraseGuest(ids[6].profile, tombstone);
+    assert_eq!(store.write(erase).await, Outcome::Done);
+    assert_eq!(stored(store, &grants).await, grants[..3]);
+}
+
+/// Those of them that there are, as they are.
+async fn stored(store: &Store, grants: &[Grant]) -> Vec<Grant> {
+    let mut stored = Vec::new();
+    for grant in grants {
+        stored.extend(store.load(grant.id).await);
+    }
+    stored
+}
