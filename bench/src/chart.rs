@@ -44,6 +44,7 @@ pub(crate) fn ratios(found: &[Found]) -> String {
 pub(crate) fn latency(report: &Report) -> String {
     let shown = [
         Scenario::Sync,
+        Scenario::EmptyHalfLoad,
         Scenario::HalfLoad,
         Scenario::Refresh,
         Scenario::SignUp,

@@ -162,7 +162,8 @@ pub(crate) const ROWS: &[Row] = &[
         wanted: Wanted::AtMost(4.0),
         aim: None,
         headline: true,
-        needs: &[S::Sync, S::HalfLoad],
+        // The empty handler says in the tables what there is to gain.
+        needs: &[S::Sync, S::EmptyHalfLoad, S::HalfLoad],
         ratio: |round| quantile(round, S::HalfLoad, 0.99) / quantile(round, S::Sync, 0.99),
     },
     Row {

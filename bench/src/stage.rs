@@ -195,15 +195,7 @@ impl Stage {
     pub(crate) fn run(&mut self, scenario: Scenario, time: Duration) -> Result<Measured, Failure> {
         let closed = |connections| (connections, Pace::Closed, time);
         match scenario {
-            Scenario::EmptyPost => {
-                let server = empty(&mut self.empty)?;
-                measure(
-                    server,
-                    closed(64),
-                    &mut Same::refresh(&target(server)),
-                    &mut unwatched,
-                )
-            }
+            Scenario::EmptyPost => self.empty_post(closed(64)),
             Scenario::EmptyPair => {
                 let server = empty(&mut self.empty)?;
                 measure(
@@ -242,6 +234,10 @@ impl Stage {
             Scenario::FreshRefresh => self.refresh(Kind::Fresh, closed(64), usize::MAX),
             Scenario::Refresh10Thousand => self.refresh(Kind::TenThousand, closed(64), usize::MAX),
             Scenario::Refresh10Million => self.refresh(Kind::TenMillion, closed(64), usize::MAX),
+            Scenario::EmptyHalfLoad => {
+                let rate = self.empty_post(closed(64))?.rate / 2.0;
+                self.empty_post((256, Pace::Open(rate), time))
+            }
             Scenario::HalfLoad => {
                 let rate = self.highest(time)? / 2.0;
                 self.refresh(Kind::Million, (256, Pace::Open(rate), time), usize::MAX)
@@ -266,6 +262,12 @@ impl Stage {
             Scenario::Postgres => self.postgres(true, time),
             Scenario::PostgresSingle => self.postgres(false, time),
         }
+    }
+
+    fn empty_post(&mut self, load: (usize, Pace, Duration)) -> Result<Measured, Failure> {
+        let server = empty(&mut self.empty)?;
+        let mut workload = Same::refresh(&target(server));
+        measure(server, load, &mut workload, &mut unwatched)
     }
 
     fn refresh(
