@@ -195,25 +195,9 @@ impl Stage {
     pub(crate) fn run(&mut self, scenario: Scenario, time: Duration) -> Result<Measured, Failure> {
         let closed = |connections| (connections, Pace::Closed, time);
         match scenario {
-            Scenario::EmptyPost => self.empty_post(closed(64)),
-            Scenario::EmptyPair => {
-                let server = empty(&mut self.empty)?;
-                measure(
-                    server,
-                    closed(64),
-                    &mut Same::sign_up(&target(server)),
-                    &mut unwatched,
-                )
-            }
-            Scenario::SignOnly => {
-                let server = self.signing()?;
-                measure(
-                    server,
-                    closed(64),
-                    &mut Same::refresh(&target(server)),
-                    &mut unwatched,
-                )
-            }
+            Scenario::EmptyPost => same(empty(&mut self.empty)?, closed(64), Same::refresh),
+            Scenario::EmptyPair => same(empty(&mut self.empty)?, closed(64), Same::sign_up),
+            Scenario::SignOnly => same(self.signing()?, closed(64), Same::refresh),
             Scenario::BareWrites => self.bare_writes(time),
             Scenario::Sync => self.sync(time.min(Duration::from_secs(1))),
             Scenario::Refresh => self.refresh(Kind::Million, closed(64), usize::MAX),
@@ -222,21 +206,14 @@ impl Stage {
             Scenario::Unsynced256 => self.refresh(Kind::Unsynced, closed(256), usize::MAX),
             Scenario::RefreshEdDsa => self.refresh(Kind::EdDsa, closed(64), usize::MAX),
             Scenario::RefreshEs256 => self.refresh(Kind::Es256, closed(64), usize::MAX),
-            Scenario::FreshEmpty => {
-                let server = self.fresh()?;
-                measure(
-                    server,
-                    closed(64),
-                    &mut Same::refresh(&target(server)),
-                    &mut unwatched,
-                )
-            }
+            Scenario::FreshEmpty => same(self.fresh()?, closed(64), Same::refresh),
             Scenario::FreshRefresh => self.refresh(Kind::Fresh, closed(64), usize::MAX),
             Scenario::Refresh10Thousand => self.refresh(Kind::TenThousand, closed(64), usize::MAX),
             Scenario::Refresh10Million => self.refresh(Kind::TenMillion, closed(64), usize::MAX),
             Scenario::EmptyHalfLoad => {
-                let rate = self.empty_post(closed(64))?.rate / 2.0;
-                self.empty_post((256, Pace::Open(rate), time))
+                let server = empty(&mut self.empty)?;
+                let rate = same(server, closed(64), Same::refresh)?.rate / 2.0;
+                same(server, (256, Pace::Open(rate), time), Same::refresh)
             }
             Scenario::HalfLoad => {
                 let rate = self.highest(time)? / 2.0;
@@ -262,12 +239,6 @@ impl Stage {
             Scenario::Postgres => self.postgres(true, time),
             Scenario::PostgresSingle => self.postgres(false, time),
         }
-    }
-
-    fn empty_post(&mut self, load: (usize, Pace, Duration)) -> Result<Measured, Failure> {
-        let server = empty(&mut self.empty)?;
-        let mut workload = Same::refresh(&target(server));
-        measure(server, load, &mut workload, &mut unwatched)
     }
 
     fn refresh(
@@ -452,6 +423,15 @@ fn target(server: &Server) -> Target {
         base_path: String::new(),
         client_id: CLIENT_ID.to_owned(),
     }
+}
+
+/// A floor, asked the same again and again.
+fn same(
+    server: &Server,
+    load: (usize, Pace, Duration),
+    workload: fn(&Target) -> Same,
+) -> Result<Measured, Failure> {
+    measure(server, load, &mut workload(&target(server)), &mut unwatched)
 }
 
 /// Runs a load, first for a moment that doesn't count, and says what the server used for it.
