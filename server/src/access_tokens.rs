@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::store::{RevokedId, RevokedList, Unavailable};
 
 /// An access token whose signature and claims are good, and whose client is known.
-pub struct Trusted {
+pub struct VerifiedToken {
     /// What it says.
     pub claims: AccessToken,
     /// The client that it was issued to.
@@ -31,7 +31,7 @@ impl App {
     ///
     /// # Errors
     /// The first thing that is wrong with it.
-    pub fn verify(&self, token: &str) -> Result<Trusted, Refusal> {
+    pub fn verify(&self, token: &str) -> Result<VerifiedToken, Refusal> {
         let token = self.verify_of_any(token)?;
         if token.client.disabled {
             return Err(Refusal::AccessTokenOfNoClient);
@@ -43,7 +43,7 @@ impl App {
     ///
     /// # Errors
     /// As [`App::verify`].
-    pub fn verify_of_any(&self, token: &str) -> Result<Trusted, Refusal> {
+    pub fn verify_of_any(&self, token: &str) -> Result<VerifiedToken, Refusal> {
         let now = self.clock.now();
         let keys = self.keys.now();
         let claims = self
@@ -55,7 +55,7 @@ impl App {
             .by_id(&claims.client_id)
             .ok_or(Refusal::AccessTokenOfNoClient)?;
         let (grant, id) = ids(&claims).ok_or(Refusal::AccessTokenMalformed)?;
-        Ok(Trusted {
+        Ok(VerifiedToken {
             claims,
             client,
             grant,
@@ -68,10 +68,10 @@ impl App {
     ///
     /// # Errors
     /// A refusal, or [`Unavailable`] if what this node knows is too old and the operator doesn't settle for less.
-    pub async fn check_recent(&self, token: &Trusted) -> Result<(), Error> {
+    pub async fn check_recent(&self, token: &VerifiedToken) -> Result<(), Error> {
         self.check_staleness()?;
         for (list, id, refusal) in self.ends(token) {
-            if self.recent.holds(list, id).await? {
+            if self.revocations.holds(list, id).await? {
                 return Err(refusal.into());
             }
         }
@@ -83,7 +83,8 @@ impl App {
     /// # Errors
     /// [`Unavailable`] if it hasn't.
     pub fn check_staleness(&self) -> Result<(), Unavailable> {
-        let is_stale = self.recent.age(self.clock.monotonic()) > self.verification.max_staleness;
+        let is_stale =
+            self.revocations.age(self.clock.monotonic()) > self.verification.max_staleness;
         if is_stale && !self.verification.signature_only_when_stale {
             return Err(Unavailable(
                 "what is known of revocations is too old".into(),
@@ -96,7 +97,7 @@ impl App {
     ///
     /// # Errors
     /// A refusal, or the store can't answer.
-    pub async fn check_rows(&self, token: &Trusted, now: Timestamp) -> Result<Grant, Error> {
+    pub async fn check_rows(&self, token: &VerifiedToken, now: Timestamp) -> Result<Grant, Error> {
         let grant = self
             .grants
             .load(token.grant)
@@ -112,7 +113,7 @@ impl App {
     }
 
     /// What could have ended it.
-    fn ends(&self, token: &Trusted) -> [(RevokedList, RevokedId, Refusal); 3] {
+    fn ends(&self, token: &VerifiedToken) -> [(RevokedList, RevokedId, Refusal); 3] {
         let tombstone = self.keys.now().tombstone(token.grant.profile);
         [
             (

@@ -4,51 +4,63 @@ use std::sync::Arc;
 
 use guestpass_verify::Verifier;
 
-use crate::clock::Clock;
+use crate::clients::Clients;
+use crate::clock::{Clock, Now};
 use crate::config::{Issuer, Verification};
 use crate::journal::Journal;
 use crate::keys::{KeyRing, KeysError};
 use crate::metrics::Metrics;
 use crate::random::Random;
-use crate::registry::Clients;
-use crate::revocation::{Now, Recent};
+use crate::revocation_filter::RevocationFilter;
 use crate::store::{Grants, Revoked, Unavailable, Upkeep};
 
 /// Everything that the endpoints share.
 pub struct App {
     /// Guests and their grants.
-    pub grants: Arc<dyn Grants>,
+    pub(crate) grants: Arc<dyn Grants>,
     /// What ended before its time, by the rows.
-    pub revoked: Arc<dyn Revoked>,
+    pub(crate) revoked: Arc<dyn Revoked>,
     /// The same, as far as this node remembers.
-    pub recent: Recent,
+    pub(crate) revocations: RevocationFilter,
     /// Everything that is known of a guest.
-    pub upkeep: Arc<dyn Upkeep>,
+    pub(crate) upkeep: Arc<dyn Upkeep>,
     /// Where erasures and revocations are repeated.
-    pub journal: Journal,
+    pub(crate) journal: Journal,
     /// Who may call, and what holds for them.
-    pub clients: Clients,
+    pub(crate) clients: Clients,
     /// What tokens are signed and credentials are sealed with.
-    pub keys: Arc<KeyRing>,
+    pub(crate) keys: Arc<KeyRing>,
     /// What is asked of an access token.
-    pub verifier: Verifier,
+    pub(crate) verifier: Verifier,
     /// How `/oauth/verify` trusts.
-    pub verification: Verification,
+    pub(crate) verification: Verification,
     /// The `iss` of every access token.
-    pub issuer: Issuer,
+    pub(crate) issuer: Issuer,
     /// Where `/oauth/…` is served; `""` is the root.
-    pub base_paths: Vec<String>,
+    pub(crate) base_paths: Vec<String>,
     /// What this node is called in the ids of refused requests.
-    pub node: String,
+    pub(crate) node: String,
     /// What is counted.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// The time.
-    pub clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// Randomness.
-    pub random: Arc<dyn Random>,
+    pub(crate) random: Arc<dyn Random>,
 }
 
 impl App {
+    /// The clients, as this node knows them.
+    #[must_use]
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// The keys, as this node knows them.
+    #[must_use]
+    pub fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
     /// Sees what operators and other nodes have changed, and does what is due in the life of the keys. Each part goes on
     /// without the others; what can't be read stays as it was.
     pub async fn follow(&self) {
@@ -72,7 +84,7 @@ impl App {
 
     async fn follow_revocations(&self) -> Result<(), Unavailable> {
         let now = Now::of(&*self.clock);
-        self.recent
+        self.revocations
             .poll(now, self.keys.now().longest_access_ttl())
             .await
     }

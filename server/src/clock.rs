@@ -15,6 +15,26 @@ pub trait Clock: Send + Sync {
     fn monotonic(&self) -> Duration;
 }
 
+/// The time by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The time of day.
+    pub wall: Timestamp,
+    /// The time since some fixed moment.
+    pub monotonic: Duration,
+}
+
+impl Now {
+    /// The time now.
+    #[must_use]
+    pub fn of(clock: &dyn Clock) -> Self {
+        Self {
+            wall: clock.now(),
+            monotonic: clock.monotonic(),
+        }
+    }
+}
+
 /// A clock that follows another machine's time of day, so that all nodes have the same.
 pub struct CorrectedClock {
     local: Arc<dyn Clock>,

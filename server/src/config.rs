@@ -14,21 +14,24 @@ use crate::store::sqlite::Synchronous;
 use crate::telemetry::{LogFormat, LogLevel};
 
 pub(crate) mod choices;
+mod cleaning;
 mod database;
 mod issuer;
+mod keys;
 mod settings;
 mod tls;
-mod trust;
 mod values;
+mod verification;
 
 pub use database::{Database, Postgres};
 pub use issuer::Issuer;
 pub use tls::Tls;
-pub use trust::Verification;
 pub use values::{ConfigError, ShownSetting};
 use values::{Origin, PREFIX, Values};
+pub use verification::Verification;
 
 /// Every choice, parsed.
+#[derive(Clone)]
 pub struct Config {
     /// Where the embedded store and the master key live, unless other settings say otherwise.
     pub data_dir: PathBuf,
@@ -229,11 +232,11 @@ impl Config {
                 "json" => Ok(LogFormat::Json),
                 _ => Err("write text or json".to_owned()),
             })?,
-            schedule: trust::schedule(values)?,
-            verification: trust::verification(values)?,
+            schedule: keys::schedule(values)?,
+            verification: verification::verification(values)?,
             journal,
-            keep_tombstones: trust::keep_tombstones(values, policy.refresh_max)?,
-            clean_after: trust::clean_after(values)?,
+            keep_tombstones: cleaning::keep_tombstones(values, policy.refresh_max)?,
+            clean_after: cleaning::clean_after(values)?,
             node,
             policy,
             data_dir,

@@ -16,7 +16,7 @@ use guestpass_core::token_request::TokenRequest;
 use crate::app::App;
 use crate::error::Error;
 use crate::metrics::Granted;
-use crate::notes;
+use crate::request_context;
 use crate::store::{Outcome, Proof, Redeemed, Redemption, Unavailable, Write};
 
 /// What a token request is granted (RFC 6749 §5.1).
@@ -58,7 +58,7 @@ impl App {
                 .await?
                 == Outcome::Done
             {
-                notes::grant(id);
+                request_context::grant(id);
                 return Ok(code);
             }
         }
@@ -82,7 +82,7 @@ impl App {
         if presented.kind() != kind {
             return Err(Refusal::CredentialOfAnotherKind.into());
         }
-        notes::grant(presented.grant);
+        request_context::grant(presented.grant);
         let tokens = self.decide(client, request, presented).await;
         tokens.map_err(|error| error.about(presented.grant))
     }
@@ -145,7 +145,7 @@ impl App {
                 decision,
             })
             .inc();
-        notes::decision(decision);
+        request_context::decision(decision);
     }
 
     /// Seals the outstanding credential of a grant and signs an access token for it.
@@ -184,7 +184,7 @@ const DRAWS: usize = 4;
 
 fn warn_of_rewind(row: &Grant, presented: Generation) {
     tracing::error!(
-        request.id = notes::request(),
+        request.id = request_context::request(),
         grant.id = %row.id,
         stored = row.generation.as_u64(),
         presented = presented.as_u64(),

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::handler::Handler;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, MethodRouter, get, post};
-use guestpass_core::params::Parameter;
-use guestpass_core::refusal::{Refusal, WireCode};
+use axum::routing::{MethodRouter, get, post};
+use guestpass_core::refusal::Refusal;
 
-use self::openapi::Operation;
+use self::endpoint::Endpoint;
 use crate::app::App;
 use crate::error::Error;
 
@@ -18,6 +17,7 @@ mod body;
 mod client_auth;
 mod cors;
 mod document;
+mod endpoint;
 mod envelope;
 mod guest_auth;
 mod health;
@@ -36,12 +36,12 @@ mod verify;
 pub fn router(app: Arc<App>) -> Router {
     let known = Arc::clone(&app);
     let metadata = move || metadata::document(&known);
-    let beside = [
+    let at_root = [
         (&health::LIVE, get(health::live)),
         (&health::READY, get(health::ready)),
         (&metadata::ENDPOINT, get(document::handler(metadata))),
     ];
-    let mut below = vec![
+    let mut under_base_paths = vec![
         (&authorize::ENDPOINT, get(authorize::get)),
         (&token::ENDPOINT, post(token::post)),
         (&revoke::ENDPOINT, post(revoke::post)),
@@ -53,17 +53,20 @@ pub fn router(app: Arc<App>) -> Router {
         ),
         (&jwks::ENDPOINT, get(jwks::get)),
     ];
-    let (known, all) = (Arc::clone(&app), (endpoints(&beside), endpoints(&below)));
+    let (known, all) = (
+        Arc::clone(&app),
+        (endpoints(&at_root), endpoints(&under_base_paths)),
+    );
     let described = move || openapi::document(&known, &all.0, &all.1);
-    below.push((&openapi::ENDPOINT, get(document::handler(described))));
+    under_base_paths.push((&openapi::ENDPOINT, get(document::handler(described))));
 
     let mut router = Router::new();
-    for (endpoint, handlers) in beside {
-        let path = endpoint.path_beside(&app);
+    for (endpoint, handlers) in at_root {
+        let path = endpoint.root_path(&app);
         router = router.route(&path, endpoint.route(&app, handlers));
     }
     for base in &app.base_paths {
-        for (endpoint, handlers) in &below {
+        for (endpoint, handlers) in &under_base_paths {
             let path = format!("{base}{}", endpoint.path);
             router = router.route(&path, endpoint.route(&app, handlers.clone()));
         }
@@ -75,77 +78,6 @@ pub fn router(app: Arc<App>) -> Router {
 
 fn endpoints(routes: &[(&'static Endpoint, MethodRouter<Arc<App>>)]) -> Vec<&'static Endpoint> {
     routes.iter().map(|(endpoint, _)| *endpoint).collect()
-}
-
-/// What is known of an endpoint before any request.
-#[derive(Debug)]
-struct Endpoint {
-    /// Below the base paths, or all of it for what stands beside them.
-    path: &'static str,
-    /// What the `Allow` header says.
-    allow: &'static str,
-    /// What it is told.
-    parameters: &'static [Parameter],
-    /// Where it is told.
-    told_in: ToldIn,
-    /// Who calls, and so how a failure is told.
-    caller: Caller,
-    /// What it does. The answer to `OPTIONS` is the same everywhere and not among them.
-    operations: &'static [Operation],
-}
-
-/// Where an endpoint reads its parameters.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum ToldIn {
-    Query,
-    /// A form, or a JSON object. Other endpoints leave a body unread.
-    Body,
-}
-
-/// Who calls an endpoint.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Caller {
-    /// Anyone.
-    Anyone,
-    /// A client, whose failed authentication has this code: RFC 6749 §4.1.2.1 and §5.2 differ.
-    Client(WireCode),
-    /// A client with a key. Without one the answer is 401 (RFC 7662 §2.1).
-    ConfidentialClient,
-    /// Whoever holds a guest's access token (RFC 6750).
-    Guest,
-    /// A gateway that asks on behalf of a request. It knows no other refusal than 401.
-    Gateway,
-}
-
-impl Endpoint {
-    /// The whole path of an endpoint that doesn't stand below the base paths. The issuer's own comes last in that of its
-    /// metadata (RFC 8414 §3.1).
-    fn path_beside(&self, app: &App) -> String {
-        if self.path == metadata::ENDPOINT.path {
-            format!("{}{}", self.path, app.issuer.path())
-        } else {
-            self.path.to_owned()
-        }
-    }
-
-    fn route(
-        &'static self,
-        app: &Arc<App>,
-        handlers: MethodRouter<Arc<App>>,
-    ) -> MethodRouter<Arc<App>> {
-        let not_allowed = async || Error::from(Refusal::MethodNotAllowed);
-        let has_head = self.allow.contains("HEAD");
-        let handlers = if has_head {
-            handlers
-        } else {
-            // Without this, axum would answer HEAD by running the GET, which creates a guest.
-            handlers.on(MethodFilter::HEAD, not_allowed)
-        };
-        handlers
-            .on(MethodFilter::OPTIONS, respond::options)
-            .fallback(not_allowed)
-            .layer(envelope::layer(app, Some(self)))
-    }
 }
 
 impl IntoResponse for Error {

@@ -13,7 +13,7 @@ use guestpass_core::time::Timestamp;
 
 use crate::app::App;
 use crate::error::Error;
-use crate::notes;
+use crate::request_context;
 use crate::store::{Outcome, Unavailable, Write};
 
 impl App {
@@ -64,10 +64,10 @@ impl App {
         if self.grants.write(Write::InsertGrant(resumed)).await? == Outcome::Conflict {
             return Ok(None);
         }
-        notes::grant(id);
+        request_context::grant(id);
         tracing::warn!(
             target: "guestpass::security",
-            { request.id = notes::request(), grant.id = %id, from = %grant.id, client.id = %client.id },
+            { request.id = request_context::request(), grant.id = %id, from = %grant.id, client.id = %client.id },
             "guest resumed with an access token"
         );
         self.end_surplus(client, id.profile, now).await?;

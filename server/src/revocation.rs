@@ -2,7 +2,6 @@
 //!
 //! Each goes into the journal, then into the store, then into what this node remembers; only then is it answered.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use guestpass_core::client::Client;
@@ -11,22 +10,14 @@ use guestpass_core::profile::ProfileId;
 use guestpass_core::refusal::Refusal;
 use guestpass_core::time::Timestamp;
 
-use crate::access_tokens::Trusted;
+use crate::access_tokens::VerifiedToken;
 use crate::app::App;
 use crate::error::Error;
-use crate::journal::{Entry, Journal};
-use crate::keys::Keys;
+use crate::journal::Entry;
 use crate::listen::REQUEST_DEADLINE;
 use crate::metrics::Revoked as RevokedLabel;
-use crate::notes;
-use crate::random::Random;
-use crate::store::{
-    Grants, Outcome, RevokedAccessToken, RevokedList, Store, Tombstone, Unavailable, Write,
-};
-
-mod recent;
-
-pub use recent::{Now, Recent};
+use crate::request_context;
+use crate::store::{Outcome, RevokedAccessToken, RevokedList, Tombstone, Unavailable, Write};
 
 impl App {
     /// Ends a grant, and tells the operator. Unless the client asked for it, that is a warning: someone may hold what isn't
@@ -46,7 +37,8 @@ impl App {
             .grants
             .write(Write::RevokeGrant(grant, revocation))
             .await?;
-        self.recent.insert(RevokedList::Grants, grant.to_bytes());
+        self.revocations
+            .insert(RevokedList::Grants, grant.to_bytes());
         // Whoever was faster has counted it.
         if outcome == Outcome::Done {
             let reason = revocation.reason.name();
@@ -57,13 +49,13 @@ impl App {
             if revocation.reason == RevocationReason::RevokedByClient {
                 tracing::info!(
                     target: "guestpass::security",
-                    { request.id = notes::request(), grant.id = %grant, client.id = %client.id, reason },
+                    { request.id = request_context::request(), grant.id = %grant, client.id = %client.id, reason },
                     "grant revoked"
                 );
             } else {
                 tracing::warn!(
                     target: "guestpass::security",
-                    { request.id = notes::request(), grant.id = %grant, client.id = %client.id, reason },
+                    { request.id = request_context::request(), grant.id = %grant, client.id = %client.id, reason },
                     "grant revoked"
                 );
             }
@@ -84,10 +76,10 @@ impl App {
             .append(Entry::AccessTokenRevoked(token))
             .await?;
         self.grants.write(Write::RevokeAccessToken(token)).await?;
-        self.recent.insert(RevokedList::AccessTokens, token.id);
+        self.revocations.insert(RevokedList::AccessTokens, token.id);
         tracing::info!(
             target: "guestpass::security",
-            { request.id = notes::request(), client.id = %client.id },
+            { request.id = request_context::request(), client.id = %client.id },
             "access token revoked"
         );
         Ok(())
@@ -117,7 +109,7 @@ impl App {
                 return Ok(());
             }
             permitted(client, &owner, Refusal::GrantOfAnotherClient)?;
-            notes::grant(grant.id);
+            request_context::grant(grant.id);
             return Ok(self.end_grant(&owner, grant.id, revocation).await?);
         }
         let Ok(token) = self.verify_of_any(token) else {
@@ -129,7 +121,7 @@ impl App {
         if self.has_been_ended(&token, grant.as_ref()).await? {
             return Ok(());
         }
-        notes::grant(token.grant);
+        request_context::grant(token.grant);
         // Of a grant that is gone, as after a restore, there is no row to remember that it ended.
         if !owner.confidential || grant.is_none() {
             let token = RevokedAccessToken {
@@ -145,7 +137,7 @@ impl App {
     /// Whether someone has ended that token, or its grant: to end it again would only make the journal longer.
     async fn has_been_ended(
         &self,
-        token: &Trusted,
+        token: &VerifiedToken,
         grant: Option<&Grant>,
     ) -> Result<bool, Unavailable> {
         if grant.is_some_and(|grant| grant.revoked.is_some()) {
@@ -166,10 +158,10 @@ impl App {
         let first = tombstone(self.clock.now());
         self.journal.append(Entry::GuestErased(first)).await?;
         self.grants.write(Write::EraseGuest(profile, first)).await?;
-        self.recent.insert(RevokedList::Guests, hash);
+        self.revocations.insert(RevokedList::Guests, hash);
         tracing::info!(
             target: "guestpass::security",
-            { request.id = notes::request() },
+            { request.id = request_context::request() },
             "guest erased"
         );
         let app = Arc::clone(self);
@@ -194,129 +186,3 @@ fn permitted(client: Option<&Client>, owner: &Client, of_another: Refusal) -> Re
         None => Ok(()),
     }
 }
-
-/// What a replay did.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Replayed {
-    /// Grants that were alive again.
-    pub grants: u64,
-    /// Access tokens whose revocation was missing.
-    pub access_tokens: u64,
-    /// Guests who were there again.
-    pub guests: u64,
-}
-
-/// Whether the store has gone back in time: it lacks the last mark of the journal, or something that follows it
-/// ([`Journal::since_last_mark`]).
-///
-/// # Errors
-/// [`Unavailable`] if the store can't answer.
-pub async fn is_behind(
-    store: &dyn Store,
-    journal: &[Entry],
-    now: Timestamp,
-) -> Result<bool, Unavailable> {
-    for entry in journal {
-        let is_known = match entry {
-            Entry::Mark(mark) => store.has_mark(*mark).await?,
-            // One that isn't there any more was never there in a store that went back.
-            Entry::GrantRevoked(grant, _) => {
-                let id = grant.to_bytes();
-                store.is_revoked(RevokedList::Grants, id).await?
-            }
-            // Forgotten, rather than missing.
-            Entry::AccessTokenRevoked(token) if token.expires_at <= now => true,
-            Entry::AccessTokenRevoked(token) => {
-                let list = RevokedList::AccessTokens;
-                store.is_revoked(list, token.id).await?
-            }
-            Entry::GuestErased(tombstone) => {
-                let list = RevokedList::Guests;
-                store.is_revoked(list, tombstone.hash).await?
-            }
-        };
-        if !is_known {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Marks a node's journal and the store, which agree now.
-///
-/// # Errors
-/// [`Unavailable`] if either can't be written.
-pub async fn mark(
-    (store, journal): (&dyn Grants, &Journal),
-    node: &str,
-    random: &dyn Random,
-    now: Timestamp,
-) -> Result<(), Unavailable> {
-    let mark = random.bytes();
-    journal.append(Entry::Mark(mark)).await?;
-    let write = Write::InsertMark(node.to_owned(), mark, now);
-    store.write(write).await.map(drop)
-}
-
-/// Carries out again what the journal says and the store doesn't. `progress` hears how many guests were looked at.
-///
-/// If it is cut off, the store is still behind: a tombstone is there only when its guest is gone.
-///
-/// # Errors
-/// [`Unavailable`] if the store can't answer. It can be done again from the beginning.
-pub async fn replay(
-    store: &dyn Store,
-    journal: &[Entry],
-    keys: &Keys,
-    progress: impl Fn(u64),
-) -> Result<Replayed, Unavailable> {
-    let mut done = Replayed::default();
-    let mut erased = HashMap::new();
-    for entry in journal {
-        match entry {
-            Entry::GrantRevoked(grant, revocation) => {
-                let write = Write::RevokeGrant(*grant, *revocation);
-                if store.write(write).await? == Outcome::Done {
-                    done.grants += 1;
-                }
-            }
-            Entry::AccessTokenRevoked(token) => {
-                if !store
-                    .is_revoked(RevokedList::AccessTokens, token.id)
-                    .await?
-                {
-                    store.write(Write::RevokeAccessToken(*token)).await?;
-                    done.access_tokens += 1;
-                }
-            }
-            Entry::Mark(_) => {}
-            Entry::GuestErased(tombstone) => {
-                erased.insert(tombstone.hash, *tombstone);
-            }
-        }
-    }
-    let (mut after, mut seen) = (None, 0);
-    while !erased.is_empty() {
-        let part = store.profiles(after, PART).await?;
-        for profile in &part {
-            if let Some(tombstone) = erased.get(&keys.tombstone(profile.id)) {
-                let write = Write::EraseGuest(profile.id, *tombstone);
-                store.write(write).await?;
-                done.guests += 1;
-            }
-        }
-        seen += part.len() as u64;
-        progress(seen);
-        match part.last() {
-            Some(last) if part.len() == PART => after = Some(last.id),
-            _ => break,
-        }
-    }
-    for tombstone in erased.into_values() {
-        store.write(Write::InsertTombstone(tombstone)).await?;
-    }
-    Ok(done)
-}
-
-/// How many guests are looked at between two signs of life.
-const PART: usize = 1000;

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::client::{explain, find};
 use super::database::{self, Opened};
 use super::{Failure, Output, rfc3339, table};
+use crate::clients;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::random::SecureGenerator;
-use crate::registry;
 use crate::store::Change;
 
 #[derive(Subcommand)]
@@ -84,7 +84,7 @@ async fn add(
         ));
     }
     let random = SecureGenerator::new();
-    let added = registry::add_api_key(&*store, id.clone(), expires_at, &random, now).await;
+    let added = clients::add_api_key(&*store, id.clone(), expires_at, &random, now).await;
     let secret = added.map_err(|error| explain(error, id))?;
     let printed = json!({
         "client_id": id.as_str(),

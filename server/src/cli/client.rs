@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::database::{self, Opened};
 use super::{Failure, Output, api_key, policy, rfc3339, table};
+use crate::clients::{self, mended_by};
 use crate::config::Config;
 use crate::random::SecureGenerator;
-use crate::registry::{self, mended_by};
 use crate::store::{Change, ChangeError, ClientSettings};
 
 #[derive(Subcommand)]
@@ -148,7 +148,7 @@ async fn add(
         eprintln!("guestpass: made a new database, {}", config.database);
     }
     let (random, now) = (SecureGenerator::new(), clock.now());
-    let added = registry::add_client(&*store, id.clone(), settings, &random, now).await;
+    let added = clients::add_client(&*store, id.clone(), settings, &random, now).await;
     let secret = added.map_err(|error| explain(error, &id))?;
     let added = Added {
         client_id: id.as_str(),

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Failure, Output, database, table};
+use crate::clients::mended_by;
 use crate::config::{Config, Tls};
-use crate::registry::mended_by;
 use crate::store::SchemaError;
 
 #[derive(Subcommand)]

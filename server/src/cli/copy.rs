@@ -15,7 +15,7 @@ use super::{Failure, Output, table};
 use crate::config::{Config, Database};
 use crate::journal::Journal;
 use crate::random::SecureGenerator;
-use crate::revocation::is_behind;
+use crate::restore::has_lost;
 use crate::store::Store;
 use crate::store::postgres::{Connection, PostgresStore};
 use crate::store::transfer::{InstallationRow, Key, Part, Row, Table, Value};
@@ -80,7 +80,7 @@ async fn is_finished(source: &Opened, target: &Opened) -> Result<bool, Failure> 
 /// What is copied must be all that there is.
 async fn require_journal(config: &Config, source: &Opened) -> Result<(), Failure> {
     let journal = Journal::since_last_mark(&config.journal)?;
-    if is_behind(&*source.store, &journal, source.clock.now()).await? {
+    if has_lost(&*source.store, &journal, source.clock.now()).await? {
         return Err(Failure(format!(
             "{} lacks what its journal {} says, as after a restore. Start `guestpass serve` on it once, which repeats \
              that, and stop it again",

@@ -15,10 +15,10 @@ use super::database::{self, Opened};
 use super::master_key::open_keys;
 use super::{Failure, Output, profile, rfc3339};
 use crate::access_tokens::{ids, refusal};
+use crate::clients::Clients;
 use crate::config::Config;
 use crate::error::Error;
 use crate::keys::{KeyRing, Keys};
-use crate::registry::Clients;
 use crate::request_id::{Reason, Record};
 use crate::store::{RevokedList, Store};
 

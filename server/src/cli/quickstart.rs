@@ -21,9 +21,9 @@ use super::client::explain;
 use super::database::{self, Opened};
 use super::serve::{Server, stop_signal};
 use super::{Failure, Output};
+use crate::clients;
 use crate::config::Config;
 use crate::random::{Random, SecureGenerator};
-use crate::registry;
 use crate::store::{ChangeError, ClientSettings};
 use crate::telemetry::{self, LogFormat, LogLevel};
 
@@ -108,7 +108,7 @@ async fn add_client(config: &Config) -> Result<(), Failure> {
     let (Opened { store, clock }, _) = database::open_or_make(config).await?;
     let (random, now) = (SecureGenerator::new(), clock.now());
     let settings = ClientSettings::default();
-    match registry::add_client(&*store, id.clone(), settings, &random, now).await {
+    match clients::add_client(&*store, id.clone(), settings, &random, now).await {
         Ok(_) | Err(ChangeError::ClientExists) => Ok(()),
         Err(error) => Err(explain(error, &id)),
     }

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use guestpass_core::time::Timestamp;
 use rustls::ServerConfig;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -16,15 +15,12 @@ use super::master_key::open_or_make_keys;
 use super::{Failure, Output};
 use crate::admin;
 use crate::app::App;
+use crate::clients::FOLLOW_EVERY;
 use crate::config::{Config, Database, Issuer, Tls};
 use crate::http;
-use crate::journal::{Entry, Journal};
-use crate::keys::Keys;
 use crate::listen;
-use crate::metrics::Metrics;
-use crate::random::{Random, SecureGenerator};
-use crate::registry::{Clients, FOLLOW_EVERY};
-use crate::revocation::{Now, Recent, is_behind, mark, replay};
+use crate::random::SecureGenerator;
+use crate::start::{self, Parts};
 use crate::store::Store;
 use crate::telemetry;
 use crate::upkeep::Cleaner;
@@ -94,13 +90,8 @@ impl Server {
                 "there was no database, so this is a new installation without guests"
             );
         }
-        let random: Arc<dyn Random> = Arc::new(SecureGenerator::new());
-        let (keys, clients) = tokio::try_join!(open_or_make_keys(config, &opened), async {
-            let clients = Clients::load(opened.store.clone(), config.policy.clone());
-            Ok(clients.await?)
-        })?;
+        let keys = open_or_make_keys(config, &opened).await?;
         let Opened { store, clock } = opened;
-        keys.tend(clients.lifetimes(), clock.now()).await?;
         let listener = bind(config.listen, "--listen").await?;
         let admin_listener = match config.admin_listen {
             Some(address) => Some(bind(address, "admin_listen").await?),
@@ -111,31 +102,14 @@ impl Server {
         if let Some(lock) = &lock {
             lock.say(&format!(" on {}", config.url_of(address)))?;
         }
-        let journal = open_journal(config, &*store, &keys.now(), clock.now()).await?;
-        let lifetime = keys.now().longest_access_ttl();
-        let (recent, ()) = tokio::try_join!(
-            Recent::load(store.clone(), Now::of(&*clock), lifetime),
-            mark((&*store, &journal), &config.node, &*random, clock.now())
-        )?;
-        let since = clock.now().before(lifetime);
-        recent.remember(&Journal::since(&config.journal, since)?);
-        let app = Arc::new(App {
-            grants: store.clone(),
-            revoked: store.clone(),
-            recent,
-            upkeep: store.clone(),
-            journal,
-            verifier: config.verification.verifier(issuer.as_str()),
-            verification: config.verification.clone(),
-            clients,
-            keys: Arc::new(keys),
+        let parts = Parts {
+            store: store.clone(),
+            keys,
             issuer: issuer.clone(),
-            base_paths: config.base_paths.clone(),
-            node: config.node.clone(),
-            metrics: Metrics::new(store.batches()),
             clock,
-            random,
-        });
+            random: Arc::new(SecureGenerator::new()),
+        };
+        let app = start::start(config, parts).await?;
         Ok(Self {
             address,
             issuer,
@@ -177,41 +151,6 @@ impl Server {
         drop(self.store);
         drop(self.lock);
     }
-}
-
-/// Opens the journal, and first carries out again what the database has lost of it. Then both agree.
-async fn open_journal(
-    config: &Config,
-    store: &dyn Store,
-    keys: &Keys,
-    now: Timestamp,
-) -> Result<Journal, Failure> {
-    let since_last_mark = Journal::since_last_mark(&config.journal)?;
-    if is_behind(store, &since_last_mark, now).await? {
-        tracing::warn!(
-            journal = %config.journal.display(),
-            "the database lacks what the journal says, as after a restore: erasures and revocations are repeated"
-        );
-        let entries = Journal::read(&config.journal)?;
-        let guests = |guests| tracing::info!(guests, "looked for erased guests");
-        let done = replay(store, &entries, keys, guests).await?;
-        tracing::warn!(
-            grants = done.grants,
-            access_tokens = done.access_tokens,
-            guests = done.guests,
-            "erasures and revocations were repeated"
-        );
-    } else if let Some(last) = store.last_mark(&config.node).await?
-        && !since_last_mark.contains(&Entry::Mark(last))
-    {
-        tracing::error!(
-            journal = %config.journal.display(),
-            "this is not the journal that the database was last served with, or not all of it. After a restore, what it \
-             lacks would not be repeated. If there is another, stop, put it in this place and start again"
-        );
-    }
-    Journal::compact(&config.journal, config.keep_tombstones, now)?;
-    Ok(Journal::open(&config.journal)?)
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Failure> {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -105,6 +107,26 @@ impl Values {
         })
     }
 
+    /// Parses a duration that lies within a range.
+    pub(super) fn duration(
+        &self,
+        name: &'static str,
+        range: RangeInclusive<Duration>,
+    ) -> Result<Duration, ConfigError> {
+        self.one(name, |text| {
+            let value = humantime::parse_duration(text)
+                .map_err(|_| "write a duration such as 2s, 10m, 24h or 365d".to_owned())?;
+            if range.contains(&value) {
+                return Ok(value);
+            }
+            Err(format!(
+                "it must lie between {} and {}",
+                humantime::format_duration(*range.start()),
+                humantime::format_duration(*range.end())
+            ))
+        })
+    }
+
     pub(super) fn text(&self, name: &str) -> &str {
         &self.0[name].0
     }
@@ -129,6 +151,9 @@ impl Values {
             .collect()
     }
 }
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
 
 /// Variables of the environment that start so are settings.
 pub(super) const PREFIX: &str = "GUESTPASS_";

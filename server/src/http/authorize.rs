@@ -17,8 +17,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client_auth::Presented;
-use super::openapi::{Answer, Link, Operation, Schema};
-use super::{Caller, Endpoint, ToldIn, respond};
+use super::endpoint::{Answer, Caller, Endpoint, Link, Operation, ParameterLocation, Schema};
+use super::respond;
 use crate::app::App;
 use crate::error::Error;
 
@@ -26,7 +26,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/authorize",
     allow: "GET, OPTIONS",
     parameters: PARAMETERS,
-    told_in: ToldIn::Query,
+    location: ParameterLocation::Query,
     caller: Caller::Client(WireCode::UnauthorizedClient),
     operations: &[Operation {
         methods: &["GET"],

@@ -9,7 +9,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, Method};
 use guestpass_core::client::Client;
 
-use super::Endpoint;
+use super::endpoint::Endpoint;
 use crate::app::App;
 
 /// The client that an answer is for, left in the response's extensions by handlers.

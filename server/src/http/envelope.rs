@@ -19,11 +19,12 @@ use tokio::runtime::Handle;
 use tower::layer::layer_fn;
 use tower::{Layer, Service};
 
-use super::{Endpoint, client_auth, limits, respond};
+use super::endpoint::Endpoint;
+use super::{client_auth, limits, respond};
 use crate::app::App;
 use crate::error::Error;
 use crate::listen::{Deadline, Peer};
-use crate::notes::Notes;
+use crate::request_context::RequestContext;
 use crate::request_id::RequestId;
 use crate::store::Unavailable;
 
@@ -89,12 +90,12 @@ where
         let deadline = request.extensions().get::<Deadline>().copied();
         let handler = limits::check(&request).map(|()| self.inner.call(request));
         Box::pin(async move {
-            let notes = Notes::new(received.id);
-            let (response, notes) = match handler {
-                Err(refusal) => (Error::from(refusal).into_response(), notes),
-                Ok(handler) => handle(handler, deadline, notes).await,
+            let context = RequestContext::new(received.id);
+            let (response, context) = match handler {
+                Err(refusal) => (Error::from(refusal).into_response(), context),
+                Ok(handler) => handle(handler, deadline, context).await,
             };
-            Ok(respond::finish(&app, &received, notes, response))
+            Ok(respond::finish(&app, &received, context, response))
         })
     }
 }
@@ -103,19 +104,19 @@ where
 async fn handle(
     handler: impl Future<Output = Result<Response, Infallible>> + Send + 'static,
     deadline: Option<Deadline>,
-    notes: Notes,
-) -> (Response, Notes) {
-    let handler = ToItsEnd::new(notes.take(handler));
+    context: RequestContext,
+) -> (Response, RequestContext) {
+    let handler = ToItsEnd::new(context.scope(handler));
     let result = match deadline {
         Some(Deadline { answer, .. }) => tokio::time::timeout_at(answer, handler).await,
         None => Ok(handler.await),
     };
     let error = match result {
-        Ok(Ok((Ok(answer), notes))) => return (answer, notes),
+        Ok(Ok((Ok(answer), context))) => return (answer, context),
         Ok(Err(panic)) => Error::Internal(message(&*panic)),
         Err(_) => Unavailable("the answer took too long".into()).into(),
     };
-    (error.into_response(), notes)
+    (error.into_response(), context)
 }
 
 /// What a panic says.

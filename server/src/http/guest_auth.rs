@@ -4,11 +4,11 @@ use axum::http::HeaderMap;
 use guestpass_core::refusal::Refusal;
 use guestpass_verify::bearer;
 
-use crate::access_tokens::{Trusted, refusal};
+use crate::access_tokens::{VerifiedToken, refusal};
 use crate::app::App;
 
 /// The token of a request, verified but for what has been revoked since.
-pub(super) fn verified(app: &App, headers: &HeaderMap) -> Result<Trusted, Refusal> {
+pub(super) fn verified(app: &App, headers: &HeaderMap) -> Result<VerifiedToken, Refusal> {
     let token = bearer::token_of(headers).map_err(refusal)?;
     app.verify(token.ok_or(Refusal::AccessTokenMissing)?)
 }

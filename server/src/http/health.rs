@@ -6,8 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 
-use super::openapi::{Answer, Operation, Schema};
-use super::{Caller, Endpoint, ToldIn};
+use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation, Schema};
 use crate::app::App;
 use crate::error::Error;
 use crate::store::Write;
@@ -16,7 +15,7 @@ pub(super) static LIVE: Endpoint = Endpoint {
     path: "/livez",
     allow: "GET, OPTIONS",
     parameters: &[],
-    told_in: ToldIn::Query,
+    location: ParameterLocation::Query,
     caller: Caller::Anyone,
     operations: &[Operation {
         methods: &["GET"],
@@ -37,7 +36,7 @@ pub(super) static READY: Endpoint = Endpoint {
     path: "/readyz",
     allow: "GET, OPTIONS",
     parameters: &[],
-    told_in: ToldIn::Query,
+    location: ParameterLocation::Query,
     caller: Caller::Anyone,
     operations: &[Operation {
         methods: &["GET"],

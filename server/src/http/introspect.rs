@@ -13,8 +13,8 @@ use guestpass_core::refusal::Refusal;
 use serde_json::{Value, json};
 
 use super::client_auth::{API_KEY, Presented};
-use super::openapi::{self, Answer, Operation, Schema};
-use super::{Caller, Endpoint, ToldIn, body, respond};
+use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, sid, sub};
+use super::{body, respond};
 use crate::app::App;
 use crate::error::Error;
 use crate::listen::Deadline;
@@ -23,7 +23,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/introspect",
     allow: "POST, OPTIONS",
     parameters: PARAMETERS,
-    told_in: ToldIn::Body,
+    location: ParameterLocation::Body,
     caller: Caller::ConfidentialClient,
     operations: &[Operation {
         methods: &["POST"],
@@ -59,14 +59,14 @@ fn schema() -> Value {
                 "active": {"const": true},
                 "token_type": {"enum": ["Bearer", "refresh_token"]},
                 "iss": text,
-                "sub": openapi::sub(),
+                "sub": sub(),
                 "subn": text,
                 "aud": {"type": "array", "items": {"type": "string"}, "minItems": 1},
                 "client_id": text,
                 "iat": seconds,
                 "exp": seconds,
                 "jti": text,
-                "sid": openapi::sid(),
+                "sid": sid(),
             },
             "required": ["active", "token_type", "iss", "sub", "client_id", "iat", "exp", "sid"],
             "additionalProperties": false,

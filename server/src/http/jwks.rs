@@ -8,15 +8,14 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::document::Document;
-use super::openapi::{Answer, Operation, Schema};
-use super::{Caller, Endpoint, ToldIn};
+use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation, Schema};
 use crate::app::App;
 
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/jwks",
     allow: "GET, OPTIONS",
     parameters: &[],
-    told_in: ToldIn::Query,
+    location: ParameterLocation::Query,
     caller: Caller::Anyone,
     operations: &[Operation {
         methods: &["GET"],

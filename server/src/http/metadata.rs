@@ -7,15 +7,15 @@ use guestpass_core::token_request::GRANT_TYPES;
 use serde_json::{Value, json};
 
 use super::document::Document;
-use super::openapi::{Answer, Operation, Schema};
-use super::{Caller, Endpoint, ToldIn, authorize, introspect, jwks, revoke, token};
+use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, base_url};
+use super::{authorize, introspect, jwks, revoke, token};
 use crate::app::App;
 
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/.well-known/oauth-authorization-server",
     allow: "GET, OPTIONS",
     parameters: &[],
-    told_in: ToldIn::Query,
+    location: ParameterLocation::Query,
     caller: Caller::Anyone,
     operations: &[Operation {
         methods: &["GET"],
@@ -56,18 +56,6 @@ pub(super) fn document(app: &App) -> Document {
         "introspection_endpoint_auth_methods_supported": with_key,
     });
     Document::new(metadata.to_string(), MAX_AGE)
-}
-
-/// Where the endpoints are for those who read documents: below the issuer, if it is one of the base paths, else below the
-/// first of them.
-pub(super) fn base_url(app: &App) -> String {
-    let own = app.issuer.path();
-    let base = app
-        .base_paths
-        .iter()
-        .find(|base| *base == own)
-        .or_else(|| app.base_paths.first());
-    format!("{}{}", app.issuer.origin(), base.map_or("", String::as_str))
 }
 
 fn schema() -> Value {

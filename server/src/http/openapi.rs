@@ -11,7 +11,10 @@ use guestpass_core::refusal::Refusal;
 use serde_json::{Map, Value, json};
 
 use super::document::Document;
-use super::{Caller, Endpoint, ToldIn, metadata, respond};
+use super::endpoint::{
+    Answer, Caller, Endpoint, Link, Operation, ParameterLocation, Schema, base_url,
+};
+use super::respond;
 use crate::app::App;
 use crate::error::Error;
 use crate::store::Unavailable;
@@ -19,13 +22,11 @@ use crate::store::Unavailable;
 mod components;
 mod request;
 
-pub(super) use components::{access_token, sid, sub};
-
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/openapi.json",
     allow: "GET, OPTIONS",
     parameters: &[],
-    told_in: ToldIn::Query,
+    location: ParameterLocation::Query,
     caller: Caller::Anyone,
     operations: &[Operation {
         methods: &["GET"],
@@ -45,104 +46,28 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     }],
 };
 
-/// What an endpoint does when it is asked with one of some methods.
-#[derive(Debug)]
-pub(super) struct Operation {
-    pub(super) methods: &'static [&'static str],
-    /// What code that is generated from the document calls it. Every method but the first stands behind it.
-    pub(super) id: &'static str,
-    pub(super) summary: &'static str,
-    pub(super) about: &'static str,
-    /// Those that are no errors.
-    pub(super) answers: &'static [Answer],
-}
-
-/// An answer that is no error.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) about: &'static str,
-    pub(super) body: Option<Schema>,
-    /// Whether it may be kept for a while.
-    pub(super) is_kept: bool,
-    /// Beside those that every answer has.
-    pub(super) headers: &'static [&'static str],
-    /// What can be asked next.
-    pub(super) links: &'static [Link],
-}
-
-/// What a body must be (JSON Schema).
-#[derive(Debug)]
-pub(super) struct Schema {
-    pub(super) name: &'static str,
-    pub(super) of: fn() -> Value,
-}
-
-/// A request that follows from an answer.
-#[derive(Debug)]
-pub(super) struct Link {
-    pub(super) name: &'static str,
-    /// The id of its operation.
-    pub(super) to: &'static str,
-    pub(super) about: &'static str,
-    /// Names and values, or where in the answer or its request the values stand.
-    pub(super) body: &'static [(&'static str, &'static str)],
-}
-
-impl Answer {
-    /// It is as it was when the caller last asked.
-    pub(super) const NOT_MODIFIED: Self = Self {
-        is_kept: true,
-        ..Self::empty(
-            StatusCode::NOT_MODIFIED,
-            "It is as it was when the caller last asked.",
-        )
-    };
-
-    pub(super) const fn empty(status: StatusCode, about: &'static str) -> Self {
-        Self {
-            status,
-            about,
-            body: None,
-            is_kept: false,
-            headers: &[],
-            links: &[],
-        }
-    }
-
-    pub(super) const fn json(about: &'static str, schema: Schema) -> Self {
-        Self {
-            body: Some(schema),
-            ..Self::empty(StatusCode::OK, about)
-        }
-    }
-
-    pub(super) const fn document(about: &'static str, schema: Schema) -> Self {
-        Self {
-            is_kept: true,
-            ..Self::json(about, schema)
-        }
-    }
-}
-
-/// The document about the endpoints beside the base paths and those below them, with itself.
+/// Builds the document about the endpoints at the root and those under the base paths, its own among them.
 pub(super) fn document(
     app: &App,
-    beside: &[&'static Endpoint],
-    below: &[&'static Endpoint],
+    at_root: &[&'static Endpoint],
+    under_base_paths: &[&'static Endpoint],
 ) -> Document {
-    let below: Vec<_> = below.iter().copied().chain([&ENDPOINT]).collect();
+    let under_base_paths: Vec<_> = under_base_paths
+        .iter()
+        .copied()
+        .chain([&ENDPOINT])
+        .collect();
     let mut paths = Map::new();
-    for endpoint in &below {
+    for endpoint in &under_base_paths {
         paths.insert(endpoint.path.to_owned(), operations(endpoint).into());
     }
-    for endpoint in beside {
+    for endpoint in at_root {
         let mut operations = operations(endpoint);
         operations.insert("servers".into(), json!([{"url": app.issuer.origin()}]));
-        paths.insert(endpoint.path_beside(app), operations.into());
+        paths.insert(endpoint.root_path(app), operations.into());
     }
     let mut schemas = components::schemas();
-    for endpoint in beside.iter().chain(&below) {
+    for endpoint in at_root.iter().chain(&under_base_paths) {
         schemas.extend(request::schemas(endpoint));
         let answers = endpoint.operations.iter().flat_map(|it| it.answers);
         schemas.extend(
@@ -160,7 +85,7 @@ pub(super) fn document(
             "description": components::ABOUT,
             "license": {"name": "Apache-2.0 OR MIT", "identifier": env!("CARGO_PKG_LICENSE")},
         },
-        "servers": [{"url": metadata::base_url(app)}],
+        "servers": [{"url": base_url(app)}],
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -246,7 +171,7 @@ fn errors(endpoint: &Endpoint, method: &str) -> Vec<Error> {
         Refusal::HeadersTooLong,
     ];
     if method != "OPTIONS" {
-        if endpoint.told_in == ToldIn::Body {
+        if endpoint.location == ParameterLocation::Body {
             refusals.extend([
                 Refusal::BodyTooSlow,
                 Refusal::BodyTooLong,

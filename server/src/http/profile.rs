@@ -12,9 +12,9 @@ use guestpass_core::time::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::openapi::{self, Answer, Operation, Schema};
-use super::{Caller, Endpoint, ToldIn, guest_auth, respond};
-use crate::access_tokens::Trusted;
+use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, sid, sub};
+use super::{guest_auth, respond};
+use crate::access_tokens::VerifiedToken;
 use crate::app::App;
 use crate::error::Error;
 
@@ -22,7 +22,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/profile",
     allow: "GET, DELETE, OPTIONS",
     parameters: &[],
-    told_in: ToldIn::Query,
+    location: ParameterLocation::Query,
     caller: Caller::Guest,
     operations: &[
         Operation {
@@ -78,7 +78,7 @@ fn schema() -> Value {
     json!({
         "type": "object",
         "properties": {
-            "sub": openapi::sub(),
+            "sub": sub(),
             "subn": {"type": "string", "format": "uuid"},
             "client_id": client_id,
             "created_at": seconds,
@@ -86,7 +86,7 @@ fn schema() -> Value {
             "grants": {"type": "array", "items": {
                 "type": "object",
                 "properties": {
-                    "sid": openapi::sid(),
+                    "sid": sid(),
                     "client_id": client_id,
                     "issued_at": seconds,
                     "last_seen_at": seconds,
@@ -116,7 +116,7 @@ pub(super) async fn delete(
     Ok(respond::to(Some(token.client), answer))
 }
 
-async fn known(app: &App, token: &Trusted) -> Result<Response, Error> {
+async fn known(app: &App, token: &VerifiedToken) -> Result<Response, Error> {
     let now = app.clock.now();
     app.check_rows(token, now).await?;
     let guest = app
@@ -156,7 +156,7 @@ async fn known(app: &App, token: &Trusted) -> Result<Response, Error> {
     .into_response())
 }
 
-async fn erase(app: &Arc<App>, token: &Trusted) -> Result<Response, Error> {
+async fn erase(app: &Arc<App>, token: &VerifiedToken) -> Result<Response, Error> {
     app.check_rows(token, app.clock.now()).await?;
     app.erase(token.grant.profile).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -13,12 +13,13 @@ use guestpass_core::client::Client;
 use guestpass_core::refusal::{Refusal, WireCode};
 use serde::Serialize;
 
+use super::cors;
+use super::endpoint::Caller;
 use super::envelope::Received;
-use super::{Caller, cors};
 use crate::app::App;
 use crate::error::Error;
 use crate::metrics::{Answered, Refused};
-use crate::notes::Notes;
+use crate::request_context::RequestContext;
 use crate::request_id::{Reason, Record};
 use crate::store::Unavailable;
 
@@ -49,7 +50,7 @@ pub(super) async fn options() -> StatusCode {
 pub(super) fn finish(
     app: &App,
     received: &Received,
-    notes: Notes,
+    context: RequestContext,
     mut response: Response,
 ) -> Response {
     let error = response.extensions_mut().remove::<Error>();
@@ -85,7 +86,7 @@ pub(super) fn finish(
         );
     }
     let client = client.as_ref().map(|cors::For(client)| &**client);
-    log(app, received, (client, notes), (status, error.as_ref()));
+    log(app, received, (client, context), (status, error.as_ref()));
     response
 }
 
@@ -237,7 +238,7 @@ fn challenge(error: &Error) -> &'static str {
 fn log(
     app: &App,
     received: &Received,
-    (client, notes): (Option<&Client>, Notes),
+    (client, context): (Option<&Client>, RequestContext),
     (status, error): (StatusCode, Option<&Error>),
 ) {
     let endpoint = received.endpoint.map_or("", |endpoint| endpoint.path);
@@ -259,8 +260,8 @@ fn log(
                 status = status.as_u16(),
                 $($field,)*
                 client.id = client.map(|client| client.id.as_str()),
-                grant.id = notes.grant.map(tracing::field::display),
-                decision = notes.decision,
+                grant.id = context.grant.map(tracing::field::display),
+                decision = context.decision,
                 peer = received.peer.as_ref().map(tracing::field::display),
                 elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
                 "answered",

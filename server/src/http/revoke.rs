@@ -11,8 +11,8 @@ use guestpass_core::presented_token::PARAMETERS;
 use guestpass_core::refusal::WireCode;
 
 use super::client_auth::Presented;
-use super::openapi::{Answer, Operation};
-use super::{Caller, Endpoint, ToldIn, body, respond};
+use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation};
+use super::{body, respond};
 use crate::app::App;
 use crate::error::Error;
 use crate::listen::Deadline;
@@ -21,7 +21,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/revoke",
     allow: "POST, OPTIONS",
     parameters: PARAMETERS,
-    told_in: ToldIn::Body,
+    location: ParameterLocation::Body,
     caller: Caller::Client(WireCode::InvalidClient),
     operations: &[Operation {
         methods: &["POST"],

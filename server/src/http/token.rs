@@ -14,8 +14,10 @@ use serde_json::{Value, json};
 
 use super::body::{self, Source};
 use super::client_auth::Presented;
-use super::openapi::{self, Answer, Link, Operation, Schema};
-use super::{Caller, Endpoint, ToldIn, respond};
+use super::endpoint::{
+    Answer, Caller, Endpoint, Link, Operation, ParameterLocation, Schema, access_token,
+};
+use super::respond;
 use crate::app::App;
 use crate::error::Error;
 use crate::grants::Tokens;
@@ -25,7 +27,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/token",
     allow: "POST, OPTIONS",
     parameters: PARAMETERS,
-    told_in: ToldIn::Body,
+    location: ParameterLocation::Body,
     caller: Caller::Client(WireCode::InvalidClient),
     operations: &[Operation {
         methods: &["POST"],
@@ -102,7 +104,7 @@ fn schema() -> Value {
     json!({
         "type": "object",
         "properties": {
-            "access_token": openapi::access_token(),
+            "access_token": access_token(),
             "refresh_token": {"type": "string", "pattern": "^[A-Za-z0-9_-]{22,512}$"},
             "expires_in": {
                 "type": "integer",

@@ -15,12 +15,12 @@ use guestpass_core::params::{Accepts, Parameter, Params, Presence};
 use guestpass_core::refusal::{Refusal, WireCode};
 use serde_json::{Value, json};
 
-use super::openapi::{self, Answer, Operation, Schema};
-use super::{Caller, Endpoint, ToldIn, guest_auth, respond};
-use crate::access_tokens::Trusted;
+use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, sub};
+use super::{guest_auth, respond};
+use crate::access_tokens::VerifiedToken;
 use crate::app::App;
 use crate::error::Error;
-use crate::notes;
+use crate::request_context;
 
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/verify",
@@ -32,7 +32,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
         accepts: Accepts::OneOf(&[STRICT, SOFT]),
         about: "`soft` lets requests without a good token through as nobody's, with a 200 and empty identity headers.",
     }],
-    told_in: ToldIn::Query,
+    location: ParameterLocation::Query,
     caller: Caller::Gateway,
     operations: &[Operation {
         methods: &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
@@ -63,7 +63,7 @@ fn schema() -> Value {
             "title": "A guest's",
             "type": "object",
             "properties": {
-                "sub": openapi::sub(),
+                "sub": sub(),
                 "subn": {"type": "string"},
                 "client_id": {"type": "string"},
                 "exp": {"type": "integer", "format": "int64"},
@@ -102,14 +102,14 @@ async fn verify(State(app): State<Arc<App>>, request: Request) -> Result<Respons
         Err(Error::Refused(refusal, _))
             if soft && refusal.wire_code() == WireCode::InvalidToken =>
         {
-            notes::decision(refusal.name());
+            request_context::decision(refusal.name());
             Ok(anonymous())
         }
         Err(error) => Err(error),
     }
 }
 
-async fn trusted(app: &App, headers: &HeaderMap) -> Result<Trusted, Error> {
+async fn trusted(app: &App, headers: &HeaderMap) -> Result<VerifiedToken, Error> {
     let token = guest_auth::verified(app, headers)?;
     let checked = app.check_recent(&token).await;
     checked.map_err(|error| error.about(token.grant))?;
@@ -120,7 +120,7 @@ const SUB: HeaderName = HeaderName::from_static("x-guestpass-sub");
 const SUBN: HeaderName = HeaderName::from_static("x-guestpass-subn");
 const CLIENT: HeaderName = HeaderName::from_static("x-guestpass-client");
 
-fn identity(Trusted { claims, .. }: &Trusted) -> Response {
+fn identity(VerifiedToken { claims, .. }: &VerifiedToken) -> Response {
     let subn = claims.network_id.as_deref().unwrap_or_default();
     let mut response = Json(json!({
         "sub": claims.subject,

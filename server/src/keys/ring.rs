@@ -119,7 +119,7 @@ impl KeyRing {
     /// As [`KeyRing::refresh`], unless another has done it while this one waited.
     async fn refresh_if_behind(&self) -> Result<(), KeysError> {
         let _one_at_a_time = self.refreshing.lock().await;
-        if self.is_behind() {
+        if self.may_be_stale() {
             self.read_again().await?;
         }
         Ok(())
@@ -147,7 +147,7 @@ impl KeyRing {
     /// [`Unavailable`] if it looks and can't see.
     pub async fn open(&self, text: &str) -> Result<Option<Credential>, Unavailable> {
         let opened = self.now().open(text);
-        if opened.is_some() || !self.is_behind() {
+        if opened.is_some() || !self.may_be_stale() {
             return Ok(opened);
         }
         let late = || Unavailable("the keys can't be read".into());
@@ -158,7 +158,7 @@ impl KeyRing {
     }
 
     /// Whether a key may be in use that this node doesn't know.
-    fn is_behind(&self) -> bool {
+    fn may_be_stale(&self) -> bool {
         let refreshed_at = *self
             .refreshed_at
             .read()

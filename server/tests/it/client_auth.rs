@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use guestpass::clients::new_api_key;
 use guestpass::clock::Clock;
-use guestpass::registry::new_api_key;
 use guestpass::store::Change;
 use guestpass_core::client::{ApiKey, ApiKeyHash, ApiKeyId};
 

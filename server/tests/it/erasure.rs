@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use guestpass::journal::Journal;
-use guestpass::revocation::{is_behind, replay};
+use guestpass::restore::{has_lost, replay};
 use guestpass_core::time::Timestamp;
 
 use crate::support::{TestApp, Tokens, refresh, request};
@@ -48,16 +48,16 @@ async fn a_replay_that_was_cut_off_is_begun_again() {
     test.sql(restore).await;
 
     let entries = Journal::read(&test.journal()).unwrap();
-    let keys = test.app.keys.now();
+    let keys = test.app.keys().now();
     keep_guests(&test, true).await;
     replay(&*test.store, &entries, &keys, drop)
         .await
         .unwrap_err();
-    assert!(is_behind(&*test.store, &entries, NOW).await.unwrap());
+    assert!(has_lost(&*test.store, &entries, NOW).await.unwrap());
     keep_guests(&test, false).await;
     let done = replay(&*test.store, &entries, &keys, drop).await.unwrap();
     assert_eq!(done.guests, 1);
-    assert!(!is_behind(&*test.store, &entries, NOW).await.unwrap());
+    assert!(!has_lost(&*test.store, &entries, NOW).await.unwrap());
     test.refused(refresh(&tokens.refresh_token), "invalid_grant")
         .await;
 }

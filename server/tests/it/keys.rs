@@ -38,7 +38,7 @@ fn kid(tokens: &Tokens) -> &str {
 
 /// What is known of the keys that sign, in the order of their use.
 fn signing(test: &TestApp) -> Vec<(String, KeyState)> {
-    let keys = test.app.keys.now();
+    let keys = test.app.keys().now();
     let mut ours: Vec<_> = keys
         .list()
         .iter()
@@ -185,7 +185,7 @@ async fn rotate(test: &TestApp) {
     test.app.follow().await;
     let rotated = test
         .app
-        .keys
+        .keys()
         .rotate(KeyUse::AccessToken, test.clock.now(), false)
         .await;
     assert!(rotated.unwrap());
@@ -202,7 +202,7 @@ async fn c112_tokens_of_the_previous_key_are_good_until_its_end() {
             test.clock.advance_secs(304);
             let early = test
                 .app
-                .keys
+                .keys()
                 .rotate(KeyUse::AccessToken, test.clock.now(), false)
                 .await;
             let Err(RotateError::Refused(RotationRefused::TooSoon(wait))) = early else {
@@ -276,7 +276,7 @@ async fn a_rotation_that_is_forced_does_not_wait() {
     let now = test.clock.now();
     assert!(
         test.app
-            .keys
+            .keys()
             .rotate(KeyUse::AccessToken, now, true)
             .await
             .unwrap()
@@ -366,7 +366,7 @@ async fn c073_a_retry_after_a_rotation_of_the_sealing_key_gets_the_same_generati
     let first = test.guest().await;
     let rotated = test
         .app
-        .keys
+        .keys()
         .rotate(KeyUse::Credential, test.clock.now(), false)
         .await;
     assert!(rotated.unwrap());
@@ -378,7 +378,7 @@ async fn c073_a_retry_after_a_rotation_of_the_sealing_key_gets_the_same_generati
     test.app.follow().await;
     let again = test.granted(refresh(&first.refresh_token)).await;
     assert_ne!(again.refresh_token, second.refresh_token);
-    let opened = |tokens: &Tokens| test.app.keys.now().open(&tokens.refresh_token).unwrap();
+    let opened = |tokens: &Tokens| test.app.keys().now().open(&tokens.refresh_token).unwrap();
     assert_eq!(opened(&again), opened(&second));
     assert_eq!(test.rows().await, rows, "nothing is written");
     for tokens in [&second, &again] {

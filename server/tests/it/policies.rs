@@ -231,7 +231,7 @@ async fn a_choice_that_no_longer_goes_with_the_defaults_is_served_strictly_and_r
 #[tokio::test]
 async fn the_longest_lifetimes_are_those_of_all_clients_and_of_the_defaults() {
     let test = TestApp::new().await;
-    let clients = &test.app.clients;
+    let clients = &test.app.clients();
     let longest = || {
         let longest = clients.lifetimes();
         (longest.access_token, longest.grant)

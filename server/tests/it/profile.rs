@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use guestpass::clock::Clock;
 use guestpass::journal::Entry;
+use guestpass::random::Random;
 use guestpass::store::{ClientSettings, Outcome, Write};
 use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::pkce::Challenge;
@@ -49,12 +50,12 @@ async fn told(test: &TestApp, request: Sent) -> Value {
 
 /// One more grant of a guest, as another client could have it.
 async fn another_grant(test: &TestApp, tokens: &Tokens, client_id: &str) -> Grant {
-    let random = test.app.random.bytes();
+    let random: &dyn Random = &*test.random;
     let sid = test.app.verify(&tokens.access_token).unwrap().grant;
     let first = test.store.load(sid).await.unwrap().unwrap();
     let (challenge, now) = (Challenge::from_bytes([7; 32]), test.clock.now());
-    let resumed = first.resume(random, challenge, &Policy::default(), now);
-    let client = test.app.clients.by_id(client_id).unwrap().number;
+    let resumed = first.resume(random.bytes(), challenge, &Policy::default(), now);
+    let client = test.app.clients().by_id(client_id).unwrap().number;
     let grant = Grant { client, ..resumed };
     let insert = Write::InsertGrant(grant.clone());
     assert_eq!(test.store.write(insert).await.unwrap(), Outcome::Done);

@@ -4,7 +4,7 @@ use std::fs;
 
 use guestpass::clock::Clock;
 use guestpass::journal::{Entry, Journal};
-use guestpass::revocation::{Replayed, is_behind, replay};
+use guestpass::restore::{Replayed, has_lost, replay};
 
 use crate::support::{TestApp, config, profile, revoke};
 
@@ -55,11 +55,11 @@ async fn what_ended_after_a_backup_stays_ended() {
     let now = restored.clock.now();
     let since_last_mark = Journal::since_last_mark(&restored.journal()).unwrap();
     assert!(
-        !is_behind(&*restored.store, &since_last_mark, now)
+        !has_lost(&*restored.store, &since_last_mark, now)
             .await
             .unwrap()
     );
-    let keys = restored.app.keys.now();
+    let keys = restored.app.keys().now();
     let again = replay(&*restored.store, &entries, &keys, drop)
         .await
         .unwrap();

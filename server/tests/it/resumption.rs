@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use guestpass::clock::Clock;
 use guestpass::store::ClientSettings;
 use guestpass_core::claims::Claims;
 use guestpass_core::grant::{GrantId, MAX_LIVE};
@@ -61,8 +62,8 @@ async fn c037_only_a_valid_token_of_a_living_grant_of_that_client_resumes() {
     let revoke = request_to_revoke(&revoked.refresh_token, &key);
     assert_eq!(test.send(revoke).await.status, StatusCode::OK);
     let profile = guest.sub().parse().unwrap();
-    let now = test.app.clock.now();
-    let made_up = test.app.keys.now().sign(&Claims {
+    let now = test.clock.now();
+    let made_up = test.app.keys().now().sign(&Claims {
         issuer: ISSUER,
         audience: None,
         client_id: BACK_END,

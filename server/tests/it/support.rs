@@ -15,13 +15,12 @@ use axum::http::{Request, StatusCode};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guestpass::app::App;
+use guestpass::clients;
 use guestpass::clock::Clock;
 use guestpass::config::Config;
 use guestpass::journal::{Entry, Journal};
 use guestpass::keys::{KeyRing, MasterKey, MasterKeySource};
-use guestpass::metrics::Metrics;
-use guestpass::registry::{self, Clients};
-use guestpass::revocation::{Now, Recent, is_behind, mark, replay};
+use guestpass::start::{Parts, start};
 use guestpass::store::{Change, ClientSettings, Store};
 use guestpass::upkeep::Cleaner;
 use guestpass_core::policy::Policy;
@@ -85,8 +84,9 @@ pub(crate) struct TestApp {
     pub(crate) database: Database,
     pub(crate) app: Arc<App>,
     pub(crate) router: Router,
+    config: Arc<Config>,
     master_key: MasterKey,
-    /// Where the journal is.
+    /// Holds the journal.
     directory: Arc<TempDir>,
 }
 
@@ -131,67 +131,50 @@ impl TestApp {
         let directory = Arc::new(TempDir::new().unwrap());
         let master_key = MasterKey::generate(&*random);
         let clock = Arc::new(FakeClock::new());
-        let kept = (database, directory);
-        let test = Self::start(config, kept, master_key, (clock, random)).await;
+        let test = Self::start(config, database, directory, master_key, clock, random).await;
         test.add_client(SHOP, ClientSettings::default()).await;
         test
     }
 
     /// Another server on the same database, journal and clock: as in another process, or after a restart.
     pub(crate) async fn beside(&self, config: Config) -> Self {
-        let kept = (self.database.clone(), self.directory.clone());
-        let fakes = (self.clock.clone(), self.random.clone());
-        Self::start(config, kept, self.master_key.clone(), fakes).await
+        let (database, directory) = (self.database.clone(), self.directory.clone());
+        let (clock, random) = (self.clock.clone(), self.random.clone());
+        let master_key = self.master_key.clone();
+        Self::start(config, database, directory, master_key, clock, random).await
     }
 
     /// Starts a server on a database and a journal that are there, as `serve` does it.
     async fn start(
         config: Config,
-        (database, directory): (Database, Arc<TempDir>),
+        database: Database,
+        directory: Arc<TempDir>,
         master_key: MasterKey,
-        (clock, random): (Arc<FakeClock>, Arc<SeededRandom>),
+        clock: Arc<FakeClock>,
+        random: Arc<SeededRandom>,
     ) -> Self {
+        let config = Config {
+            journal: directory.path().join(JOURNAL),
+            ..config
+        };
         let store = database.open(&config).await;
         let source = MasterKeySource {
             present: Some(master_key.clone()),
             make: &|| unreachable!(),
         };
-        let (schedule, now) = (config.schedule, clock.now());
+        let (schedule, now) = (config.schedule.clone(), clock.now());
         let keys = KeyRing::load(store.clone(), source, random.clone(), schedule, now);
-        let keys = keys.await.unwrap();
-        let clients = Clients::load(store.clone(), config.policy).await.unwrap();
-        keys.tend(clients.lifetimes(), now).await.unwrap();
-        let file = directory.path().join(JOURNAL);
-        let since_last_mark = Journal::since_last_mark(&file).unwrap();
-        if is_behind(&*store, &since_last_mark, now).await.unwrap() {
-            let entries = Journal::read(&file).unwrap();
-            replay(&*store, &entries, &keys.now(), drop).await.unwrap();
-        }
-        let journal = Journal::open(&file).unwrap();
-        let marked = mark((&*store, &journal), &config.node, &*random, now);
-        marked.await.unwrap();
-        let lifetime = keys.now().longest_access_ttl();
-        let recent = Recent::load(store.clone(), Now::of(&*clock), lifetime);
-        let recent = recent.await.unwrap();
-        recent.remember(&Journal::since(&file, now.before(lifetime)).unwrap());
-        let issuer = config.issuer.unwrap_or_else(|| ISSUER.parse().unwrap());
-        let app = Arc::new(App {
-            grants: store.clone(),
-            revoked: store.clone(),
-            recent,
-            upkeep: store.clone(),
-            journal,
-            clients,
-            keys: Arc::new(keys),
-            verifier: config.verification.verifier(issuer.as_str()),
-            verification: config.verification,
-            issuer,
-            base_paths: config.base_paths,
-            node: config.node,
-            metrics: Metrics::new(store.batches()),
+        let parts = Parts {
+            store: store.clone(),
+            keys: keys.await.unwrap(),
+            issuer: config
+                .issuer
+                .clone()
+                .unwrap_or_else(|| ISSUER.parse().unwrap()),
             clock: clock.clone(),
             random: random.clone(),
-        });
+        };
+        let app = start(&config, parts).await.unwrap();
         app.follow().await;
         let router = guestpass::http::router(app.clone());
         Self {
@@ -201,6 +184,7 @@ impl TestApp {
             database,
             app,
             router,
+            config: Arc::new(config),
             master_key,
             directory,
         }
@@ -231,9 +215,9 @@ impl TestApp {
     /// Gives a client one more API key.
     pub(crate) async fn add_api_key(&self, id: &str, expires_at: Option<Timestamp>) -> String {
         let (id, now) = (id.parse().unwrap(), self.clock.now());
-        let added = registry::add_api_key(&*self.store, id, expires_at, &*self.random, now).await;
+        let added = clients::add_api_key(&*self.store, id, expires_at, &*self.random, now).await;
         let secret = added.unwrap();
-        self.app.clients.refresh().await.unwrap();
+        self.app.clients().refresh().await.unwrap();
         secret.expose().to_owned()
     }
 
@@ -258,7 +242,7 @@ impl TestApp {
     /// Does what an operator would, and lets the server see it.
     pub(crate) async fn change(&self, change: Change) {
         self.store.change(change).await.unwrap();
-        self.app.clients.refresh().await.unwrap();
+        self.app.clients().refresh().await.unwrap();
     }
 
     /// Sends a request through the whole router.

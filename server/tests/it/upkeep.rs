@@ -138,7 +138,7 @@ async fn no_key_is_given_up_while_the_clock_is_wrong() {
     test.clock.advance_secs(60);
     let rotate = test
         .app
-        .keys
+        .keys()
         .rotate(KeyUse::AccessToken, test.clock.now(), true);
     assert!(rotate.await.unwrap());
     let mut cleaner = cleaner(&test);
@@ -157,7 +157,7 @@ async fn no_key_is_given_up_while_the_clock_is_wrong() {
 }
 
 fn retiring(test: &TestApp) -> usize {
-    let keys = test.app.keys.now();
+    let keys = test.app.keys().now();
     let retiring = |key: &&Key| key.state() == KeyState::Retiring;
     keys.list().iter().filter(retiring).count()
 }
@@ -260,7 +260,7 @@ impl<'a> Jam<'a> {
             lock: test.database.hold_writes().await,
             waiting: Vec::new(),
         };
-        let remove_nothing = || Write::RemoveEnded(Vec::new(), test.app.clock.now());
+        let remove_nothing = || Write::RemoveEnded(Vec::new(), test.clock.now());
         // Once, and only once, the store takes what is waiting, and then stands before the lock. It has done so when more
         // was taken than the queue has room for.
         for _ in 0..1_000_000 {

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use guestpass_core::refusal::{Refusal, WireCode};
 use serde_json::{Map, Value, json};
 
-use super::super::Caller;
+use super::super::endpoint::{Caller, sid, sub};
 
 pub(super) const ABOUT: &str = "\
 OAuth 2.0 (RFC 6749) with PKCE (RFC 7636) for guests: visitors without an account, whom a shop wants to recognise.
@@ -283,45 +283,4 @@ pub(super) fn schemas() -> Map<String, Value> {
         .map(|(name, schema)| (name.to_owned(), schema))
         .into_iter()
         .collect()
-}
-
-/// An access token.
-pub(crate) fn access_token() -> Value {
-    json!({
-        "type": "string",
-        "pattern": r"^[A-Za-z0-9_-]+\.[A-Za-z0-9]+\.[A-Za-z0-9_-]+$",
-        "description": "A JWT. It holds neither `-` nor `_` in its payload, so that any base64 decoder reads it.",
-        "contentMediaType": "application/jwt",
-        "contentSchema": {
-            "type": "array",
-            "minItems": 2,
-            "prefixItems": [
-                {
-                    "type": "object",
-                    "properties": {"typ": {"const": "at+jwt"}},
-                    "required": ["typ", "alg", "kid"],
-                },
-                {"$ref": "#/components/schemas/AccessTokenClaims"},
-            ],
-        },
-    })
-}
-
-/// The guest's id.
-pub(crate) fn sub() -> Value {
-    json!({
-        "type": "string",
-        "pattern": "^[1-9][0-9]{0,18}$",
-        "description": "The guest's id, a decimal number.",
-        "examples": ["94173"],
-    })
-}
-
-/// The grant's id.
-pub(crate) fn sid() -> Value {
-    json!({
-        "type": "string",
-        "pattern": "^[A-Za-z0-9_-]{22}$",
-        "description": "The grant's id.",
-    })
 }

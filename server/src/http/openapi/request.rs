@@ -5,14 +5,14 @@ use guestpass_core::params::{Accepts, MAX_COUNT, MAX_NAME_CHARS, Parameter, Pres
 use guestpass_core::token_request::GRANT_TYPES;
 use serde_json::{Map, Value, json};
 
-use super::super::{Endpoint, ToldIn};
-use super::{Operation, capitalized};
+use super::super::endpoint::{Endpoint, Operation, ParameterLocation};
+use super::capitalized;
 
 /// What stands in the query or the header.
 pub(super) fn parameters(endpoint: &Endpoint, operation: &Operation) -> Vec<Value> {
-    let in_query = match endpoint.told_in {
-        ToldIn::Query => endpoint.parameters,
-        ToldIn::Body => &[],
+    let in_query = match endpoint.location {
+        ParameterLocation::Query => endpoint.parameters,
+        ParameterLocation::Body => &[],
     };
     let mut parameters: Vec<_> = in_query
         .iter()
@@ -45,7 +45,7 @@ pub(super) fn parameters(endpoint: &Endpoint, operation: &Operation) -> Vec<Valu
 
 /// The body, if the endpoint reads one.
 pub(super) fn body(endpoint: &Endpoint) -> Option<Value> {
-    if endpoint.told_in != ToldIn::Body {
+    if endpoint.location != ParameterLocation::Body {
         return None;
     }
     let schema = match variants(endpoint).as_slice() {
@@ -76,9 +76,9 @@ pub(super) fn body(endpoint: &Endpoint) -> Option<Value> {
 
 /// The schemas of the body, by name.
 pub(super) fn schemas(endpoint: &Endpoint) -> Vec<(String, Value)> {
-    let variants = match endpoint.told_in {
-        ToldIn::Query => Vec::new(),
-        ToldIn::Body => variants(endpoint),
+    let variants = match endpoint.location {
+        ParameterLocation::Query => Vec::new(),
+        ParameterLocation::Body => variants(endpoint),
     };
     variants
         .into_iter()

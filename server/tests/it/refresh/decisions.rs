@@ -253,7 +253,7 @@ impl<'a> Family<'a> {
             family.granted(generation).await;
         }
         while family.newest() < n {
-            test.clock.advance(test.app.clients.defaults().grace);
+            test.clock.advance(test.app.clients().defaults().grace);
             family.granted(p).await;
         }
         assert_eq!(family.row().await, (n, p, None));

@@ -18,7 +18,7 @@ pub(crate) struct Forged {
 impl Forged {
     /// Of a token of a server that signs with HS256, and with its secret.
     pub(crate) fn like(test: &TestApp, tokens: &Tokens) -> Self {
-        let keys = test.app.keys.now();
+        let keys = test.app.keys().now();
         let keys = keys.exported()["keys"].as_array().unwrap();
         let key = keys.iter().find(|key| key["kid"] == tokens.header["kid"]);
         let secret = key.unwrap()["k"].as_str().unwrap();

@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use guestpass::app::App;
 use guestpass::clock::Clock;
-use guestpass::journal::Journal;
-use guestpass::metrics::Metrics;
-use guestpass::registry::{self, Clients};
-use guestpass::revocation::{Now, Recent};
+use guestpass::config::Config;
+use guestpass::store::sqlite::Synchronous;
 use guestpass::store::{Change, ClientSettings};
 use guestpass_core::client::ClientId;
-use tower::ServiceExt;
+use tempfile::TempDir;
 
-use super::{Answer, DAY, Sent, TestApp, Tokens, config, introspect, refresh, verify};
+use super::{Answer, Sent, TestApp, Tokens, introspect, refresh, verify};
 
 impl TestApp {
     /// Whether tokens are LIVE, as the cases say: the refresh token at the token endpoint, the access token at
@@ -64,14 +61,23 @@ impl TestApp {
     /// Sends a request of that client to a server on a copy of the database: asking must not change what is asked about.
     /// The copy knows a confidential client of any name, and has an API key for each.
     async fn ask_copy(&self, client_id: &str, request: Sent) -> Answer {
-        let copy = self.database.beside("copy");
-        self.database.copy_to(&copy).await;
-        let store = copy.open(&config(&[("sqlite.synchronous", "off")])).await;
-        let id: ClientId = client_id.parse().unwrap();
-        let known = self.app.clients.by_id(client_id);
+        let database = self.database.beside("copy");
+        self.database.copy_to(&database).await;
+        // As on another machine: a journal of its own, which has nothing to repeat.
+        let directory = Arc::new(TempDir::new().unwrap());
+        let config = Config {
+            node: "copy".to_owned(),
+            synchronous: Synchronous::Off,
+            ..(*self.config).clone()
+        };
+        let (clock, random) = (self.clock.clone(), self.random.clone());
+        let master_key = self.master_key.clone();
+        let copy = Self::start(config, database, directory, master_key, clock, random).await;
+        let known = self.app.clients().by_id(client_id);
         let request = if known.is_none_or(|client| client.confidential) {
+            let id: ClientId = client_id.parse().unwrap();
             let add = Change::AddClient {
-                id: id.clone(),
+                id,
                 settings: ClientSettings {
                     confidential: Some(true),
                     ..ClientSettings::default()
@@ -79,35 +85,11 @@ impl TestApp {
                 api_key: None,
                 now: self.clock.now(),
             };
-            let _ = store.change(add).await;
-            let api_key =
-                registry::add_api_key(&*store, id, None, &*self.random, self.clock.now()).await;
-            request.header("x-api-key", api_key.unwrap().expose())
+            let _ = copy.store.change(add).await;
+            request.header("x-api-key", &copy.add_api_key(client_id, None).await)
         } else {
             request
         };
-        let policy = self.app.clients.defaults().clone();
-        let app = App {
-            grants: store.clone(),
-            revoked: store.clone(),
-            recent: Recent::load(store.clone(), Now::of(&*self.clock), DAY)
-                .await
-                .unwrap(),
-            upkeep: store.clone(),
-            journal: Journal::open(&self.directory.path().join("copy.journal")).unwrap(),
-            verifier: self.app.verifier.clone(),
-            verification: self.app.verification.clone(),
-            clients: Clients::load(store.clone(), policy).await.unwrap(),
-            keys: self.app.keys.clone(),
-            issuer: self.app.issuer.clone(),
-            base_paths: self.app.base_paths.clone(),
-            node: self.app.node.clone(),
-            metrics: Metrics::new(store.batches()),
-            clock: self.clock.clone(),
-            random: self.random.clone(),
-        };
-        let router = guestpass::http::router(Arc::new(app));
-        let response = router.oneshot(request.into_request()).await.unwrap();
-        Answer::read(response).await
+        copy.send_http(request.into_request()).await
     }
 }

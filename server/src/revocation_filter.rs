@@ -10,12 +10,12 @@ use fastbloom::AtomicBloomFilter;
 use guestpass_core::time::Timestamp;
 use tokio::sync::Mutex;
 
-use crate::clock::Clock;
+use crate::clock::Now;
 use crate::journal::Entry;
 use crate::store::{Revoked, RevokedId, RevokedList, Unavailable};
 
 /// What ended lately.
-pub struct Recent {
+pub struct RevocationFilter {
     store: Arc<dyn Revoked>,
     filters: RwLock<Filters>,
     /// One poll at a time. Until when the store has been read, by its time of day.
@@ -31,27 +31,7 @@ struct Filters {
     polled_at: Duration,
 }
 
-/// The time by both clocks.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// The time of day.
-    pub wall: Timestamp,
-    /// The time since some fixed moment.
-    pub monotonic: Duration,
-}
-
-impl Now {
-    /// The time now.
-    #[must_use]
-    pub fn of(clock: &dyn Clock) -> Self {
-        Self {
-            wall: clock.now(),
-            monotonic: clock.monotonic(),
-        }
-    }
-}
-
-impl Recent {
+impl RevocationFilter {
     /// Reads all that ended within `lifetime`, the longest life of an access token.
     ///
     /// # Errors
@@ -61,7 +41,7 @@ impl Recent {
         now: Now,
         lifetime: Duration,
     ) -> Result<Self, Unavailable> {
-        let recent = Self {
+        let filter = Self {
             store,
             filters: RwLock::new(Filters {
                 current: Arc::new(filter()),
@@ -71,10 +51,10 @@ impl Recent {
             }),
             polling: Mutex::new(now.wall),
         };
-        recent
+        filter
             .read_since(now.wall.before(lifetime + OVERLAP))
             .await?;
-        Ok(recent)
+        Ok(filter)
     }
 
     /// Adds the grants that ended by the journal: one that a restore has lost has no row to say so.

@@ -1,0 +1,129 @@
+//! The one assembly of a server, for `serve`, the tests and the benchmark: everything that requests share, put together in
+//! the order that restores and rolling changes need.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::app::App;
+use crate::clients::Clients;
+use crate::clock::{Clock, Now};
+use crate::config::{Config, Issuer};
+use crate::journal::{Journal, JournalError};
+use crate::keys::{KeyRing, KeysError};
+use crate::metrics::Metrics;
+use crate::random::Random;
+use crate::restore::{self, RestoreError};
+use crate::revocation_filter::RevocationFilter;
+use crate::store::{Store, Unavailable};
+
+/// Holds the parts of a server that depend on where it runs.
+pub struct Parts {
+    /// The opened database.
+    pub store: Arc<dyn Store>,
+    /// The keys of the installation, opened with its master key.
+    pub keys: KeyRing,
+    /// The `iss` of every access token. It may depend on the address that is listened on.
+    pub issuer: Issuer,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+/// Puts a server together; afterwards requests can be served. What changes later is followed by [`App::follow`].
+///
+/// # Errors
+/// [`StartError`] if the database, the keys or the journal can't be used.
+pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError> {
+    let Parts {
+        store,
+        keys,
+        issuer,
+        clock,
+        random,
+    } = parts;
+    let known_keys = keys.now();
+    let (clients, journal) = tokio::try_join!(
+        async { Ok(Clients::load(store.clone(), config.policy.clone()).await?) },
+        async {
+            let journal = restore::open_journal(config, &*store, &known_keys, clock.now());
+            journal.await.map_err(StartError::from)
+        }
+    )?;
+    // Before the longest life of an access token is asked for: the keys promise to live that long.
+    keys.tend(clients.lifetimes(), clock.now()).await?;
+    let lifetime = keys.now().longest_access_ttl();
+    // After the journal was repeated: what that has ended is in the store now, and a mark says that both agree.
+    let (revocations, ()) = tokio::try_join!(
+        RevocationFilter::load(store.clone(), Now::of(&*clock), lifetime),
+        restore::mark(&*store, &journal, &config.node, &*random, clock.now())
+    )?;
+    revocations.remember(&Journal::since(
+        &config.journal,
+        clock.now().before(lifetime),
+    )?);
+    Ok(Arc::new(App {
+        grants: store.clone(),
+        revoked: store.clone(),
+        revocations,
+        upkeep: store.clone(),
+        journal,
+        clients,
+        keys: Arc::new(keys),
+        verifier: config.verification.verifier(issuer.as_str()),
+        verification: config.verification.clone(),
+        issuer,
+        base_paths: config.base_paths.clone(),
+        node: config.node.clone(),
+        metrics: Metrics::new(store.batches()),
+        clock,
+        random,
+    }))
+}
+
+/// Says which part of a server can't be used.
+#[derive(Debug)]
+pub enum StartError {
+    /// The journal, or the database while it was repeated.
+    Restore(RestoreError),
+    /// The keys.
+    Keys(KeysError),
+    /// The database.
+    Unavailable(Unavailable),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Restore(error) => error.fmt(f),
+            Self::Keys(error) => error.fmt(f),
+            Self::Unavailable(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<RestoreError> for StartError {
+    fn from(error: RestoreError) -> Self {
+        Self::Restore(error)
+    }
+}
+
+impl From<JournalError> for StartError {
+    fn from(error: JournalError) -> Self {
+        Self::Restore(error.into())
+    }
+}
+
+impl From<KeysError> for StartError {
+    fn from(error: KeysError) -> Self {
+        Self::Keys(error)
+    }
+}
+
+impl From<Unavailable> for StartError {
+    fn from(error: Unavailable) -> Self {
+        Self::Unavailable(error)
+    }
+}
