@@ -12,8 +12,8 @@ use guestpass::keys::{KeyAlgorithm, KeyRing, Keys, MasterKey, MasterKeySource, S
 use guestpass::random::{Random, SecureGenerator};
 use guestpass::store::sqlite::{SqliteStore, Synchronous};
 use guestpass::store::transfer::{Part, Row, Table, Value};
-use guestpass::store::{Change, ClientSettings, Registry, Transfer};
-use guestpass_core::client::ClientNumber;
+use guestpass::store::{Registry, Transfer};
+use guestpass_core::client::{Change, ClientNumber, ClientSettings};
 use guestpass_core::credential::Credential;
 use guestpass_core::grant::{Generation, Grant, GrantId, KEEP_ENDED};
 use guestpass_core::pkce::{Challenge, EXAMPLE_CHALLENGE};

@@ -1,5 +1,6 @@
 //! The calling application: what it may do and how it proves who it is (RFC 6749 §2.1, §2.3).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,24 +13,29 @@ use crate::policy::PolicyOverrides;
 use crate::refusal::Refusal;
 use crate::time::Timestamp;
 
+mod change;
+
+pub use change::{Change, ChangeError, ClientSettings};
+
 /// An application that acts for guests.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// What grants refer to. Never reused, so that removing a client ends its grants.
+    /// The number that grants refer to. Never reused, so that removing a client ends its grants.
     pub number: ClientNumber,
     /// The public `client_id`.
     pub id: ClientId,
-    /// Whether every request needs an API key. A public client has none to keep (RFC 6749 §2.1).
+    /// Every request needs an API key. A public client has none to keep (RFC 6749 §2.1).
     pub confidential: bool,
-    /// A disabled client is answered as if it didn't exist; its grants wait.
+    /// The client is answered as if it didn't exist; its grants wait.
     pub disabled: bool,
-    /// What it has chosen for its tokens.
+    /// Its own choices for its tokens.
     pub overrides: PolicyOverrides,
-    /// Whether a guest's access token may stand for the guest at authorize. Only a confidential client without origins
-    /// has this: elsewhere an access token would become a refresh token by itself.
+    /// A guest's access token may stand for the guest at authorize.
     pub resume_with_jwt: bool,
     /// Web origins that may read answers to this client (CORS).
     pub origins: Vec<Origin>,
+    /// Names and texts of choices that were made with a newer version, and have no effect here.
+    pub unknown_choices: BTreeMap<String, String>,
     /// The keys it may authenticate with; several, so that one can replace another without a gap.
     pub api_keys: Vec<ApiKey>,
     /// When it was added.
@@ -37,6 +43,23 @@ pub struct Client {
 }
 
 impl Client {
+    /// Makes a public client that has chosen nothing.
+    #[must_use]
+    pub fn new(number: ClientNumber, id: ClientId, created_at: Timestamp) -> Self {
+        Self {
+            number,
+            id,
+            confidential: false,
+            disabled: false,
+            overrides: PolicyOverrides::default(),
+            resume_with_jwt: false,
+            origins: Vec::new(),
+            unknown_choices: BTreeMap::new(),
+            api_keys: Vec::new(),
+            created_at,
+        }
+    }
+
     /// Decides whether the caller is the client that it names, which is `None` if there is no such client.
     ///
     /// A public client needs no key, but a presented one is always checked. Every caller takes the same path, and keys
@@ -51,7 +74,7 @@ impl Client {
     ) -> Result<&'a Self, Refusal> {
         let presented = ApiKeyHash::of(key.unwrap_or_default());
         let known = client.map_or(&[][..], |client| &client.api_keys);
-        // `fold` rather than `find`: which of the keys matched must not show in the time that it takes.
+        // `fold` rather than `find`: the time that it takes must not show which of the keys matched (CWE-208).
         let matched = known.iter().fold(None, |matched, known| {
             if known.hash.matches(&presented) {
                 Some(known)
@@ -87,10 +110,10 @@ pub struct ClientNumber(pub i64);
 pub struct ClientId(String);
 
 impl ClientId {
-    /// What is read as an id.
+    /// The texts that are ids.
     pub const PATTERN: &str = "^[A-Za-z0-9._:@-]{1,128}$";
 
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -121,7 +144,7 @@ impl fmt::Display for ClientId {
 pub struct Origin(String);
 
 impl Origin {
-    /// The origin as text.
+    /// Returns the origin as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -175,12 +198,12 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What is kept of an API key.
+/// The record of an API key; its text isn't kept.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
     /// The beginning of its text, which is no secret.
     pub id: ApiKeyId,
-    /// What a presented key is compared with.
+    /// The hash that a presented key's is compared with.
     pub hash: ApiKeyHash,
     /// When it was made.
     pub created_at: Timestamp,
@@ -195,7 +218,7 @@ pub struct ApiKey {
 pub struct ApiKeyId(pub String);
 
 impl ApiKeyId {
-    /// The id in the text of a whole key, or of the id itself.
+    /// Reads the id in the text of a whole key, or of the id itself.
     #[must_use]
     pub fn of(text: &str) -> Self {
         Self(text.get(..12).unwrap_or(text).to_owned())
@@ -213,7 +236,7 @@ impl fmt::Display for ApiKeyId {
 pub struct ApiKeyHash([u8; 32]);
 
 impl ApiKeyHash {
-    /// The hash of a presented text.
+    /// Hashes a presented text.
     #[must_use]
     pub fn of(text: &[u8]) -> Self {
         Self(
@@ -224,13 +247,13 @@ impl ApiKeyHash {
         )
     }
 
-    /// The hash as the store knows it.
+    /// Takes a hash out of the store.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The hash as the store knows it.
+    /// Returns the hash for the store.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -261,19 +284,19 @@ impl ApiKeySecret {
         Self(text)
     }
 
-    /// The part that names the key in lists and logs.
+    /// Returns the part that names the key in lists and logs.
     #[must_use]
     pub fn id(&self) -> ApiKeyId {
         ApiKeyId::of(&self.0)
     }
 
-    /// What is stored.
+    /// Returns the hash that is stored.
     #[must_use]
     pub fn hash(&self) -> ApiKeyHash {
         ApiKeyHash::of(self.0.as_bytes())
     }
 
-    /// The secret itself, to be shown once.
+    /// Returns the secret itself, to be shown once.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -287,26 +310,19 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn client(confidential: bool, keys: &[&ApiKeySecret]) -> Client {
-        Client {
-            number: ClientNumber(1),
-            id: "shop".parse().unwrap(),
-            confidential,
-            disabled: false,
-            overrides: PolicyOverrides::default(),
-            resume_with_jwt: false,
-            origins: Vec::new(),
-            api_keys: keys
-                .iter()
-                .map(|key| ApiKey {
-                    id: key.id(),
-                    hash: key.hash(),
-                    created_at: NOW,
-                    expires_at: None,
-                    revoked_at: None,
-                })
-                .collect(),
-            created_at: NOW,
-        }
+        let mut client = Client::new(ClientNumber(1), "shop".parse().unwrap(), NOW);
+        client.confidential = confidential;
+        client.api_keys = keys
+            .iter()
+            .map(|key| ApiKey {
+                id: key.id(),
+                hash: key.hash(),
+                created_at: NOW,
+                expires_at: None,
+                revoked_at: None,
+            })
+            .collect();
+        client
     }
 
     #[test]

@@ -16,7 +16,8 @@
 //! | RFC 7636 §4.1, §4.2, §4.6: grammar and verification, S256 only | [`pkce`] |
 //! | RFC 6749 §10.10: codes and refresh tokens that can't be guessed or forged | [`credential`] |
 //! | RFC 6749 §4.1.2, §6, RFC 9700 §4.14: one use of a code, rotation, retry and replay | [`grant`] |
-//! | what of this a client may choose | [`policy`] |
+//! | what of this a client may choose, and in which words | [`policy`], [`choice`] |
+//! | what may become of a client | [`client`] |
 //! | RFC 9068 §2: the claims of an access token | [`claims`] |
 //! | every reason to say no | [`refusal`] |
 
@@ -25,6 +26,7 @@
 
 pub mod authorize;
 pub mod base64url;
+pub mod choice;
 pub mod claims;
 pub mod client;
 pub mod credential;

@@ -4,33 +4,35 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::choice::Choice;
 use crate::time::text_of;
 
-/// What holds for a client's codes and tokens. The defaults are the settings `tokens.…` of the configuration.
+/// Holds the lifetimes and choices for a client's codes and tokens. The defaults are the settings `tokens.…`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Policy {
-    /// How long an access token is valid: `exp - iat`, in whole seconds.
+    /// The lifetime of an access token: `exp - iat`, in whole seconds.
     pub access_ttl: Duration,
-    /// How long a code can be redeemed. At most [`MAX_CODE_TTL`].
+    /// The time in which a code can be redeemed. At most [`MAX_CODE_TTL`].
     pub code_ttl: Duration,
-    /// How long after a refresh its predecessor gets the same answer again. Zero requires [`LateRetry::Revoke`].
+    /// The grace window: the time after a refresh in which its predecessor gets the same answer again. Zero requires
+    /// [`LateRetry::Revoke`].
     pub grace: Duration,
-    /// What a predecessor gets after the grace window, while its successor is unused.
+    /// The treatment of a predecessor after the grace window, while its successor is unused.
     pub late_retry: LateRetry,
-    /// How many times in a row a late retry is reissued before two parties are assumed.
+    /// The number of late retries in a row that are reissued before two parties are assumed.
     pub max_unproven: u64,
-    /// How long a refresh token works when it isn't used.
+    /// The lifetime of a refresh token that isn't used.
     pub refresh_idle: Duration,
-    /// How long a grant lives, however often it is refreshed.
+    /// The lifetime of a grant, however often it is refreshed.
     pub refresh_max: Duration,
-    /// What stands before the issuer in `aud`.
+    /// The audience, which stands before the issuer in `aud`.
     pub audience: Option<Audience>,
-    /// Whether token parameters may come in the query of a POST with an empty body, as existing clients send them.
+    /// Allows token parameters in the query of a POST with an empty body, as existing clients send them.
     pub query_params: bool,
 }
 
 impl Policy {
-    /// What holds for a client that has choices of its own, where `self` is the server's.
+    /// Returns the policy of a client that has choices of its own, where `self` is the server's.
     #[must_use]
     pub fn with(&self, overrides: &PolicyOverrides) -> Self {
         Self {
@@ -91,12 +93,10 @@ pub const MAX_CODE_TTL: Duration = Duration::from_secs(600);
 /// The widest grace window that may be configured.
 pub const MAX_GRACE: Duration = Duration::from_secs(300);
 
-const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(31_557_600);
-const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
 
-/// What one client has chosen; where it is `None`, the server's default holds, also when that changes.
+/// Holds a client's own choices. Where one is `None`, the server's default holds, also when that changes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the fields are those of `Policy`")]
 pub struct PolicyOverrides {
@@ -111,77 +111,21 @@ pub struct PolicyOverrides {
     pub query_params: Option<bool>,
 }
 
-/// One of the things that a policy says.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(missing_docs, reason = "the choices are the fields of `Policy`")]
-pub enum Choice {
-    AccessTtl,
-    CodeTtl,
-    Grace,
-    LateRetry,
-    MaxUnproven,
-    RefreshIdle,
-    RefreshMax,
-    Audience,
-    QueryParams,
-}
-
-impl Choice {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::AccessTtl,
-        Self::CodeTtl,
-        Self::Grace,
-        Self::LateRetry,
-        Self::MaxUnproven,
-        Self::RefreshIdle,
-        Self::RefreshMax,
-        Self::Audience,
-        Self::QueryParams,
-    ];
-
-    /// The name, in settings and in the store.
+impl PolicyOverrides {
+    /// Returns these choices, and those of `earlier` where there is none.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AccessTtl => "access_ttl",
-            Self::CodeTtl => "code_ttl",
-            Self::Grace => "grace",
-            Self::LateRetry => "late_retry",
-            Self::MaxUnproven => "max_unproven",
-            Self::RefreshIdle => "refresh_idle",
-            Self::RefreshMax => "refresh_max",
-            Self::Audience => "audience",
-            Self::QueryParams => "query_params",
+    pub fn or(&self, earlier: &Self) -> Self {
+        Self {
+            access_ttl: self.access_ttl.or(earlier.access_ttl),
+            code_ttl: self.code_ttl.or(earlier.code_ttl),
+            grace: self.grace.or(earlier.grace),
+            late_retry: self.late_retry.or(earlier.late_retry),
+            max_unproven: self.max_unproven.or(earlier.max_unproven),
+            refresh_idle: self.refresh_idle.or(earlier.refresh_idle),
+            refresh_max: self.refresh_max.or(earlier.refresh_max),
+            audience: self.audience.clone().or_else(|| earlier.audience.clone()),
+            query_params: self.query_params.or(earlier.query_params),
         }
-    }
-
-    /// Checks a value for this lifetime, by itself.
-    ///
-    /// # Errors
-    /// [`PolicyError`] if it is too short or too long, or finer than the clock.
-    pub fn check_lifetime(self, lifetime: Duration) -> Result<(), PolicyError> {
-        let (shortest, longest) = match self {
-            Self::Grace => (Duration::ZERO, MAX_GRACE),
-            Self::CodeTtl => (SECOND, MAX_CODE_TTL),
-            Self::AccessTtl
-            | Self::LateRetry
-            | Self::MaxUnproven
-            | Self::RefreshIdle
-            | Self::RefreshMax
-            | Self::Audience
-            | Self::QueryParams => (SECOND, CENTURY),
-        };
-        if lifetime < shortest || lifetime > longest {
-            return Err(PolicyError::LifetimeOutOfRange(self, shortest, longest));
-        }
-        if self == Self::AccessTtl && lifetime.subsec_nanos() != 0 {
-            return Err(PolicyError::AccessTtlNotWholeSeconds);
-        }
-        if !lifetime.subsec_nanos().is_multiple_of(1_000_000) {
-            return Err(PolicyError::LifetimeNotWholeMilliseconds(self));
-        }
-        Ok(())
     }
 }
 
@@ -197,7 +141,7 @@ pub fn check_max_unproven(count: u64) -> Result<(), PolicyError> {
     }
 }
 
-/// Why a policy can't be followed. Its text says what to choose instead.
+/// Names the reason for which a policy can't be followed. Its text says what to choose instead.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PolicyError {
     /// A lifetime must lie between these two.
@@ -239,7 +183,7 @@ impl fmt::Display for PolicyError {
 
 impl std::error::Error for PolicyError {}
 
-/// What happens when a refresh is tried again after the grace window and its successor was never used.
+/// Chooses the answer to a refresh that is tried again after the grace window, when its successor was never used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LateRetry {
     /// The answer was lost: issue a new successor.
@@ -249,7 +193,7 @@ pub enum LateRetry {
 }
 
 impl LateRetry {
-    /// The stable name, in settings and in the store.
+    /// Returns the stable name, in settings and in the store.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -270,13 +214,13 @@ impl FromStr for LateRetry {
     }
 }
 
-/// What stands before the issuer in `aud`: 1 to 64 ASCII letters, digits and `-._:/@`, so that nothing in it needs
+/// An audience, which stands before the issuer in `aud`: 1 to 64 ASCII letters, digits and `-._:/@`, so that nothing in it needs
 /// escaping and an answer stays as small as existing clients need it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Audience(String);
 
 impl Audience {
-    /// The audience as text.
+    /// Returns the audience as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -299,6 +243,9 @@ impl FromStr for Audience {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
 
     #[test]
     fn what_a_client_has_not_chosen_is_the_servers() {

@@ -1,6 +1,7 @@
 //! What a request needs, put together once.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use guestpass_verify::Verifier;
 
@@ -64,19 +65,27 @@ impl App {
     /// Sees what operators and other nodes have changed, and does what is due in the life of the keys. Each part goes on
     /// without the others; what can't be read stays as it was.
     pub async fn follow(&self) {
-        if let Err(error) = self.clients.refresh().await {
-            tracing::warn!(error = %error, "the clients can't be read; what is known of them stays");
-        }
-        if let Err(error) = self.follow_keys().await {
-            tracing::error!(error = %error, "the keys can't be read or changed; what is known of them stays");
+        let asked_at = Instant::now();
+        match self.clients.revision().await {
+            Ok(revision) => {
+                if let Err(error) = self.clients.follow(revision).await {
+                    tracing::warn!(error = %error, "the clients can't be read; what is known of them stays");
+                }
+                if let Err(error) = self.follow_keys(revision, asked_at).await {
+                    tracing::error!(error = %error, "the keys can't be read or changed; what is known of them stays");
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = %error, "clients and keys can't be read; what is known of them stays");
+            }
         }
         if let Err(error) = self.follow_revocations().await {
             tracing::warn!(error = %error, "revocations can't be read; what is known of them grows old");
         }
     }
 
-    async fn follow_keys(&self) -> Result<(), KeysError> {
-        self.keys.refresh().await?;
+    async fn follow_keys(&self, revision: i64, asked_at: Instant) -> Result<(), KeysError> {
+        self.keys.follow(revision, asked_at).await?;
         self.keys
             .tend(self.clients.lifetimes(), self.clock.now())
             .await

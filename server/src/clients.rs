@@ -4,33 +4,36 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use guestpass_core::client::{ApiKey, ApiKeySecret, Client, ClientId, ClientNumber};
-use guestpass_core::policy::{Choice, LateRetry, Policy, PolicyError};
+use guestpass_core::choice::Choice;
+use guestpass_core::client::{
+    ApiKey, ApiKeySecret, Change, Client, ClientId, ClientNumber, ClientSettings,
+};
+use guestpass_core::policy::{LateRetry, Policy, PolicyError};
 use guestpass_core::time::Timestamp;
 use tokio::sync::Mutex;
 
 use crate::keys::Lifetimes;
 use crate::random::Random;
-use crate::store::{Change, ChangeError, ClientSettings, Registry, Unavailable};
+use crate::store::{ChangeFailed, Registry, Unavailable};
 
-/// All clients, as of some revision.
+/// Holds all clients as of some revision, and the policy of each. Reads take a snapshot and never wait for the store.
 pub struct Clients {
     store: Arc<dyn Registry>,
     defaults: Arc<Policy>,
-    known: RwLock<Arc<Known>>,
+    snapshot: RwLock<Arc<Snapshot>>,
     /// One at a time, lest an older list be put over a newer one.
     refreshing: Mutex<()>,
 }
 
-struct Known {
+struct Snapshot {
     revision: i64,
     by_id: HashMap<String, Arc<Client>>,
     by_number: HashMap<ClientNumber, Arc<Client>>,
     origins: HashSet<String>,
-    /// What holds for each client.
+    /// The policy of each client.
     policies: HashMap<ClientNumber, Arc<Policy>>,
-    /// The clients whose choices don't go with the server's defaults.
-    unsound: HashSet<ClientId>,
+    /// The clients of whose choices the operator has been warned.
+    warned: HashSet<ClientId>,
 }
 
 impl Clients {
@@ -39,43 +42,43 @@ impl Clients {
     /// # Errors
     /// [`Unavailable`] if the store can't answer.
     pub async fn load(store: Arc<dyn Registry>, defaults: Policy) -> Result<Self, Unavailable> {
-        let known = read(&*store, &defaults, &HashSet::new()).await?;
+        let snapshot = read(&*store, &defaults, &HashSet::new()).await?;
         Ok(Self {
             store,
             defaults: Arc::new(defaults),
-            known: RwLock::new(Arc::new(known)),
+            snapshot: RwLock::new(Arc::new(snapshot)),
             refreshing: Mutex::new(()),
         })
     }
 
-    /// The client with that `client_id`.
+    /// Finds the client with that `client_id`.
     #[must_use]
     pub fn by_id(&self, id: &str) -> Option<Arc<Client>> {
-        self.known().by_id.get(id).map(Arc::clone)
+        self.snapshot().by_id.get(id).map(Arc::clone)
     }
 
-    /// The client with that number.
+    /// Finds the client with that number.
     #[must_use]
     pub fn by_number(&self, number: ClientNumber) -> Option<Arc<Client>> {
-        self.known().by_number.get(&number).map(Arc::clone)
+        self.snapshot().by_number.get(&number).map(Arc::clone)
     }
 
-    /// What holds where a client hasn't chosen.
+    /// Returns the policy where a client hasn't chosen.
     #[must_use]
     pub fn defaults(&self) -> &Policy {
         &self.defaults
     }
 
-    /// What holds for that client: its choices over the defaults.
+    /// Returns the policy of that client: its choices over the defaults.
     #[must_use]
     pub fn policy_of(&self, client: &Client) -> Arc<Policy> {
-        let known = self.known();
-        let policy = known.policies.get(&client.number);
+        let snapshot = self.snapshot();
+        let policy = snapshot.policies.get(&client.number);
         // A client that was removed while it was answered.
         Arc::clone(policy.unwrap_or(&self.defaults))
     }
 
-    /// The longest that what is issued now may live, whichever client it is for.
+    /// Returns the longest lifetimes over all clients.
     #[must_use]
     pub fn lifetimes(&self) -> Lifetimes {
         Lifetimes {
@@ -84,10 +87,10 @@ impl Clients {
         }
     }
 
-    /// Whether any client has registered that web origin.
+    /// Tells whether any client has registered that web origin.
     #[must_use]
     pub fn any_has_origin(&self, origin: &str) -> bool {
-        self.known().origins.contains(origin)
+        self.snapshot().origins.contains(origin)
     }
 
     /// Reads all clients again if anything has changed since.
@@ -95,22 +98,42 @@ impl Clients {
     /// # Errors
     /// [`Unavailable`] if the store can't answer; what is known stays.
     pub async fn refresh(&self) -> Result<(), Unavailable> {
+        let revision = self.revision().await?;
+        self.follow(revision).await
+    }
+
+    /// Returns the revision of clients and keys in the store.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the store can't answer.
+    pub async fn revision(&self) -> Result<i64, Unavailable> {
+        self.store.revision().await
+    }
+
+    /// As [`Clients::refresh`], given the store's revision.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn follow(&self, revision: i64) -> Result<(), Unavailable> {
         let _one_at_a_time = self.refreshing.lock().await;
-        if self.store.revision().await? != self.known().revision {
-            let read = read(&*self.store, &self.defaults, &self.known().unsound).await?;
-            *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(read);
+        if revision != self.snapshot().revision {
+            let read = read(&*self.store, &self.defaults, &self.snapshot().warned).await?;
+            *self
+                .snapshot
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = Arc::new(read);
         }
         Ok(())
     }
 
     fn longest(&self, of: impl Fn(&Policy) -> Duration) -> Duration {
-        let known = self.known();
-        let of_clients = known.policies.values().map(|policy| of(policy)).max();
+        let snapshot = self.snapshot();
+        let of_clients = snapshot.policies.values().map(|policy| of(policy)).max();
         of_clients.unwrap_or_default().max(of(&self.defaults))
     }
 
-    fn known(&self) -> Arc<Known> {
-        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -122,18 +145,25 @@ async fn read(
     store: &dyn Registry,
     defaults: &Policy,
     warned: &HashSet<ClientId>,
-) -> Result<Known, Unavailable> {
+) -> Result<Snapshot, Unavailable> {
     let (revision, clients) = store.clients().await?;
     let mut policies = HashMap::new();
-    let mut unsound = HashSet::new();
+    let mut now_warned = HashSet::new();
     for client in &clients {
+        let is_new = !warned.contains(&client.id);
         let mut policy = defaults.with(&client.overrides);
         if let Err(problem) = policy.check() {
-            if !warned.contains(&client.id) {
-                warn_of_unsound(&client.id, problem);
+            if is_new {
+                warn_of_invalid(&client.id, problem);
             }
-            policy = made_sound(policy, problem, defaults);
-            unsound.insert(client.id.clone());
+            policy = stricter(policy, problem, defaults);
+            now_warned.insert(client.id.clone());
+        }
+        if !client.unknown_choices.is_empty() {
+            if is_new {
+                warn_of_unknown(client);
+            }
+            now_warned.insert(client.id.clone());
         }
         policies.insert(client.number, Arc::new(policy));
     }
@@ -151,18 +181,18 @@ async fn read(
         .into_iter()
         .map(|client| (client.id.as_str().to_owned(), client))
         .collect();
-    Ok(Known {
+    Ok(Snapshot {
         revision,
         by_id,
         by_number,
         origins,
         policies,
-        unsound,
+        warned: now_warned,
     })
 }
 
-/// What is served until the operator has chosen again: the stricter reading.
-fn made_sound(policy: Policy, problem: PolicyError, defaults: &Policy) -> Policy {
+/// Returns the policy that holds until the operator has chosen again: the stricter reading.
+fn stricter(policy: Policy, problem: PolicyError, defaults: &Policy) -> Policy {
     match problem {
         PolicyError::ReissueWithoutGrace => Policy {
             late_retry: LateRetry::Revoke,
@@ -176,22 +206,37 @@ fn made_sound(policy: Policy, problem: PolicyError, defaults: &Policy) -> Policy
     }
 }
 
-fn warn_of_unsound(id: &ClientId, problem: PolicyError) {
+fn warn_of_invalid(id: &ClientId, problem: PolicyError) {
     let meanwhile = match problem {
         PolicyError::ReissueWithoutGrace => "late_retry = revoke holds",
-        _ => "the defaults hold",
+        PolicyError::LifetimeOutOfRange(..)
+        | PolicyError::LifetimeNotWholeMilliseconds(_)
+        | PolicyError::AccessTtlNotWholeSeconds
+        | PolicyError::MaxUnprovenOutOfRange => "the defaults hold",
     };
     tracing::warn!(
         client.id = %id,
         "the choices of {id} and the defaults don't go together, so for now {meanwhile}: {problem}. Type: \
          guestpass client set {id} {}",
-        mended_by(problem)
+        remedy(problem)
     );
 }
 
-/// The flag of `guestpass client` that makes a client's policy sound again.
+fn warn_of_unknown(client: &Client) {
+    let id = &client.id;
+    let names: Vec<_> = client.unknown_choices.keys().map(String::as_str).collect();
+    let names = names.join(", ");
+    tracing::warn!(
+        client.id = %id,
+        choices = names,
+        "{id} has choices that this version doesn't know, {names}: a newer version of guestpass has made them. They are \
+         kept, and have no effect here"
+    );
+}
+
+/// Returns the flag of `guestpass client set` that makes a client's policy valid again.
 #[must_use]
-pub fn mended_by(problem: PolicyError) -> String {
+pub fn remedy(problem: PolicyError) -> String {
     let choice = match problem {
         PolicyError::ReissueWithoutGrace => {
             return "--late-retry revoke (or --grace 30s)".to_owned();
@@ -207,14 +252,14 @@ pub fn mended_by(problem: PolicyError) -> String {
 /// Adds a client. A confidential one gets its first API key, whose secret is answered.
 ///
 /// # Errors
-/// [`ChangeError::ClientExists`], or the store can't answer.
+/// [`ChangeFailed::ClientExists`], or the store can't answer.
 pub async fn add_client(
     store: &dyn Registry,
     id: ClientId,
     settings: ClientSettings,
     random: &dyn Random,
     now: Timestamp,
-) -> Result<Option<ApiKeySecret>, ChangeError> {
+) -> Result<Option<ApiKeySecret>, ChangeFailed> {
     let (secret, api_key) = match settings.confidential {
         Some(true) => {
             let (secret, key) = new_api_key(random, now, None);
@@ -236,14 +281,14 @@ pub async fn add_client(
 /// Gives a confidential client one more API key, and answers its secret.
 ///
 /// # Errors
-/// [`ChangeError::ClientUnknown`], [`ChangeError::ClientPublic`], or the store can't answer.
+/// [`ChangeFailed::ClientUnknown`], [`ChangeFailed::ClientPublic`], or the store can't answer.
 pub async fn add_api_key(
     store: &dyn Registry,
     id: ClientId,
     expires_at: Option<Timestamp>,
     random: &dyn Random,
     now: Timestamp,
-) -> Result<ApiKeySecret, ChangeError> {
+) -> Result<ApiKeySecret, ChangeFailed> {
     let (secret, key) = new_api_key(random, now, expires_at);
     store.change(Change::AddApiKey(id, key)).await?;
     Ok(secret)

@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use guestpass_core::policy::{Choice, Policy};
+use guestpass_core::choice::{self, Choice};
+use guestpass_core::policy::Policy;
 
 use crate::keys::{MasterKey, Schedule};
 use crate::store::sqlite::Synchronous;
 use crate::telemetry::{LogFormat, LogLevel};
 
-pub(crate) mod choices;
 mod cleaning;
 mod database;
 mod issuer;
@@ -262,21 +262,17 @@ fn host_name() -> String {
 
 fn policy(values: &Values) -> Result<Policy, ConfigError> {
     let policy = Policy {
-        access_ttl: values.one("tokens.access_ttl", choices::lifetime(Choice::AccessTtl))?,
-        code_ttl: values.one("tokens.code_ttl", choices::lifetime(Choice::CodeTtl))?,
-        grace: values.one("tokens.grace", choices::lifetime(Choice::Grace))?,
-        late_retry: values.one("tokens.late_retry", choices::late_retry)?,
-        max_unproven: values.one("tokens.max_unproven", choices::max_unproven)?,
-        refresh_idle: values.one(
-            "tokens.refresh_idle",
-            choices::lifetime(Choice::RefreshIdle),
-        )?,
-        refresh_max: values.one("tokens.refresh_max", choices::lifetime(Choice::RefreshMax))?,
-        audience: values.optional("tokens.audience", choices::audience)?,
-        query_params: values.one("tokens.query_params", choices::yes_or_no)?,
+        access_ttl: values.one("tokens.access_ttl", choice::lifetime(Choice::AccessTtl))?,
+        code_ttl: values.one("tokens.code_ttl", choice::lifetime(Choice::CodeTtl))?,
+        grace: values.one("tokens.grace", choice::lifetime(Choice::Grace))?,
+        late_retry: values.one("tokens.late_retry", choice::late_retry)?,
+        max_unproven: values.one("tokens.max_unproven", choice::max_unproven)?,
+        refresh_idle: values.one("tokens.refresh_idle", choice::lifetime(Choice::RefreshIdle))?,
+        refresh_max: values.one("tokens.refresh_max", choice::lifetime(Choice::RefreshMax))?,
+        audience: values.optional("tokens.audience", choice::audience)?,
+        query_params: values.one("tokens.query_params", choice::yes_or_no)?,
     };
-    let sound = policy.check();
-    sound.map_err(|problem| {
+    policy.check().map_err(|problem| {
         ConfigError(format!(
             "the settings tokens.… don't go together: {problem}"
         ))

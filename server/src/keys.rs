@@ -24,10 +24,11 @@ mod ring;
 mod signing;
 
 pub use key::{Key, KeyAlgorithm, KeyState, KeyUse};
-pub use life::{Lifetimes, RemovalRefused, RotationRefused, Schedule};
+pub use life::{KeyChange, Lifetimes, RemovalRefused, RotationRefused, Schedule};
 pub use master::MasterKey;
 pub use ring::{KeyRing, MasterKeySource, RemoveError, RotateError};
 
+pub(crate) use life::apply;
 use signing::SigningKey;
 
 /// The keys of an installation at one moment, ready for use.

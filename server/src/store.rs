@@ -7,14 +7,16 @@ use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
 
-use guestpass_core::client::{ApiKey, ApiKeyId, Client, ClientId, Origin};
+use guestpass_core::client::{Change, ChangeError, Client};
 use guestpass_core::grant::{Grant, GrantId};
-use guestpass_core::policy::{Choice, Policy, PolicyError, PolicyOverrides};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
+use crate::keys::KeyChange;
+
 pub mod postgres;
 mod redemption;
+mod registry;
 mod schema;
 pub mod sqlite;
 pub mod transfer;
@@ -23,6 +25,7 @@ pub mod writes;
 pub use redemption::{Proof, Redeemed, Redemption};
 pub use schema::{Migration, SchemaError};
 pub use transfer::Transfer;
+use transfer::{InstallationRow, Row, Table};
 pub use writes::{Batches, Outcome, RevokedAccessToken, Tombstone, Write};
 
 /// What an asynchronous call of an object-safe trait returns.
@@ -91,29 +94,56 @@ impl RevokedList {
     pub const ALL: [Self; 3] = [Self::Grants, Self::AccessTokens, Self::Guests];
 }
 
-/// What operators change and every node caches: clients, and the keys of the installation.
+/// Holds what operators change and every node caches: clients, and the keys of the installation. They are small tables,
+/// changed by optimistic concurrency: read with a revision, decided on in pure code, and replaced on condition that the
+/// revision is still that one. A backend only reads and replaces; the rest is the same for all, in `store/registry.rs`.
 pub trait Registry: Send + Sync {
-    /// A number that moves with every change to clients or keys.
+    /// Returns a number that moves with every change to clients or keys.
     fn revision(&self) -> BoxFuture<'_, Result<i64, Unavailable>>;
 
-    /// Every client, and the revision that this list is of.
-    fn clients(&self) -> BoxFuture<'_, Result<(i64, Vec<Client>), Unavailable>>;
+    /// Reads whole tables and the row of the installation, all as of one moment.
+    fn read_tables(
+        &self,
+        tables: &'static [Table],
+    ) -> BoxFuture<'_, Result<(InstallationRow, Vec<Vec<Row>>), Unavailable>>;
+
+    /// Replaces whole tables, and in the row of the installation the check of the master key and the next client number;
+    /// the revision moves. Returns `false`, with nothing changed, if the revision isn't that of `row` any more, or the store
+    /// holds the beginning of a copy.
+    fn replace_tables(
+        &self,
+        row: InstallationRow,
+        tables: Vec<(Table, Vec<Row>)>,
+    ) -> BoxFuture<'_, Result<bool, Unavailable>>;
+
+    /// Returns every client, by id, and the revision that this list is of.
+    fn clients(&self) -> BoxFuture<'_, Result<(i64, Vec<Client>), Unavailable>> {
+        Box::pin(registry::clients(self))
+    }
 
     /// Changes a client, whole or not at all.
-    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), ChangeError>>;
+    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), ChangeFailed>> {
+        Box::pin(async move { registry::change(self, &change).await })
+    }
 
-    /// The installation and its keys.
-    fn installation(&self) -> BoxFuture<'_, Result<Installation, Unavailable>>;
+    /// Returns the installation and its keys.
+    fn installation(&self) -> BoxFuture<'_, Result<Installation, Unavailable>> {
+        Box::pin(registry::installation(self))
+    }
 
     /// Gives an installation without keys its first ones. `false`, and nothing changed, if it has some.
     fn insert_first_keys(
         &self,
         master_key_check: [u8; 32],
         keys: Vec<WrappedKey>,
-    ) -> BoxFuture<'_, Result<bool, Unavailable>>;
+    ) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(async move { registry::insert_first_keys(self, master_key_check, &keys).await })
+    }
 
     /// Changes the keys, all or nothing. `false`, and nothing changed, if one of the changes doesn't fit any more.
-    fn change_keys(&self, changes: Vec<KeyChange>) -> BoxFuture<'_, Result<bool, Unavailable>>;
+    fn change_keys(&self, changes: Vec<KeyChange>) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(async move { registry::change_keys(self, &changes).await })
+    }
 }
 
 /// What keeps a store in order, and what operators ask of it.
@@ -169,88 +199,28 @@ impl fmt::Display for Unavailable {
 
 impl std::error::Error for Unavailable {}
 
-/// A change to the clients.
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// A new client. Its number is drawn by the store and never reused.
-    AddClient {
-        /// The public id, not yet taken.
-        id: ClientId,
-        /// What else it is.
-        settings: ClientSettings,
-        /// Its first key, if any.
-        api_key: Option<ApiKey>,
-        /// The time of creation.
-        now: Timestamp,
-    },
-    /// New settings for a client.
-    SetClient {
-        /// The client.
-        id: ClientId,
-        /// Only what is to change.
-        settings: ClientSettings,
-    },
-    /// The client goes, and its grants with it: nothing else has its number, now or ever.
-    RemoveClient(ClientId),
-    /// One more key for a confidential client.
-    AddApiKey(ClientId, ApiKey),
-    /// A key of a client ends.
-    RevokeApiKey(ClientId, ApiKeyId, Timestamp),
-}
-
-/// What is to become of a client's settings; `None` leaves one as it is, or at its default in a new client.
-///
-/// Whatever they are, a client with `resume_with_jwt` is confidential and has no origins.
-#[derive(Clone, Debug, Default)]
-pub struct ClientSettings {
-    /// Needs an API key.
-    pub confidential: Option<bool>,
-    /// Answered as if it didn't exist.
-    pub disabled: Option<bool>,
-    /// A guest's access token may stand for the guest at authorize.
-    pub resume_with_jwt: Option<bool>,
-    /// Choices to make.
-    pub overrides: PolicyOverrides,
-    /// Choices to take back, so that the server's default holds again.
-    pub unset: Vec<Choice>,
-    /// The server's defaults, if what comes of them and the client's choices must be sound.
-    pub sound_over: Option<Policy>,
-    /// Origins to add; one that is there already is no error.
-    pub add_origins: Vec<Origin>,
-    /// Origins to remove.
-    pub remove_origins: Vec<Origin>,
-}
-
-/// Why a change was not made.
+/// Says why a change to the clients was not made.
 #[derive(Debug)]
-pub enum ChangeError {
-    /// A client has that id already.
-    ClientExists,
-    /// No client has that id.
-    ClientUnknown,
-    /// The client is public, so it has no keys.
-    ClientPublic,
-    /// The client has no such key.
-    ApiKeyUnknown,
-    /// The client doesn't have an origin that should be removed.
-    OriginUnknown(Origin),
-    /// The client would have `resume_with_jwt` without being confidential.
-    ResumePublic,
-    /// The client would have `resume_with_jwt` and a web origin.
-    ResumeWithOrigin,
-    /// What would hold for the client isn't sound.
-    PolicyUnsound(PolicyError),
+pub enum ChangeFailed {
+    /// It would break a rule.
+    Refused(ChangeError),
     /// The store can't answer.
     Unavailable(Unavailable),
 }
 
-impl From<Unavailable> for ChangeError {
+impl From<ChangeError> for ChangeFailed {
+    fn from(error: ChangeError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Unavailable> for ChangeFailed {
     fn from(error: Unavailable) -> Self {
         Self::Unavailable(error)
     }
 }
 
-/// What the store knows of the installation as a whole.
+/// Holds the installation's own row and its keys.
 #[derive(Clone, Debug)]
 pub struct Installation {
     /// What [`Registry::revision`] was at that moment.
@@ -259,13 +229,11 @@ pub struct Installation {
     pub id: [u8; 16],
     /// Tells whether a master key is the right one. `None` until the first keys are made.
     pub master_key_check: Option<[u8; 32]>,
-    /// All keys.
+    /// All keys, the oldest first.
     pub keys: Vec<WrappedKey>,
-    /// Whether there is any guest.
-    pub has_guests: bool,
 }
 
-/// A key as it is stored: wrapped by the master key. It is next until it has become current, and then current until it
+/// Holds a key as it is stored: wrapped by the master key. It is next until it has become current, and then current until it
 /// retires.
 #[derive(Clone, Debug)]
 pub struct WrappedKey {
@@ -287,19 +255,6 @@ pub struct WrappedKey {
     pub lifetime: Duration,
     /// The wrapped bytes.
     pub sealed: Vec<u8>,
-}
-
-/// A change to the keys.
-#[derive(Clone, Debug)]
-pub enum KeyChange {
-    /// A new key, unless its use has one in that state already.
-    Insert(WrappedKey),
-    /// A next key becomes current, and the current one of the same use retires; the lifetime of a sealing key passes on.
-    Promote(String, Timestamp),
-    /// A key that isn't current goes.
-    Remove(String),
-    /// A key is needed for things that live so long, or longer.
-    Prolong(String, Duration),
 }
 
 /// A guest and all grants of it.

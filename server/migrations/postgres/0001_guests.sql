@@ -11,28 +11,19 @@ create table installation (
 );
 
 create table clients (
-    client_number    bigint  primary key,
-    client_id        text    not null unique,
-    confidential     boolean not null,
-    disabled         boolean not null,
-    resume_with_jwt  boolean not null,
-    created_at       bigint  not null,      -- milliseconds since the epoch, as every time here
-    -- What the client has chosen; null is the server's default. Durations are milliseconds.
-    access_ttl       bigint,
-    code_ttl         bigint,
-    grace            bigint,
-    late_retry       text,                  -- reissue, revoke
-    max_unproven     bigint,
-    refresh_idle     bigint,
-    refresh_max      bigint,
-    audience         text,
-    query_params     boolean
+    client_number  bigint  primary key,
+    client_id      text    not null unique,
+    confidential   boolean not null,
+    disabled       boolean not null,
+    created_at     bigint  not null         -- milliseconds since the epoch, as every time here
 );
 
-create table client_origins (
-    client_number  bigint not null,
-    origin         text   not null,
-    primary key (client_number, origin)
+-- What a client has chosen for itself. A name that a newer version wrote is kept, and has no effect in an older one.
+create table client_choices (
+    client_number  bigint  not null,
+    name           text    not null,
+    value          text    not null,       -- as in a setting: 30s, true, reissue; a list has spaces between its elements
+    primary key (client_number, name)
 );
 
 create table api_keys (

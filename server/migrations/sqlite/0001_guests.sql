@@ -11,28 +11,19 @@ create table installation (
 ) strict;
 
 create table clients (
-    client_number    integer primary key,
-    client_id        text    not null unique,
-    confidential     integer not null,
-    disabled         integer not null,
-    resume_with_jwt  integer not null,
-    created_at       integer not null,      -- milliseconds since the epoch, as every time here
-    -- What the client has chosen; null is the server's default. Durations are milliseconds.
-    access_ttl       integer,
-    code_ttl         integer,
-    grace            integer,
-    late_retry       text,                  -- reissue, revoke
-    max_unproven     integer,
-    refresh_idle     integer,
-    refresh_max      integer,
-    audience         text,
-    query_params     integer
+    client_number  integer primary key,
+    client_id      text    not null unique,
+    confidential   integer not null,
+    disabled       integer not null,
+    created_at     integer not null         -- milliseconds since the epoch, as every time here
 ) strict;
 
-create table client_origins (
+-- What a client has chosen for itself. A name that a newer version wrote is kept, and has no effect in an older one.
+create table client_choices (
     client_number  integer not null,
-    origin         text    not null,
-    primary key (client_number, origin)
+    name           text    not null,
+    value          text    not null,       -- as in a setting: 30s, true, reissue; a list has spaces between its elements
+    primary key (client_number, name)
 ) strict, without rowid;
 
 create table api_keys (

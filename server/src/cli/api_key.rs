@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Subcommand;
-use guestpass_core::client::{ApiKey, ApiKeyId, ClientId};
+use guestpass_core::client::{ApiKey, ApiKeyId, Change, ClientId};
 use guestpass_core::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -14,7 +14,6 @@ use crate::clients;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::random::SecureGenerator;
-use crate::store::Change;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -56,8 +55,10 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             let Opened { store, clock } = database::open(config).await?;
             let key = ApiKeyId::of(&key);
             let revoke = Change::RevokeApiKey(id.clone(), key.clone(), clock.now());
-            let revoked = store.change(revoke).await;
-            revoked.map_err(|error| explain(error, &id))?;
+            store
+                .change(revoke)
+                .await
+                .map_err(|error| explain(error, &id))?;
             output.print(&json!({"client_id": id.as_str(), "key_id": key.0}), || {
                 format!("revoked {key} of {id}")
             });

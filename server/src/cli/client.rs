@@ -1,16 +1,16 @@
 //! `guestpass client`: the applications that act for guests.
 
 use clap::Subcommand;
-use guestpass_core::client::{Client, ClientId, Origin};
+use guestpass_core::client::{Change, ChangeError, Client, ClientId, ClientSettings, Origin};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::database::{self, Opened};
 use super::{Failure, Output, api_key, policy, rfc3339, table};
-use crate::clients::{self, mended_by};
+use crate::clients::{self, remedy};
 use crate::config::Config;
 use crate::random::SecureGenerator;
-use crate::store::{Change, ChangeError, ClientSettings};
+use crate::store::ChangeFailed;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -299,7 +299,11 @@ async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
             };
             (choice.name, format!("{value} ({})", choice.origin))
         });
-        let lines = lines.into_iter().chain(policy);
+        let unknown = client.unknown_choices.iter().map(|(name, value)| {
+            let note = "of a newer version; no effect in this one";
+            (name.as_str(), format!("{value} ({note})"))
+        });
+        let lines = lines.into_iter().chain(policy).chain(unknown);
         lines
             .map(|(name, value)| format!("{name:<17}{value}").trim_end().to_owned())
             .collect::<Vec<_>>()
@@ -313,7 +317,7 @@ pub(super) async fn find(config: &Config, id: &ClientId) -> Result<Client, Failu
     clients
         .into_iter()
         .find(|client| client.id == *id)
-        .ok_or_else(|| explain(ChangeError::ClientUnknown, id))
+        .ok_or_else(|| explain(ChangeError::ClientUnknown.into(), id))
 }
 
 async fn change(config: &Config, id: &ClientId, change: Change) -> Result<(), Failure> {
@@ -325,8 +329,14 @@ async fn change(config: &Config, id: &ClientId, change: Change) -> Result<(), Fa
         .map_err(|error| explain(error, id))
 }
 
-pub(super) fn explain(error: ChangeError, id: &ClientId) -> Failure {
-    Failure(match error {
+pub(super) fn explain(error: ChangeFailed, id: &ClientId) -> Failure {
+    let refused = match error {
+        ChangeFailed::Refused(refused) => refused,
+        ChangeFailed::Unavailable(error) => {
+            return Failure(format!("the database can't be changed: {error}"));
+        }
+    };
+    Failure(match refused {
         ChangeError::ClientExists => {
             format!("there is a client {id} already. To change it: guestpass client set {id} …")
         }
@@ -353,11 +363,10 @@ pub(super) fn explain(error: ChangeError, id: &ClientId) -> Failure {
             "{id} can't have a web origin and resume_with_jwt: a page can't keep an API key. Leave its origins out \
              (--no-origin URL removes one), or add --no-resume-with-jwt"
         ),
-        ChangeError::PolicyUnsound(problem) => format!(
+        ChangeError::PolicyInvalid(problem) => format!(
             "{id} can't have what comes of this and the defaults: {problem}. Add {}",
-            mended_by(problem)
+            remedy(problem)
         ),
-        ChangeError::Unavailable(error) => format!("the database can't be changed: {error}"),
     })
 }
 
@@ -368,6 +377,7 @@ fn described(client: &Client, config: &Config) -> Value {
         "disabled": client.disabled,
         "resume_with_jwt": client.resume_with_jwt,
         "policy": policy::shown(client, config),
+        "unknown_choices": client.unknown_choices,
         "origins": client.origins.iter().map(Origin::as_str).collect::<Vec<_>>(),
         "key_ids": client.api_keys.iter().map(|key| key.id.0.as_str()).collect::<Vec<_>>(),
         "created_at": rfc3339(client.created_at),

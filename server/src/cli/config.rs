@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Failure, Output, database, table};
-use crate::clients::mended_by;
+use crate::clients::remedy;
 use crate::config::{Config, Tls};
 use crate::store::SchemaError;
 
@@ -55,9 +55,12 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
             text,
         };
         match policy.check() {
-            Err(problem) => errors.push(found(unsound(client, problem))),
+            Err(problem) => errors.push(found(invalid(client, problem))),
             Ok(()) if deserves_care(client, &policy) => advice.push(found(care(client))),
             Ok(()) => {}
+        }
+        if !client.unknown_choices.is_empty() {
+            advice.push(found(unknown(client)));
         }
     }
     let described = json!({"ok": errors.is_empty(), "errors": errors, "advice": advice});
@@ -88,9 +91,18 @@ struct Found<'a> {
 }
 
 /// What can't be served, and the command that changes it.
-fn unsound(client: &Client, problem: PolicyError) -> String {
-    let (id, flag) = (&client.id, mended_by(problem));
+fn invalid(client: &Client, problem: PolicyError) -> String {
+    let (id, flag) = (&client.id, remedy(problem));
     format!("{problem}. Type: guestpass client set {id} {flag}")
+}
+
+fn unknown(client: &Client) -> String {
+    let names: Vec<_> = client.unknown_choices.keys().map(String::as_str).collect();
+    format!(
+        "a newer version of guestpass has chosen {} for it, which this version keeps and ignores. Upgrade, or let the newer \
+         version take it back",
+        names.join(", ")
+    )
 }
 
 /// Whether a token in a log would be of use to whoever reads it. Nobody redeems one of a confidential client without its

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord, Trim};
-use guestpass_core::client::{Client, ClientId, ClientNumber};
+use guestpass_core::client::{ChangeError, Client, ClientId, ClientNumber};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use serde_json::json;
@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::{Failure, Output, client};
 use crate::config::Config;
 use crate::keys::Keys;
-use crate::store::{ChangeError, RevokedId, RevokedList, Store};
+use crate::store::{RevokedId, RevokedList, Store};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -102,7 +102,7 @@ impl<'a> Import<'a> {
             None => None,
             Some(id) => {
                 let known = number(&clients, id.as_str());
-                Some(known.ok_or_else(|| client::explain(ChangeError::ClientUnknown, id))?)
+                Some(known.ok_or_else(|| client::explain(ChangeError::ClientUnknown.into(), id))?)
             }
         };
         let hashes = erased(store).await?;

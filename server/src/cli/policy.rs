@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use clap::builder::Resettable;
-use guestpass_core::client::Client;
-use guestpass_core::policy::{Audience, Choice, LateRetry, PolicyOverrides};
+use guestpass_core::choice::{self, Choice, lifetime};
+use guestpass_core::client::{Client, ClientSettings};
+use guestpass_core::policy::{Audience, LateRetry, PolicyOverrides};
 use serde::Serialize;
 
 use super::client::switch;
-use crate::config::choices::{self, lifetime};
 use crate::config::{Config, ShownSetting};
-use crate::store::ClientSettings;
 
 /// Each takes `default` for an answer: then the server's setting holds again.
 #[derive(clap::Args)]
@@ -26,10 +25,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = or_default(lifetime(Choice::Grace)))]
     grace: Option<Given<Duration>>,
     /// What a retry gets after that: reissue or revoke
-    #[arg(long, value_name = "WHAT", value_parser = or_default(choices::late_retry))]
+    #[arg(long, value_name = "WHAT", value_parser = or_default(choice::late_retry))]
     late_retry: Option<Given<LateRetry>>,
     /// How many times in a row a late retry is reissued before two parties are assumed
-    #[arg(long, value_name = "COUNT", value_parser = or_default(choices::max_unproven))]
+    #[arg(long, value_name = "COUNT", value_parser = or_default(choice::max_unproven))]
     max_unproven: Option<Given<u64>>,
     /// How long an unused refresh token works
     #[arg(long, value_name = "DURATION", value_parser = or_default(lifetime(Choice::RefreshIdle)))]
@@ -38,7 +37,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = or_default(lifetime(Choice::RefreshMax)))]
     refresh_max: Option<Given<Duration>>,
     /// What stands before the issuer in `aud`
-    #[arg(long, value_name = "TEXT", value_parser = or_default(choices::audience))]
+    #[arg(long, value_name = "TEXT", value_parser = or_default(choice::audience))]
     audience: Option<Given<Audience>>,
     /// Allow token parameters in the query, as existing clients send them
     #[arg(
@@ -47,7 +46,7 @@ pub(super) struct Args {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "true",
-        value_parser = or_default(choices::yes_or_no),
+        value_parser = or_default(choice::yes_or_no),
         overrides_with = "no_query_params"
     )]
     query_params: Option<Given<bool>>,
@@ -63,7 +62,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// What the flags ask for. If they choose anything, what comes of it must be sound.
+    /// Returns the settings that the flags ask for. If they choose anything, it must make a valid policy with the defaults.
     pub(super) fn settings(self, config: &Config) -> ClientSettings {
         let mut unset = Vec::new();
         let query_params = match self.no_query_params {
@@ -84,7 +83,7 @@ impl Args {
         let chooses = overrides != PolicyOverrides::default() || !unset.is_empty();
         ClientSettings {
             resume_with_jwt: switch(self.resume_with_jwt, self.no_resume_with_jwt),
-            sound_over: chooses.then(|| config.policy.clone()),
+            defaults: chooses.then(|| config.policy.clone()),
             overrides,
             unset,
             ..ClientSettings::default()
@@ -92,7 +91,7 @@ impl Args {
     }
 }
 
-/// The value of a flag.
+/// The value of a flag that also takes `default`.
 #[derive(Clone)]
 enum Given<T> {
     Value(T),
@@ -129,29 +128,25 @@ pub(super) struct Shown {
     pub(super) origin: String,
 }
 
-/// What holds for the client, and where that comes from.
+/// Lists the client's policy, and where each value comes from.
 pub(super) fn shown(client: &Client, config: &Config) -> Vec<Shown> {
-    let show = |choice: Choice| {
+    let choices = Choice::ALL.into_iter();
+    let choices = choices.filter(|choice| choice.has_default());
+    let shown = choices.map(|choice| {
         let name = choice.name();
-        if let Some(value) = choices::text(&client.overrides, choice) {
-            let origin = "this client".to_owned();
-            return Shown {
-                name,
-                value,
-                origin,
-            };
-        }
         let is_default =
             |setting: &&ShownSetting| setting.name.strip_prefix("tokens.") == Some(name);
         let default = config.shown.iter().find(is_default);
-        let (value, origin) = default
-            .map(|setting| (setting.value.clone(), setting.origin.clone()))
-            .unwrap_or_default();
+        let (value, origin) = match (client.choice(choice), default) {
+            (Some(value), _) => (value, "this client".to_owned()),
+            (None, Some(setting)) => (setting.value.clone(), setting.origin.clone()),
+            (None, None) => Default::default(),
+        };
         Shown {
             name,
             value,
             origin,
         }
-    };
-    Choice::ALL.map(show).into()
+    });
+    shown.collect()
 }

@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guestpass_core::authorize::REDIRECT_URI;
-use guestpass_core::client::ClientId;
+use guestpass_core::client::{ChangeError, ClientId, ClientSettings};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -24,7 +24,7 @@ use super::{Failure, Output};
 use crate::clients;
 use crate::config::Config;
 use crate::random::{Random, SecureGenerator};
-use crate::store::{ChangeError, ClientSettings};
+use crate::store::ChangeFailed;
 use crate::telemetry::{self, LogFormat, LogLevel};
 
 #[derive(clap::Args)]
@@ -109,7 +109,7 @@ async fn add_client(config: &Config) -> Result<(), Failure> {
     let (random, now) = (SecureGenerator::new(), clock.now());
     let settings = ClientSettings::default();
     match clients::add_client(&*store, id.clone(), settings, &random, now).await {
-        Ok(_) | Err(ChangeError::ClientExists) => Ok(()),
+        Ok(_) | Err(ChangeFailed::Refused(ChangeError::ClientExists)) => Ok(()),
         Err(error) => Err(explain(error, &id)),
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use guestpass_core::choice;
 use guestpass_verify::Verifier;
 
-use super::choices;
 use super::values::{ConfigError, SECOND, Values};
 
 /// How `/oauth/verify` trusts.
@@ -39,6 +39,6 @@ pub(super) fn verification(values: &Values) -> Result<Verification, ConfigError>
             "signature-only" => Ok(true),
             _ => Err("write refuse or signature-only".to_owned()),
         })?,
-        untyped: values.one("verify.untyped", choices::yes_or_no)?,
+        untyped: values.one("verify.untyped", choice::yes_or_no)?,
     })
 }

@@ -90,6 +90,15 @@ pub enum KeyState {
 }
 
 impl KeyState {
+    /// Reads the state from a key's times, so that it stands nowhere else.
+    const fn of(current_at: Option<Timestamp>, retiring_at: Option<Timestamp>) -> Self {
+        match (current_at, retiring_at) {
+            (_, Some(_)) => Self::Retiring,
+            (Some(_), None) => Self::Current,
+            (None, None) => Self::Next,
+        }
+    }
+
     /// The name that operators see.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -98,6 +107,14 @@ impl KeyState {
             Self::Current => "current",
             Self::Retiring => "retiring",
         }
+    }
+}
+
+impl WrappedKey {
+    /// Returns the state of the key.
+    #[must_use]
+    pub(super) const fn state(&self) -> KeyState {
+        KeyState::of(self.current_at, self.retiring_at)
     }
 }
 
@@ -145,14 +162,10 @@ impl Key {
         })
     }
 
-    /// Read from its times, so that there is one truth.
+    /// Returns the state of the key.
     #[must_use]
     pub const fn state(&self) -> KeyState {
-        match (self.current_at, self.retiring_at) {
-            (_, Some(_)) => KeyState::Retiring,
-            (Some(_), None) => KeyState::Current,
-            (None, None) => KeyState::Next,
-        }
+        KeyState::of(self.current_at, self.retiring_at)
     }
 
     /// From when on nothing that it signed or sealed can be valid. `None` while it may still sign or seal.

@@ -9,19 +9,20 @@ use std::time::Duration;
 use guestpass_core::time::Timestamp;
 
 use super::key::{Key, KeyAlgorithm, KeyState, KeyUse};
+use crate::store::WrappedKey;
 
-/// What the operator has chosen, as far as the life of keys depends on it.
+/// Holds the operator's choices on which the life of keys depends.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    /// How access tokens are to be signed.
+    /// The algorithm with which access tokens are to be signed.
     pub algorithm: KeyAlgorithm,
-    /// How long verifiers may keep the key set that they fetched.
+    /// The time for which verifiers may keep the key set that they fetched.
     pub jwks_max_age: Duration,
-    /// How often the signing key changes by itself, if at all.
+    /// The time after which the signing key changes by itself, if it does.
     pub rotate_every: Option<Duration>,
 }
 
-/// The longest life of what a key signs or seals, over all clients.
+/// Holds the longest life, over all clients, of the things that a key signs or seals.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
     /// Of an access token.
@@ -30,20 +31,97 @@ pub struct Lifetimes {
     pub grant: Duration,
 }
 
-/// One thing to do to the keys.
+/// One step in the life of the keys.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Step {
-    /// Make a next key that may be used from that time on.
+    /// Makes a next key that may be used from that time on.
     MakeNext(KeyUse, KeyAlgorithm, Timestamp),
-    /// Use this next key from now on; the one that was current retires.
+    /// Uses this next key from now on; the one that was current retires.
     Promote(String),
-    /// Forget this key.
+    /// Forgets this key.
     Remove(String),
-    /// Keep this key for things that live so long.
+    /// Keeps this key for things that live so long.
     Prolong(String, Duration),
 }
 
-/// The keys that nothing needs any more. It is for whoever can trust the clock: a key that is gone stays gone.
+/// A [`Step`] with all that it takes to carry it out.
+#[derive(Clone, Debug)]
+pub enum KeyChange {
+    /// Inserts a new key, unless its use has one in that state already.
+    Insert(WrappedKey),
+    /// Makes a next key current at that time; the current one of the same use retires.
+    Promote(String, Timestamp),
+    /// Removes a key that isn't current.
+    Remove(String),
+    /// Keeps a key for things that live so long, or longer.
+    Prolong(String, Duration),
+}
+
+/// Returns the keys as they are after all of the changes. `None` if one of them doesn't fit: the keys are not any more what
+/// it was made for.
+#[must_use]
+pub(crate) fn apply(keys: &[WrappedKey], changes: &[KeyChange]) -> Option<Vec<WrappedKey>> {
+    let mut keys = keys.to_vec();
+    for change in changes {
+        match change {
+            KeyChange::Insert(new) => insert(&mut keys, new)?,
+            KeyChange::Promote(kid, now) => promote(&mut keys, kid, *now)?,
+            KeyChange::Remove(kid) => {
+                if find(&mut keys, kid)?.state() == KeyState::Current {
+                    return None;
+                }
+                keys.retain(|key| key.kid != *kid);
+            }
+            KeyChange::Prolong(kid, lifetime) => {
+                let key = find(&mut keys, kid)?;
+                key.lifetime = key.lifetime.max(*lifetime);
+            }
+        }
+    }
+    Some(keys)
+}
+
+/// Inserts a key. A use has one next and one current key at most.
+fn insert(keys: &mut Vec<WrappedKey>, new: &WrappedKey) -> Option<()> {
+    let stands_in_the_way = |key: &WrappedKey| {
+        let same_state = key.key_use == new.key_use && key.state() == new.state();
+        key.kid == new.kid || (same_state && new.state() != KeyState::Retiring)
+    };
+    if keys.iter().any(stands_in_the_way) {
+        return None;
+    }
+    keys.push(new.clone());
+    Some(())
+}
+
+/// Makes a next key current. What a sealing key makes lives as long as the grant, which may be older than the key: so the
+/// lifetime passes on to the next one. An access token is its own key's affair.
+fn promote(keys: &mut [WrappedKey], kid: &str, now: Timestamp) -> Option<()> {
+    let next = find(keys, kid)?;
+    if next.state() != KeyState::Next {
+        return None;
+    }
+    let key_use = next.key_use.clone();
+    let mut current = keys.iter_mut();
+    let current = current.find(|key| key.key_use == key_use && key.state() == KeyState::Current);
+    let mut lifetime = Duration::ZERO;
+    if let Some(current) = current {
+        current.retiring_at = Some(now);
+        if key_use == KeyUse::Credential.name() {
+            lifetime = current.lifetime;
+        }
+    }
+    let next = find(keys, kid)?;
+    next.current_at = Some(now);
+    next.lifetime = next.lifetime.max(lifetime);
+    Some(())
+}
+
+fn find<'a>(keys: &'a mut [WrappedKey], kid: &str) -> Option<&'a mut WrappedKey> {
+    keys.iter_mut().find(|key| key.kid == kid)
+}
+
+/// Removes the keys that nothing needs any more. Only a caller that trusts its clock may ask: a key that is gone stays gone.
 #[must_use]
 pub(super) fn needless(keys: &[Key], now: Timestamp) -> Vec<Step> {
     keys.iter()
@@ -52,7 +130,7 @@ pub(super) fn needless(keys: &[Key], now: Timestamp) -> Vec<Step> {
         .collect()
 }
 
-/// What is to be done now without being asked.
+/// Decides on the steps that are due now.
 #[must_use]
 pub(super) fn due(
     keys: &[Key],
@@ -99,7 +177,7 @@ pub(super) fn due(
     steps
 }
 
-/// What a rotation that an operator asks for does now. `forced` skips the waiting, and gives up the oldest sealing key. Only
+/// Decides on the steps of a rotation that an operator asks for. `forced` skips the waiting, and gives up the oldest sealing key. Only
 /// signing and sealing keys rotate.
 ///
 /// # Errors
@@ -158,14 +236,14 @@ pub(super) fn rotate(
         .collect())
 }
 
-/// How long it takes until all nodes that reach the store know the next key of a use.
+/// Returns the time until all nodes that reach the store know the next key of a use.
 #[must_use]
 pub(super) fn until_seen(keys: &[Key], key_use: KeyUse, now: Timestamp) -> Duration {
     let (next, _) = waiting(keys, key_use);
     next.map_or(Duration::ZERO, |next| (next.created_at + SEEN).since(now))
 }
 
-/// What it takes to forget a retiring key before its time, because it has leaked.
+/// Decides on the steps that forget a retiring key before its time, because it has leaked.
 ///
 /// # Errors
 /// [`RemovalRefused`] for a key that isn't retiring.
@@ -177,7 +255,7 @@ pub(super) fn remove(keys: &[Key], kid: &str) -> Result<Vec<Step>, RemovalRefuse
     }
 }
 
-/// Why a key isn't removed.
+/// Says why a key isn't removed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RemovalRefused {
     /// There is no such key.
@@ -186,7 +264,7 @@ pub enum RemovalRefused {
     InUse,
 }
 
-/// Why a rotation is refused.
+/// Says why a rotation is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RotationRefused {
     /// Verifiers may not know the next key yet; how long to wait.
@@ -199,10 +277,10 @@ pub enum RotationRefused {
     TooManyOpen(Timestamp),
 }
 
-/// How many sealing keys are tried at a credential, the next one included.
+/// The most sealing keys that are tried at a credential, the next one included.
 const MAX_OPEN: usize = 3;
 
-/// The next and the current key of a use.
+/// Finds the next and the current key of a use.
 fn waiting(keys: &[Key], key_use: KeyUse) -> (Option<&Key>, Option<&Key>) {
     let with = |state| {
         keys.iter()
@@ -211,8 +289,8 @@ fn waiting(keys: &[Key], key_use: KeyUse) -> (Option<&Key>, Option<&Key>) {
     (with(KeyState::Next), with(KeyState::Current))
 }
 
-/// How long it takes until everyone who needs a next key has it: our own nodes soon, those who fetch the key set when theirs
-/// is old.
+/// Returns the time until everyone who needs a next key has it: our own nodes soon, verifiers when they fetch the key set
+/// again (RFC 7517 §5).
 fn announcement(algorithm: KeyAlgorithm, schedule: &Schedule) -> Duration {
     if algorithm.is_asymmetric() {
         FOLLOWED + schedule.jwks_max_age
@@ -227,7 +305,7 @@ const FOLLOWED: Duration = Duration::from_secs(5);
 /// The same for whoever is in a hurry: four looks.
 pub(super) const SEEN: Duration = Duration::from_secs(2);
 
-/// How long what a key of this use makes can live.
+/// Returns the longest life of the things that a key of this use makes.
 #[must_use]
 const fn lifetime(key_use: KeyUse, lifetimes: Lifetimes) -> Duration {
     match key_use {
@@ -256,9 +334,9 @@ mod tests {
         }
     }
 
-    /// Keys that obey: a life without a store.
+    /// The life of keys without a store.
     struct Ring {
-        keys: Vec<Key>,
+        keys: Vec<WrappedKey>,
         made: usize,
     }
 
@@ -279,49 +357,39 @@ mod tests {
             ring
         }
 
+        /// Carries the steps out. Instead of a secret, a key has a number.
         fn obey(&mut self, steps: Vec<Step>, now: Timestamp) {
-            for step in steps {
-                match step {
-                    Step::MakeNext(key_use, algorithm, usable_at) => {
-                        self.made += 1;
-                        self.keys.push(Key {
-                            kid: format!("key {}", self.made),
-                            key_use,
-                            algorithm,
-                            created_at: now,
-                            usable_at,
-                            current_at: None,
-                            retiring_at: None,
-                            lifetime: Duration::ZERO,
-                        });
-                    }
-                    Step::Promote(kid) => {
-                        let key_use = self.key(&kid).key_use;
-                        let mut lifetime = Duration::ZERO;
-                        for key in &mut self.keys {
-                            if key.key_use == key_use && key.state() == KeyState::Current {
-                                key.retiring_at = Some(now);
-                                lifetime = key.lifetime;
-                            }
-                        }
-                        let next = self.key(&kid);
-                        next.current_at = Some(now);
-                        next.lifetime = lifetime;
-                    }
-                    Step::Remove(kid) => self.keys.retain(|key| key.kid != kid),
-                    Step::Prolong(kid, lifetime) => self.key(&kid).lifetime = lifetime,
+            let changes = steps.into_iter().map(|step| match step {
+                Step::MakeNext(key_use, algorithm, usable_at) => {
+                    self.made += 1;
+                    KeyChange::Insert(WrappedKey {
+                        kid: format!("key {}", self.made),
+                        key_use: key_use.name().to_owned(),
+                        algorithm: algorithm.name().to_owned(),
+                        created_at: now,
+                        usable_at,
+                        current_at: None,
+                        retiring_at: None,
+                        lifetime: Duration::ZERO,
+                        sealed: Vec::new(),
+                    })
                 }
-            }
+                Step::Promote(kid) => KeyChange::Promote(kid, now),
+                Step::Remove(kid) => KeyChange::Remove(kid),
+                Step::Prolong(kid, lifetime) => KeyChange::Prolong(kid, lifetime),
+            });
+            let changes: Vec<_> = changes.collect();
+            self.keys = apply(&self.keys, &changes).expect("what was decided fits");
         }
 
-        fn key(&mut self, kid: &str) -> &mut Key {
-            self.keys.iter_mut().find(|key| key.kid == kid).unwrap()
+        fn list(&self) -> Vec<Key> {
+            self.keys.iter().map(|key| Key::of(key).unwrap()).collect()
         }
 
         fn tend(&mut self, schedule: &Schedule, now: Timestamp) {
             for _ in 0..8 {
-                let mut steps = due(&self.keys, schedule, LIFETIMES, now);
-                steps.extend(needless(&self.keys, now));
+                let mut steps = due(&self.list(), schedule, LIFETIMES, now);
+                steps.extend(needless(&self.list(), now));
                 if steps.is_empty() {
                     return;
                 }
@@ -330,8 +398,9 @@ mod tests {
             panic!("never done: {:?}", self.keys);
         }
 
-        fn states(&self, key_use: KeyUse) -> Vec<(&str, KeyState)> {
-            let ours = self.keys.iter().filter(|key| key.key_use == key_use);
+        fn states(&self, key_use: KeyUse) -> Vec<(&'static str, KeyState)> {
+            let keys = self.list().into_iter();
+            let ours = keys.filter(|key| key.key_use == key_use);
             ours.map(|key| (key.algorithm.name(), key.state()))
                 .collect()
         }
@@ -394,8 +463,9 @@ mod tests {
     fn a_key_is_not_used_before_verifiers_know_it() {
         let es256 = schedule(KeyAlgorithm::Es256);
         let mut ring = Ring::new(KeyAlgorithm::Es256);
-        let turn =
-            |ring: &Ring, now, forced| rotate(&ring.keys, KeyUse::AccessToken, &es256, now, forced);
+        let turn = |ring: &Ring, now, forced| {
+            rotate(&ring.list(), KeyUse::AccessToken, &es256, now, forced)
+        };
         assert_eq!(turn(&ring, START, true), Err(RotationRefused::NoNextKey));
         ring.tend(&es256, START);
         let soon = START + Duration::from_secs(300);
@@ -415,8 +485,9 @@ mod tests {
         ring.tend(&long, START);
         // Someone whose configuration says five minutes.
         let other = schedule(KeyAlgorithm::Es256);
-        let turn =
-            |ring: &Ring, now, forced| rotate(&ring.keys, KeyUse::AccessToken, &other, now, forced);
+        let turn = |ring: &Ring, now, forced| {
+            rotate(&ring.list(), KeyUse::AccessToken, &other, now, forced)
+        };
         let soon = START + Duration::from_secs(305);
         let wait = RotationRefused::TooSoon(DAY - Duration::from_secs(300));
         assert_eq!(turn(&ring, soon, false), Err(wait));
@@ -431,8 +502,9 @@ mod tests {
         let hs256 = schedule(KeyAlgorithm::Hs256);
         let mut ring = Ring::new(KeyAlgorithm::Hs256);
         let mut now = START;
-        let turn =
-            |ring: &Ring, now, forced| rotate(&ring.keys, KeyUse::Credential, &hs256, now, forced);
+        let turn = |ring: &Ring, now, forced| {
+            rotate(&ring.list(), KeyUse::Credential, &hs256, now, forced)
+        };
         for _ in 0..2 {
             ring.tend(&hs256, now);
             let steps = turn(&ring, now, false).unwrap();

@@ -9,31 +9,31 @@ use guestpass_core::credential::Credential;
 use guestpass_core::time::Timestamp;
 use tokio::sync::Mutex;
 
-use super::life::{self, Step};
+use super::life::{self, KeyChange, Step};
 use super::signing::SigningKey;
 use super::{
     KeyAlgorithm, KeyUse, Keys, KeysError, Lifetimes, MasterKey, RemovalRefused, RotationRefused,
     Schedule,
 };
 use crate::random::Random;
-use crate::store::{KeyChange, Registry, Unavailable, WrappedKey};
+use crate::store::{Store, Unavailable, WrappedKey};
 
 /// The keys of an installation as this process knows them, and the way to change them.
 pub struct KeyRing {
-    store: Arc<dyn Registry>,
+    store: Arc<dyn Store>,
     master_key: MasterKey,
     random: Arc<dyn Random>,
     schedule: Schedule,
     known: RwLock<Arc<Keys>>,
     /// One at a time, lest older keys be put over newer ones.
     refreshing: Mutex<()>,
-    /// When the store was last asked.
+    /// The moment at which the store was last asked.
     refreshed_at: RwLock<Instant>,
 }
 
-/// Where a master key is, or how to make one.
+/// Brings the master key, or makes one.
 pub struct MasterKeySource<'a> {
-    /// What is where the master key should be.
+    /// The master key, if there is one in its place.
     pub present: Option<MasterKey>,
     /// Makes and keeps a new one; asked only while the store holds neither keys nor guests.
     pub make: &'a (dyn Fn() -> Result<MasterKey, String> + Sync),
@@ -45,7 +45,7 @@ impl KeyRing {
     /// # Errors
     /// [`KeysError`] if the master key is missing or wrong, or the store can't answer.
     pub async fn load(
-        store: Arc<dyn Registry>,
+        store: Arc<dyn Store>,
         master_key: MasterKeySource<'_>,
         random: Arc<dyn Random>,
         schedule: Schedule,
@@ -53,15 +53,14 @@ impl KeyRing {
     ) -> Result<Self, KeysError> {
         let mut installation = store.installation().await?;
         let is_new = installation.keys.is_empty() && installation.master_key_check.is_none();
+        let has_guests = is_new && !store.profiles(None, 1).await?.is_empty();
         let master_key = match master_key.present {
             Some(key) => key,
-            None if is_new && !installation.has_guests => {
-                (master_key.make)().map_err(KeysError::CannotKeep)?
-            }
+            None if is_new && !has_guests => (master_key.make)().map_err(KeysError::CannotKeep)?,
             None => return Err(KeysError::MasterKeyMissing),
         };
         if is_new {
-            if installation.has_guests {
+            if has_guests {
                 return Err(KeysError::KeysMissing);
             }
             let first = KeyUse::ALL
@@ -72,7 +71,7 @@ impl KeyRing {
                         KeyUse::Credential | KeyUse::RequestId => KeyAlgorithm::A256GcmSiv,
                         KeyUse::Tombstone => KeyAlgorithm::Hs256,
                     };
-                    let made = make(&master_key, &*random, (key_use, algorithm), now)?;
+                    let made = make(&master_key, &*random, key_use, algorithm, now)?;
                     Ok(WrappedKey {
                         current_at: Some(now),
                         ..made
@@ -95,13 +94,13 @@ impl KeyRing {
         })
     }
 
-    /// The keys as they are now.
+    /// Returns the keys as they are now.
     #[must_use]
     pub fn now(&self) -> Arc<Keys> {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How long verifiers may keep the published keys.
+    /// Returns the operator's choices for the life of keys.
     #[must_use]
     pub const fn schedule(&self) -> &Schedule {
         &self.schedule
@@ -116,6 +115,15 @@ impl KeyRing {
         self.read_again().await
     }
 
+    /// As [`KeyRing::refresh`], given the revision that the store had when it was asked at `asked_at`.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn follow(&self, revision: i64, asked_at: Instant) -> Result<(), KeysError> {
+        let _one_at_a_time = self.refreshing.lock().await;
+        self.read_if_moved(revision, asked_at).await
+    }
+
     /// As [`KeyRing::refresh`], unless another has done it while this one waited.
     async fn refresh_if_behind(&self) -> Result<(), KeysError> {
         let _one_at_a_time = self.refreshing.lock().await;
@@ -127,7 +135,12 @@ impl KeyRing {
 
     async fn read_again(&self) -> Result<(), KeysError> {
         let asked_at = Instant::now();
-        if self.store.revision().await? != self.now().revision {
+        let revision = self.store.revision().await?;
+        self.read_if_moved(revision, asked_at).await
+    }
+
+    async fn read_if_moved(&self, revision: i64, asked_at: Instant) -> Result<(), KeysError> {
+        if revision != self.now().revision {
             let installation = self.store.installation().await?;
             let keys = Arc::new(Keys::unlock(&installation, &self.master_key)?);
             *self.known.write().unwrap_or_else(PoisonError::into_inner) = keys;
@@ -150,14 +163,14 @@ impl KeyRing {
         if opened.is_some() || !self.may_be_stale() {
             return Ok(opened);
         }
-        let late = || Unavailable("the keys can't be read".into());
-        let refreshed = tokio::time::timeout(OPEN_DEADLINE, self.refresh_if_behind()).await;
-        let refreshed = refreshed.map_err(|_| late())?;
-        refreshed.map_err(|error| Unavailable(error.to_string()))?;
+        tokio::time::timeout(OPEN_DEADLINE, self.refresh_if_behind())
+            .await
+            .map_err(|_| Unavailable("the keys can't be read".into()))?
+            .map_err(|error| Unavailable(error.to_string()))?;
         Ok(self.now().open(text))
     }
 
-    /// Whether a key may be in use that this node doesn't know.
+    /// Decides whether a key may be in use that this node doesn't know.
     fn may_be_stale(&self) -> bool {
         let refreshed_at = *self
             .refreshed_at
@@ -201,7 +214,7 @@ impl KeyRing {
         self.carry_out(steps, now).await.map_err(RotateError::Keys)
     }
 
-    /// How long it takes until all nodes that reach the store know the next key of a use.
+    /// Returns the time until all nodes that reach the store know the next key of a use.
     #[must_use]
     pub fn until_seen(&self, key_use: KeyUse, now: Timestamp) -> Duration {
         life::until_seen(&self.now().listed, key_use, now)
@@ -237,7 +250,7 @@ impl KeyRing {
     }
 }
 
-/// How long a request waits for the keys to be read.
+/// The longest that a request waits for the keys to be read.
 const OPEN_DEADLINE: Duration = Duration::from_secs(5);
 
 fn change(
@@ -249,7 +262,7 @@ fn change(
     Ok(match step {
         Step::MakeNext(key_use, algorithm, usable_at) => KeyChange::Insert(WrappedKey {
             usable_at,
-            ..make(master_key, random, (key_use, algorithm), now)?
+            ..make(master_key, random, key_use, algorithm, now)?
         }),
         Step::Promote(kid) => KeyChange::Promote(kid, now),
         Step::Remove(kid) => KeyChange::Remove(kid),
@@ -261,7 +274,8 @@ fn change(
 fn make(
     master_key: &MasterKey,
     random: &dyn Random,
-    (key_use, algorithm): (KeyUse, KeyAlgorithm),
+    key_use: KeyUse,
+    algorithm: KeyAlgorithm,
     now: Timestamp,
 ) -> Result<WrappedKey, KeysError> {
     let bytes =
@@ -284,7 +298,7 @@ fn make(
     Ok(master_key.wrap(random, bytes, row))
 }
 
-/// Why a key wasn't removed.
+/// Says why a key wasn't removed.
 #[derive(Debug)]
 pub enum RemoveError {
     /// It is none that may go.
@@ -293,7 +307,7 @@ pub enum RemoveError {
     Keys(KeysError),
 }
 
-/// Why a rotation didn't happen.
+/// Says why a rotation didn't happen.
 #[derive(Debug)]
 pub enum RotateError {
     /// It would do harm.

@@ -8,7 +8,6 @@
 
 use std::sync::Arc;
 
-use guestpass_core::client::Client;
 use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
@@ -16,9 +15,8 @@ use guestpass_core::time::Timestamp;
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Table};
 use super::{
-    Batches, BoxFuture, Change, ChangeError, CheckReport, EndedGrants, Grants, Guest, Installation,
-    KeyChange, Outcome, Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList, Store,
-    Transfer, Unavailable, Upkeep, WrappedKey, Write,
+    Batches, BoxFuture, CheckReport, EndedGrants, Grants, Guest, Outcome, Redeemed, Redemption,
+    Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable, Upkeep, Write,
 };
 use crate::clock::CorrectedClock;
 use crate::random::Random;
@@ -26,7 +24,6 @@ use crate::random::Random;
 mod batch;
 mod connection;
 mod grants;
-mod keys;
 mod pool;
 mod redeem;
 mod registry;
@@ -159,28 +156,19 @@ impl Registry for PostgresStore {
         })
     }
 
-    fn clients(&self) -> BoxFuture<'_, Result<(i64, Vec<Client>), Unavailable>> {
-        Box::pin(registry::clients(&self.pool))
-    }
-
-    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), ChangeError>> {
-        Box::pin(async move { registry::change(&self.pool, &change).await })
-    }
-
-    fn installation(&self) -> BoxFuture<'_, Result<Installation, Unavailable>> {
-        Box::pin(keys::installation(&self.pool))
-    }
-
-    fn insert_first_keys(
+    fn read_tables(
         &self,
-        master_key_check: [u8; 32],
-        keys: Vec<WrappedKey>,
-    ) -> BoxFuture<'_, Result<bool, Unavailable>> {
-        Box::pin(async move { keys::insert_first(&self.pool, master_key_check, &keys).await })
+        tables: &'static [Table],
+    ) -> BoxFuture<'_, Result<(InstallationRow, Vec<Vec<Row>>), Unavailable>> {
+        Box::pin(registry::read_tables(&self.pool, tables))
     }
 
-    fn change_keys(&self, changes: Vec<KeyChange>) -> BoxFuture<'_, Result<bool, Unavailable>> {
-        Box::pin(async move { keys::change(&self.pool, &changes).await })
+    fn replace_tables(
+        &self,
+        row: InstallationRow,
+        tables: Vec<(Table, Vec<Row>)>,
+    ) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(async move { registry::replace_tables(&self.pool, &row, tables).await })
     }
 }
 

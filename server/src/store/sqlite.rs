@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use guestpass_core::client::Client;
 use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
@@ -18,15 +17,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Table};
 use super::{
-    Batches, BoxFuture, Change, ChangeError, CheckReport, EndedGrants, Grants, Guest, Installation,
-    KeyChange, Outcome, Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList, Store,
-    Transfer, Unavailable, Upkeep, WrappedKey, Write,
+    Batches, BoxFuture, CheckReport, EndedGrants, Grants, Guest, Outcome, Redeemed, Redemption,
+    Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable, Upkeep, Write,
 };
 use crate::random::Random;
 
 mod checkpoint;
 mod grants;
-mod keys;
 mod registry;
 mod revoked;
 mod schema;
@@ -190,39 +187,21 @@ impl Registry for SqliteStore {
         Box::pin(self.read(registry::revision))
     }
 
-    fn clients(&self) -> BoxFuture<'_, Result<(i64, Vec<Client>), Unavailable>> {
-        Box::pin(self.read(registry::clients))
-    }
-
-    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), ChangeError>> {
-        Box::pin(self.change(move |transaction| registry::apply(transaction, &change)))
-    }
-
-    fn installation(&self) -> BoxFuture<'_, Result<Installation, Unavailable>> {
-        Box::pin(self.read(keys::installation))
-    }
-
-    fn insert_first_keys(
+    fn read_tables(
         &self,
-        master_key_check: [u8; 32],
-        keys: Vec<WrappedKey>,
+        tables: &'static [Table],
+    ) -> BoxFuture<'_, Result<(InstallationRow, Vec<Vec<Row>>), Unavailable>> {
+        Box::pin(self.read(move |connection| registry::read_tables(connection, tables)))
+    }
+
+    fn replace_tables(
+        &self,
+        row: InstallationRow,
+        tables: Vec<(Table, Vec<Row>)>,
     ) -> BoxFuture<'_, Result<bool, Unavailable>> {
         Box::pin(self.change(move |transaction| {
-            keys::insert_first(transaction, master_key_check, &keys).map_err(unavailable)
+            registry::replace_tables(transaction, &row, &tables).map_err(unavailable)
         }))
-    }
-
-    fn change_keys(&self, changes: Vec<KeyChange>) -> BoxFuture<'_, Result<bool, Unavailable>> {
-        Box::pin(async move {
-            let changed = self
-                .change(move |transaction| keys::change(transaction, &changes))
-                .await;
-            match changed {
-                Ok(()) => Ok(true),
-                Err(keys::ChangeFailed::Conflict) => Ok(false),
-                Err(keys::ChangeFailed::Unavailable(error)) => Err(error),
-            }
-        })
     }
 }
 

@@ -64,8 +64,8 @@ pub struct InstallationRow {
 pub enum Table {
     /// The clients.
     Clients,
-    /// Their origins.
-    ClientOrigins,
+    /// Their choices.
+    ClientChoices,
     /// Their keys.
     ApiKeys,
     /// The keys of the installation.
@@ -135,6 +135,19 @@ pub struct Part {
     pub rows: Vec<Row>,
 }
 
+impl Part {
+    /// Makes the part that is a whole table.
+    #[must_use]
+    pub const fn whole(table: Table, rows: Vec<Row>) -> Self {
+        Self {
+            table,
+            after: None,
+            up_to: None,
+            rows,
+        }
+    }
+}
+
 impl Column {
     /// As the schema calls it.
     #[must_use]
@@ -147,7 +160,7 @@ impl Table {
     /// All of them.
     pub const ALL: [Self; 9] = [
         Self::Clients,
-        Self::ClientOrigins,
+        Self::ClientChoices,
         Self::ApiKeys,
         Self::Keys,
         Self::RevokedAccessTokens,
@@ -162,7 +175,7 @@ impl Table {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Clients => "clients",
-            Self::ClientOrigins => "client_origins",
+            Self::ClientChoices => "client_choices",
             Self::ApiKeys => "api_keys",
             Self::Keys => "keys",
             Self::RevokedAccessTokens => "revoked_access_tokens",
@@ -178,7 +191,7 @@ impl Table {
     pub const fn columns(self) -> &'static [Column] {
         match self {
             Self::Clients => CLIENTS,
-            Self::ClientOrigins => CLIENT_ORIGINS,
+            Self::ClientChoices => CLIENT_CHOICES,
             Self::ApiKeys => API_KEYS,
             Self::Keys => KEYS,
             Self::RevokedAccessTokens => REVOKED_ACCESS_TOKENS,
@@ -193,7 +206,7 @@ impl Table {
     #[must_use]
     pub fn key(self) -> &'static [Column] {
         let columns = match self {
-            Self::ClientOrigins | Self::ApiKeys | Self::Grants => 2,
+            Self::ClientChoices | Self::ApiKeys | Self::Grants => 2,
             Self::Clients
             | Self::Keys
             | Self::RevokedAccessTokens
@@ -216,20 +229,10 @@ const CLIENTS: &[Column] = &[
     text("client_id"),
     flag("confidential"),
     flag("disabled"),
-    flag("resume_with_jwt"),
     integer("created_at"),
-    integer("access_ttl"),
-    integer("code_ttl"),
-    integer("grace"),
-    text("late_retry"),
-    integer("max_unproven"),
-    integer("refresh_idle"),
-    integer("refresh_max"),
-    text("audience"),
-    flag("query_params"),
 ];
 
-const CLIENT_ORIGINS: &[Column] = &[integer("client_number"), text("origin")];
+const CLIENT_CHOICES: &[Column] = &[integer("client_number"), text("name"), text("value")];
 
 const API_KEYS: &[Column] = &[
     integer("client_number"),

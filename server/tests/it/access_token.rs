@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use guestpass::config::Config;
-use guestpass::store::ClientSettings;
+use guestpass_core::client::ClientSettings;
 use guestpass_core::policy::Policy;
 use serde_json::{Value, json};
 

@@ -1,5 +1,6 @@
 //! Section 1 of the cases: the authorization endpoint and its parameters.
 
+use guestpass_core::client::{Change, ClientSettings};
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,7 +9,6 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use guestpass::store::{Change, ClientSettings};
 
 use crate::support::{
     Answer, CHALLENGE, REDIRECT_URI, SHOP, Sent, TestApp, authorize, exchange, lines_of, percent,

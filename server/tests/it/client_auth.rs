@@ -8,8 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use guestpass::clients::new_api_key;
 use guestpass::clock::Clock;
-use guestpass::store::Change;
-use guestpass_core::client::{ApiKey, ApiKeyHash, ApiKeyId};
+use guestpass_core::client::{ApiKey, ApiKeyHash, ApiKeyId, Change};
 
 use crate::support::binary::Binary;
 use crate::support::{

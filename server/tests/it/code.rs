@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use guestpass::store::ClientSettings;
+use guestpass_core::client::ClientSettings;
 use guestpass_core::policy::{Policy, PolicyOverrides};
 use guestpass_core::profile::ProfileId;
 

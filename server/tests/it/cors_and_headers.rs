@@ -3,7 +3,7 @@
 use axum::http::Method;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use guestpass::store::ClientSettings;
+use guestpass_core::client::ClientSettings;
 
 use crate::support::{
     Answer, Connection, SHOP, Sent, TestApp, WRONG_VERIFIER, authorize, exchange, introspect,

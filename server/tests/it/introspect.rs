@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use guestpass::store::ClientSettings;
+use guestpass_core::client::ClientSettings;
 use guestpass_core::policy::PolicyOverrides;
 use serde_json::{Value, json};
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use guestpass::config::Config;
-use guestpass::store::{Change, ClientSettings};
-use guestpass_core::policy::{Choice, LateRetry, Policy, PolicyOverrides};
+use guestpass_core::choice::Choice;
+use guestpass_core::client::{Change, ClientSettings};
+use guestpass_core::policy::{LateRetry, Policy, PolicyOverrides};
 use serde_json::json;
 
 use crate::support::{Answer, ISSUER, SHOP, Sent, TestApp, TextLog, exchange, refresh};

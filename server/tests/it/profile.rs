@@ -7,7 +7,8 @@ use axum::http::StatusCode;
 use guestpass::clock::Clock;
 use guestpass::journal::Entry;
 use guestpass::random::Random;
-use guestpass::store::{ClientSettings, Outcome, Write};
+use guestpass::store::{Outcome, Write};
+use guestpass_core::client::ClientSettings;
 use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::pkce::Challenge;
 use guestpass_core::policy::Policy;
@@ -118,7 +119,7 @@ async fn a_guest_learns_all_that_is_known_of_it() {
             .len(),
         2
     );
-    test.change(guestpass::store::Change::RemoveClient(
+    test.change(guestpass_core::client::Change::RemoveClient(
         "other".parse().unwrap(),
     ))
     .await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use guestpass::store::{Change, ClientSettings};
+use guestpass_core::client::{Change, ClientSettings};
 use guestpass_core::policy::{LateRetry, Policy};
 
 use crate::support::{

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use guestpass::clock::Clock;
-use guestpass::store::ClientSettings;
 use guestpass_core::claims::Claims;
+use guestpass_core::client::ClientSettings;
 use guestpass_core::grant::{GrantId, MAX_LIVE};
 use guestpass_core::profile::NetworkId;
 

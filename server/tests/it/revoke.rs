@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use guestpass::journal::Entry;
-use guestpass::store::{Change, ClientSettings};
+use guestpass_core::client::{Change, ClientSettings};
 use guestpass_core::grant::RevocationReason;
 use serde_json::json;
 

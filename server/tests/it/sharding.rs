@@ -1,12 +1,12 @@
 //! What is asked of PostgreSQL is what an engine can do that spreads guests over many machines: a request touches one
 //! guest, each statement is a transaction of its own, and what looks further takes bounded parts.
 
+use guestpass_core::client::ClientSettings;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use guestpass::store::ClientSettings;
 
 use crate::support::{
     DAY, Overheard, Sent, Statement, TestApp, WRONG_VERIFIER, authorize, config, exchange,

@@ -8,10 +8,10 @@ use std::time::Duration;
 use guestpass::clock::Clock;
 use guestpass::config::Config;
 use guestpass::store::{
-    Change, ClientSettings, Grants, Outcome, Proof, Redeemed, Redemption, Registry, Revoked,
-    Transfer, Unavailable, Upkeep, Write,
+    Grants, Outcome, Proof, Redeemed, Redemption, Registry, Revoked, Transfer, Unavailable, Upkeep,
+    Write,
 };
-use guestpass_core::client::{ClientId, ClientNumber};
+use guestpass_core::client::{Change, ClientId, ClientNumber, ClientSettings};
 use guestpass_core::grant::{Generation, Grant, GrantId};
 use guestpass_core::pkce::Challenge;
 use guestpass_core::policy::Policy;
@@ -98,7 +98,9 @@ cases! {
         a_client_number_is_never_used_again
         the_first_keys_are_inserted_once
         of_two_first_keys_at_once_one_stands
-        the_installation_knows_whether_it_has_guests;
+        it_is_known_whether_there_are_guests
+        a_choice_of_a_newer_version_is_kept
+        changes_of_clients_at_once_are_all_made;
     revoked:
         a_revoked_grant_is_listed_and_one_that_is_gone_counts_too
         a_revoked_access_token_is_listed_once

@@ -455,7 +455,7 @@ async fn a_token_of_a_client_that_may_not_act_is_refused() {
     forged(&test, &tokens.access_token).await;
     test.disable_client(SHOP, false).await;
     passes_as(&test, verify(&tokens.access_token), &tokens).await;
-    test.change(guestpass::store::Change::RemoveClient(
+    test.change(guestpass_core::client::Change::RemoveClient(
         SHOP.parse().unwrap(),
     ))
     .await;

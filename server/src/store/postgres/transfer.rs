@@ -10,11 +10,15 @@ use super::row::{bytes, malformed, value};
 use crate::store::Unavailable;
 use crate::store::transfer::{Column, InstallationRow, Key, Kind, Part, Row, Table, Value, names};
 
+pub(super) const INSTALLATION_ROW: &str = "
+    select installation_id, master_key_check, revision, next_client_number, unfinished_copy from installation";
+
 pub(super) async fn installation_row(pool: &Pool) -> Result<InstallationRow, Unavailable> {
-    const SQL: &str = "
-        select installation_id, master_key_check, revision, next_client_number, unfinished_copy from installation";
-    let rows = pool.read(SQL, &[]).await?;
-    let row = rows.first().ok_or_else(|| malformed("installation_id"))?;
+    let rows = pool.read(INSTALLATION_ROW, &[]).await?;
+    installation(rows.first().ok_or_else(|| malformed("installation_id"))?)
+}
+
+pub(super) fn installation(row: &tokio_postgres::Row) -> Result<InstallationRow, Unavailable> {
     let check = value::<Option<&[u8]>>(row, "master_key_check")?.map(TryInto::try_into);
     Ok(InstallationRow {
         id: bytes(row, "installation_id")?,
@@ -55,7 +59,15 @@ pub(super) async fn rows(
     );
     let after = after.unwrap_or_default();
     let parameters: Vec<_> = after.iter().map(parameter).collect();
-    let rows = pool.read(&sql, &parameters).await?;
+    values(table, &pool.read(&sql, &parameters).await?)
+}
+
+/// Selects a whole table, for [`values`] to read.
+pub(super) fn all_rows(table: Table) -> String {
+    format!("select {} from {}", names(table.columns()), table.name())
+}
+
+pub(super) fn values(table: Table, rows: &[tokio_postgres::Row]) -> Result<Vec<Row>, Unavailable> {
     let values = |row| table.columns().iter().map(move |column| read(row, column));
     rows.iter().map(|row| values(row).collect()).collect()
 }
@@ -85,13 +97,20 @@ pub(super) async fn replace(pool: &Pool, part: &Part) -> Result<bool, Unavailabl
         if transaction.query_opt(UNFINISHED, &[]).await?.is_none() {
             return Ok(false);
         }
-        delete(&transaction, part).await?;
-        insert(&transaction, part).await?;
+        replace_part(&transaction, part).await?;
         transaction.commit().await?;
         Ok(true)
     };
     let replaced = replaced.await;
     session.end(replaced)
+}
+
+pub(super) async fn replace_part(
+    transaction: &Transaction<'_>,
+    part: &Part,
+) -> Result<(), Interrupted<Unavailable>> {
+    delete(transaction, part).await?;
+    insert(transaction, part).await
 }
 
 async fn delete(

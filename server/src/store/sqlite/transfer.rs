@@ -86,6 +86,15 @@ pub(super) fn replace(transaction: &Transaction<'_>, part: &Part) -> rusqlite::R
         conditions.join(" and ")
     );
     transaction.execute(&delete, params_from_iter(bounds.into_iter().flatten()))?;
+    insert(transaction, table, &part.rows)?;
+    Ok(true)
+}
+
+pub(super) fn insert(
+    transaction: &Transaction<'_>,
+    table: Table,
+    rows: &[Row],
+) -> rusqlite::Result<()> {
     let columns = table.columns();
     let (mut into, mut values) = (names(columns), marks(columns.len()));
     if table == Table::Grants {
@@ -94,10 +103,10 @@ pub(super) fn replace(transaction: &Transaction<'_>, part: &Part) -> rusqlite::R
     }
     let insert = format!("insert into {} ({into}) values ({values})", table.name());
     let mut insert = transaction.prepare(&insert)?;
-    for row in &part.rows {
+    for row in rows {
         insert.execute(params_from_iter(row))?;
     }
-    Ok(true)
+    Ok(())
 }
 
 pub(super) fn finish_copy(connection: &Connection) -> rusqlite::Result<bool> {

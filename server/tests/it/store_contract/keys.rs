@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use guestpass::store::{KeyChange, WrappedKey};
+use guestpass::keys::KeyChange;
+use guestpass::store::WrappedKey;
 
 use super::{NOW, Store, at};
 

@@ -200,28 +200,6 @@ async fn read(store: &Store, table: Table, limit: usize) -> Vec<Row> {
 /// Rows with everything and with as little as can be, in the order of their keys: that of bytes, whatever the language.
 fn sample(table: Table) -> Vec<Row> {
     let now = NOW.as_millis();
-    let client = |number: i64, id: &str, rest: [Value; 9]| {
-        let first = [
-            int(number),
-            text(id),
-            flag(true),
-            flag(false),
-            flag(true),
-            int(now),
-        ];
-        [&first[..], &rest].concat()
-    };
-    let chosen = [
-        int(1),
-        int(2),
-        int(3),
-        text("revoke"),
-        int(4),
-        int(5),
-        int(6),
-        text("https://shop.example"),
-        flag(false),
-    ];
     let key = |kid: &str, current: Value, retiring: Value| {
         let times = [int(now), int(now), current, retiring, int(86_400_000)];
         let names = [text(kid), text("access-token"), text("ES256")];
@@ -236,13 +214,13 @@ fn sample(table: Table) -> Vec<Row> {
     };
     match table {
         Table::Clients => vec![
-            client(1, "Shop", chosen),
-            client(2, "shop-2", [const { Value::Null }; 9]),
+            vec![int(1), text("Shop"), flag(true), flag(false), int(now)],
+            vec![int(2), text("shop-2"), flag(false), flag(true), int(now)],
         ],
-        Table::ClientOrigins => vec![
-            vec![int(1), text("https://a.example")],
-            vec![int(1), text("https://b.example")],
-            vec![int(2), text("https://a.example")],
+        Table::ClientChoices => vec![
+            vec![int(1), text("Of_2030"), text("a b")],
+            vec![int(1), text("origins"), text("https://a.example")],
+            vec![int(2), text("grace"), text("30s")],
         ],
         Table::ApiKeys => vec![
             vec![

@@ -1,6 +1,7 @@
 //! Cleaning, looking and erasing: [`guestpass::store::Upkeep`], and the removal that belongs to it.
 
-use guestpass::store::{Change, Outcome, RevokedList, Tombstone, Write};
+use guestpass::store::{Outcome, RevokedList, Tombstone, Write};
+use guestpass_core::client::Change;
 use guestpass_core::grant::{GrantId, Revocation, RevocationReason};
 use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;

@@ -6,8 +6,7 @@ use axum::http::StatusCode;
 use guestpass::clock::Clock;
 use guestpass::config::Config;
 use guestpass::store::sqlite::Synchronous;
-use guestpass::store::{Change, ClientSettings};
-use guestpass_core::client::ClientId;
+use guestpass_core::client::{Change, ClientId, ClientSettings};
 use tempfile::TempDir;
 
 use super::{Answer, Sent, TestApp, Tokens, introspect, refresh, verify};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use guestpass::store::ClientSettings;
+use guestpass_core::client::ClientSettings;
 use guestpass_core::policy::PolicyOverrides;
 
 use super::{ask, refused};

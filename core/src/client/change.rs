@@ -1,0 +1,192 @@
+//! What operators do to clients, decided over the list of all of them: a rule may ask about the others too, as the one that
+//! no two have the same id.
+
+use crate::choice::Choice;
+use crate::policy::{Policy, PolicyError, PolicyOverrides};
+use crate::time::Timestamp;
+
+use super::{ApiKey, ApiKeyId, Client, ClientId, ClientNumber, Origin};
+
+/// A change to the clients.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Adds a client.
+    AddClient {
+        /// The public id, not yet taken.
+        id: ClientId,
+        /// What else it is.
+        settings: ClientSettings,
+        /// Its first key, if any.
+        api_key: Option<ApiKey>,
+        /// The time of creation.
+        now: Timestamp,
+    },
+    /// Changes a client's settings.
+    SetClient {
+        /// The client.
+        id: ClientId,
+        /// Only what is to change.
+        settings: ClientSettings,
+    },
+    /// Removes a client, and its grants with it: nothing else has its number, now or ever.
+    RemoveClient(ClientId),
+    /// Adds a key to a confidential client.
+    AddApiKey(ClientId, ApiKey),
+    /// Ends a key of a client.
+    RevokeApiKey(ClientId, ApiKeyId, Timestamp),
+}
+
+/// The changes to a client's settings; `None` leaves one as it is, or at its default in a new client.
+#[derive(Clone, Debug, Default)]
+pub struct ClientSettings {
+    /// Needs an API key.
+    pub confidential: Option<bool>,
+    /// Answered as if it didn't exist.
+    pub disabled: Option<bool>,
+    /// A guest's access token may stand for the guest at authorize.
+    pub resume_with_jwt: Option<bool>,
+    /// Choices to make.
+    pub overrides: PolicyOverrides,
+    /// Choices to take back, so that the default holds again.
+    pub unset: Vec<Choice>,
+    /// The server's defaults. If they are given, the client's choices must make a valid policy with them.
+    pub defaults: Option<Policy>,
+    /// Origins to add; one that is there already is no error.
+    pub add_origins: Vec<Origin>,
+    /// Origins to remove.
+    pub remove_origins: Vec<Origin>,
+}
+
+/// Names the rule that a change would break. Nothing is changed then.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ChangeError {
+    /// A client has that id already.
+    ClientExists,
+    /// No client has that id.
+    ClientUnknown,
+    /// The client is public, so it has no keys.
+    ClientPublic,
+    /// The client has no such key.
+    ApiKeyUnknown,
+    /// The client doesn't have an origin that should be removed.
+    OriginUnknown(Origin),
+    /// The client would have `resume_with_jwt` without being confidential.
+    ResumePublic,
+    /// The client would have `resume_with_jwt` and a web origin.
+    ResumeWithOrigin,
+    /// The client's choices and the server's defaults don't make a valid policy.
+    PolicyInvalid(PolicyError),
+}
+
+impl Change {
+    /// Returns all clients as they are after the change. A client that is added gets the number `next`, which none has had.
+    ///
+    /// # Errors
+    /// [`ChangeError`] for the first rule that the change would break.
+    pub fn apply(
+        &self,
+        clients: &[Client],
+        next: ClientNumber,
+    ) -> Result<Vec<Client>, ChangeError> {
+        let mut clients = clients.to_vec();
+        match self {
+            Self::AddClient {
+                id,
+                settings,
+                api_key,
+                now,
+            } => {
+                if clients.iter().any(|client| client.id == *id) {
+                    return Err(ChangeError::ClientExists);
+                }
+                let mut client = Client::new(next, id.clone(), *now).change(settings)?;
+                if let Some(key) = api_key {
+                    client.add_api_key(key.clone())?;
+                }
+                clients.push(client);
+            }
+            Self::SetClient { id, settings } => {
+                let client = find(&mut clients, id)?;
+                *client = client.change(settings)?;
+            }
+            Self::RemoveClient(id) => {
+                find(&mut clients, id)?;
+                clients.retain(|client| client.id != *id);
+            }
+            Self::AddApiKey(id, key) => find(&mut clients, id)?.add_api_key(key.clone())?,
+            Self::RevokeApiKey(id, key, at) => find(&mut clients, id)?.revoke_api_key(key, *at)?,
+        }
+        Ok(clients)
+    }
+}
+
+fn find<'a>(clients: &'a mut [Client], id: &ClientId) -> Result<&'a mut Client, ChangeError> {
+    let mut clients = clients.iter_mut();
+    clients
+        .find(|client| client.id == *id)
+        .ok_or(ChangeError::ClientUnknown)
+}
+
+impl Client {
+    /// Returns the client with other settings.
+    ///
+    /// # Errors
+    /// [`ChangeError`] for the first rule that the client would break.
+    fn change(&self, settings: &ClientSettings) -> Result<Self, ChangeError> {
+        let mut client = self.clone();
+        client.confidential = settings.confidential.unwrap_or(self.confidential);
+        client.disabled = settings.disabled.unwrap_or(self.disabled);
+        client.resume_with_jwt = settings.resume_with_jwt.unwrap_or(self.resume_with_jwt);
+        client.overrides = settings.overrides.or(&self.overrides);
+        for choice in &settings.unset {
+            client.unset(*choice);
+        }
+        client.origins.extend_from_slice(&settings.add_origins);
+        client.origins.sort();
+        client.origins.dedup();
+        for origin in &settings.remove_origins {
+            let place = client.origins.iter().position(|known| known == origin);
+            let place = place.ok_or_else(|| ChangeError::OriginUnknown(origin.clone()))?;
+            client.origins.remove(place);
+        }
+        client.check(settings.defaults.as_ref())?;
+        Ok(client)
+    }
+
+    /// Checks the rules that hold for a client whatever has been changed; those for its policy only over given defaults.
+    fn check(&self, defaults: Option<&Policy>) -> Result<(), ChangeError> {
+        // Elsewhere a guest's access token would become a refresh token by itself: the caller must have shown a key, and
+        // a page can't keep one.
+        if self.resume_with_jwt && !self.confidential {
+            return Err(ChangeError::ResumePublic);
+        }
+        if self.resume_with_jwt && !self.origins.is_empty() {
+            return Err(ChangeError::ResumeWithOrigin);
+        }
+        if let Some(defaults) = defaults {
+            defaults
+                .with(&self.overrides)
+                .check()
+                .map_err(ChangeError::PolicyInvalid)?;
+        }
+        Ok(())
+    }
+
+    fn add_api_key(&mut self, key: ApiKey) -> Result<(), ChangeError> {
+        if !self.confidential {
+            return Err(ChangeError::ClientPublic);
+        }
+        self.api_keys.push(key);
+        Ok(())
+    }
+
+    /// Ends a key now, unless it has ended before.
+    fn revoke_api_key(&mut self, id: &ApiKeyId, at: Timestamp) -> Result<(), ChangeError> {
+        let mut keys = self.api_keys.iter_mut();
+        let key = keys
+            .find(|key| key.id == *id)
+            .ok_or(ChangeError::ApiKeyUnknown)?;
+        key.revoked_at.get_or_insert(at);
+        Ok(())
+    }
+}
