@@ -1,6 +1,9 @@
 //! What is the same about the schemas of all stores: a number, and what is wrong with it.
 
+use std::collections::BTreeSet;
 use std::fmt;
+
+use super::transfer::Table;
 
 /// A step from one version of the schema to the next.
 pub(super) struct Step {
@@ -41,18 +44,33 @@ pub enum SchemaError {
     Older(String),
     /// It is newer than this program, and not made for it any more.
     Newer(String),
+    /// It was made by an unreleased version whose schema had the same number and was another one; and in what it differs.
+    Unreleased(String, String),
     /// It is the beginning of a copy.
     UnfinishedCopy(String),
     /// It can't be opened, and why.
     CannotOpen(String, String),
 }
 
+/// The columns of the table `installation`, which has one row.
+const INSTALLATION: [&str; 8] = [
+    "only_row",
+    "installation_id",
+    "master_key_check",
+    "revision",
+    "next_client_number",
+    "cleaner",
+    "cleaner_until",
+    "unfinished_copy",
+];
+
 impl SchemaError {
-    /// What is wrong with version `found` of a schema that serves programs since version `serves_since`, for this program
-    /// of version `own`, if anything.
+    /// Decides whether this program, of version `own`, can use version `found` of a schema that serves programs since version
+    /// `serves_since`.
     pub(super) fn of(
         database: &dyn fmt::Display,
-        (found, serves_since): (usize, usize),
+        found: usize,
+        serves_since: usize,
         own: usize,
     ) -> Result<(), Self> {
         if found < own {
@@ -62,6 +80,35 @@ impl SchemaError {
         } else {
             Ok(())
         }
+    }
+
+    /// Compares the columns of a schema, as pairs of a table and a column, with those that this version makes. `extra` are
+    /// those that only one backend has. A newer version may have added some.
+    pub(super) fn compare(
+        database: &dyn fmt::Display,
+        found: &BTreeSet<(String, String)>,
+        extra: &[(&str, &str)],
+        is_newer: bool,
+    ) -> Result<(), Self> {
+        let of_tables = Table::ALL.into_iter().flat_map(|table| {
+            let columns = table.columns().iter();
+            columns.map(move |column| (table.name(), column.name()))
+        });
+        let of_installation = INSTALLATION.map(|column| ("installation", column));
+        let extra = extra.iter().copied();
+        let expected: BTreeSet<_> = of_tables.chain(of_installation).chain(extra).collect();
+        let found: BTreeSet<_> = found
+            .iter()
+            .map(|(t, c)| (t.as_str(), c.as_str()))
+            .collect();
+        let missing = expected.difference(&found).next();
+        let unknown = found.difference(&expected).next().filter(|_| !is_newer);
+        let difference = match (missing, unknown) {
+            (Some((table, column)), _) => format!("it lacks the column {table}.{column}"),
+            (None, Some((table, column))) => format!("it has a column {table}.{column}"),
+            (None, None) => return Ok(()),
+        };
+        Err(Self::Unreleased(database.to_string(), difference))
     }
 
     pub(crate) fn cannot_open(database: &dyn fmt::Display, error: &dyn fmt::Display) -> Self {
@@ -86,6 +133,12 @@ impl fmt::Display for SchemaError {
                 "the database {database} was made by a newer version of guestpass than this one, {}. Run that version, \
                  or restore a backup from before the upgrade",
                 env!("CARGO_PKG_VERSION")
+            ),
+            Self::Unreleased(database, difference) => write!(
+                f,
+                "the database {database} was made by an unreleased version of guestpass, whose schema was another one: \
+                 {difference}. No migration leads from there. Use the version that made it, or begin with an empty \
+                 database"
             ),
             Self::UnfinishedCopy(database) => write!(
                 f,

@@ -1,9 +1,12 @@
 //! The schema and its versions. A step first adds what the next version needs and leaves what the present one uses, so that
 //! nodes of both run together; what nobody uses any more goes in a later one.
 
+use std::collections::BTreeSet;
+
 use tokio_postgres::error::SqlState;
 
 use super::pool::{Interrupted, Pool, in_time};
+use super::row::value;
 use crate::random::Random;
 use crate::store::Unavailable;
 use crate::store::schema::{Migration, SchemaError, Step};
@@ -17,20 +20,45 @@ const STEPS: &[Step] = &[Step {
 
 pub(super) async fn require_usable(pool: &Pool) -> Result<(), SchemaError> {
     let name = pool.name();
-    let found = version(pool).await;
-    match found.map_err(|error| SchemaError::cannot_open(&name, &error))? {
-        Some(found) => SchemaError::of(&name, found, STEPS.len()),
+    let cannot_open = |error| SchemaError::cannot_open(&name, &error);
+    match version(pool).await.map_err(cannot_open)? {
+        Some((version, serves_since)) => {
+            SchemaError::of(&name, version, serves_since, STEPS.len())?;
+            let columns = columns(pool).await.map_err(cannot_open)?;
+            let is_newer = version > STEPS.len();
+            SchemaError::compare(&name, &columns, &SCHEMA_VERSION, is_newer)
+        }
         None => Err(SchemaError::Missing(name)),
     }
 }
 
-/// What [`migrate`] would do.
+/// The columns of the table that says which version a schema has.
+const SCHEMA_VERSION: [(&str, &str); 3] = [
+    ("schema_version", "only_row"),
+    ("schema_version", "version"),
+    ("schema_version", "serves_since"),
+];
+
+/// Reads the columns of the tables in the schema that unqualified names mean.
+async fn columns(pool: &Pool) -> Result<BTreeSet<(String, String)>, Unavailable> {
+    const SQL: &str = "
+        select table_name::text as of, column_name::text as has from information_schema.columns
+         where table_schema = current_schema()";
+    let rows = pool.read(SQL, &[]).await?;
+    rows.iter()
+        .map(|row| Ok((value(row, "of")?, value(row, "has")?)))
+        .collect()
+}
+
+/// Returns the steps that [`migrate`] would take.
 pub(super) async fn pending(pool: &Pool) -> Result<Migration, SchemaError> {
-    let found = version(pool).await;
-    let found = found.map_err(|error| SchemaError::cannot_open(&pool.name(), &error))?;
-    let (version, serves_since) = found.unwrap_or_default();
-    let migration = Migration::of(STEPS, version);
-    SchemaError::of(&pool.name(), (migration.to, serves_since), STEPS.len())?;
+    let found = version(pool)
+        .await
+        .map_err(|error| SchemaError::cannot_open(&pool.name(), &error))?;
+    let migration = Migration::of(STEPS, found.unwrap_or_default().0);
+    if migration.steps.is_empty() {
+        require_usable(pool).await?;
+    }
     Ok(migration)
 }
 
@@ -56,8 +84,10 @@ pub(super) async fn migrate(pool: &Pool, random: &dyn Random) -> Result<Migratio
         return Ok(pending);
     }
     let id = random.bytes::<16>();
-    let session = pool.session().await;
-    let mut session = session.map_err(|error| SchemaError::cannot_open(&pool.name(), &error))?;
+    let mut session = pool
+        .session()
+        .await
+        .map_err(|error| SchemaError::cannot_open(&pool.name(), &error))?;
     let migrated = async {
         let transaction = session.change().await?;
         transaction.batch_execute(TURN).await?;

@@ -1,5 +1,6 @@
 //! The schema and its versions. SQLite keeps the number of the last migration in `user_version`.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -25,34 +26,54 @@ pub(super) fn open_current(
     if !file.exists() {
         return Err(SchemaError::Missing(file.display().to_string()));
     }
-    let opened = super::open(file, synchronous)
-        .and_then(|connection| Ok((version(&connection)?, connection)));
-    let (version, connection) =
-        opened.map_err(|e| SchemaError::cannot_open(&file.display(), &e))?;
-    // One process at a time serves a file, so nothing else is there for which a newer schema would have to be good.
-    SchemaError::of(&file.display(), (version, version), STEPS.len())?;
+    let connection = super::open(file, synchronous)
+        .map_err(|error| SchemaError::cannot_open(&file.display(), &error))?;
+    check(&connection, file)?;
     Ok(connection)
 }
 
-/// What [`migrate`] would do.
+/// Checks that this version can use a schema.
+fn check(connection: &Connection, file: &Path) -> Result<(), SchemaError> {
+    let found = version(connection)
+        .and_then(|version| Ok((version, columns(connection)?)))
+        .map_err(|error| SchemaError::cannot_open(&file.display(), &error));
+    let (version, columns) = found?;
+    // One process at a time serves a file, so nothing else is there for which a newer schema would have to be good.
+    SchemaError::of(&file.display(), version, version, STEPS.len())?;
+    let extra = [("grants", "grant_number")];
+    SchemaError::compare(&file.display(), &columns, &extra, false)
+}
+
+fn columns(connection: &Connection) -> rusqlite::Result<BTreeSet<(String, String)>> {
+    const SQL: &str = "
+        select of.name, has.name from sqlite_schema of join pragma_table_info(of.name) has where of.type = 'table'";
+    connection
+        .prepare(SQL)?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+/// Returns the steps that [`migrate`] would take.
 pub(super) fn pending(file: &Path) -> Result<Migration, SchemaError> {
     if !file.exists() {
         return Ok(Migration::of(STEPS, 0));
     }
-    let connection = super::open(file, Synchronous::Full);
-    let from = connection.and_then(|connection| version(&connection));
-    let from = from.map_err(|e| SchemaError::cannot_open(&file.display(), &e))?;
+    let cannot_open = |error| SchemaError::cannot_open(&file.display(), &error);
+    let connection = super::open(file, Synchronous::Full).map_err(cannot_open)?;
+    let from = version(&connection).map_err(cannot_open)?;
     let migration = Migration::of(STEPS, from);
-    SchemaError::of(&file.display(), (migration.to, from), STEPS.len())?;
+    if migration.steps.is_empty() {
+        check(&connection, file)?;
+    }
     Ok(migration)
 }
 
 pub(super) fn migrate(file: &Path, random: &dyn Random) -> Result<Migration, SchemaError> {
     create_private(file).map_err(|error| SchemaError::cannot_open(&file.display(), &error))?;
-    let from = run(file, random).map_err(|e| SchemaError::cannot_open(&file.display(), &e))?;
-    let migration = Migration::of(STEPS, from);
-    SchemaError::of(&file.display(), (migration.to, from), STEPS.len())?;
-    Ok(migration)
+    let (from, connection) =
+        run(file, random).map_err(|error| SchemaError::cannot_open(&file.display(), &error))?;
+    check(&connection, file)?;
+    Ok(Migration::of(STEPS, from))
 }
 
 /// Only its owner may read the file; SQLite gives the log beside it the same mode.
@@ -65,7 +86,7 @@ fn create_private(file: &Path) -> std::io::Result<()> {
         .map(drop)
 }
 
-fn run(file: &Path, random: &dyn Random) -> rusqlite::Result<usize> {
+fn run(file: &Path, random: &dyn Random) -> rusqlite::Result<(usize, Connection)> {
     const INSTALLATION: &str = "
         insert into installation (only_row, installation_id, revision, next_client_number) values (1, ?, 0, 1)";
     let mut connection = Connection::open(file)?;
@@ -88,7 +109,7 @@ fn run(file: &Path, random: &dyn Random) -> rusqlite::Result<usize> {
         transaction.pragma_update(None, "user_version", STEPS.len())?;
     }
     transaction.commit()?;
-    Ok(from)
+    Ok((from, connection))
 }
 
 const PAGE_BYTES: usize = 2048;
