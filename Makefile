@@ -1,5 +1,5 @@
 .POSIX:
-.PHONY: quickstart test cluster drill bench bench-full docs audit clean
+.PHONY: quickstart test count cluster drill bench bench-full docs audit clean
 
 CARGO = cargo
 
@@ -13,6 +13,14 @@ quickstart:
 # Everything that continuous integration checks.
 test:
 	@tests/run
+
+# Instructions of a request, stage by stage, against bench/instructions.json. `make count WRITE=1` writes them there instead,
+# for the release build and for the one that `make test` counts.
+count:
+	@$(CARGO) build --quiet --release --locked -p guestpass-bench
+	@tests/count target/release/guestpass-bench $(WRITE:1=--write)
+	@[ -z '$(WRITE)' ] || $(CARGO) test --quiet --locked --workspace --test smoke --no-run
+	@[ -z '$(WRITE)' ] || tests/count target/debug/guestpass-bench --write
 
 # PostgreSQL on three hosts, HAProxy and two nodes, all on this machine, to kill and watch. Ctrl-C ends it.
 cluster:

@@ -8,6 +8,8 @@ use axum::http::Uri;
 use clap::Parser;
 use serde_json::Value;
 
+use count::Count;
+use count::requests::{self, Repeat};
 use failure::Failure;
 use floor::Floor;
 use machine::Machine;
@@ -24,6 +26,7 @@ mod answer;
 mod certificate;
 mod chart;
 mod connection;
+mod count;
 mod document;
 mod failure;
 mod floor;
@@ -81,6 +84,11 @@ enum Command {
     /// What this program starts itself
     #[command(subcommand, hide = true)]
     Floor(Floor),
+    /// Counts the instructions of a request, and compares them with those that are written down
+    Count(Count),
+    /// Carries out one operation again and again, to be counted
+    #[command(hide = true)]
+    Repeat(Repeat),
 }
 
 fn main() -> ExitCode {
@@ -92,6 +100,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Some(Command::Floor(floor)) => floor::run(floor).map(|()| true),
+        Some(Command::Count(count)) => count::run(&count),
+        Some(Command::Repeat(repeat)) => requests::run(&repeat).map(|()| true),
         None => match &arguments.target.target {
             Some(url) => drive(&arguments, url),
             None => bench(&arguments),

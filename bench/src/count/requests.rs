@@ -1,0 +1,321 @@
+//! The operations that are counted: requests to the server's own router in this process, one after the other.
+//!
+//! Nothing but the operation changes from run to run: the clock goes on by a millisecond with each request, and
+//! randomness repeats itself.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use axum::http::{HeaderValue, Request};
+use guestpass::app::App;
+use guestpass::clock::Clock;
+use guestpass::config::Config;
+use guestpass::journal::Journal;
+use guestpass::keys::{KeyRing, MasterKey, MasterKeySource};
+use guestpass::metrics::Metrics;
+use guestpass::random::Random;
+use guestpass::registry::Clients;
+use guestpass::revocation::{Now, Recent};
+use guestpass::store::sqlite::SqliteStore;
+use guestpass::store::{Change, ClientSettings, Registry, Store};
+use guestpass::{http, telemetry};
+use guestpass_core::pkce::{EXAMPLE_CHALLENGE, EXAMPLE_VERIFIER};
+use guestpass_core::time::Timestamp;
+use tower::ServiceExt;
+
+use crate::answer::member;
+use crate::failure::Failure;
+use crate::guests::CLIENT_ID;
+use crate::process;
+
+/// Enough that what happens now and then, such as a new page of a table, is the same in every thousandth.
+pub(crate) const TIMES: usize = 500;
+
+/// How many guests take turns.
+const GUESTS: usize = 250;
+
+#[derive(clap::Args)]
+pub(crate) struct Repeat {
+    operation: Operation,
+    times: usize,
+    directory: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Operation {
+    Authorize,
+    Exchange,
+    Refresh,
+    Verify,
+}
+
+impl Operation {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Authorize => "authorize",
+            Self::Exchange => "exchange",
+            Self::Refresh => "refresh",
+            Self::Verify => "verify",
+        }
+    }
+}
+
+/// Starts a server on a new directory, carries out the operation and ends the process.
+pub(crate) fn run(repeat: &Repeat) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let codes = match repeat.operation {
+            Operation::Exchange => 2 * TIMES,
+            _ => 0,
+        };
+        let server = Server::start(&repeat.directory).await?;
+        let mut guests = Guests::sign_up(server, codes).await?;
+        for _ in 0..repeat.times {
+            guests.carry_out(repeat.operation).await?;
+        }
+        // To close the store would move its log into the file, which grows with the number of operations.
+        std::process::exit(0)
+    })
+}
+
+/// Guests that are signed up, and more that have a code.
+struct Guests {
+    server: Server,
+    codes: Vec<String>,
+    tokens: Vec<Tokens>,
+    next: usize,
+}
+
+struct Tokens {
+    access: String,
+    refresh: String,
+}
+
+impl Guests {
+    async fn sign_up(server: Server, codes_left: usize) -> Result<Self, Failure> {
+        let mut codes = Vec::new();
+        for _ in 0..GUESTS + codes_left {
+            codes.push(server.authorize().await?);
+        }
+        let mut tokens = Vec::new();
+        for code in codes.drain(..GUESTS) {
+            tokens.push(server.exchange(&code).await?);
+        }
+        Ok(Self {
+            server,
+            codes,
+            tokens,
+            next: 0,
+        })
+    }
+
+    async fn carry_out(&mut self, operation: Operation) -> Result<(), Failure> {
+        let at = self.next;
+        self.next += 1;
+        let tokens = &mut self.tokens[at % GUESTS];
+        match operation {
+            Operation::Authorize => self.server.authorize().await.map(drop),
+            Operation::Exchange => self.server.exchange(&self.codes[at]).await.map(drop),
+            Operation::Refresh => {
+                *tokens = self.server.refresh(&tokens.refresh).await?;
+                Ok(())
+            }
+            Operation::Verify => self.server.verify(&tokens.access).await,
+        }
+    }
+}
+
+struct Server {
+    router: Router,
+    clock: Arc<StepClock>,
+    _log: telemetry::Flush,
+}
+
+impl Server {
+    /// Assembles a server as `guestpass serve` does it, with a clock and randomness of its own.
+    async fn start(directory: &Path) -> Result<Self, Failure> {
+        let issuer = ("issuer", "https://id.example".to_owned());
+        let config = Config::from_sources(&[issuer], Vec::new(), None)?;
+        let log = telemetry::start(config.log_level, config.log_format);
+        std::fs::create_dir_all(directory)?;
+        let (file, journal) = (process::database(directory), directory.join("journal"));
+        let random: Arc<dyn Random> = Arc::new(RepeatedRandom::default());
+        let clock = Arc::new(StepClock::default());
+        SqliteStore::migrate(&file, &*random)?;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&file, config.synchronous)?);
+        add_client(&*store, clock.now()).await?;
+        let source = MasterKeySource {
+            present: None,
+            make: &|| Ok(MasterKey::generate(&*random)),
+        };
+        let keys = KeyRing::load(
+            store.clone(),
+            source,
+            random.clone(),
+            config.schedule,
+            clock.now(),
+        )
+        .await?;
+        let clients = Clients::load(store.clone(), config.policy).await?;
+        keys.tend(clients.lifetimes(), clock.now()).await?;
+        let lifetime = keys.now().longest_access_ttl();
+        let issuer = config
+            .issuer
+            .ok_or_else(|| Failure("there is no issuer".to_owned()))?;
+        let app = Arc::new(App {
+            grants: store.clone(),
+            revoked: store.clone(),
+            recent: Recent::load(store.clone(), Now::of(&*clock), lifetime).await?,
+            upkeep: store.clone(),
+            journal: Journal::open(&journal)?,
+            verifier: config.verification.verifier(issuer.as_str()),
+            verification: config.verification,
+            clients,
+            keys: Arc::new(keys),
+            issuer,
+            base_paths: config.base_paths,
+            node: config.node,
+            metrics: Metrics::new(store.batches()),
+            clock: clock.clone(),
+            random,
+        });
+        app.follow().await;
+        Ok(Self {
+            router: http::router(app),
+            clock,
+            _log: log,
+        })
+    }
+
+    /// Returns the code.
+    async fn authorize(&self) -> Result<String, Failure> {
+        let request = Request::get(format!(
+            "/oauth/authorize?redirect_uri={REDIRECT_URI}&response_type=code&client_id={CLIENT_ID}\
+             &state=0123456789abcdef&code_challenge={EXAMPLE_CHALLENGE}&code_challenge_method=S256"
+        ));
+        let answer = self.send(request.body(Body::empty())?).await?;
+        text(&answer, "code")
+    }
+
+    async fn exchange(&self, code: &str) -> Result<Tokens, Failure> {
+        self.token(format!(
+            "client_id={CLIENT_ID}&grant_type=authorization_code&redirect_uri={REDIRECT_URI}\
+             &code_verifier={EXAMPLE_VERIFIER}&code={code}"
+        ))
+        .await
+    }
+
+    async fn refresh(&self, token: &str) -> Result<Tokens, Failure> {
+        self.token(format!(
+            "client_id={CLIENT_ID}&grant_type=refresh_token&refresh_token={token}"
+        ))
+        .await
+    }
+
+    async fn token(&self, form: String) -> Result<Tokens, Failure> {
+        let request = Request::post("/oauth/token")
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form.into())?;
+        let answer = self.send(request).await?;
+        Ok(Tokens {
+            access: text(&answer, "access_token")?,
+            refresh: text(&answer, "refresh_token")?,
+        })
+    }
+
+    async fn verify(&self, token: &str) -> Result<(), Failure> {
+        let request =
+            Request::get("/oauth/verify").header(AUTHORIZATION, format!("Bearer {token}"));
+        self.send(request.body(Body::empty())?).await.map(drop)
+    }
+
+    /// Sends a request that must succeed and returns the body of the answer.
+    async fn send(&self, mut request: Request<Body>) -> Result<Bytes, Failure> {
+        self.clock.step();
+        request
+            .headers_mut()
+            .insert(HOST, HeaderValue::from_static("id.example"));
+        let answer = self.router.clone().oneshot(request).await?;
+        let status = answer.status();
+        let body = to_bytes(answer.into_body(), usize::MAX).await?;
+        match status.is_success() {
+            true => Ok(body),
+            false => Err(Failure(format!(
+                "{status}: {}",
+                String::from_utf8_lossy(&body)
+            ))),
+        }
+    }
+}
+
+const REDIRECT_URI: &str = "urn%3Aietf%3Awg%3Aoauth%3A2.0%3Aoob%3Aauto";
+
+async fn add_client(store: &dyn Registry, now: Timestamp) -> Result<(), Failure> {
+    let change = Change::AddClient {
+        id: CLIENT_ID.parse().expect("this is an id"),
+        settings: ClientSettings::default(),
+        api_key: None,
+        now,
+    };
+    store
+        .change(change)
+        .await
+        .map_err(|error| Failure(format!("{error:?}")))
+}
+
+fn text(answer: &[u8], name: &str) -> Result<String, Failure> {
+    let text = member(answer, name).ok_or_else(|| Failure(format!("an answer has no {name}")))?;
+    Ok(String::from_utf8(text.to_vec())?)
+}
+
+/// A clock that goes on by a millisecond with each request. No time passes by the monotonic one, so nothing grows stale.
+struct StepClock(AtomicI64);
+
+impl Default for StepClock {
+    fn default() -> Self {
+        Self(AtomicI64::new(1_800_000_000_000))
+    }
+}
+
+impl StepClock {
+    fn step(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Clock for StepClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// The same bytes in every run (SplitMix64).
+#[derive(Default)]
+struct RepeatedRandom(AtomicU64);
+
+impl Random for RepeatedRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+        for chunk in bytes.chunks_mut(8) {
+            let mut mixed = self
+                .0
+                .fetch_add(GAMMA, Ordering::Relaxed)
+                .wrapping_add(GAMMA);
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^= mixed >> 31;
+            chunk.copy_from_slice(&mixed.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
