@@ -90,7 +90,7 @@ fn the_readme_shows_code_that_is_run() {
     for (language, path) in [
         ("js", "tests/clients/jose-verifier.mjs"),
         ("python", "tests/clients/pyjwt_verifier.py"),
-        ("rust", "server/tests/it/verifiers/readme.rs"),
+        ("rust", "server/tests/it/verifiers/example.rs"),
     ] {
         let (_, section) = readme.split_once("\n## Verify tokens\n").unwrap();
         let (section, _) = section.split_once("\n## ").unwrap();

@@ -13,7 +13,7 @@ use tower::ServiceExt;
 use crate::support::binary::{Binary, Server};
 use crate::support::{Forged, SHOP, Tokens, authorize, exchange, forms_of, request};
 
-mod readme;
+mod example;
 
 const API: &str = "https://api.example";
 
@@ -65,8 +65,8 @@ fn hs256_tokens_are_verified_with_the_exported_keys() {
 #[tokio::test]
 async fn layers_let_in_whom_they_should() {
     let (_binary, server, issuer) = serve("ES256");
-    let (verifier, keys) = readme::trust(&issuer).unwrap();
-    let router = readme::router(&verifier, &keys);
+    let (verifier, keys) = example::trust(&issuer).unwrap();
+    let router = example::router(&verifier, &keys);
     let tokens = server.guest();
     let [(forged, _), _] = unsigned(&tokens);
     let good = &tokens.access_token;
@@ -94,7 +94,7 @@ async fn with_published_keys(algorithm: &str) {
     let jwks = server.send(&request("GET", "/oauth/jwks")).json();
     assert_eq!(metadata.text("issuer"), issuer);
     assert_eq!(metadata.text("jwks_uri"), format!("{issuer}/oauth/jwks"));
-    let (verifier, keys) = readme::trust(&issuer).unwrap();
+    let (verifier, keys) = example::trust(&issuer).unwrap();
     let tokens = server.guest();
     assert_eq!(
         (&tokens.header["alg"], &tokens.header["typ"]),
@@ -103,10 +103,10 @@ async fn with_published_keys(algorithm: &str) {
 
     // By this machine's clock.
     let mut headers = HeaderMap::new();
-    assert_eq!(readme::guest(&headers, &verifier, &keys).await, Ok(None));
+    assert_eq!(example::guest(&headers, &verifier, &keys).await, Ok(None));
     let bearer = format!("Bearer {}", tokens.access_token);
     headers.insert("authorization", bearer.parse().unwrap());
-    let guest = readme::guest(&headers, &verifier, &keys)
+    let guest = example::guest(&headers, &verifier, &keys)
         .await
         .unwrap()
         .unwrap();
