@@ -1,4 +1,4 @@
-// A resource server's part in Node, as the README shows it.
+// A resource server's part in Node, as docs/verifying.md shows it.
 import { createRemoteJWKSet, jwtVerify } from 'jose';
 
 // Once. The keys are found through the server's metadata, and followed from then on.

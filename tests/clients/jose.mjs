@@ -1,6 +1,6 @@
 // Usage: node jose.mjs URL ALGORITHM [EXPORTED]
 //
-// Access tokens of a server that signs with ALGORITHM, verified by jose as the README shows it, and
+// Access tokens of a server that signs with ALGORITHM, verified by jose as docs/verifying.md shows it, and
 // by oauth4webapi as RFC 9068 says: with the published keys, or for HS256 with those of the file
 // EXPORTED. The server has the clients shop-app, shop-api, whose tokens are for another audience
 // too, and shop-brief, whose tokens are good for a second; nobody waits for that to pass.

@@ -1,6 +1,6 @@
 """Usage: pyjwt_client.py URL ALGORITHM [EXPORTED]
 
-Access tokens of a server that signs with ALGORITHM, verified by PyJWT as the README shows it: with
+Access tokens of a server that signs with ALGORITHM, verified by PyJWT as docs/verifying.md shows it: with
 the published keys, or for HS256 with those of the file EXPORTED. The server has the clients
 shop-app, shop-api, whose tokens are for another audience too, and shop-brief, whose tokens are good
 for a second; nobody waits for that to pass.

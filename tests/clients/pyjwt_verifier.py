@@ -1,4 +1,4 @@
-"""A resource server's part in Python, as the README shows it."""
+"""A resource server's part in Python, as docs/verifying.md shows it."""
 
 import jwt
 import requests

@@ -1,7 +1,8 @@
-//! Documents that are generated from the code. With `GUESTPASS_WRITE_DOCS` set, as `make docs` does, they are written;
-//! without it, a stale one is a failure.
+//! The documents: those that are generated from the code are current, and what they show of verifiers is what is run.
+//! With `GUESTPASS_WRITE_DOCS` set, as `make docs` does, the generated ones are written; without it, a stale one is a
+//! failure.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use guestpass::config::Config;
 use guestpass_core::refusal::{Refusal, WireCode};
@@ -85,31 +86,32 @@ grace = \"10s\"
 ";
 
 #[test]
-fn the_readme_shows_code_that_is_run() {
-    let readme = read("README.md");
+fn the_documents_show_verifiers_that_are_run() {
+    let page = read("docs/verifying.md");
     for (language, path) in [
         ("js", "tests/clients/jose-verifier.mjs"),
         ("python", "tests/clients/pyjwt_verifier.py"),
         ("rust", "server/tests/it/verifiers/example.rs"),
     ] {
-        let (_, section) = readme.split_once("\n## Verify tokens\n").unwrap();
-        let (section, _) = section.split_once("\n## ").unwrap();
-        let (_, block) = section.split_once(&format!("\n```{language}\n")).unwrap();
+        let (_, block) = page.split_once(&format!("\n```{language}\n")).unwrap();
         let (block, _) = block.split_once("```\n").unwrap();
         // Whole, but for what the file says of itself.
         let file = read(path).replace("pub(crate) ", "");
         let shown = file.ends_with(block) && file.len() - block.len() < 100;
-        assert!(shown, "README.md doesn't show {path} as it is");
+        assert!(shown, "docs/verifying.md doesn't show {path} as it is");
     }
 }
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 fn read(path: &str) -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
-    std::fs::read_to_string(file).unwrap()
+    std::fs::read_to_string(root().join(path)).unwrap()
 }
 
 fn current(path: &str, page: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    let file = root().join(path);
     #[expect(
         clippy::disallowed_methods,
         reason = "`make docs` has no other way to say that it is meant"

@@ -1,4 +1,4 @@
-//! A resource server's part in Rust, as the README shows it.
+//! A resource server's part in Rust, as docs/verifying.md shows it.
 
 use std::time::Duration;
 
