@@ -1,7 +1,8 @@
-//! The documents: those that are generated from the code are current, and what they show of verifiers is what is run.
-//! With `GUESTPASS_WRITE_DOCS` set, as `make docs` does, the generated ones are written; without it, a stale one is a
-//! failure.
+//! The documents: those that are generated from the code are current, what they show of verifiers is what is run, and
+//! every link leads somewhere. With `GUESTPASS_WRITE_DOCS` set, as `make docs` does, the generated ones are written;
+//! without it, a stale one is a failure.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use guestpass::config::Config;
@@ -100,6 +101,158 @@ fn the_documents_show_verifiers_that_are_run() {
         let shown = file.ends_with(block) && file.len() - block.len() < 100;
         assert!(shown, "docs/verifying.md doesn't show {path} as it is");
     }
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let documents = documents();
+    assert!(documents.len() > 20, "{documents:?}");
+    let mut broken = Vec::new();
+    for document in &documents {
+        for link in links(&prose(&read(document))) {
+            if let Err(problem) = follow(document, &link) {
+                broken.push(format!("{document}: {link}: {problem}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn every_diagram_names_its_type() {
+    for document in documents() {
+        let page = read(&document);
+        for diagram in page.split("```mermaid\n").skip(1) {
+            let first = diagram.split_whitespace().next().unwrap_or_default();
+            let known = ["flowchart", "sequenceDiagram", "stateDiagram-v2"].contains(&first);
+            assert!(known, "{document}: a diagram begins with {first:?}");
+        }
+    }
+}
+
+#[test]
+fn anchors_are_made_of_headings_as_on_github() {
+    let page = "# `/oauth/verify`: who asks?\n\n## [Back up](x.md) and `re_store`, in 1 s\n\n## Set it up\n\n\
+                ```sh\n# not a heading\n```\n### Set it up\n";
+    assert_eq!(
+        anchors(page),
+        [
+            "oauthverify-who-asks",
+            "back-up-and-re_store-in-1-s",
+            "set-it-up",
+            "set-it-up-1"
+        ]
+    );
+}
+
+/// Checks that a link in a document leads to a file, and to a heading in it. Of other hosts only the form is checked.
+fn follow(document: &str, link: &str) -> Result<(), String> {
+    if let Some((scheme, rest)) = link.split_once("://") {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        return if ["http", "https"].contains(&scheme) && host.contains('.') {
+            Ok(())
+        } else {
+            Err("not a URL".to_owned())
+        };
+    }
+    let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+    let here = root().join(document);
+    let target = match file {
+        "" => here,
+        _ => here.parent().unwrap().join(file),
+    };
+    if !target.exists() {
+        return Err("there is no such file".to_owned());
+    }
+    if anchor.is_empty() {
+        return Ok(());
+    }
+    let page = std::fs::read_to_string(&target).map_err(|error| error.to_string())?;
+    if anchors(&page).iter().any(|known| known == anchor) {
+        Ok(())
+    } else {
+        Err("there is no such heading".to_owned())
+    }
+}
+
+/// Returns the targets of the inline links of a page, as they are written.
+fn links(page: &str) -> Vec<String> {
+    page.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(target, _)| target.to_owned())
+        .collect()
+}
+
+/// Returns the anchors of a page's headings by GitHub's rule: lower case, spaces become hyphens, punctuation goes, and
+/// what is there already is numbered.
+fn anchors(page: &str) -> Vec<String> {
+    let (mut anchors, mut seen) = (Vec::new(), HashMap::new());
+    for line in lines_outside_of_code(page) {
+        let text = line.trim_start_matches('#');
+        let Some(text) = text.strip_prefix(' ').filter(|_| line.starts_with('#')) else {
+            continue;
+        };
+        let slug: String = without_targets(text)
+            .chars()
+            .filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c))
+            .flat_map(char::to_lowercase)
+            .map(|c| if c == ' ' { '-' } else { c })
+            .collect();
+        let earlier = seen.entry(slug.clone()).or_insert(0_u32);
+        anchors.push(match *earlier {
+            0 => slug,
+            number => format!("{slug}-{number}"),
+        });
+        *earlier += 1;
+    }
+    anchors
+}
+
+/// Leaves of each link its text.
+fn without_targets(heading: &str) -> String {
+    let mut parts = heading.split("](");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, rest| {
+        text + rest.split_once(')').map_or(rest, |(_, after)| after)
+    })
+}
+
+/// Returns what is neither a code block nor a code span.
+fn prose(page: &str) -> String {
+    let text: String = lines_outside_of_code(page)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    text.split('`').step_by(2).collect()
+}
+
+fn lines_outside_of_code(page: &str) -> impl Iterator<Item = &str> {
+    let mut is_code = false;
+    page.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    })
+}
+
+/// Returns all Markdown documents of the repository, by their paths.
+fn documents() -> Vec<String> {
+    let mut found = Vec::new();
+    let mut directories = vec![root()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let is_others = name.starts_with('.') || ["target", "node_modules"].contains(&name);
+            if path.is_dir() && !is_others {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                let path = path.strip_prefix(root()).unwrap();
+                found.push(path.to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found
 }
 
 fn root() -> PathBuf {
