@@ -6,13 +6,16 @@ What reaches an upstream behind each gateway. Prints a line for each test, as ca
 import base64
 import hashlib
 import json
+import os
+import re
 import secrets
 import signal
+import subprocess
 import sys
 import traceback
 from urllib.parse import urlencode
 
-from servers import RECIPES, Guestpass, Upstream, ask
+from servers import DEPLOY, RECIPES, TIMEOUT, Guestpass, Upstream, ask
 
 STRICT, SOFT = "/account/orders", "/orders"
 NAMES = ["x-guestpass-sub", "x-guestpass-subn", "x-guestpass-client"]
@@ -230,6 +233,29 @@ def c166_nor_does_one_without_its_database(shop):
     nobody_is_anybody(shop, guest)
 
 
+def the_documented_requests_are_answered_as_it_says(shop):
+    """Sends each. The comment behind it is a status, or what the upstream says, to the guest or to nobody."""
+    guest = shop.guest()
+    requests = re.findall(r"^ +(curl .*?) +# (.*)$", (DEPLOY / "README.md").read_text(), re.MULTILINE)
+    assert len(requests) == 3, requests
+    # Another server may stand first in the same nginx.
+    here = f" -H 'Host: shop.example' http://127.0.0.1:{shop.gateway.port}/"
+    for request, comment in requests:
+        before = len(shop.upstream.arrived)
+        answer = subprocess.run(
+            ["sh", "-c", request.replace(" http://127.0.0.1/", here)],
+            env=os.environ | {"token": guest.access_token, "no_proxy": "*"},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+        )
+        status = comment if comment.isdigit() else "200"
+        assert answer.stdout.split()[1] == status, (request, answer)
+        identities = [arrived.identity() for arrived in shop.upstream.arrived[before:]]
+        expected = {"what the upstream says": [guest.identity], "what the upstream says to nobody": [{}]}
+        assert identities == expected.get(comment, []), (request, identities)
+
+
 def nobody_is_anybody(shop, guest):
     for token in (guest.bearer, guest.user_jwt, []):
         for fields in (token, token + spoofed("{name}: {value}")):
@@ -242,6 +268,7 @@ def nobody_is_anybody(shop, guest):
 
 
 TESTS = [
+    the_documented_requests_are_answered_as_it_says,
     c163_a_live_token_arrives_as_identity,
     c163_and_from_the_token_only,
     c164_no_spelling_of_an_identity_header_arrives,
