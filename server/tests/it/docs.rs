@@ -1,6 +1,6 @@
 //! The documents: those that are generated from the code are current, what they show of verifiers is what is run, and
 //! every link leads somewhere. With `GUESTPASS_WRITE_DOCS` set, as `make docs` does, the generated ones are written;
-//! without it, a stale one is a failure.
+//! without it, a stale one is a failure. What else the documents show is run by tests/clients.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
