@@ -1,30 +1,30 @@
-//! Has the operating system write back a part of a file.
+//! Writes a range of a file back to the disk (Linux: `sync_file_range`), the one system call that needs `unsafe`.
 //!
-//! A sync of a whole file queues all of it before whatever else is written meanwhile. Written back part by part, it lets the
-//! others in between, and little is left for the sync.
+//! A sync of a whole file queues all its dirty pages at once, and whatever else is written meanwhile waits behind them.
+//! Writing the file back range by range first lets other writes in between, and leaves little for the sync.
 
 use std::fs::File;
 use std::io;
 
-/// Writes back what was changed of `length` bytes from `offset` on, and waits until the disk has taken it. What lies behind the
-/// end of the file is not there, and no error.
+/// Writes back the dirty pages of `length` bytes from `offset` on, and waits until the disk has taken them. A range may
+/// reach beyond the end of the file.
 ///
-/// This promises nothing after a crash, for the disk may keep it in a cache: sync the file afterwards. So where there is no
-/// such call, on systems other than Linux, nothing is done.
+/// This is no durability: the disk may still hold the data in a volatile cache, so sync the file afterwards. Since only
+/// that sync counts, systems without the call (all but Linux) do nothing here.
 ///
 /// # Errors
 ///
-/// What the operating system says, and `InvalidInput` if it can't count so far.
+/// Returns the operating system's error, such as that of a failed disk or of a file that isn't a regular one, and
+/// `InvalidInput` if `offset` or `length` is above `i64::MAX`.
 pub fn write_back(file: &File, offset: u64, length: u64) -> io::Result<()> {
-    let [offset, length] =
-        [offset, length].map(|bytes| i64::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput));
-    sync_file_range(file, offset?, length?)
+    let signed = |bytes: u64| i64::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput);
+    sync_file_range(file, signed(offset)?, signed(length)?)
 }
 
 #[cfg(target_os = "linux")]
 #[expect(
     unsafe_code,
-    reason = "a foreign function; it is given numbers only, and the file is open while it is borrowed"
+    reason = "the standard library has no call for this, and a foreign function is unsafe to call"
 )]
 fn sync_file_range(file: &File, offset: i64, length: i64) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
@@ -32,7 +32,8 @@ fn sync_file_range(file: &File, offset: i64, length: i64) -> io::Result<()> {
     let and_wait = libc::SYNC_FILE_RANGE_WAIT_BEFORE
         | libc::SYNC_FILE_RANGE_WRITE
         | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-    // SAFETY: see the reason above.
+    // SAFETY: the call takes numbers only and touches no memory of this process. The descriptor is `file`'s, which is
+    // borrowed until the call returns, so it can't be closed, and its number taken by another file, in the meantime.
     match unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, and_wait) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
