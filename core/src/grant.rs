@@ -1,10 +1,11 @@
-//! The life of a grant: one code, and every refresh that follows from it.
+//! The state machine of a grant: one code, and every refresh that follows from it.
 //!
 //! A grant is pending while its code is outstanding (generation 0), active while refresh credential *n* is, and ended
-//! once revoked; that it has expired is read from the clock and never written. One row serves it for its whole life.
-//! [`Grant::exchange`] and [`Grant::refresh`] look at the row, at what was presented and at the time, and say what
-//! should happen. They don't do it: the caller writes the new row on condition that the generation is still the one
-//! that was read, and asks again if it isn't.
+//! once revoked; expiry is read from the clock and never written. One row serves a grant for its whole life.
+//!
+//! [`Grant::exchange`] and [`Grant::refresh`] take the row, the credential that was presented and the time, and return
+//! a [`Decision`]. The caller carries it out with optimistic concurrency: it writes the new row by a compare-and-set on
+//! the generation that was read; if another request has written in between, it reads the row and decides once more.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,55 +20,58 @@ use crate::profile::{NetworkId, ProfileId};
 use crate::refusal::Refusal;
 use crate::time::Timestamp;
 
-/// What a guest has granted a client.
+/// Holds the row of a grant: a guest's permission for one client, from its code to its last refresh.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Grant {
-    /// The guest, and which of the guest's grants this is.
+    /// Identifies the guest, and the grant among the guest's.
     pub id: GrantId,
-    /// The client it was granted to.
+    /// The client that the grant was issued to, and the only one that may use it.
     pub client: ClientNumber,
     /// `subn`, copied from the profile so that a refresh reads one row.
     pub network_id: NetworkId,
-    /// Not an `Option`: no code exists without a challenge.
+    /// Binds the code to the client's verifier. Not an `Option`: no code exists without a challenge (RFC 9700 §2.1.1).
     pub challenge: Challenge,
     /// *n*: the generation of the outstanding credential.
     pub generation: Generation,
     /// *p*: the newest generation whose use has proved that its answer arrived.
     pub proven: Generation,
-    /// Wrong verifiers shown by the right client; [`MAX_STRIKES`] of them kill the code.
+    /// Counts wrong verifiers shown by the right client; [`MAX_STRIKES`] of them kill the code.
     pub strikes: u8,
-    /// When the code was issued.
+    /// The time when the code was issued.
     pub issued_at: Timestamp,
-    /// When a credential was last issued.
+    /// The time when a credential was last issued. The grace window begins here.
     pub advanced_at: Timestamp,
-    /// When the outstanding credential expires. Never past `ends_at`.
+    /// The time when the outstanding credential expires, never past `ends_at`.
     pub expires_at: Timestamp,
-    /// When the grant ends, however often it is refreshed. Nothing moves it.
+    /// The time when the grant ends, however often it is refreshed. Nothing moves it.
     pub ends_at: Timestamp,
-    /// Set once, never unset.
+    /// Records the first revocation. Set once, never unset.
     pub revoked: Option<Revocation>,
 }
 
-/// What should happen to a grant.
+/// Says what the caller should do with a presented credential, and with the grant's row.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Decision {
-    /// A newer credential is used than any before: write this row and issue its credential.
+    /// Write this row and issue its credential: the newest credential was used for the first time.
     Advance(Grant),
-    /// A retry inside the grace window: issue the outstanding credential again and write nothing.
+    /// Issue the outstanding credential again and write nothing: a retry inside the grace window.
     Repeat,
-    /// A retry after the window, no successor used yet: write this row and issue its credential.
+    /// Write this row and issue its credential: a retry after the grace window, whose successor hasn't been used.
     Reissue(Grant),
-    /// A wrong verifier: refuse, and count it.
+    /// Refuse and count a strike: the verifier is wrong.
     Strike(Refusal),
-    /// A replay with every proof right: refuse, and end the grant.
+    /// Refuse and end the grant: a replay with every proof right.
     Revoke(Refusal, RevocationReason),
-    /// Refuse; nothing changes.
+    /// Refuse and write nothing.
     Refuse(Refusal),
 }
 
 impl Decision {
-    /// What is left of the decision for someone who doesn't know what became of their own last write. What looks like
-    /// another's use may be that write, so it proves nothing: `None`, nothing can be said.
+    /// Downgrades a decision taken after a write whose outcome is unknown, such as one whose connection was lost.
+    ///
+    /// That write may have been committed, and then it is what makes the credential look spent or replayed. A decision
+    /// that rests on such evidence becomes `None`: the caller answers that the outcome is unknown, and revokes nothing.
+    /// All others hold whether or not the write took effect.
     #[must_use]
     pub fn when_unsure(self) -> Option<Self> {
         match self {
@@ -82,7 +86,7 @@ impl Decision {
 }
 
 impl Grant {
-    /// A new grant, its code outstanding.
+    /// Starts a grant, with its code outstanding.
     #[must_use]
     pub fn issue(
         id: GrantId,
@@ -108,7 +112,7 @@ impl Grant {
         }
     }
 
-    /// The code is presented by an authenticated client with a verifier.
+    /// Decides about the code, presented by an authenticated client with a verifier (RFC 6749 §4.1.3, RFC 7636 §4.6).
     ///
     /// Proof comes before replay: someone who holds a leaked code but neither the client nor the verifier must not be
     /// able to end the grant (OAuth 2.1 §7.5).
@@ -147,11 +151,15 @@ impl Grant {
         Decision::Advance(self.advanced(Generation::CODE.next(), Generation::CODE, policy, now))
     }
 
-    /// Refresh credential `presented` of this grant is used by an authenticated client.
+    /// Decides about a refresh token of generation `presented`, used by an authenticated client (RFC 6749 §6).
     ///
-    /// With *g* presented, *n* outstanding and *p* proven: *n* is the guest moving on; from *p* on but below *n*, an
-    /// answer was lost or overtaken, and until a successor is used that must not cost the guest the grant; below *p*,
-    /// a successor has been used, so two parties hold the credential (RFC 9700 §4.14.2).
+    /// With *g* presented, *n* outstanding and *p* proven:
+    ///
+    /// - *g* = *n* is the next refresh in order.
+    /// - *p* ≤ *g* < *n* is a retry: an answer was lost or overtaken. Until a successor is used, that must not cost the
+    ///   guest the grant.
+    /// - *g* < *p* is a replay: a successor has been used, so two parties hold the credential (RFC 9700 §4.14.2).
+    /// - *g* > *n* shows that the row has gone back in time.
     #[must_use]
     pub fn refresh(
         &self,
@@ -207,8 +215,8 @@ impl Grant {
         }
     }
 
-    /// Whether its client may end the grant with this credential (RFC 7009 §2.1): one that would still get an answer. A
-    /// spent one would not, and a code isn't a token.
+    /// Decides whether its client may revoke the grant by presenting this credential (RFC 7009 §2.1): yes for a refresh
+    /// token that could still be used, no for a spent one or for the code, which isn't a token.
     #[must_use]
     pub fn may_be_ended_with(&self, presented: Generation, now: Timestamp) -> bool {
         if presented > self.generation {
@@ -218,13 +226,14 @@ impl Grant {
         self.is_live(now) && presented > Generation::CODE && presented >= self.proven
     }
 
-    /// Whether its outstanding credential works.
+    /// Returns `true` if the outstanding credential can be used: the grant isn't revoked, and neither it nor the
+    /// credential has expired.
     #[must_use]
     pub fn is_live(&self, now: Timestamp) -> bool {
         now < self.ended_at() && self.revoked.is_none()
     }
 
-    /// One more grant of the same guest and client, its code outstanding. It ends when this one would.
+    /// Starts one more grant of the same guest and client, with its code outstanding. It ends when this one would.
     #[must_use]
     pub fn resume(
         &self,
@@ -242,7 +251,7 @@ impl Grant {
         }
     }
 
-    /// From when on nothing can be done with the grant any more.
+    /// Returns the time from which no credential of the grant works: the earlier of its revocation and its expiry.
     #[must_use]
     pub fn ended_at(&self) -> Timestamp {
         let expiry = self.expires_at.min(self.ends_at);
@@ -267,21 +276,21 @@ impl Grant {
     }
 }
 
-/// The wrong verifier with which a code dies.
+/// The number of wrong verifiers with which a code dies.
 pub const MAX_STRIKES: u8 = 5;
 
-/// How many grants of one guest may live at once (only `resume_with_jwt` makes a second).
+/// The most grants that one guest may have live at once (only `resume_with_jwt` makes a second).
 pub const MAX_LIVE: usize = 8;
 
-/// How long ended grants and orphaned guests are kept before the cleaner may remove them.
+/// The retention period of ended grants and orphaned guests; the cleaner removes them after it.
 pub const KEEP_ENDED: Duration = Duration::from_secs(7 * 86_400);
 
-/// A profile and eight random bytes. Its base64url text is the `sid` claim.
+/// Identifies a grant by its guest and eight random bytes. Its base64url text is the `sid` claim.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct GrantId {
-    /// The guest.
+    /// The guest to whom the grant belongs.
     pub profile: ProfileId,
-    /// Tells the guest's grants apart, and makes the id impossible to guess.
+    /// Tells the grants of one guest apart, and makes the id impossible to guess.
     pub random: [u8; 8],
 }
 
@@ -292,7 +301,7 @@ impl GrantId {
         Self { profile, random }
     }
 
-    /// Reads what [`GrantId::to_bytes`] wrote. `None` for a profile id that isn't positive.
+    /// Decodes the output of [`GrantId::to_bytes`]. `None` for a profile id that isn't positive.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
         let (profile, random) = bytes.split_at(8);
@@ -303,7 +312,7 @@ impl GrantId {
         })
     }
 
-    /// The profile id, most significant byte first, then the random bytes.
+    /// Encodes the profile id, most significant byte first, and then the random bytes.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
         let mut bytes = [0; 16];
@@ -319,27 +328,27 @@ impl fmt::Display for GrantId {
     }
 }
 
-/// The place of a credential in the life of its grant.
+/// Numbers the credentials of a grant in the order in which they are issued, beginning with the code.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Generation(u64);
 
 impl Generation {
-    /// The code comes before every refresh token.
+    /// The generation of the code, below that of every refresh token.
     pub const CODE: Self = Self(0);
 
-    /// The generation as the store and credentials know it.
+    /// Makes a generation from its number in the store or in a credential.
     #[must_use]
     pub const fn from_u64(generation: u64) -> Self {
         Self(generation)
     }
 
-    /// The generation as the store and credentials know it.
+    /// Returns the number that the store and credentials hold.
     #[must_use]
     pub const fn as_u64(self) -> u64 {
         self.0
     }
 
-    /// The one after this.
+    /// Returns the generation after this one.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
@@ -350,16 +359,16 @@ impl Generation {
     }
 }
 
-/// When and why a grant was ended before its time.
+/// Records that a grant was ended before its time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Revocation {
-    /// When.
+    /// The time of the revocation.
     pub at: Timestamp,
-    /// Why.
+    /// The rule by which the grant was ended.
     pub reason: RevocationReason,
 }
 
-/// Why a grant was ended before its time.
+/// Names the rule by which a grant was ended before its time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RevocationReason {
     /// Its code was redeemed twice with every proof right.
@@ -372,14 +381,14 @@ pub enum RevocationReason {
     RetriedLate,
     /// The client asked for it (RFC 7009).
     RevokedByClient,
-    /// The guest has more than [`MAX_LIVE`] grants, and this was used longest ago.
+    /// The guest had more than [`MAX_LIVE`] grants, of which this was the least recently used.
     Superseded,
-    /// A reason of a newer version of this program.
+    /// The stored name is unknown here: a newer version of this program wrote it.
     Unrecognized,
 }
 
 impl RevocationReason {
-    /// The stable name, in the store and in logs.
+    /// Returns the stable name, as it stands in the store, the journal and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -393,7 +402,7 @@ impl RevocationReason {
         }
     }
 
-    /// The reason with that stable name.
+    /// Finds a reason by its stable name.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
         [
