@@ -8,6 +8,7 @@
 //! the generation that was read; if another request has written in between, it reads the row and decides once more.
 
 use std::fmt;
+use std::iter;
 use std::time::Duration;
 
 use base64::display::Base64Display;
@@ -405,16 +406,22 @@ impl RevocationReason {
     /// Finds a reason by its stable name.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
-        [
-            Self::CodeReplayed,
-            Self::Contested,
-            Self::RefreshTokenReplayed,
-            Self::RetriedLate,
-            Self::RevokedByClient,
-            Self::Superseded,
-        ]
-        .into_iter()
-        .find(|reason| reason.name() == name)
-        .unwrap_or(Self::Unrecognized)
+        iter::successors(Some(Self::CodeReplayed), |reason| reason.next())
+            .find(|reason| reason.name() == name)
+            .unwrap_or(Self::Unrecognized)
+    }
+
+    /// Steps through all reasons, in the order of their declaration. A new one doesn't compile without its place here,
+    /// so that [`RevocationReason::from_name`] can't miss it.
+    const fn next(self) -> Option<Self> {
+        match self {
+            Self::CodeReplayed => Some(Self::Contested),
+            Self::Contested => Some(Self::RefreshTokenReplayed),
+            Self::RefreshTokenReplayed => Some(Self::RetriedLate),
+            Self::RetriedLate => Some(Self::RevokedByClient),
+            Self::RevokedByClient => Some(Self::Superseded),
+            Self::Superseded => Some(Self::Unrecognized),
+            Self::Unrecognized => None,
+        }
     }
 }
