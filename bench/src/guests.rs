@@ -123,9 +123,9 @@ async fn fill(directory: &Path, file: &Path, seed: Seed) -> Result<Vec<Token>, F
         let (mut profiles, mut grants) = (Vec::new(), Vec::new());
         for (created_at, has_ended, in_sample) in numbers.by_ref().take(AT_ONCE) {
             let id = GrantId::new(ProfileId::new(created_at, random.bytes()), random.bytes());
-            let owner = (client, NetworkId::new(random.bytes()));
+            let network_id = NetworkId::new(random.bytes());
             let challenge = Challenge::parse(EXAMPLE_CHALLENGE).expect("this is a challenge");
-            let issued = Grant::issue(id, owner, challenge, &policy, created_at);
+            let issued = Grant::issue(id, client, network_id, challenge, &policy, created_at);
             let grant = Grant {
                 generation: Generation::CODE.next(),
                 expires_at: match has_ended {

@@ -91,7 +91,8 @@ impl Grant {
     #[must_use]
     pub fn issue(
         id: GrantId,
-        (client, network_id): (ClientNumber, NetworkId),
+        client: ClientNumber,
+        network_id: NetworkId,
         challenge: Challenge,
         policy: &Policy,
         now: Timestamp,
@@ -244,7 +245,7 @@ impl Grant {
         now: Timestamp,
     ) -> Self {
         let id = GrantId::new(self.id.profile, random);
-        let resumed = Self::issue(id, (self.client, self.network_id), challenge, policy, now);
+        let resumed = Self::issue(id, self.client, self.network_id, challenge, policy, now);
         Self {
             expires_at: resumed.expires_at.min(self.ends_at),
             ends_at: self.ends_at,

@@ -46,8 +46,14 @@ impl App {
                 created_at: now,
             };
             let id = GrantId::new(profile.id, self.random.bytes());
-            let owner = (client.number, profile.network_id);
-            let grant = Grant::issue(id, owner, request.challenge, &policy, now);
+            let grant = Grant::issue(
+                id,
+                client.number,
+                profile.network_id,
+                request.challenge,
+                &policy,
+                now,
+            );
             let code = self.keys.now().seal(Credential {
                 grant: id,
                 generation: grant.generation,

@@ -55,9 +55,14 @@ impl<'a> Server<'a> {
     /// A code has just been issued.
     pub(crate) fn new(policy: &'a Policy) -> Self {
         let guest = ProfileId::from_i64(94_173).expect("it is positive");
-        let owner = (CLIENT, NetworkId::new([1; 16]));
-        let challenge = Challenge::parse(CHALLENGE).expect("it is one");
-        let row = Grant::issue(GrantId::new(guest, [7; 8]), owner, challenge, policy, START);
+        let row = Grant::issue(
+            GrantId::new(guest, [7; 8]),
+            CLIENT,
+            NetworkId::new([1; 16]),
+            Challenge::parse(CHALLENGE).expect("it is one"),
+            policy,
+            START,
+        );
         Self {
             policy,
             row,

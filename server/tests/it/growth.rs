@@ -87,13 +87,10 @@ fn grant(number: u32) -> Grant {
     let profile = ProfileId::from_i64(NOW.as_millis() + i64::from(number)).unwrap();
     let random = sha256(&number.to_be_bytes());
     let id = GrantId::new(profile, random[..8].try_into().unwrap());
-    let owner = (
-        ClientNumber(1),
-        NetworkId::from_bytes(random[..16].try_into().unwrap()),
-    );
     Grant::issue(
         id,
-        owner,
+        ClientNumber(1),
+        NetworkId::from_bytes(random[..16].try_into().unwrap()),
         Challenge::from_bytes(random),
         &Policy::default(),
         NOW,

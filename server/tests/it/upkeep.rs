@@ -310,9 +310,14 @@ const ROOM_FOR_CLEANING: usize = 256;
 /// The same guest each time, with a code from long ago: one is inserted, the others conflict.
 fn new_guest() -> Write {
     let now = Timestamp::from_millis(0);
-    let owner = (ClientNumber(1), NetworkId::from_bytes([0; 16]));
-    let challenge = Challenge::from_bytes([0; 32]);
-    let grant = Grant::issue(nobody(), owner, challenge, &Policy::default(), now);
+    let grant = Grant::issue(
+        nobody(),
+        ClientNumber(1),
+        NetworkId::from_bytes([0; 16]),
+        Challenge::from_bytes([0; 32]),
+        &Policy::default(),
+        now,
+    );
     let profile = Profile {
         id: grant.id.profile,
         network_id: grant.network_id,
