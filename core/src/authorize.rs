@@ -1,17 +1,17 @@
-//! The authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3).
+//! Parses the authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3).
 
 use crate::client::ClientId;
 use crate::params::{Accepts, Parameter, Params, Presence};
 use crate::pkce::{Challenge, EXAMPLE_CHALLENGE};
 use crate::refusal::Refusal;
 
-/// The one redirect URI there is: nobody is redirected, the answer is the response body.
+/// The only redirect URI that is accepted: nobody is redirected, the answer is the response body.
 pub const REDIRECT_URI: &str = "urn:ietf:wg:oauth:2.0:oob:auto";
 
-/// The one response type there is.
+/// The only response type that is accepted.
 pub const RESPONSE_TYPE: &str = "code";
 
-/// The parameters of the authorization endpoint.
+/// Lists the parameters of the authorization endpoint, for the parser and for the API's description.
 pub const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "redirect_uri",
@@ -69,30 +69,32 @@ pub const PARAMETERS: &[Parameter] = &[
     },
 ];
 
-/// Which client ids there can be.
+/// Describes the syntax of a client id.
 pub const CLIENT_ID: Accepts = Accepts::Match {
     pattern: ClientId::PATTERN,
     example: "shop-web",
 };
 
-/// The API's own example of a state.
+/// The example of a state in the API's own documentation.
 pub const EXAMPLE_STATE: &str = "a1F5Kdf5Dhn123";
 
-/// The one challenge method there is.
+/// The only challenge method that is accepted (RFC 7636 §4.2).
 pub const CHALLENGE_METHOD: &str = "S256";
 
-/// What a client must say to get a code.
+/// Holds an authorization request whose parameters are all there and well-formed.
 pub struct AuthorizeRequest<'a> {
-    /// Echoed, code point for code point.
+    /// Returned to the client unchanged, code point for code point.
     pub state: &'a str,
     /// Not an `Option`: no code exists without a challenge (RFC 9700 §2.1.1).
     pub challenge: Challenge,
 }
 
 impl<'a> AuthorizeRequest<'a> {
+    /// Checks the parameters of the authorization endpoint.
+    ///
     /// # Errors
-    /// The first rule that the request breaks. Presence comes before content, so that a missing parameter is named
-    /// whatever else is wrong.
+    /// Returns the first rule that the request breaks. Presence is checked before content, so that a missing parameter
+    /// is named whatever else is wrong.
     pub fn parse(params: &'a Params<'_>) -> Result<Self, Refusal> {
         let redirect_uri = params.required("redirect_uri")?;
         let response_type = params.required("response_type")?;

@@ -1,4 +1,4 @@
-//! The claims of an access token (RFC 9068 §2.2) and their encoding.
+//! Encodes the claims of an access token (RFC 9068 §2.2).
 
 use std::fmt::Write;
 
@@ -9,18 +9,18 @@ use crate::grant::GrantId;
 use crate::profile::{NetworkId, ProfileId};
 use crate::time::Timestamp;
 
-/// What an access token says of a guest.
+/// Holds the claims of one access token.
 #[derive(Debug)]
 pub struct Claims<'a> {
     /// `iss`: the issuer, byte for byte as configured.
     pub issuer: &'a str,
-    /// `aud`: the configured audience, which stands before the issuer; without one it is the issuer alone.
+    /// `aud`: the configured audience, followed by the issuer; `None` for the issuer alone.
     pub audience: Option<&'a str>,
     /// `client_id`: the client's public id.
     pub client_id: &'a str,
     /// `sub`, as a decimal string.
     pub profile: ProfileId,
-    /// `subn`: what existing clients call the network id.
+    /// `subn`: the guest's network id, as existing clients call it.
     pub network_id: NetworkId,
     /// `sid`: the grant that the token was issued from.
     pub grant: GrantId,
@@ -35,9 +35,9 @@ pub struct Claims<'a> {
 impl Claims<'_> {
     /// Appends the payload segment of the JWT.
     ///
-    /// It holds neither `-` nor `_`, because existing clients decode it with a plain base64 decoder. In ASCII, only the
-    /// bytes `>`, `?`, `~` and DEL can produce them, so those four are escaped inside the JSON, and so is all else that
-    /// isn't printable ASCII.
+    /// The segment contains neither `-` nor `_`, because existing clients decode it with a plain base64 decoder. In
+    /// ASCII, only the bytes `>`, `?`, `~` and DEL can produce those characters, so the four are escaped inside the
+    /// JSON, as is everything else that isn't printable ASCII.
     pub fn write_payload_segment(&self, token: &mut String) {
         BASE64URL.encode_string(self.to_json(), token);
     }
@@ -88,7 +88,7 @@ fn push_string(json: &mut String, text: &str) {
             & (byte != b'?')
     };
     json.push('"');
-    // Looks at every byte: that is faster than to stop at the first.
+    // `fold` rather than `all`: without an early exit, the compiler can vectorise the loop.
     if text.bytes().fold(true, |all, byte| all & is_plain(byte)) {
         json.push_str(text);
     } else {

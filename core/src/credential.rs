@@ -1,10 +1,10 @@
-//! The text of codes and refresh tokens: sealed, so that a forged one fails before any row is read, and so that the
-//! store needs to hold no credential, not even as a hash.
+//! Seals codes and refresh tokens into text, and opens that text again. A forged one fails before any row is read, and
+//! the store need not hold any credential, not even as a hash.
 //!
-//! A credential is 64 characters of base64url over 48 bytes: 32 bytes of plaintext and the 16-byte tag of AES-256-GCM-SIV
-//! (RFC 8452) under a fixed nonce. That mode is deterministic and stays authenticated and private when a nonce repeats:
-//! the same grant and generation seal to the same text under the same key, which is how a retry gets the same answer
-//! again, and nothing else can be learned from a text, neither time nor count.
+//! A credential is 64 characters of base64url over 48 bytes: 32 bytes of plaintext and the 16-byte tag of
+//! AES-256-GCM-SIV (RFC 8452) under a fixed nonce. That mode is deterministic and stays authenticated and private when
+//! a nonce repeats. So one grant and generation always seal to the same text under the same key, which is how a retry
+//! gets the same answer again; and nothing else can be learned from a text, neither time nor count.
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::Engine;
@@ -12,17 +12,17 @@ use base64::Engine;
 use crate::base64url::BASE64URL;
 use crate::grant::{Generation, GrantId};
 
-/// What the text of a code or refresh token stands for.
+/// Identifies a code or refresh token: the plaintext of what a client holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Credential {
     /// The grant it belongs to.
     pub grant: GrantId,
-    /// Its place in the life of the grant: 0 is the code, anything above a refresh token.
+    /// Its number within the grant: 0 is the code, anything above is a refresh token.
     pub generation: Generation,
 }
 
 impl Credential {
-    /// Which of the two it is.
+    /// Tells a code from a refresh token, by the generation.
     #[must_use]
     pub fn kind(self) -> CredentialKind {
         match self.generation {
@@ -32,7 +32,7 @@ impl Credential {
     }
 }
 
-/// The two kinds of credential. One never passes for the other (RFC 8725 §3.12).
+/// Names the two kinds of credential. One is never accepted for the other (RFC 8725 §3.12).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CredentialKind {
     /// An authorization code.
@@ -41,7 +41,7 @@ pub enum CredentialKind {
     RefreshToken,
 }
 
-/// A key that seals and opens credentials of one installation.
+/// Seals and opens the credentials of one installation.
 pub struct SealingKey {
     key: LessSafeKey,
     associated_data: Vec<u8>,
@@ -60,7 +60,7 @@ impl SealingKey {
         }
     }
 
-    /// The text of a credential: always the same for the same credential.
+    /// Encrypts a credential into its text, which is always the same for the same credential.
     #[must_use]
     pub fn seal(&self, credential: Credential) -> String {
         let mut bytes = plaintext(credential).to_vec();
@@ -70,7 +70,7 @@ impl SealingKey {
         BASE64URL.encode(bytes)
     }
 
-    /// The credential behind a text. `None` if this key didn't seal exactly that text.
+    /// Decrypts the text of a credential. `None` unless this key sealed exactly that text.
     #[must_use]
     pub fn open(&self, text: &str) -> Option<Credential> {
         let mut bytes = [0; SEALED_BYTES];
@@ -89,7 +89,7 @@ impl SealingKey {
     }
 }
 
-/// Generation, grant and a filler that says which format and kind this is. Opening checks every byte of it.
+/// Lays out generation, grant and a filler that names the format and the kind. Opening checks every byte.
 fn plaintext(credential: Credential) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&credential.generation.as_u64().to_be_bytes());

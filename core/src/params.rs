@@ -1,5 +1,5 @@
-//! A request's parameters: from one source, each at most once, empty as absent, unknown ones ignored
-//! (RFC 6749 §3.1, §3.2). What the values mean is for the requests that are parsed from them.
+//! Reads a request's parameters: from one source, each at most once, empty as absent, unknown ones ignored
+//! (RFC 6749 §3.1, §3.2). Their values are checked by the requests that are parsed from them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,15 +18,15 @@ pub struct Parameter {
     pub name: &'static str,
     /// The longest value, in bytes after decoding.
     pub max_bytes: usize,
-    /// When it must be there.
+    /// Tells for which grant types it is required.
     pub presence: Presence,
-    /// Which values are of use.
+    /// Describes the values that are accepted.
     pub accepts: Accepts,
-    /// What it is for.
+    /// Explains it to readers of the API's description.
     pub about: &'static str,
 }
 
-/// When a parameter must be there.
+/// Tells for which grant types a parameter is required.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Presence {
     /// Always.
@@ -39,7 +39,7 @@ pub enum Presence {
     OnlyWith(&'static str),
 }
 
-/// Which values of a parameter are of use.
+/// Describes the values of a parameter that are accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Accepts {
     /// This one.
@@ -55,7 +55,7 @@ pub enum Accepts {
     },
     /// Any text without control characters.
     Text {
-        /// What such a text looks like.
+        /// An example of such a text.
         example: &'static str,
     },
     /// The empty one, which counts as absent.
@@ -181,7 +181,8 @@ impl<'a> Params<'a> {
     }
 }
 
-/// Whether a text is plain, as almost all are. Looks at every byte: that is faster than to stop at the first.
+/// Returns `true` for printable ASCII, as almost every text is. It uses `fold` rather than `all`: without an early
+/// exit, the compiler can vectorise the loop.
 fn is_printable_ascii(text: &str) -> bool {
     text.bytes()
         .fold(true, |all, byte| all & (b' '..=b'~').contains(&byte))
@@ -198,7 +199,7 @@ fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// What stands before and after the first such byte, by the plainest search: it is seldom far.
+/// Splits at the first such byte. A plain search is enough, since the byte is seldom far.
 fn cut(text: &str, ascii: u8) -> (&str, Option<&str>) {
     match text.bytes().position(|byte| byte == ascii) {
         Some(at) => (&text[..at], Some(&text[at + 1..])),
@@ -211,8 +212,8 @@ pub const MAX_COUNT: usize = 64;
 /// A longer name than any parameter has, in characters: what the API's description can say.
 pub const MAX_NAME_CHARS: usize = 256;
 
-/// Decodes what `application/x-www-form-urlencoded` has encoded, strictly: unlike the URL standard's decoder, which lets
-/// `%zz` stand.
+/// Decodes `application/x-www-form-urlencoded` text strictly: unlike the URL standard's decoder, it doesn't let `%zz`
+/// stand.
 ///
 /// # Errors
 /// [`Refusal::EncodingMalformed`] for a broken percent-encoding or text that isn't UTF-8.

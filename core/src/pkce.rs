@@ -1,22 +1,23 @@
-//! Proof Key for Code Exchange (RFC 7636), S256 only: `plain` has no representation here.
+//! Checks Proof Keys for Code Exchange (RFC 7636), S256 only: `plain` has no representation here.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// The SHA-256 of a verifier, as the client sent it to the authorization endpoint (RFC 7636 §4.2).
+/// Holds the SHA-256 of a verifier, as the client sent it to the authorization endpoint (RFC 7636 §4.2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Challenge([u8; 32]);
 
-/// The API's own example of a verifier.
+/// The example of a verifier in the API's own documentation.
 pub const EXAMPLE_VERIFIER: &str = "1tBnEmtSImyCykPHxHYBdzpSFhKEj0Q1LuiHd4fdDlY";
 
 /// The challenge of [`EXAMPLE_VERIFIER`].
 pub const EXAMPLE_CHALLENGE: &str = "p7CN1Zi4o5ARn1mYNvNFvj2r5cKkr2k6y7a573eHJXQ";
 
 impl Challenge {
-    /// What [`Challenge::parse`] reads: the last character stands for four bits and has none to spare.
+    /// A regular expression for what [`Challenge::parse`] reads. The last of 43 characters carries four bits, so its
+    /// two spare ones must be zero.
     pub const PATTERN: &str = "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$";
 
     /// Reads 43 characters of unpadded base64url. `None` for anything that no S256 transformation can have produced,
@@ -28,32 +29,32 @@ impl Challenge {
         (length == bytes.len()).then_some(Self(bytes))
     }
 
-    /// The challenge as the store knows it.
+    /// Makes a challenge from the bytes in the store.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The challenge as the store knows it.
+    /// Returns the bytes for the store.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Whether `verifier` is the one behind this challenge (RFC 7636 §4.6), compared in constant time.
+    /// Compares the challenge with a verifier's hash (RFC 7636 §4.6), in constant time.
     #[must_use]
     pub fn is_met_by(&self, verifier: &Verifier) -> bool {
         verify_slices_are_equal(&verifier.0, &self.0).is_ok()
     }
 }
 
-/// The secret that a client shows to redeem its code, of which only the SHA-256 is kept. It has no `Debug`, so it can't end
-/// in a log.
+/// Holds the SHA-256 of the secret that a client shows to redeem its code; the secret itself isn't kept. Without a
+/// `Debug`, it can't end in a log.
 #[derive(Clone, Copy)]
 pub struct Verifier([u8; 32]);
 
 impl Verifier {
-    /// What [`Verifier::parse`] reads.
+    /// A regular expression for what [`Verifier::parse`] reads.
     pub const PATTERN: &'static str = "^[A-Za-z0-9._~-]{43,128}$";
 
     /// Reads 43 to 128 unreserved characters (RFC 7636 §4.1). `None` for anything else.

@@ -1,11 +1,11 @@
-//! A request about a token: to revoke it (RFC 7009 §2.1), or to learn whether it works (RFC 7662 §2.1).
+//! The parameters of a request about a token: to revoke it (RFC 7009 §2.1) or to introspect it (RFC 7662 §2.1).
 
 use crate::authorize::CLIENT_ID;
 use crate::params::{Accepts, Parameter, Presence};
 use crate::token_request::EXAMPLE_REFRESH_TOKEN;
 
-/// The parameters of both; a body has room for them at their longest. The hint is only a hint: a token shows by
-/// itself what it is.
+/// Lists the parameters of both endpoints. Their limits together stay below the limit of a body. `token_type_hint` is
+/// never needed, since a token shows by itself which kind it is.
 pub const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "token",

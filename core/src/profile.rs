@@ -1,4 +1,4 @@
-//! The guest: a profile and its two identifiers.
+//! Identifies guests: a profile and its two ids.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,24 +8,24 @@ use uuid::Uuid;
 use crate::client::ClientNumber;
 use crate::time::Timestamp;
 
-/// A guest, recognised without an account.
+/// Holds a guest, recognised without an account.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Profile {
     /// The `sub` of every access token of this guest.
     pub id: ProfileId,
     /// The `subn` of every access token of this guest.
     pub network_id: NetworkId,
-    /// The client that authorized the guest first.
+    /// The client through which the guest was first authorized.
     pub client: ClientNumber,
-    /// When the guest was authorized first.
+    /// The time when the guest was first authorized.
     pub created_at: Timestamp,
 }
 
-/// A positive 63-bit number: 42 bits of milliseconds since the epoch, then 21 random bits.
+/// Identifies a guest by a positive 63-bit number: 42 bits of milliseconds since the epoch, then 21 random bits.
 ///
-/// Its decimal text is the `sub` claim. Ids made one after the other lie close together in the store, yet knowing one
-/// gives no other. Two guests of one millisecond collide once in two million times; the store notices, and the caller
-/// draws again.
+/// Its decimal text is the `sub` claim. Ids that are made one after the other lie close together in the store's index,
+/// yet nobody can guess one from another. Two guests of the same millisecond collide with a probability of one in two
+/// million; the store reports that as a conflict, and the caller draws again.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ProfileId(i64);
 
@@ -38,13 +38,13 @@ impl ProfileId {
         Self(((millis << RANDOM_BITS) | random).max(1))
     }
 
-    /// The id as the store knows it. `None` unless positive.
+    /// Makes an id from its number in the store. `None` unless positive.
     #[must_use]
     pub fn from_i64(id: i64) -> Option<Self> {
         (id > 0).then_some(Self(id))
     }
 
-    /// The id as the store knows it.
+    /// Returns the number for the store.
     #[must_use]
     pub const fn as_i64(self) -> i64 {
         self.0
@@ -71,7 +71,7 @@ impl FromStr for ProfileId {
     }
 }
 
-/// The guest's network id: a random UUID (RFC 9562 §5.4) that never changes for a profile. The `subn` claim.
+/// Identifies a guest towards existing clients, as the claim `subn`: a random UUID (RFC 9562 §5.4) that never changes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct NetworkId(Uuid);
 
@@ -82,13 +82,13 @@ impl NetworkId {
         Self(uuid::Builder::from_random_bytes(random).into_uuid())
     }
 
-    /// The id as the store knows it.
+    /// Makes an id from the bytes in the store.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
 
-    /// The id as the store knows it.
+    /// Returns the bytes for the store.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()

@@ -1,38 +1,38 @@
-//! Points in time, as the protocol sees them. Where the time comes from is the caller's business.
+//! Represents points in time. The protocol never asks for the time: it is an argument wherever it is needed.
 
 use std::ops::Add;
 use std::time::Duration;
 
-/// Milliseconds since the Unix epoch, without leap seconds.
+/// Holds a point in time as milliseconds since the Unix epoch, without leap seconds.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The point `millis` milliseconds after the Unix epoch.
+    /// Makes the point `millis` milliseconds after the Unix epoch.
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     #[must_use]
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since the Unix epoch: the `NumericDate` of RFC 7519 §2.
+    /// Returns the whole seconds since the Unix epoch: the `NumericDate` of RFC 7519 §2.
     #[must_use]
     pub const fn as_seconds(self) -> i64 {
         self.0.div_euclid(1000)
     }
 
-    /// The time that has passed since `earlier`, zero if `earlier` is in fact later.
+    /// Returns the time that has passed since `earlier`: zero if `earlier` is in fact later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// The point `duration` before this one.
+    /// Returns the point `duration` before this one.
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(millis(duration)))
@@ -47,8 +47,8 @@ impl Add<Duration> for Timestamp {
     }
 }
 
-/// A duration as an operator would write it: a number of the largest unit that leaves no rest. Durations here are whole
-/// milliseconds.
+/// Formats a duration as an operator would write it: as a number of the largest unit that leaves no remainder (`90s`,
+/// `1h`). Anything below a millisecond is cut off.
 #[must_use]
 pub fn text_of(duration: Duration) -> String {
     const UNITS: [(u128, &str); 5] = [

@@ -1,20 +1,20 @@
-//! The token request (RFC 6749 §4.1.3, §6; RFC 7636 §4.5).
+//! Parses the token request (RFC 6749 §4.1.3, §6; RFC 7636 §4.5).
 
 use crate::authorize::{CLIENT_ID, REDIRECT_URI};
 use crate::params::{Accepts, Parameter, Params, Presence};
 use crate::pkce::{EXAMPLE_VERIFIER, Verifier};
 use crate::refusal::Refusal;
 
-/// A code for the first tokens (RFC 6749 §4.1.3).
+/// The grant type that exchanges a code for the first tokens (RFC 6749 §4.1.3).
 pub const AUTHORIZATION_CODE: &str = "authorization_code";
 
-/// A refresh token for the next ones (RFC 6749 §6).
+/// The grant type that exchanges a refresh token for the next ones (RFC 6749 §6).
 pub const REFRESH_TOKEN: &str = "refresh_token";
 
-/// The grant types there are.
+/// Lists the grant types that are accepted.
 pub const GRANT_TYPES: [&str; 2] = [AUTHORIZATION_CODE, REFRESH_TOKEN];
 
-/// The parameters of the token endpoint.
+/// Lists the parameters of the token endpoint, for the parser and for the API's description.
 pub const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "grant_type",
@@ -74,20 +74,20 @@ pub const PARAMETERS: &[Parameter] = &[
     },
 ];
 
-/// The API's own example of a code.
+/// The example of a code in the API's own documentation.
 pub const EXAMPLE_CODE: &str = "pEcnKwHD0yF3pfu1U56EBo-QbBwPMcqOYtBr5LnYTjKdNzYUGIgzied-ux-vyul7";
 
-/// What a refresh token looks like.
+/// An example of a refresh token, for the API's description.
 pub const EXAMPLE_REFRESH_TOKEN: &str =
     "OLTmUuRNp_I3DZ4mDicTZVCko6bQf1wMMy-LEiQIP9IrkC-JEegYGPjJnV1dmDGV";
 
-/// What a client must say to get tokens: one variant for each supported grant type.
+/// Holds a token request whose parameters are all there and well-formed, by its grant type.
 pub enum TokenRequest<'a> {
     /// `grant_type=authorization_code`.
     AuthorizationCode {
         /// The code, not yet opened.
         code: &'a str,
-        /// The verifier behind the code's challenge.
+        /// Proves that the client is the one that asked for the code.
         verifier: Verifier,
     },
     /// `grant_type=refresh_token`.
@@ -98,9 +98,11 @@ pub enum TokenRequest<'a> {
 }
 
 impl<'a> TokenRequest<'a> {
+    /// Checks the parameters of the token endpoint.
+    ///
     /// # Errors
-    /// The first rule that the request breaks. Presence comes before content, so that a missing parameter is named
-    /// whatever else is wrong.
+    /// Returns the first rule that the request breaks. Presence is checked before content, so that a missing parameter
+    /// is named whatever else is wrong.
     pub fn parse(params: &'a Params<'_>) -> Result<Self, Refusal> {
         match params.required("grant_type")? {
             AUTHORIZATION_CODE => {
@@ -131,7 +133,7 @@ impl<'a> TokenRequest<'a> {
     }
 }
 
-/// There are no scopes, so a scope is an error rather than silently dropped (RFC 6749 §3.3).
+/// Refuses every scope: there are none, and one that is dropped silently would mislead the client (RFC 6749 §3.3).
 fn refuse_scope(params: &Params<'_>) -> Result<(), Refusal> {
     match params.get("scope") {
         Some(_) => Err(Refusal::ScopeUnsupported),

@@ -1,5 +1,6 @@
-//! Honest histories: every one there is, with so many mounts and at most eight lost answers. A mount is the moment when a
-//! page starts to need a token. The environments A1 to A8 name what an honest client may meet.
+//! Explores every history of an honest client, with a given number of mounts and at most eight lost answers, by a
+//! breadth-first search. A mount is the moment when a page starts to need a token. The environments A1 to A8 name the
+//! hazards that an honest client may meet.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -56,7 +57,7 @@ fn a_client_between_two_clocks_keeps_its_grant() {
     assert!(!ever_locked_out(8, &[Hazard::Overlap, Hazard::FastNode]));
 }
 
-/// Whether any history ends in a lockout; shows the shortest that does.
+/// Searches all histories for one that ends in a lockout, and prints the shortest.
 fn ever_locked_out(mounts: usize, environment: &[Hazard]) -> bool {
     let policy = Policy::default();
     let mut guests = VecDeque::from([Guest::new(mounts, environment, &policy)]);
@@ -72,7 +73,7 @@ fn ever_locked_out(mounts: usize, environment: &[Hazard]) -> bool {
     false
 }
 
-/// What an honest client may meet besides lost answers.
+/// Names the hazards that an honest client may meet besides lost answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Hazard {
     /// It mounts again before the answer is stored.
@@ -91,7 +92,7 @@ enum Hazard {
     FastNode,
 }
 
-/// An honest client, and the server that it talks to.
+/// Models an honest client and the server that it talks to.
 #[derive(Clone)]
 struct Guest<'a> {
     environment: &'a [Hazard],
@@ -135,7 +136,7 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// What may happen next.
+    /// Lists the moves that are possible next.
     fn moves(&self) -> Vec<Move> {
         let meets = |hazard| self.environment.contains(&hazard);
         let asks = !self.requests.is_empty();
@@ -164,7 +165,7 @@ impl<'a> Guest<'a> {
         moves
     }
 
-    /// The same client, one move later.
+    /// Returns the same client, one move later.
     fn after(&self, next: Move) -> Self {
         let policy = self.server.policy;
         let mut guest = self.clone();
@@ -194,7 +195,7 @@ impl<'a> Guest<'a> {
                 guest.copies.iter_mut().for_each(|(_, due)| *due = true);
             }
         }
-        // In which order they were sent makes no difference to what can happen to them.
+        // Sorted, since the order of sending makes no difference: fewer states are distinct.
         guest.requests.sort();
         guest.answers.sort();
         guest
@@ -211,7 +212,8 @@ impl<'a> Guest<'a> {
         self.answers.extend(token.zip(copy));
     }
 
-    /// All that the future depends on. Of the time, that is how far the window has passed.
+    /// Returns all that the future depends on, so that equal states are explored once. Of the time, only the part of
+    /// the grace window that has passed matters.
     fn state(&self) -> impl Ord + use<> {
         let Server { row, now, policy } = &self.server;
         let window = policy.grace.as_millis() as i64;
@@ -222,7 +224,7 @@ impl<'a> Guest<'a> {
         (grant, left, copies, requests, self.answers.clone())
     }
 
-    /// The grant is revoked; or nothing is under way, and no copy gets a token, now or later.
+    /// Returns `true` if the grant is revoked, or if nothing is under way and no copy gets a token, now or later.
     fn is_locked_out(&self) -> bool {
         let Server { row, policy, .. } = &self.server;
         let idle = self.requests.is_empty() && self.answers.is_empty();

@@ -1,8 +1,11 @@
-//! One grant, and everything that may happen to it.
+//! Tests one grant with everything that may happen to it.
 //!
-//! First the rules as tables, cell by cell. Then random histories, for what holds whoever does what. Then every history
-//! of an honest client, within bounds: it must keep its grant. Last, random thefts: they must come out. What is random
-//! is the same in every run, and what fails is shrunk before it is shown.
+//! - `tables`: the rules, cell by cell.
+//! - `random`: invariants on random histories, in which anybody may do anything.
+//! - `honest`: every history of an honest client, within bounds; it must keep its grant.
+//! - `theft`: random thefts, which must be found out.
+//!
+//! Random tests have a fixed seed, so that every run is the same, and a failure is shrunk before it is shown.
 
 #![cfg(test)]
 

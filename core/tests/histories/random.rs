@@ -1,5 +1,5 @@
-//! Any history: what holds whoever does what. If the row goes back in time, a credential that was spent may work once
-//! more; what that breaks is checked on histories without rewinds.
+//! Checks invariants on random histories, in which anybody may do anything. If the row goes back in time (a restore), a
+//! spent credential may work once more; invariants that this breaks are checked on histories without rewinds.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -29,7 +29,7 @@ fn at_most_one_exchange_succeeds() {
     });
 }
 
-/// What is issued is newer than all before it, and neither *n* nor *p* ever goes back.
+/// A credential that is issued is newer than all before it, and neither *n* nor *p* ever goes back.
 #[test]
 fn generations_only_grow() {
     for_every_answer(histories(), |_, answer| {
@@ -110,8 +110,8 @@ fn nothing_extends_a_grant() {
     });
 }
 
-/// What has expired gets nothing, and that it has expired is not written. Of a token that is newer than its row, the
-/// row only knows when the grant ends.
+/// An expired credential gets nothing, and its expiry isn't written. Of a token that is newer than its row, the row
+/// only knows when the grant ends.
 #[test]
 fn expiry_is_never_written() {
     for_every_answer(histories_with_rewinds(), |_, answer| {

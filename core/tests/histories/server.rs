@@ -1,4 +1,4 @@
-//! The server, as far as a single grant can tell.
+//! Models the server, as far as a single grant can tell.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use guestpass_core::time::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestCaseResult, TestRunner};
 
-/// One row that is read and written as the real store does it.
+/// Holds one row, which is read and written as the real store does it.
 #[derive(Clone)]
 pub(crate) struct Server<'a> {
     pub(crate) policy: &'a Policy,
@@ -33,14 +33,14 @@ pub(crate) enum Proof {
     Wrong,
 }
 
-/// A request, its time of arrival, and the row that it has read.
+/// Holds a request, its time of arrival, and the row that it has read.
 pub(crate) struct Reading {
     pub(crate) request: Request,
     pub(crate) now: Timestamp,
     pub(crate) row: Grant,
 }
 
-/// What was decided, on which row, and what the write found and left.
+/// Records a decision, the row it was taken on, and the row before and after the write.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) request: Request,
@@ -52,7 +52,7 @@ pub(crate) struct Answer {
 }
 
 impl<'a> Server<'a> {
-    /// A code has just been issued.
+    /// Starts with a code that has just been issued.
     pub(crate) fn new(policy: &'a Policy) -> Self {
         let guest = ProfileId::from_i64(94_173).expect("it is positive");
         let row = Grant::issue(
@@ -70,7 +70,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// The code has just been redeemed.
+    /// Starts with a code that has just been redeemed.
     pub(crate) fn redeemed(policy: &'a Policy) -> Self {
         let mut server = Self::new(policy);
         server.serve(Request::Exchange(CLIENT, Proof::Right));
@@ -90,7 +90,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Carries out what is decided on the row that was read. `None` if that is stale: it has been read again.
+    /// Carries out the decision on the row that was read. `None` if that row is stale: it has been read again.
     ///
     /// The real server takes the time anew then, and gives up after the second try. The rules must hold without that.
     pub(crate) fn write(&mut self, reading: &mut Reading) -> Option<Answer> {
@@ -161,7 +161,7 @@ impl Request {
 }
 
 impl Answer {
-    /// The refresh token that goes out with the answer.
+    /// Returns the refresh token that goes out with the answer.
     pub(crate) fn token(&self) -> Option<Generation> {
         match &self.decision {
             Decision::Advance(new) | Decision::Reissue(new) => Some(new.generation),

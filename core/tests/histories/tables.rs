@@ -1,4 +1,4 @@
-//! The rules as tables.
+//! Checks the rules cell by cell, against tables.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::server::{
     CLIENT, DAY, MILLISECOND, Proof, REVOCATION, Request, START, Server, nth, strict,
 };
 
-/// What a refresh decides, for *g* presented, *n* outstanding and *p* proven: exactly one row covers each cell.
+/// Exactly one row of the table covers each combination of *g* presented, *n* outstanding and *p* proven.
 #[test]
 fn the_refresh_table() {
     use Decision::{Advance, Refuse, Reissue, Repeat, Revoke};
@@ -68,8 +68,8 @@ fn the_refresh_table() {
     }
 }
 
-/// What an exchange by the right client decides, so many seconds after its code was issued. No policy lets a code live
-/// longer than 600 s.
+/// Each row has the seconds since the code was issued, the verifier, and the decision for the right client. No policy
+/// lets a code live longer than 600 s.
 #[test]
 fn the_exchange_table() {
     use Decision::{Advance, Refuse, Revoke, Strike};
@@ -117,7 +117,7 @@ fn the_exchange_table() {
     }
 }
 
-/// Whoever doesn't know what became of their own write looks at the row again, as it was or as they wrote it.
+/// After a write whose outcome is unknown, the row is read again: either as it was before that write, or as written.
 #[test]
 fn nobody_takes_their_own_write_for_anothers() {
     for policy in [Policy::default(), strict()] {
@@ -137,7 +137,7 @@ fn nobody_takes_their_own_write_for_anothers() {
     for decision in [replay, Decision::Refuse(Refusal::CodeSpent)] {
         assert_eq!(decision.when_unsure(), None);
     }
-    // What was certain before is certain now.
+    // These don't depend on the outcome of any write.
     let wrong = Decision::Strike(Refusal::VerifierWrong);
     for decision in [wrong, Decision::Refuse(Refusal::GrantRevoked)] {
         assert_eq!(decision.clone().when_unsure(), Some(decision));

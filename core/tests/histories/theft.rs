@@ -1,4 +1,4 @@
-//! A theft.
+//! Checks that a stolen credential is found out.
 
 use std::cell::Cell;
 
@@ -9,13 +9,13 @@ use proptest::sample::Index;
 
 use crate::server::{CLIENT, Request, Server, for_all, nth};
 
-/// If owner and thief never act within one window, the theft comes out after at most so many hand-overs between them:
+/// If owner and thief never act within one window, the theft comes out after at most `bound` hand-overs between them:
 /// eight if the live credential was taken, seven if its predecessor was. Both bounds are reached.
 #[test]
 fn a_thief_and_an_owner_who_take_turns_are_found_out() {
     let policy = Policy::default();
-    // Who acts, whether a window passes first although it need not, whether the owner's answer is lost, and what the
-    // thief presents of all that it has ever held.
+    // One turn: is it the thief's, does a window pass first although it need not, is the owner's answer lost, and
+    // which of all the tokens that the thief has ever held does it present.
     let turns = || vec(any::<(bool, bool, bool, Index)>(), 0..60);
     for (stolen, bound) in [(2, 8), (1, 7)] {
         let most = Cell::new(0);
