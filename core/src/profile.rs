@@ -65,9 +65,11 @@ impl FromStr for ProfileId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const PROBLEM: &str = "a `sub` is a positive decimal number of at most 19 digits";
-        let id = text.parse().map_err(|_| PROBLEM)?;
-        let id = Self::from_i64(id).ok_or(PROBLEM)?;
-        (id.to_string() == text).then_some(id).ok_or(PROBLEM)
+        text.parse()
+            .ok()
+            .and_then(Self::from_i64)
+            .filter(|id| id.to_string() == text)
+            .ok_or(PROBLEM)
     }
 }
 
@@ -107,9 +109,11 @@ impl FromStr for NetworkId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const PROBLEM: &str = "a `subn` is a UUID, such as 919108f7-52d1-4320-9bac-f847db4148a8";
-        let id = Uuid::try_parse(text).map(Self).map_err(|_| PROBLEM)?;
-        let is_usual = id.to_string().eq_ignore_ascii_case(text);
-        is_usual.then_some(id).ok_or(PROBLEM)
+        Uuid::try_parse(text)
+            .ok()
+            .map(Self)
+            .filter(|id| id.to_string().eq_ignore_ascii_case(text))
+            .ok_or(PROBLEM)
     }
 }
 

@@ -67,8 +67,13 @@ fn ever_locked_out(mounts: usize, environment: &[Hazard]) -> bool {
             println!("{environment:?} locks out: {:?}", guest.history);
             return true;
         }
-        let next = guest.moves().into_iter().map(|next| guest.after(next));
-        guests.extend(next.filter(|guest| seen.insert(guest.state())));
+        guests.extend(
+            guest
+                .moves()
+                .into_iter()
+                .map(|next| guest.after(next))
+                .filter(|guest| seen.insert(guest.state())),
+        );
     }
     false
 }
@@ -229,11 +234,12 @@ impl<'a> Guest<'a> {
         let Server { row, policy, .. } = &self.server;
         let idle = self.requests.is_empty() && self.answers.is_empty();
         let works = |&(credential, _): &(Generation, bool)| {
-            let mut times = [row.advanced_at, row.advanced_at + policy.grace].into_iter();
-            times.any(|now| {
-                let decision = row.refresh(credential, CLIENT, policy, now);
-                !matches!(decision, Decision::Revoke(..) | Decision::Refuse(_))
-            })
+            [row.advanced_at, row.advanced_at + policy.grace]
+                .into_iter()
+                .any(|now| {
+                    let decision = row.refresh(credential, CLIENT, policy, now);
+                    !matches!(decision, Decision::Revoke(..) | Decision::Refuse(_))
+                })
         };
         row.revoked.is_some() || (idle && !self.copies.iter().any(works))
     }

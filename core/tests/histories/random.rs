@@ -164,8 +164,10 @@ fn requests_that_race_get_one_successor() {
         let read = |g| server.read(Request::Refresh(CLIENT, nth(g)));
         let racing: Vec<_> = presented.into_iter().map(read).collect();
         for mut reading in racing {
-            let first = server.write(&mut reading);
-            let answer = first.or_else(|| server.write(&mut reading)).unwrap();
+            let answer = server
+                .write(&mut reading)
+                .or_else(|| server.write(&mut reading))
+                .unwrap();
             let token = answer.token().unwrap_or(nth(3));
             prop_assert_eq!(
                 (token, answer.after.revoked),
@@ -259,14 +261,15 @@ fn histories_of(events: impl Strategy<Value = Event>) -> impl Strategy<Value = H
         tight,
     ]);
     let guesses = prop_oneof![3 => Just(0), 1 => 1..8_usize];
-    let histories = (policies, guesses, weighted(0.8), vec(events, 0..60));
-    histories.prop_map(|(policy, guesses, redeemed, later)| {
-        let exchange = |proof| Event::Call(Call::Exchange(CLIENT, proof));
-        let mut events = vec![exchange(Proof::Wrong); guesses];
-        events.extend(redeemed.then(|| exchange(Proof::Right)));
-        events.extend(later);
-        History { policy, events }
-    })
+    (policies, guesses, weighted(0.8), vec(events, 0..60)).prop_map(
+        |(policy, guesses, redeemed, later)| {
+            let exchange = |proof| Event::Call(Call::Exchange(CLIENT, proof));
+            let mut events = vec![exchange(Proof::Wrong); guesses];
+            events.extend(redeemed.then(|| exchange(Proof::Right)));
+            events.extend(later);
+            History { policy, events }
+        },
+    )
 }
 
 fn events() -> impl Strategy<Value = Event> {

@@ -54,16 +54,13 @@ fn the_refresh_table() {
                 (g < p && late,                       Revoke(RefreshTokenReplayed, Reason::RefreshTokenReplayed)),
                 (g > n,                               Advance(to(g + 1, g))),
             ];
-            let expected = table
+            let expected: Vec<_> = table
                 .into_iter()
                 .filter(|(covers, _)| *covers)
-                .map(|(_, then)| then);
+                .map(|(_, then)| then)
+                .collect();
             let decided = row.refresh(nth(g), CLIENT, &policy, now);
-            assert_eq!(
-                expected.collect::<Vec<_>>(),
-                [decided],
-                "{g} shown to {row:?} at {now:?}"
-            );
+            assert_eq!(expected, [decided], "{g} shown to {row:?} at {now:?}");
         }
     }
 }
