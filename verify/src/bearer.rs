@@ -1,19 +1,22 @@
-//! Where a request carries its token: `Authorization: Bearer` (RFC 6750 §2.1), or `x-dressipi-jwt` as existing clients
-//! of the API send it.
+//! Extracts the token from a request's headers: `Authorization: Bearer` (RFC 6750 §2.1), or `x-dressipi-jwt` as
+//! existing clients of the API send it.
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::rejection::Rejection;
 
-/// The header of existing clients.
+/// The header in which existing clients of the API send their token, without a scheme.
 pub const USER_JWT: HeaderName = HeaderName::from_static("x-dressipi-jwt");
 
-/// The token of a request. `None` if it has none: neither header, another scheme such as Basic, or an empty value,
-/// since `Bearer` with nothing behind it says nothing about who is calling. The same token may come more than once.
+/// Returns the token of a request. The same token may be sent more than once.
+///
+/// `None` if the request is anonymous: it has neither header, another scheme such as Basic, or an empty value (a
+/// `Bearer` without a token).
 ///
 /// # Errors
-/// [`Rejection::TokensDisagree`] for two different tokens, [`Rejection::Malformed`] for one that isn't ASCII text.
+/// Returns [`Rejection::TokensDisagree`] for two different tokens, and [`Rejection::Malformed`] for one that isn't
+/// ASCII text.
 pub fn token_of(headers: &HeaderMap) -> Result<Option<&str>, Rejection> {
     let authorizations = headers
         .get_all(AUTHORIZATION)
@@ -36,7 +39,7 @@ pub fn token_of(headers: &HeaderMap) -> Result<Option<&str>, Rejection> {
     }
 }
 
-/// What stands behind the scheme, whose letters may be of either case (RFC 9110 §11.1). `None` for another scheme.
+/// Returns the text after the scheme `Bearer`, which is case-insensitive (RFC 9110 §11.1). `None` for another scheme.
 fn behind_bearer(field: &HeaderValue) -> Option<&[u8]> {
     let (scheme, rest) = field.as_bytes().split_at_checked(b"bearer".len())?;
     let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && matches!(rest, [] | [b' ', ..]);
@@ -82,7 +85,7 @@ mod tests {
                 Err(Rejection::TokensDisagree),
             ),
             (&[(JWT, "a"), (JWT, "A")], Err(Rejection::TokensDisagree)),
-            // One field is one token, whatever it holds: not one that verifies.
+            // A field isn't split into several tokens; this text fails later, at its verification.
             (&[(BEARER, "Bearer a, Bearer a")], Ok(Some("a, Bearer a"))),
             (&[(JWT, "\u{e9}")], Err(Rejection::Malformed)),
         ] {

@@ -1,8 +1,8 @@
-//! The one place that reads the time. All else is given it.
+//! Reads the time, and is the only module that does: everywhere else it is an argument.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seconds since the Unix epoch, by this machine's clock.
+/// Returns this machine's time in seconds since the Unix epoch, for [`Verifier::verify`](crate::Verifier::verify).
 #[must_use]
 #[expect(
     clippy::disallowed_methods,

@@ -1,4 +1,4 @@
-//! JSON objects, read strictly: UTF-8, no repeated members, nothing behind the end. Text is borrowed where it can be.
+//! Reads JSON objects strictly: UTF-8, no repeated members, nothing after the end. Text without escapes is borrowed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,15 +6,15 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// What is filled from an object's members.
+/// Builds a value from the members of an object.
 pub(crate) trait Members<'a>: Default {
-    /// Takes the value of a member that it knows. `false` leaves the value of one that it doesn't.
+    /// Reads the value of a known member from `map`. `false` for an unknown one, whose value the caller then skips.
     fn take<A: MapAccess<'a>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error>;
 }
 
-/// Reads an object. `None` for what isn't one, repeats a member, has too many, or has one that `T` doesn't take.
+/// Reads an object. `None` if the text isn't one, if it repeats a member or has too many, or if `T` rejects a value.
 pub(crate) fn object<'a, T: Members<'a>>(json: &'a [u8]) -> Option<T> {
-    // All of it, since the reader doesn't look into strings that it skips.
+    // Checked here for the whole text, since serde_json doesn't validate strings that it skips.
     let text = std::str::from_utf8(json).ok()?;
     let mut members = T::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -23,7 +23,7 @@ pub(crate) fn object<'a, T: Members<'a>>(json: &'a [u8]) -> Option<T> {
     Some(members)
 }
 
-/// The value of a member that must be a string.
+/// Reads the value of a member that must be a string.
 pub(crate) fn text<'a, A: MapAccess<'a>>(map: &mut A) -> Result<Cow<'a, str>, A::Error> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -31,7 +31,7 @@ pub(crate) fn text<'a, A: MapAccess<'a>>(map: &mut A) -> Result<Cow<'a, str>, A:
     map.next_value::<Text<'a>>().map(|Text(text)| text)
 }
 
-/// More members than any token has. It keeps the search for repeated ones short.
+/// The most members of an object, more than any token has. It bounds the linear search for repeated ones.
 const MAX_MEMBERS: usize = 64;
 
 struct Reader<'m, T>(&'m mut T);

@@ -1,4 +1,4 @@
-//! Keys, each bound to one algorithm (RFC 8725 §3.1), and sets of them.
+//! Holds keys, each bound to one algorithm (RFC 8725 §3.1), and sets of them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,10 +12,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-/// The algorithms there are (RFC 7518 §3.1, RFC 8037 §3.1). `none` has no representation here.
+/// A signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1). `none` has no representation here.
+///
+/// The [crate documentation](crate#choosing-an-algorithm) says when to choose which.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Algorithm {
-    /// HMAC with SHA-256: one secret signs and verifies.
+    /// HMAC with SHA-256: one secret both signs and verifies.
     Hs256,
     /// ECDSA with P-256 and SHA-256.
     Es256,
@@ -26,7 +28,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Its name in `alg`.
+    /// Returns its name in `alg`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -41,7 +43,7 @@ impl Algorithm {
 impl FromStr for Algorithm {
     type Err = KeyError;
 
-    /// Reads an `alg`, which is case-sensitive.
+    /// Finds an algorithm by its `alg`, which is case-sensitive.
     fn from_str(name: &str) -> Result<Self, KeyError> {
         [Self::Hs256, Self::Es256, Self::EdDsa, Self::Rs256]
             .into_iter()
@@ -50,7 +52,9 @@ impl FromStr for Algorithm {
     }
 }
 
-/// A key that signatures are checked with, parsed once.
+/// A key that verifies signatures by one algorithm. It is parsed once, when it is made.
+///
+/// Collect keys into a [`KeySet`] to verify tokens with them. Its `Debug` shows `kid` and algorithm, but no key.
 pub struct VerifyingKey {
     kid: Option<String>,
     algorithm: Algorithm,
@@ -58,16 +62,17 @@ pub struct VerifyingKey {
 }
 
 enum Material {
-    /// Boxed, since it is twenty times as large as the other.
+    /// Boxed, since it is twenty times as large as the other variant.
     Secret(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
 impl VerifyingKey {
-    /// A secret for HS256. Without a `kid` it must be alone in its set, and serves any.
+    /// Makes an HS256 key from a secret. Without a `kid` it must be the only key of its set, and verifies tokens with
+    /// any `kid` or none.
     ///
     /// # Errors
-    /// [`KeyError::SecretTooShort`] below 32 bytes (RFC 7518 §3.2).
+    /// Returns [`KeyError::SecretTooShort`] below 32 bytes (RFC 7518 §3.2).
     pub fn shared_secret(kid: Option<&str>, secret: &[u8]) -> Result<Self, KeyError> {
         if secret.len() < 32 {
             return Err(KeyError::SecretTooShort);
@@ -79,10 +84,10 @@ impl VerifyingKey {
         })
     }
 
-    /// Reads a JSON Web Key (RFC 7517 §4). Its `alg` must be there, and its key must be of the kind that goes with it.
+    /// Reads a JSON Web Key (RFC 7517 §4). It must have an `alg`, with the `kty` and `crv` of that algorithm.
     ///
     /// # Errors
-    /// [`KeyError`] if it isn't a key for one of the algorithms, or not one to verify signatures with.
+    /// Returns a [`KeyError`] if it isn't a key for an [`Algorithm`], or isn't meant for verifying signatures.
     pub fn from_jwk(jwk: &Value) -> Result<Self, KeyError> {
         let kid = jwk.get("kid").map(|_| member(jwk, "kid")).transpose()?;
         if jwk.get("use").is_some_and(|purpose| purpose != "sig") {
@@ -117,29 +122,29 @@ impl VerifyingKey {
         })
     }
 
-    /// The id that tokens name it by.
+    /// Returns the id by which a token's header names the key.
     #[must_use]
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
-    /// The one algorithm that it is for.
+    /// Returns the only algorithm that the key is used with.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// Whether `signature` is this key's over `message`.
+    /// Returns `true` if `signature` is valid for `message` under this key.
     pub(crate) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.material {
-            // In constant time.
+            // aws-lc compares the tags in constant time.
             Material::Secret(key) => hmac::verify(key, message, signature).is_ok(),
             Material::Public(key) => key.verify_sig(message, signature).is_ok(),
         }
     }
 }
 
-/// Without the key itself.
+/// Leaves out the key itself.
 impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VerifyingKey")
@@ -149,7 +154,7 @@ impl fmt::Debug for VerifyingKey {
     }
 }
 
-/// RFC 7518 §6.2.1: both coordinates in full length.
+/// Reads a P-256 point (RFC 7518 §6.2.1), with both coordinates in full length.
 fn p256(jwk: &Value) -> Result<ParsedPublicKey, KeyError> {
     let (x, y) = (bytes(jwk, "x")?, bytes(jwk, "y")?);
     for (name, coordinate) in [("x", &x), ("y", &y)] {
@@ -157,12 +162,12 @@ fn p256(jwk: &Value) -> Result<ParsedPublicKey, KeyError> {
             return Err(KeyError::MemberMalformed(name));
         }
     }
-    // An uncompressed point (SEC 1 §2.3.3).
+    // 4 marks an uncompressed point (SEC 1 §2.3.3).
     ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, [&[4][..], &x, &y].concat())
         .map_err(|_| KeyError::NotAKey)
 }
 
-/// RFC 8037 §2.
+/// Reads an Ed25519 point (RFC 8037 §2).
 fn ed25519(jwk: &Value) -> Result<ParsedPublicKey, KeyError> {
     let x = bytes(jwk, "x")?;
     if x.len() != 32 {
@@ -171,7 +176,8 @@ fn ed25519(jwk: &Value) -> Result<ParsedPublicKey, KeyError> {
     ParsedPublicKey::new(&ED25519, x).map_err(|_| KeyError::NotAKey)
 }
 
-/// RFC 7518 §6.3.1, with the least size of §3.3. Neither number begins with a zero byte (§2, `Base64urlUInt`).
+/// Reads an RSA key (RFC 7518 §6.3.1) of the size that §3.3 requires. Neither number may begin with a zero byte (§2,
+/// `Base64urlUInt`).
 fn rsa(jwk: &Value) -> Result<ParsedPublicKey, KeyError> {
     let (n, e) = (bytes(jwk, "n")?, bytes(jwk, "e")?);
     for (name, number) in [("n", &n), ("e", &e)] {
@@ -183,7 +189,8 @@ fn rsa(jwk: &Value) -> Result<ParsedPublicKey, KeyError> {
     if !(2048..=8192).contains(&bits) {
         return Err(KeyError::ModulusSizeUnsupported);
     }
-    // 1 would make every message its own signature. All exponents in use are short and odd.
+    // With an exponent of 1, a signature would be the padded message itself, and anyone could make it. All exponents
+    // in use are odd and have at most four bytes.
     let is_odd = e.last().is_some_and(|last| last % 2 == 1);
     if e.len() > 4 || e == [1] || !is_odd {
         return Err(KeyError::MemberMalformed("e"));
@@ -203,18 +210,25 @@ fn bytes(jwk: &Value, name: &'static str) -> Result<Vec<u8>, KeyError> {
         .map_err(|_| KeyError::MemberMalformed(name))
 }
 
-/// The keys of one issuer. Of two with the same `kid` the first counts.
+/// The keys of one issuer.
+///
+/// Collect it from [`VerifyingKey`]s, or read it from the issuer's JWK set with [`KeySet::from_jwks`]. To have the set
+/// fetched and kept up to date, use [`RemoteKeySet`](crate::RemoteKeySet) instead. Of two keys with the same `kid`, the
+/// first is used.
 #[derive(Debug, Default)]
 pub struct KeySet {
     keys: Vec<VerifyingKey>,
 }
 
 impl KeySet {
-    /// Reads a JWK set (RFC 7517 §5). A key that can't be used here is left out, as the standard says: an issuer may
+    /// Reads a JWK set (RFC 7517 §5). A key that can't be used is left out, as the standard says, since an issuer may
     /// add kinds of keys that this version doesn't know.
     ///
+    /// Secrets in the set are read too. Don't use this on a set that others can read, as a token signed with such a
+    /// secret proves nothing; [`RemoteKeySet`](crate::RemoteKeySet) leaves them out.
+    ///
     /// # Errors
-    /// [`KeyError::NotAKeySet`] if it isn't a JSON object with an array `keys`.
+    /// Returns [`KeyError::NotAKeySet`] if it isn't a JSON object with an array `keys`.
     pub fn from_jwks(json: &[u8]) -> Result<Self, KeyError> {
         let set: Value = serde_json::from_slice(json).map_err(|_| KeyError::NotAKeySet)?;
         let keys = set["keys"].as_array().ok_or(KeyError::NotAKeySet)?;
@@ -224,19 +238,19 @@ impl KeySet {
             .collect())
     }
 
-    /// The keys, in their order.
+    /// Returns the keys, in the order of the set.
     pub fn iter(&self) -> impl Iterator<Item = &VerifyingKey> {
         self.keys.iter()
     }
 
-    /// All but the keys of an algorithm.
+    /// Leaves out the keys of an algorithm.
     #[cfg(feature = "fetch")]
     pub(crate) fn without(self, algorithm: Algorithm) -> Self {
         let keys = self.keys.into_iter();
         keys.filter(|key| key.algorithm != algorithm).collect()
     }
 
-    /// The key that a token names. A key without a `kid` is only found if there is no other.
+    /// Finds the key that a token names. A key without a `kid` is only found if there is no other.
     pub(crate) fn find(&self, kid: Option<&str>) -> Option<&VerifyingKey> {
         match (&self.keys[..], kid) {
             ([key], _) if key.kid.is_none() => Some(key),
@@ -254,24 +268,29 @@ impl FromIterator<VerifyingKey> for KeySet {
     }
 }
 
-/// Why something isn't a key, or not one that can be used here.
+/// The reason why a key, or a set of keys, can't be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyError {
-    /// A secret below 32 bytes.
+    /// The secret has less than 32 bytes.
+    ///
+    /// A likely cause is a secret that is still encoded, or that was cut off.
     SecretTooShort,
-    /// An RSA modulus below 2048 or above 8192 bits.
+    /// The RSA modulus has less than 2048 or more than 8192 bits.
     ModulusSizeUnsupported,
-    /// `alg` names none of the algorithms.
+    /// `alg` isn't one of [`Algorithm`].
     AlgorithmUnsupported,
-    /// `kty` or `crv` isn't what `alg` needs.
+    /// `kty` or `crv` isn't that of the algorithm in `alg`.
     KindMismatch,
-    /// `use` or `key_ops` says that it is for something else.
+    /// `use` or `key_ops` excludes verifying signatures: the key is for encryption, or for signing only.
     NotForSignatures,
-    /// A member is absent or not of its form.
+    /// The member of this name is absent or malformed. `alg` is among the members that are required here, although the
+    /// standard makes it optional.
     MemberMalformed(&'static str),
-    /// The numbers aren't a key, such as a point off the curve.
+    /// The numbers don't make a key, as with a point that isn't on the curve.
     NotAKey,
-    /// It isn't a JWK set.
+    /// The text isn't a JWK set.
+    ///
+    /// Likely causes are the address of another document, such as the issuer's metadata, or a proxy's HTML page.
     NotAKeySet,
 }
 

@@ -1,4 +1,4 @@
-//! A layer for services that speak HTTP, such as axum's or tonic's.
+//! Middleware for tower services that speak HTTP, such as axum's or tonic's.
 
 use std::future::Future;
 use std::mem;
@@ -19,12 +19,15 @@ use crate::remote::RemoteKeySet;
 use crate::unverified::Unverified;
 use crate::verifier::{AccessToken, Verifier};
 
-/// Verifies the token of each request, and puts the [`AccessToken`] into its extensions.
+/// Tower middleware that verifies the token of each request and puts the [`AccessToken`] into the request's extensions.
 ///
-/// What came in the extensions from outside is taken away, so a handler that finds an `AccessToken` can trust it. It
-/// finds an [`Unverified`] beside a request that went on without its token; the answer to one that didn't has it too.
+/// Choose [`strict`](Self::strict) for what only guests may see and [`soft`](Self::soft) for what anonymous visitors
+/// see too. Handlers can trust an `AccessToken` in the extensions: one that was there before is removed.
 ///
-/// A preflight request of CORS carries no token: a layer that answers those belongs outside of this one.
+/// A token that isn't verified leaves its reason, an [`Unverified`], for your log: in the extensions of the request if
+/// it is passed on, and in those of the response if it is refused.
+///
+/// Put middleware that answers CORS preflight requests outside of this one, since they carry no token.
 #[derive(Clone)]
 pub struct VerifyLayer {
     verifier: Arc<Verifier>,
@@ -33,13 +36,14 @@ pub struct VerifyLayer {
     clock: Arc<dyn Fn() -> i64 + Send + Sync>,
 }
 
-/// Where the keys come from.
+/// The source of the keys for a [`VerifyLayer`]. It converts from a [`KeySet`] and from a
+/// [`RemoteKeySet`](crate::RemoteKeySet), so it need not be named.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Keys {
-    /// Given once.
+    /// A set that never changes.
     Fixed(Arc<KeySet>),
-    /// Fetched from the issuer.
+    /// A set that is fetched from the issuer and kept up to date.
     #[cfg(feature = "fetch")]
     Remote(RemoteKeySet),
 }
@@ -58,20 +62,20 @@ impl From<RemoteKeySet> for Keys {
 }
 
 impl VerifyLayer {
-    /// Lets nobody in without a valid token: others get 401, or 503 while no keys could be fetched.
+    /// Refuses requests without a valid token: with 401, or with 503 while no keys could be fetched yet.
     #[must_use]
     pub fn strict(verifier: Verifier, keys: impl Into<Keys>) -> Self {
         Self::new(verifier, keys.into(), true)
     }
 
-    /// Lets everybody in. Without a valid token, or with two that disagree, the request is anonymous: it has no
-    /// [`AccessToken`]. Existing clients of the API need this, for they take a 401 as a broken shop.
+    /// Passes on every request. Without a valid token, or with two different ones, the request is anonymous: it has no
+    /// [`AccessToken`]. Existing clients of the API need this, since they treat a 401 as an outage.
     #[must_use]
     pub fn soft(verifier: Verifier, keys: impl Into<Keys>) -> Self {
         Self::new(verifier, keys.into(), false)
     }
 
-    /// Takes the time, in seconds since the Unix epoch, from elsewhere than this machine's clock.
+    /// Replaces this machine's clock, such as for tests: `clock` returns seconds since the Unix epoch.
     #[must_use]
     pub fn clock(self, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
         Self {
@@ -89,7 +93,7 @@ impl VerifyLayer {
         }
     }
 
-    /// Who is calling. `None` if nobody says.
+    /// Verifies the token of a request. `None` if it carries none.
     async fn guest(&self, headers: &HeaderMap) -> Result<Option<AccessToken>, Unverified> {
         let Some(token) = bearer::token_of(headers)? else {
             return Ok(None);
@@ -115,7 +119,7 @@ impl<S> Layer<S> for VerifyLayer {
     }
 }
 
-/// The service that [`VerifyLayer`] makes.
+/// The service that [`VerifyLayer`] wraps around another one.
 #[derive(Clone)]
 pub struct Verify<S> {
     layer: VerifyLayer,
@@ -138,13 +142,13 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // The one that was asked whether it is ready is the one to call.
+        // Call the instance that `poll_ready` has reserved, and leave the clone, which isn't ready, in its place.
         let unasked = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, unasked);
         let layer = self.layer.clone();
         Box::pin(async move {
             request.extensions_mut().remove::<AccessToken>();
-            // Apart from the body, of which this must not be a reference while it waits.
+            // Taken out, since a reference to the whole request across the await would require `B: Sync`.
             let headers = mem::take(request.headers_mut());
             let guest = layer.guest(&headers).await;
             *request.headers_mut() = headers;
@@ -164,7 +168,8 @@ where
     }
 }
 
-/// The answer to a request without a token, or with one that was rejected (RFC 6750 §3, §3.1). It doesn't say why.
+/// Answers a request whose token is absent or not verified (RFC 6750 §3, §3.1). The reason is in the response's
+/// extensions, and not in what the caller sees.
 fn unauthorized<C: From<String>>(why: Option<Unverified>) -> Response<C> {
     let challenge = |text| (WWW_AUTHENTICATE, HeaderValue::from_static(text));
     let (status, (name, value), error, description) = match why {

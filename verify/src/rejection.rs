@@ -1,46 +1,85 @@
-//! Every reason not to trust a token.
+//! Lists every reason for rejecting a token.
 
 use std::fmt;
 
-/// Why a token is rejected. The caller of a resource learns `invalid_token` and no more; this is for the log.
+/// The reason for rejecting a token.
+///
+/// It is for your log and metrics: tell the caller no more than `invalid_token` (RFC 6750 §3.1), as
+/// [`VerifyLayer`](crate::VerifyLayer) does. [`Rejection::name`] is stable.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Rejection {
-    /// The request carries two tokens that differ.
+    /// The request carries two different tokens.
+    ///
+    /// A likely cause is a client that renews the token in one of the two headers and leaves a stale one in the other.
     TokensDisagree,
-    /// Longer than 8 KiB.
+    /// The token is longer than 8 KiB, and wasn't read.
+    ///
+    /// Guestpass keeps its tokens below 1 KiB (RS256 aside), so this is probably not one of them.
     TooLong,
-    /// Not three segments of unpadded base64url: not a signed token in compact serialisation.
+    /// The token isn't three segments of unpadded base64url, the compact serialization of a signed token
+    /// (RFC 7515 §7.1).
+    ///
+    /// Likely causes are a refresh token or another issuer's opaque token in its place, an encrypted token (which has
+    /// five segments), or a script that sends the text `undefined` or `null`.
     Malformed,
-    /// The header isn't a JSON object without repeated members, or `alg`, `typ` or `kid` isn't a string.
+    /// The header isn't a JSON object without repeated members, or its `alg`, `typ` or `kid` isn't a string.
+    /// Guestpass makes no such token.
     HeaderMalformed,
-    /// The header asks for what isn't supported: `crit`, `b64` or `zip`.
+    /// The header asks for an extension that isn't supported: `crit`, `b64` or `zip`. Guestpass uses none of them.
     HeaderUnsupported,
-    /// `alg` is absent or none of those in [`Algorithm`](crate::Algorithm).
+    /// `alg` is absent, or isn't one of [`Algorithm`](crate::Algorithm).
+    ///
+    /// Likely causes are a token of another issuer, or a forgery with `alg: none`.
     AlgorithmUnsupported,
-    /// `alg` isn't the key's algorithm.
+    /// `alg` differs from the algorithm of the key.
+    ///
+    /// A likely cause is an issuer that now signs with another algorithm than the one whose key was configured here. It
+    /// may also be an attack by algorithm confusion (RFC 8725 §2.1).
     AlgorithmMismatch,
-    /// `typ` says that it is something else than an access token.
+    /// `typ` isn't that of an access token, `at+jwt` (RFC 9068 §2.1).
+    ///
+    /// Likely causes are an ID token in place of an access token, or an issuer older than RFC 9068, for which there is
+    /// [`Verifier::accept_untyped`](crate::Verifier::accept_untyped).
     TypeWrong,
-    /// No key goes by that `kid`, or there is no `kid` to choose a key by.
+    /// No key of the set has the token's `kid`, or the token has no `kid` to choose a key by.
+    ///
+    /// Likely causes are that the issuer has rotated its keys since the set was read, or that the token comes from
+    /// another installation, such as a staging system. [`RemoteKeySet`](crate::RemoteKeySet) fetches the set again
+    /// before it gives this answer.
     KeyUnknown,
-    /// The signature isn't the key's.
+    /// The signature isn't valid under the key.
+    ///
+    /// Besides a forged or damaged token, a likely cause with HS256 is a secret that differs from the issuer's, perhaps
+    /// by a line break at its end.
     SignatureWrong,
-    /// The payload isn't a JSON object without repeated members, or a claim has the wrong type.
+    /// The payload isn't a JSON object without repeated members, or a claim is empty or of the wrong type. The
+    /// signature was right, so the issuer made it so.
     ClaimsMalformed,
-    /// A required claim is absent.
+    /// The claim of this name is required and absent. The token is probably not an access token of Guestpass.
     ClaimMissing(&'static str),
-    /// Issued by someone else.
+    /// `iss` isn't the expected issuer. The two are compared byte for byte.
+    ///
+    /// Likely causes are a slash at the end of the issuer that was given to [`Verifier::new`](crate::Verifier::new), or
+    /// a token of another installation that shares the key.
     IssuerWrong,
-    /// Meant for someone else.
+    /// `aud` doesn't contain the expected audience.
+    ///
+    /// Likely causes are a [`Verifier::audience`](crate::Verifier::audience) for which the issuer isn't configured, or
+    /// a token that was issued for another service.
     AudienceWrong,
-    /// Past `exp`.
+    /// The time is past `exp`. This is normal; the client should refresh its token.
+    ///
+    /// If new tokens are rejected too, compare this machine's clock with the issuer's.
     Expired,
-    /// Before `nbf` or `iat`.
+    /// The time is before `nbf` or `iat`.
+    ///
+    /// A likely cause is that this machine's clock is behind the issuer's by more than
+    /// [`Verifier::leeway`](crate::Verifier::leeway).
     NotYetValid,
 }
 
 impl Rejection {
-    /// The stable name, for logs and metrics.
+    /// Returns the stable name, for logs and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

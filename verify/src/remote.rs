@@ -1,4 +1,4 @@
-//! The keys of an issuer, fetched from its JWK set and kept up to date.
+//! Fetches the keys of an issuer from its JWK set and keeps them up to date.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -21,27 +21,47 @@ use crate::rejection::Rejection;
 use crate::unverified::Unverified;
 use crate::verifier::{AccessToken, Verifier};
 
-/// The longest JWK set that is read.
+/// The length of the longest JWK set that is read.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// How long a set is used, in seconds, unless the issuer says otherwise; and the least and most that it can say.
+/// The seconds for which a set is fresh if the issuer sends no `max-age`, and the bounds of a `max-age` that it sends.
 const DEFAULT_AGE: i64 = 300;
 const MIN_AGE: i64 = 60;
 const MAX_AGE: i64 = 3600;
 
-/// The least time between two fetches, in seconds, whatever asks for them.
+/// The rate limit of fetches: the least seconds between two, whatever the reason for them.
 const PAUSE: i64 = 5;
 
-/// The keys of an issuer, by the address of its JWK set. Clones share them.
+/// A cache of an issuer's keys, which are fetched from its JWK set and follow its key rotation. Clones share one cache.
 ///
-/// The set is fetched when it is first needed and when it is older than its `Cache-Control: max-age` (60 s at least, an
-/// hour at most, 5 minutes if it says nothing). A token that names an unknown key makes it be fetched at once, but not
-/// within 5 seconds of the last time, however many such tokens come. There is one fetch at a time; who needs its result
-/// waits for it. While fetching fails, the last set stays in use.
+/// - **Freshness**: the set is fetched when it is first needed, and again when it is older than its `Cache-Control:
+///   max-age` (at least 60 seconds, at most an hour; 5 minutes if there is none).
+/// - **Rotation**: a token that names an unknown key causes a fetch at once, so a new key works without waiting.
+/// - **Rate limit**: two fetches are at least 5 seconds apart, so tokens with made-up key ids can't flood the issuer.
+/// - **Single flight**: there is one fetch at a time, and all requests that need its result wait for that one. While a
+///   stale set is being replaced, other requests go on with it.
+/// - **Stale if error**: while fetching fails, the last set stays in use. [`last_error`](Self::last_error) has the
+///   cause.
+///
+/// Secrets (HS256) in a fetched set are ignored. Fetching needs a tokio runtime.
+///
+/// ```no_run
+/// # async fn example(token: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+///
+/// use guestpass_verify::{RemoteKeySet, Verifier, system_time};
+///
+/// let verifier = Verifier::new("https://id.shop.example");
+/// let keys = RemoteKeySet::new("https://id.shop.example/oauth/jwks", Duration::from_secs(3))?;
+/// let guest = keys.verify(&verifier, token, system_time()).await?;
+/// println!("{} is back", guest.subject);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct RemoteKeySet {
     remote: Arc<Remote>,
-    /// Held by whoever fetches.
+    /// Held during a fetch: single flight.
     fetching: Arc<Mutex<()>>,
 }
 
@@ -55,7 +75,7 @@ struct Remote {
 #[derive(Clone, Default)]
 struct State {
     keys: Option<Arc<KeySet>>,
-    /// Seconds since the Unix epoch, as all times here.
+    /// In seconds since the Unix epoch, as are all times here.
     fetched_at: i64,
     max_age: i64,
     tried_at: Option<i64>,
@@ -63,8 +83,11 @@ struct State {
 }
 
 impl State {
-    /// Time that is set back makes a set old and a pause end, so that neither can last for ever. A little is no more
-    /// than requests that read the clock before a fetch and come here after it.
+    /// Returns `true` while the set need not be fetched again.
+    ///
+    /// A clock that is set back makes the set stale, and likewise ends the rate limit, so that neither can last for
+    /// ever. By up to `PAUSE`, `now` may be earlier than the fetch without that: such requests read the clock before
+    /// the fetch and came here after it.
     fn is_fresh(&self, now: i64) -> bool {
         (-PAUSE..self.max_age).contains(&now.saturating_sub(self.fetched_at))
     }
@@ -76,12 +99,12 @@ impl State {
 }
 
 impl RemoteKeySet {
-    /// Names the set; nothing is fetched yet. `timeout` is for a whole fetch: a request that needs its result waits as
-    /// long.
+    /// Makes an empty cache for the JWK set at `url`; nothing is fetched yet. `timeout` limits a whole fetch, and so
+    /// the time for which a request may wait for keys.
     ///
     /// # Errors
-    /// [`FetchError::UrlUnsupported`] unless it is `https`, or `http` on loopback, where no one else can answer;
-    /// [`FetchError::NoTrustAnchors`] if this machine has no certificates to trust for `https`.
+    /// Returns [`FetchError::UrlUnsupported`] unless the URL is `https`, or `http` on loopback, where no one else can
+    /// answer, and [`FetchError::NoTrustAnchors`] if this machine has no root certificates to verify `https` with.
     pub fn new(url: &str, timeout: Duration) -> Result<Self, FetchError> {
         let uri: Uri = url.parse().map_err(|_| FetchError::UrlUnsupported)?;
         let is_https = uri.scheme() == Some(&Scheme::HTTPS);
@@ -92,7 +115,7 @@ impl RemoteKeySet {
         if !(is_https || is_local) || has_user {
             return Err(FetchError::UrlUnsupported);
         }
-        // Named, since another crate of the program may have chosen a provider for the process.
+        // Not the process's default provider, which another crate may have chosen.
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| FetchError::Unreachable(error.to_string()))?;
@@ -109,7 +132,7 @@ impl RemoteKeySet {
             .enable_http1()
             .build();
         let client = Client::builder(TokioExecutor::new())
-            // A fetch every few minutes is not worth a connection that is kept.
+            // No idle connections: a fetch every few minutes isn't worth one.
             .pool_max_idle_per_host(0)
             .build(connector);
         Ok(Self {
@@ -123,11 +146,12 @@ impl RemoteKeySet {
         })
     }
 
-    /// [`Verifier::verify`] with these keys. Once more, with newer ones, if the token names a key that isn't among
-    /// them.
+    /// Verifies a token with these keys, as [`Verifier::verify`] does; and once more with newer keys if it names one
+    /// that isn't among them. The future may be dropped at any time: a fetch that it has started goes on.
     ///
     /// # Errors
-    /// [`Unverified::KeysUnavailable`] if no set could be fetched yet, else why the token is rejected.
+    /// Returns [`Unverified::KeysUnavailable`] if no set could be fetched yet, and [`Unverified::Rejected`] with the
+    /// reason for which the token is rejected.
     pub async fn verify(
         &self,
         verifier: &Verifier,
@@ -145,13 +169,13 @@ impl RemoteKeySet {
         Ok(answer?)
     }
 
-    /// Why the last fetch failed. `None` if it succeeded, or there was none.
+    /// Returns the error of the last fetch, for health checks and logs. `None` if it succeeded, or if there was none.
     #[must_use]
     pub fn last_error(&self) -> Option<FetchError> {
         self.remote.state().error
     }
 
-    /// The set to use now, fetched if need be.
+    /// Returns the set to use now, after fetching it if it is absent or stale. `None` if there still is none.
     async fn current(&self, now: i64) -> Option<Arc<KeySet>> {
         let state = self.remote.state();
         if state.is_fresh(now) || state.is_pausing(now) && state.keys.is_some() {
@@ -162,13 +186,13 @@ impl RemoteKeySet {
             let turn = fetching.lock_owned().await;
             self.fetch(turn, now, |state| state.keys.is_none()).await;
         } else if let Ok(turn) = fetching.try_lock_owned() {
-            // Others go on with the old set meanwhile: this may take as long as the timeout.
+            // Only this request waits, up to the timeout; the others go on with the stale set.
             self.fetch(turn, now, |state| !state.is_fresh(now)).await;
         }
         self.remote.state().keys
     }
 
-    /// A set that is newer than `keys`, fetched if need be.
+    /// Returns a set that is newer than `keys`, after fetching it if need be. `None` if there is none.
     async fn newer_than(&self, keys: &Arc<KeySet>, now: i64) -> Option<Arc<KeySet>> {
         let is_same = |state: &State| {
             state
@@ -182,8 +206,10 @@ impl RemoteKeySet {
         if is_same(&state) { None } else { state.keys }
     }
 
-    /// Fetches the set if, now that it is our turn, `is_needed` still says so. In a task of its own, since the request
-    /// that began it may be given up, and others wait for it.
+    /// Fetches the set if `is_needed` still says so now that this request holds the lock, within the rate limit.
+    ///
+    /// The fetch runs in a task of its own, since the request that started it may be cancelled while others wait for
+    /// it.
     async fn fetch(&self, turn: OwnedMutexGuard<()>, now: i64, is_needed: impl Fn(&State) -> bool) {
         let state = self.remote.state();
         if !is_needed(&state) || state.is_pausing(now) {
@@ -194,7 +220,7 @@ impl RemoteKeySet {
             remote.fetch(now).await;
             drop(turn);
         });
-        // It only fails if the runtime is shutting down.
+        // Joining only fails while the runtime shuts down.
         let _ = task.await;
     }
 }
@@ -235,7 +261,7 @@ impl Remote {
         }
     }
 
-    /// The set, and for how many seconds it may be used.
+    /// Requests the set, and returns it with the seconds for which it is fresh.
     async fn get(&self) -> Result<(KeySet, i64), FetchError> {
         let request = Request::get(&self.uri)
             .header(ACCEPT, "application/jwk-set+json, application/json")
@@ -246,7 +272,7 @@ impl Remote {
             .request(request)
             .await
             .map_err(|error| FetchError::Unreachable(with_sources(&error)))?;
-        // A redirect is not followed: it could lead to another scheme or host.
+        // Redirects aren't followed: they could lead to another scheme or host.
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status()));
         }
@@ -259,12 +285,12 @@ impl Remote {
                 None => FetchError::Unreachable(with_sources(&*error)),
             })?;
         let keys = KeySet::from_jwks(&body.to_bytes()).map_err(FetchError::NotAKeySet)?;
-        // What is published is no secret, so that anyone could sign with it.
+        // A published secret isn't secret: anyone could sign with it.
         Ok((keys.without(Algorithm::Hs256), max_age))
     }
 }
 
-/// `max-age` (RFC 9111 §5.2.2.1), within its bounds. A set that must not be stored is used for the shortest time.
+/// Returns `max-age` (RFC 9111 §5.2.2.1) within its bounds. A set that must not be stored is fresh for the least time.
 fn max_age(headers: &HeaderMap) -> i64 {
     let fields = headers.get_all(CACHE_CONTROL).iter();
     let directives = fields
@@ -291,7 +317,7 @@ fn is_loopback(host: &str) -> bool {
             .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
-/// The text of an error and of all that is behind it: that of an HTTP client says little by itself.
+/// Formats an error with its chain of sources: the text of an HTTP client's error says little by itself.
 fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -302,22 +328,37 @@ fn with_sources(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Why a JWK set couldn't be fetched.
+/// The reason why a JWK set couldn't be fetched.
+///
+/// The first two variants come from [`RemoteKeySet::new`], where they are final. The others come from a fetch and are
+/// found by [`RemoteKeySet::last_error`]; the fetch is tried again with the next request, at most every 5 seconds.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum FetchError {
-    /// Neither `https` nor `http` on loopback.
+    /// The URL is neither `https` nor `http` on loopback, or it contains a user name.
+    ///
+    /// A likely cause is the issuer's name without its scheme.
     UrlUnsupported,
-    /// This machine has no certificates to trust.
+    /// No root certificates were found on this machine, so that no server could be trusted.
+    ///
+    /// A likely cause is a minimal container image without `ca-certificates`.
     NoTrustAnchors(String),
-    /// No connection, or it broke.
+    /// There was no connection, or it broke. The text has the chain of causes.
+    ///
+    /// Likely causes are a name that doesn't resolve, a port where nobody listens, a firewall, or a certificate that
+    /// isn't signed by one of this machine's root certificates.
     Unreachable(String),
-    /// No whole answer in time.
+    /// The whole answer didn't arrive within the timeout that was given to [`RemoteKeySet::new`].
     TooSlow,
-    /// Another status than 200.
+    /// The answer has another status than 200.
+    ///
+    /// Likely causes are a wrong path (Guestpass publishes its set at `/oauth/jwks`), or a redirect, which isn't
+    /// followed.
     Status(StatusCode),
-    /// A body above 64 KiB.
+    /// The body is longer than 64 KiB.
     TooLong,
     /// The body isn't a JWK set.
+    ///
+    /// Likely causes are the URL of another document, such as the issuer's metadata, or a proxy's HTML page.
     NotAKeySet(KeyError),
 }
 

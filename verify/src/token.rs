@@ -1,5 +1,4 @@
-//! The grammar of a signed token (RFC 7515 §7.1): its three segments, its header, its claims. Nothing here is believed
-//! yet.
+//! Parses a signed token (RFC 7515 §7.1): its three segments, its header, its claims. Nothing here is verified yet.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,12 +11,12 @@ use serde::{Deserialize, Deserializer};
 use crate::json::{self, Members};
 use crate::rejection::Rejection;
 
-/// The longest token that is looked at. Guestpass keeps its own below 1 KiB, RS256 aside.
+/// The length of the longest token that is read. Guestpass keeps its own below 1 KiB, RS256 aside.
 const MAX_BYTES: usize = 8 * 1024;
 
-/// A token in its parts, decoded but not read.
+/// Holds the segments of a token, decoded from base64url but not parsed.
 pub(crate) struct Segments<'a> {
-    /// What the signature is over: the first two segments as they came.
+    /// The JWS signing input (RFC 7515 §5.2): the first two segments as they were received.
     pub(crate) signed: &'a [u8],
     pub(crate) header: Vec<u8>,
     pub(crate) payload: Vec<u8>,
@@ -25,7 +24,8 @@ pub(crate) struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// Takes a token apart. Each segment has one spelling: no padding, no bits behind the last whole byte.
+    /// Splits and decodes a token. Padding and set bits after the last whole byte are errors, so that each token has
+    /// one spelling.
     pub(crate) fn parse(token: &'a str) -> Result<Self, Rejection> {
         if token.len() > MAX_BYTES {
             return Err(Rejection::TooLong);
@@ -52,13 +52,13 @@ impl<'a> Segments<'a> {
     }
 }
 
-/// What is read of a header. Keys inside it (`jwk`, `jku`, `x5c`, `x5u`) are never looked at.
+/// Holds the members of a header that are used. Keys inside it (`jwk`, `jku`, `x5c`, `x5u`) are ignored.
 #[derive(Default)]
 pub(crate) struct Header<'a> {
     pub(crate) alg: Option<Cow<'a, str>>,
     pub(crate) kid: Option<Cow<'a, str>>,
     pub(crate) typ: Option<Cow<'a, str>>,
-    /// It has a member that changes what the token means, none of which is supported.
+    /// Set if a member would change the meaning of the token; no such member is supported.
     altering: bool,
 }
 
@@ -88,7 +88,7 @@ impl<'a> Members<'a> for Header<'a> {
     }
 }
 
-/// The claims of RFC 9068 §2.2, and those of Guestpass.
+/// Holds the claims of RFC 9068 §2.2 and those of Guestpass, each `None` if absent.
 #[derive(Default)]
 pub(crate) struct Claims<'a> {
     pub(crate) iss: Option<Cow<'a, str>>,
@@ -128,7 +128,7 @@ impl<'a> Members<'a> for Claims<'a> {
     }
 }
 
-/// A string that isn't empty: an empty subject would be the same guest for all.
+/// Reads a string that isn't empty: an empty subject would make all guests the same.
 fn claim<'a, A: MapAccess<'a>>(map: &mut A) -> Result<Cow<'a, str>, A::Error> {
     json::text(map).and_then(|text| {
         if text.is_empty() {
@@ -138,7 +138,7 @@ fn claim<'a, A: MapAccess<'a>>(map: &mut A) -> Result<Cow<'a, str>, A::Error> {
     })
 }
 
-/// `aud`: a string, or an array of strings (RFC 7519 §4.1.3).
+/// Holds `aud`, which is a string or an array of strings (RFC 7519 §4.1.3).
 pub(crate) struct Audience(pub(crate) Vec<String>);
 
 impl<'de> Deserialize<'de> for Audience {
@@ -169,16 +169,16 @@ impl<'de> Deserialize<'de> for Audience {
     }
 }
 
-/// Seconds since the Unix epoch. A fraction is cut off: so is that of the time it is compared with.
+/// Holds seconds since the Unix epoch. A fraction is rounded down, as that of the current time is.
 #[derive(Clone, Copy)]
 pub(crate) struct NumericDate(pub(crate) i64);
 
 impl<'de> Deserialize<'de> for NumericDate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Beyond it, JSON numbers don't mean the same to all who read them (RFC 8259 §6).
+        // Above it, JSON implementations don't agree on the exact value (RFC 8259 §6).
         const MAX: f64 = 9_007_199_254_740_991.0;
 
-        // Numbers and nothing else: a JSON `null` or `"1"` is an error.
+        // Accepts numbers only: a JSON `null` or `"1"` is an error.
         let seconds = f64::deserialize(deserializer)?;
         if seconds.abs() > MAX {
             return Err(D::Error::custom("out of range"));

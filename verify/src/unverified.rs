@@ -1,20 +1,24 @@
-//! What can keep a token from being verified where the keys come from elsewhere.
+//! Combines the rejection of a token with the failure to fetch the keys for it.
 
 use std::fmt;
 
 use crate::rejection::Rejection;
 
-/// Why a token isn't verified.
+/// The reason why a request has no verified token, where the keys are fetched from the issuer.
+///
+/// [`RemoteKeySet::verify`](crate::RemoteKeySet::verify) returns it, and [`VerifyLayer`](crate::VerifyLayer) puts it
+/// into the extensions of a request or response, for your log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unverified {
-    /// The token can't be trusted.
+    /// The token is rejected: answer 401.
     Rejected(Rejection),
-    /// No keys of the issuer could be fetched yet, which says nothing about the token.
+    /// No keys of the issuer could be fetched yet, so nothing is known about the token: answer 503.
+    /// [`RemoteKeySet::last_error`](crate::RemoteKeySet::last_error) has the cause.
     KeysUnavailable,
 }
 
 impl Unverified {
-    /// The stable name, for logs and metrics.
+    /// Returns the stable name, for logs and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

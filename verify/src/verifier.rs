@@ -1,4 +1,4 @@
-//! The rules of RFC 9068 §4 and RFC 8725 §3, in the order they must run.
+//! Applies the rules of RFC 9068 §4 and RFC 8725 §3, in the order in which they must run.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -7,22 +7,25 @@ use crate::key::{Algorithm, KeySet};
 use crate::rejection::Rejection;
 use crate::token::{Claims, Header, NumericDate, Segments};
 
-/// What a guest's access token says, once it is believed.
+/// The claims of a verified access token: who the guest is, and for whom and how long the token is good.
+///
+/// Only [`Verifier::verify`] and what is built on it return one, so whoever holds it need not check anything more.
+/// Identify the guest by [`subject`](Self::subject).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AccessToken {
-    /// `iss`.
+    /// `iss`: the expected issuer.
     pub issuer: String,
-    /// `sub`: the guest.
+    /// `sub`: identifies the guest. It stays the same over all tokens of a guest.
     pub subject: String,
-    /// `subn`: the guest's network id, as existing clients know it.
+    /// `subn`: the guest's network id, which existing clients use.
     pub network_id: Option<String>,
-    /// `aud`.
+    /// `aud`: the services that the token is meant for.
     pub audience: Vec<String>,
     /// `client_id`: the client that acts for the guest.
     pub client_id: String,
-    /// `jti`: no two tokens share it.
+    /// `jti`: identifies the token; no two tokens share it.
     pub token_id: String,
-    /// `sid`: the grant that the token was issued from.
+    /// `sid`: identifies the grant that the token was issued from.
     pub grant_id: Option<String>,
     /// `iat`, in seconds since the Unix epoch.
     pub issued_at: i64,
@@ -30,7 +33,21 @@ pub struct AccessToken {
     pub expires_at: i64,
 }
 
-/// What a resource server expects of a token.
+/// Verifies access tokens: holds what a resource server expects of them.
+///
+/// Build one at the start and share it; it is cheap to clone. The keys are separate, since they change while the
+/// expectations don't: pass a [`KeySet`] to [`Verifier::verify`], or give the verifier to a
+/// [`RemoteKeySet`](crate::RemoteKeySet) or [`VerifyLayer`](crate::VerifyLayer).
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use guestpass_verify::Verifier;
+///
+/// let verifier = Verifier::new("https://id.shop.example")
+///     .audience("https://api.shop.example")
+///     .leeway(Duration::from_secs(10));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Verifier {
     issuer: String,
@@ -40,7 +57,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Expects tokens of one issuer, compared byte for byte, and the issuer as their audience.
+    /// Expects tokens of one issuer, compared byte for byte with `iss`, and the issuer as their audience too.
     #[must_use]
     pub fn new(issuer: impl Into<String>) -> Self {
         let issuer = issuer.into();
@@ -52,7 +69,7 @@ impl Verifier {
         }
     }
 
-    /// Expects another audience than the issuer.
+    /// Expects another audience than the issuer: that of the issuer's setting `tokens.audience`, or of the client.
     #[must_use]
     pub fn audience(self, audience: impl Into<String>) -> Self {
         Self {
@@ -61,8 +78,8 @@ impl Verifier {
         }
     }
 
-    /// How far the issuer's clock may be from this one, in whole seconds: 5 unless said, 60 at most. Without any, a
-    /// token fresh from a machine whose clock is a moment ahead would be rejected.
+    /// Tolerates a difference between the issuer's clock and this one, in whole seconds. The default is 5, the most 60.
+    /// Without any, a new token from a machine whose clock is slightly ahead would be rejected.
     #[must_use]
     pub fn leeway(self, leeway: Duration) -> Self {
         let leeway_seconds = i64::try_from(leeway.as_secs()).unwrap_or(i64::MAX).min(60);
@@ -82,10 +99,12 @@ impl Verifier {
         }
     }
 
-    /// Whether `token` is an access token of the issuer, for this audience, at `now` (seconds since the Unix epoch).
+    /// Verifies that `token` is an access token of the issuer, for the audience, valid at `now` (seconds since the Unix
+    /// epoch, see [`system_time`](crate::system_time)).
     ///
     /// # Errors
-    /// [`Rejection`] says why not. [`Rejection::KeyUnknown`] means that newer keys might change the answer.
+    /// Returns the first rule that the token breaks. After [`Rejection::KeyUnknown`], try again with newer keys if you
+    /// fetch them yourself.
     pub fn verify(&self, token: &str, keys: &KeySet, now: i64) -> Result<AccessToken, Rejection> {
         let segments = Segments::parse(token)?;
         let header = Header::parse(&segments.header)?;
@@ -106,11 +125,11 @@ impl Verifier {
         if !key.has_signed(segments.signed, &segments.signature) {
             return Err(Rejection::SignatureWrong);
         }
-        // From here on, what the token says is the issuer's word.
+        // The claims are read only now that the issuer is known to have signed them.
         self.accept(Claims::parse(&segments.payload)?, now)
     }
 
-    /// `typ` is a media type, whose `application/` may be left out (RFC 7515 §4.1.9).
+    /// Checks `typ`: a media type, whose `application/` may be left out (RFC 7515 §4.1.9).
     fn accepts_type(&self, typ: Option<&str>) -> bool {
         let is = |name: &str| typ.is_some_and(|typ| typ.eq_ignore_ascii_case(name));
         let is_untyped = typ.is_none() || is("JWT");
@@ -146,7 +165,7 @@ impl Verifier {
         if !token.audience.contains(&self.audience) {
             return Err(Rejection::AudienceWrong);
         }
-        // `exp` is the first moment at which it is over (RFC 7519 §4.1.4).
+        // At `exp` itself the token is no longer valid (RFC 7519 §4.1.4).
         if now >= token.expires_at.saturating_add(self.leeway_seconds) {
             return Err(Rejection::Expired);
         }

@@ -1,4 +1,4 @@
-//! C105 for signatures over any bytes. Whole tokens stand in tests/it/wycheproof.rs.
+//! Tests C105 for signatures over any bytes. Whole tokens are tested in tests/it/wycheproof.rs.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -33,7 +33,7 @@ fn c105_eddsa() {
 fn c105_rsa() {
     let vectors = include_str!("../../tests/vectors/rsa_signature_2048_sha256_test.json");
     let key = |group: &Value, _: &Value| VerifyingKey::from_jwk(&group["keyJwk"]);
-    // One is `acceptable`, a hash identifier without its NULL. It is rejected: RFC 8017 §9.2 says that there is one.
+    // One vector is `acceptable`: its hash identifier has no NULL. It is rejected, since RFC 8017 §9.2 requires one.
     assert_eq!(check(vectors, "sig", key), (9, 250, 0));
 }
 
@@ -45,7 +45,7 @@ fn c105_hmac() {
     assert_eq!(check(vectors, "tag", key), (30, 138, 6));
 }
 
-/// Checks every vector, and counts those that are accepted, those that are rejected, and those whose key is.
+/// Checks every vector, and returns how many signatures were accepted and rejected, and how many keys were rejected.
 fn check(
     vectors: &str,
     signature: &str,
@@ -54,7 +54,7 @@ fn check(
     let vectors: Value = serde_json::from_str(vectors).unwrap();
     let (mut accepted, mut rejected, mut of_bad_keys) = (0, 0, 0);
     for group in vectors["testGroups"].as_array().unwrap() {
-        // HS256 has the whole tag (RFC 7518 §3.2).
+        // HS256 requires the whole tag (RFC 7518 §3.2).
         let is_truncated = group.get("tagSize").is_some_and(|bits| bits != 256);
         for test in group["tests"].as_array().unwrap() {
             let Ok(key) = key(group, test) else {
