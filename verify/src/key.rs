@@ -1,6 +1,7 @@
 //! Holds keys, each bound to one algorithm (RFC 8725 §3.1), and sets of them.
 
 use std::fmt;
+use std::iter;
 use std::str::FromStr;
 
 use aws_lc_rs::hmac;
@@ -38,6 +39,17 @@ impl Algorithm {
             Self::Rs256 => "RS256",
         }
     }
+
+    /// Steps through all algorithms, in the order of their declaration. A new one doesn't compile without its place
+    /// here, so that [`Algorithm::from_str`] can't miss it.
+    const fn next(self) -> Option<Self> {
+        match self {
+            Self::Hs256 => Some(Self::Es256),
+            Self::Es256 => Some(Self::EdDsa),
+            Self::EdDsa => Some(Self::Rs256),
+            Self::Rs256 => None,
+        }
+    }
 }
 
 impl FromStr for Algorithm {
@@ -45,8 +57,7 @@ impl FromStr for Algorithm {
 
     /// Finds an algorithm by its `alg`, which is case-sensitive.
     fn from_str(name: &str) -> Result<Self, KeyError> {
-        [Self::Hs256, Self::Es256, Self::EdDsa, Self::Rs256]
-            .into_iter()
+        iter::successors(Some(Self::Hs256), |algorithm| algorithm.next())
             .find(|algorithm| algorithm.name() == name)
             .ok_or(KeyError::AlgorithmUnsupported)
     }
