@@ -104,11 +104,12 @@ impl VerifyingKey {
         if jwk.get("use").is_some_and(|purpose| purpose != "sig") {
             return Err(KeyError::NotForSignatures);
         }
-        if let Some(operations) = jwk.get("key_ops") {
-            let operations = operations.as_array();
-            if !operations.is_some_and(|operations| operations.iter().any(|one| one == "verify")) {
-                return Err(KeyError::NotForSignatures);
-            }
+        if let Some(operations) = jwk.get("key_ops")
+            && !operations
+                .as_array()
+                .is_some_and(|operations| operations.iter().any(|one| one == "verify"))
+        {
+            return Err(KeyError::NotForSignatures);
         }
         let algorithm = member(jwk, "alg")?.parse()?;
         let (kty, crv) = match algorithm {
@@ -257,8 +258,10 @@ impl KeySet {
     /// Leaves out the keys of an algorithm.
     #[cfg(feature = "fetch")]
     pub(crate) fn without(self, algorithm: Algorithm) -> Self {
-        let keys = self.keys.into_iter();
-        keys.filter(|key| key.algorithm != algorithm).collect()
+        self.keys
+            .into_iter()
+            .filter(|key| key.algorithm != algorithm)
+            .collect()
     }
 
     /// Finds the key that a token names. A key without a `kid` is only found if there is no other.

@@ -143,8 +143,8 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         // Call the instance that `poll_ready` has reserved, and leave the clone, which isn't ready, in its place.
-        let unasked = self.inner.clone();
-        let mut inner = mem::replace(&mut self.inner, unasked);
+        let clone = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, clone);
         let layer = self.layer.clone();
         Box::pin(async move {
             request.extensions_mut().remove::<AccessToken>();
@@ -171,23 +171,25 @@ where
 /// Answers a request whose token is absent or not verified (RFC 6750 §3, §3.1). The reason is in the response's
 /// extensions, and not in what the caller sees.
 fn unauthorized<C: From<String>>(why: Option<Unverified>) -> Response<C> {
-    let challenge = |text| (WWW_AUTHENTICATE, HeaderValue::from_static(text));
-    let (status, (name, value), error, description) = match why {
+    let (status, name, value, error, description) = match why {
         None => (
             StatusCode::UNAUTHORIZED,
-            challenge("Bearer"),
+            WWW_AUTHENTICATE,
+            "Bearer",
             "invalid_token",
             "An access token is needed.",
         ),
         Some(Unverified::KeysUnavailable) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            (RETRY_AFTER, HeaderValue::from_static("5")),
+            RETRY_AFTER,
+            "5",
             "temporarily_unavailable",
             "Try again later.",
         ),
         Some(Unverified::Rejected(_)) => (
             StatusCode::UNAUTHORIZED,
-            challenge(r#"Bearer error="invalid_token""#),
+            WWW_AUTHENTICATE,
+            r#"Bearer error="invalid_token""#,
             "invalid_token",
             "The access token has expired, or is not valid here.",
         ),
@@ -198,7 +200,7 @@ fn unauthorized<C: From<String>>(why: Option<Unverified>) -> Response<C> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(name, value);
+    headers.insert(name, HeaderValue::from_static(value));
     if let Some(why) = why {
         response.extensions_mut().insert(why);
     }

@@ -158,8 +158,7 @@ impl RemoteKeySet {
         token: &str,
         now: i64,
     ) -> Result<AccessToken, Unverified> {
-        let keys = self.current(now).await;
-        let keys = keys.ok_or(Unverified::KeysUnavailable)?;
+        let keys = self.current(now).await.ok_or(Unverified::KeysUnavailable)?;
         let answer = verifier.verify(token, &keys, now);
         if answer == Err(Rejection::KeyUnknown)
             && let Some(newer) = self.newer_than(&keys, now).await
@@ -292,8 +291,9 @@ impl Remote {
 
 /// Returns `max-age` (RFC 9111 §5.2.2.1) within its bounds. A set that must not be stored is fresh for the least time.
 fn max_age(headers: &HeaderMap) -> i64 {
-    let fields = headers.get_all(CACHE_CONTROL).iter();
-    let directives = fields
+    let directives = headers
+        .get_all(CACHE_CONTROL)
+        .iter()
         .filter_map(|field| field.to_str().ok())
         .flat_map(|field| field.split(','))
         .map(|directive| directive.trim().to_ascii_lowercase());

@@ -32,8 +32,10 @@ impl<'a> Segments<'a> {
         }
         let mut segments = token.splitn(4, '.');
         let mut decoded = || {
-            let segment = segments.next().filter(|segment| !segment.is_empty());
-            segment.and_then(|segment| URL_SAFE_NO_PAD.decode(segment).ok())
+            segments
+                .next()
+                .filter(|segment| !segment.is_empty())
+                .and_then(|segment| URL_SAFE_NO_PAD.decode(segment).ok())
         };
         let (Some(header), Some(payload), Some(signature)) = (decoded(), decoded(), decoded())
         else {
