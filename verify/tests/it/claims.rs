@@ -1,4 +1,4 @@
-//! What a token with a right signature must say.
+//! Tests the claims of tokens with a valid signature.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{ISSUER, NOW, Signer, claims_of_a_guest, signers, verifier};
 
-/// What a verifier says to the right token, with one claim changed.
+/// Verifies a valid token with one claim changed, under each algorithm.
 fn with_claim(verifier: &Verifier, name: &str, value: &Value) -> Result<(), Rejection> {
     let mut answers = signers().iter().map(|signer| {
         let token = signer.token(&[], &[(name, value.clone())]);

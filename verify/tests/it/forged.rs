@@ -1,4 +1,4 @@
-//! Tokens that the issuer never made: wrong algorithms, headers, keys, signatures and serialisations.
+//! Tests tokens that the issuer never made: wrong algorithms, headers, keys, signatures and serializations.
 
 use guestpass_verify::{AccessToken, KeySet, Rejection};
 use serde_json::{Value, json};
@@ -151,7 +151,7 @@ fn c102_headers_that_are_not_understood() {
                 "{header}"
             );
         }
-        // b64=false means that the payload stands there as it is.
+        // With b64=false, the payload isn't encoded (RFC 7797 §3).
         let signed = format!("{}.{claims}", encode(signer.header().to_string()));
         let token = format!("{signed}.{}", encode(signer.signature(signed.as_bytes())));
         assert_eq!(signer.verify(&token), Err(Rejection::Malformed));
@@ -179,7 +179,7 @@ fn c103_key_ids_that_name_no_key() {
         let long = signer.token(&[("kid", json!("k".repeat(64 * 1024)))], &[]);
         assert_eq!(signer.verify(&long), Err(Rejection::TooLong));
 
-        // Without a name of its own, the one key serves any.
+        // A key without a `kid`, alone in its set, verifies tokens with any.
         let nameless = changed(signer.jwk.clone(), &[("kid", Value::Null)]);
         let nameless = json!({"keys": [nameless]}).to_string();
         let nameless = KeySet::from_jwks(nameless.as_bytes()).unwrap();
@@ -197,7 +197,7 @@ fn c104_signatures_of_another_key_and_changed_tokens() {
     for signer in signers() {
         let token = signer.token(&[], &[]);
         assert!(signer.verify(&token).is_ok());
-        // Each bit of each character, the dots too, as far as the text stays text.
+        // Flips each bit of each character, including the dots, but the eighth: the text must remain ASCII.
         for at in 0..token.len() {
             for bit in 0..7 {
                 let mut bytes = token.clone().into_bytes();

@@ -1,4 +1,4 @@
-//! The layer, around a real router.
+//! Tests the layer around a real router.
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, Response};
@@ -14,14 +14,10 @@ type Fields<'a> = &'a [(&'a str, &'a str)];
 
 #[tokio::test]
 async fn c098_who_is_let_in() {
-    let (good, other) = (
-        signers()[1].token(&[], &[]),
-        signers()[1].token(&[], &[("jti", json!("2"))]),
-    );
-    let (bearer, expired) = (
-        format!("Bearer {good}"),
-        signers()[1].token(&[], &[("exp", json!(NOW))]),
-    );
+    let good = signers()[1].token(&[], &[]);
+    let other = signers()[1].token(&[], &[("jti", json!("2"))]);
+    let expired = signers()[1].token(&[], &[("exp", json!(NOW))]);
+    let bearer = format!("Bearer {good}");
     let none = r#"Bearer"#;
     let invalid = r#"Bearer error="invalid_token""#;
     for (fields, challenge, rejection) in [
@@ -93,8 +89,10 @@ async fn c098_who_is_let_in() {
 async fn a_guest_from_outside_is_forgotten() {
     let guest = signers()[1].verify(&signers()[1].token(&[], &[])).unwrap();
     for (layer, expected) in [(strict(), 401), (soft(), 200)] {
-        let request = Request::get("/").header("host", "api.shop.example");
-        let mut request = request.body(Body::empty()).unwrap();
+        let mut request = Request::get("/")
+            .header("host", "api.shop.example")
+            .body(Body::empty())
+            .unwrap();
         request.extensions_mut().insert(guest.clone());
         let answer = router(layer).oneshot(request).await.unwrap();
         assert_eq!(answer.status(), expected);
@@ -104,7 +102,7 @@ async fn a_guest_from_outside_is_forgotten() {
 
 #[tokio::test]
 async fn the_machine_gives_the_time_unless_told() {
-    // Valid in 2001 alone.
+    // Valid in 2001 only.
     let token = signers()[1].token(
         &[],
         &[("iat", json!(1_000_000_000)), ("exp", json!(1_000_000_060))],
@@ -181,8 +179,10 @@ async fn ask(layer: VerifyLayer, fields: Fields<'_>) -> Response<Body> {
     for (name, value) in fields {
         request = request.header(*name, *value);
     }
-    let request = request.body(Body::empty()).unwrap();
-    router(layer).oneshot(request).await.unwrap()
+    router(layer)
+        .oneshot(request.body(Body::empty()).unwrap())
+        .await
+        .unwrap()
 }
 
 async fn text(answer: Response<Body>) -> String {

@@ -1,4 +1,4 @@
-//! The crate from outside, by the cases of docs/conformance/cases.md that can be answered without a server.
+//! Tests the crate from outside, by the cases of docs/conformance/cases.md that need no server.
 
 #![cfg(test)]
 

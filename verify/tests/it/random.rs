@@ -1,4 +1,4 @@
-//! Whatever comes in: no panic, and nothing verifies but what the issuer signed.
+//! Tests random input: nothing panics, and nothing is verified but what the issuer signed.
 
 use guestpass_verify::KeySet;
 use proptest::collection::vec;

@@ -1,4 +1,4 @@
-//! Keys from an issuer's JWK set, over a real connection. What the issuer answers, and when, is up to the test.
+//! Tests keys from an issuer's JWK set, over a real connection. Each test controls the issuer's answers and their time.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,7 +30,7 @@ async fn a_set_is_fetched_when_it_is_needed_and_kept_for_its_time() {
         assert_eq!(verify(&keys, &signer, now).await, Ok(()));
         assert_eq!(issuer.fetches(), 1);
     }
-    // Removed there, it is gone here when its time is over.
+    // A key that the issuer has removed is gone here once the set is stale.
     issuer.publish(&[], "public, max-age=900");
     assert_eq!(verify(&keys, &signer, NOW + 899).await, Ok(()));
     assert_eq!(
@@ -66,7 +66,7 @@ async fn c103_unknown_key_ids_make_no_fetch_storm() {
     issuer.publish(&[&signer], "max-age=900");
     let keys = issuer.keys();
     assert_eq!(verify(&keys, &signer, NOW).await, Ok(()));
-    // Right after a fetch, then when another is due: all at once, while the answer lets them wait.
+    // A hundred at once, right after a fetch and then whenever the rate limit allows another, before it is answered.
     for (now, fetches) in [
         (NOW, 1),
         (NOW + 4, 1),
@@ -77,14 +77,12 @@ async fn c103_unknown_key_ids_make_no_fetch_storm() {
         issuer.hold();
         let asked: Vec<_> = (0..100)
             .map(|n| {
-                let (keys, token) = (
-                    keys.clone(),
-                    signer.token(&[("kid", json!(format!("../{n}")))], &[]),
-                );
+                let keys = keys.clone();
+                let token = signer.token(&[("kid", json!(format!("../{n}")))], &[]);
                 tokio::spawn(async move { keys.verify(&verifier(), &token, now).await.map(drop) })
             })
             .collect();
-        // Who shows a known key doesn't wait.
+        // A token with a known key doesn't wait.
         assert_eq!(verify(&keys, &signer, now).await, Ok(()));
         issuer.release();
         for answer in asked {
@@ -180,14 +178,12 @@ async fn while_fetching_fails_the_old_set_goes_on() {
     ];
     for has_old in [false, true] {
         for (status, body, error) in &failures {
-            let (fetches, expected) = (
-                issuer.fetches(),
-                if has_old {
-                    Ok(())
-                } else {
-                    Err(Unverified::KeysUnavailable)
-                },
-            );
+            let fetches = issuer.fetches();
+            let expected = if has_old {
+                Ok(())
+            } else {
+                Err(Unverified::KeysUnavailable)
+            };
             issuer.answer(*status, "max-age=900", body);
             assert_eq!(verify(&keys, &signer, now).await, expected, "{error}");
             assert_eq!(keys.last_error().as_ref(), Some(error));
@@ -227,7 +223,7 @@ async fn an_issuer_that_hangs_or_is_gone() {
         Some(FetchError::Unreachable(_))
     ));
 
-    // Plain HTTP where TLS belongs. A machine may be without certificates.
+    // The issuer answers a TLS handshake in plain HTTP. This machine may have no root certificates.
     match RemoteKeySet::new(&issuer.url.replace("http:", "https:"), PATIENCE) {
         Ok(keys) => {
             assert_eq!(
@@ -261,7 +257,7 @@ async fn verify(keys: &RemoteKeySet, signer: &Signer, now: i64) -> Result<(), Un
     keys.verify(&verifier(), &token, now).await.map(drop)
 }
 
-/// A server of JWK sets on loopback, which ends with its runtime.
+/// Serves a JWK set on loopback, until its runtime ends.
 struct Issuer {
     url: String,
     site: Arc<Site>,
@@ -270,7 +266,7 @@ struct Issuer {
 struct Site {
     answer: Mutex<(StatusCode, String, String)>,
     fetches: AtomicUsize,
-    /// A permit is there for each answer, unless it is held back.
+    /// Has a permit while answers aren't held back.
     gate: Semaphore,
     asked: Semaphore,
 }
@@ -317,7 +313,7 @@ impl Issuer {
         self.site.fetches.load(Ordering::SeqCst)
     }
 
-    /// Lets requests wait for their answer.
+    /// Holds back the answers until `release`.
     fn hold(&self) {
         self.site.gate.forget_permits(1);
     }
@@ -326,7 +322,7 @@ impl Issuer {
         self.site.gate.add_permits(1);
     }
 
-    /// Until the next request is here.
+    /// Waits until the next request has arrived.
     async fn is_asked(&self) {
         self.site.asked.acquire().await.unwrap().forget();
     }

@@ -1,4 +1,4 @@
-//! An issuer of tokens: a key for each algorithm, and tokens that are right unless a test says otherwise.
+//! Issues tokens for the tests: a key for each algorithm, and tokens that are valid unless a test changes them.
 
 use std::sync::LazyLock;
 
@@ -19,11 +19,11 @@ pub(crate) const ISSUER: &str = "https://id.shop.example";
 pub(crate) const NOW: i64 = 1_800_000_000;
 pub(crate) const SECRET: &[u8; 32] = b"32 bytes that nobody should know";
 
-/// A key that signs.
+/// Signs tokens with one key.
 pub(crate) struct Signer {
     pub(crate) alg: &'static str,
     pub(crate) kid: String,
-    /// The key that verifies, as the issuer gives it away.
+    /// The key that verifies, as the issuer publishes it; for HS256, the secret.
     pub(crate) jwk: Value,
     /// The public key as a SubjectPublicKeyInfo. Empty for HS256.
     pub(crate) der: Vec<u8>,
@@ -37,7 +37,7 @@ enum Private {
     Rs256(RsaKeyPair),
 }
 
-/// A signer for each algorithm.
+/// Returns a signer for each algorithm.
 pub(crate) fn signers() -> &'static [Signer; 4] {
     static SIGNERS: LazyLock<[Signer; 4]> = LazyLock::new(|| {
         [
@@ -74,14 +74,14 @@ impl Signer {
         }
     }
 
-    /// Signs whatever stands in the segments.
+    /// Signs any header and payload, valid or not.
     pub(crate) fn sign(&self, header: &str, payload: &str) -> String {
         let signed = format!("{}.{}", encode(header), encode(payload));
         let signature = self.signature(signed.as_bytes());
         format!("{signed}.{}", encode(signature))
     }
 
-    /// Signs the right token with the header's and the claims' members changed. `null` takes one away.
+    /// Signs a valid token with members of the header and the claims changed. `null` removes one.
     pub(crate) fn token(&self, header: &[(&str, Value)], claims: &[(&str, Value)]) -> String {
         let header = changed(self.header(), header);
         self.sign(
@@ -94,7 +94,7 @@ impl Signer {
         json!({"alg": self.alg, "typ": "at+jwt", "kid": self.kid})
     }
 
-    /// What the issuer's keys say to a token, at `NOW` and without leeway.
+    /// Verifies a token with this signer's key, at `NOW` and without leeway.
     pub(crate) fn verify(&self, token: &str) -> Result<AccessToken, Rejection> {
         verifier().verify(token, &self.keys(), NOW)
     }
@@ -107,7 +107,7 @@ impl Signer {
         VerifyingKey::from_jwk(&self.jwk).unwrap()
     }
 
-    /// The public key as a PEM file.
+    /// Returns the public key as a PEM file.
     pub(crate) fn pem(&self) -> String {
         let base64 = STANDARD.encode(&self.der);
         let lines: Vec<_> = base64

@@ -1,15 +1,15 @@
-//! C105 for whole tokens. What is below them, signatures over any bytes, stands in src/key/wycheproof.rs.
+//! Tests C105 for whole tokens. Signatures over any bytes are tested in src/key/wycheproof.rs.
 
 use guestpass_verify::{KeySet, Rejection, VerifyingKey};
 use serde_json::Value;
 
 use crate::support::{NOW, verifier};
 
-/// Vectors whose result can't be followed, and what must happen instead.
+/// Lists vectors whose stated result doesn't apply here, each with whether its signature must be accepted.
 const EXCEPTIONS: [(u64, bool); 5] = [
-    // Valid, but its payload is empty, which no claims set can be.
+    // Valid, but its payload is empty, so it isn't a claims set.
     (259, false),
-    // Marked invalid for a bad padding that is no longer there: the text is that of 357, which is valid.
+    // Marked invalid for a wrong padding that isn't in the text: it is that of 357, which is valid.
     (367, true),
     (370, true),
     // Marked valid with a `?` inside a segment. RFC 7515 §2 has base64url without any other characters.
@@ -28,13 +28,11 @@ fn c105_json_web_signatures() {
         let is_supported = key.is_ok();
         let keys = KeySet::from_iter(key);
         for test in group["tests"].as_array().unwrap() {
-            let (id, jws) = (
-                test["tcId"].as_u64().unwrap(),
-                test["jws"].as_str().unwrap(),
-            );
+            let id = test["tcId"].as_u64().unwrap();
+            let jws = test["jws"].as_str().unwrap();
             let exception = EXCEPTIONS.iter().find(|(exception, _)| *exception == id);
             let is_valid = exception.map_or(test["result"] == "valid", |(_, valid)| *valid);
-            // No payload is a claims set. Getting as far as finding that out means that the signature was right.
+            // No payload is a claims set, which is only found out after the signature has been verified.
             let answer = verifier()
                 .accept_untyped()
                 .verify(jws, &keys, NOW)
