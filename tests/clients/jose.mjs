@@ -21,7 +21,7 @@ const metadata = await oauth.discoveryRequest(new URL(issuer), discovery);
 const as = await oauth.processDiscoveryResponse(new URL(issuer), metadata);
 assert.equal(as.jwks_uri, `${issuer}/oauth/jwks`);
 
-// What anyone may read: the key in use and the next one, named after what they are, and no secret.
+// The published set has the key in use and the next one, named by their thumbprints, and no secret.
 const published = await (await fetch(as.jwks_uri)).json();
 const jwks = exported ? JSON.parse(readFileSync(exported)) : published;
 assert.equal(published.keys.length, exported ? 0 : 2);
@@ -34,7 +34,7 @@ for (const jwk of published.keys) {
 }
 const keys = exported ? exportedKey : await keysOf(issuer);
 
-// A token says who the guest is, for whom it is, and for how long.
+// A token names the guest, its audience and its expiry.
 const token = await tokenOf('shop-app');
 const { sub, aud, iat, exp } = await verified(token);
 assert.match(sub, /^[1-9][0-9]*$/);
@@ -49,7 +49,7 @@ for (const audience of [API, issuer]) {
 }
 await refused(forBoth, 'ERR_JWT_CLAIM_VALIDATION_FAILED', { audience: `${API}/` });
 
-// Its end is the one that the client was given, and 5 s later by a clock that may be wrong.
+// It expires when the client was told; with a tolerance of 5 s, 5 s later.
 const brief = await tokenOf('shop-brief');
 const end = claims(brief).exp;
 assert.equal(end - claims(brief).iat, 1);
@@ -57,7 +57,7 @@ await verified(brief, { now: new Date((end + 4) * 1000) });
 await refused(brief, 'ERR_JWT_EXPIRED', { now: new Date((end + 5) * 1000) });
 await refused(token, 'ERR_JWT_EXPIRED', { now: new Date((exp + 5) * 1000) });
 
-// Any bit makes another token, which nobody has signed.
+// A token with a flipped bit is refused.
 const segments = token.split('.').map((segment) => Buffer.from(segment, 'base64url'));
 for (const [at, segment] of segments.entries()) {
   for (let byte = 0; byte < segment.length; byte += 1) {
@@ -92,14 +92,14 @@ if (exported) {
     else await refused(forged, 'ERR_JWT_CLAIM_VALIDATION_FAILED');
   }
 } else {
-  // All that RFC 9068 asks of a resource server, by a library that finds the keys itself.
+  // oauth4webapi checks all that RFC 9068 requires of a resource server, and finds the keys itself.
   assert.equal((await accessToken(token, issuer)).sub, sub);
   assert.equal((await accessToken(forBoth, API)).client_id, 'shop-api');
   await assert.rejects(accessToken(token, API), oauth.OperationProcessingError);
   await assert.rejects(accessToken(`${unsigned}.`, issuer));
 }
 
-// jose makes no set of secrets.
+// Finds a secret by its id, since jose has no key set for secrets.
 async function exportedKey({ kid }) {
   const jwk = jwks.keys.find((key) => key.kid === kid);
   if (!jwk) throw new errors.JWKSNoMatchingKey();
@@ -123,7 +123,7 @@ async function accessToken(token, audience) {
   return oauth.validateJwtAccessToken(as, request, audience, loopback);
 }
 
-// What a forger could take for a secret: the public key, in every form that it is handed around in.
+// Returns what a forger could use as a secret: the public key, in each form that is handed around.
 // With HS256 there is none, so an empty secret and the key's name stand for it.
 function knownToAll() {
   if (exported) return ['', kid];
@@ -133,7 +133,7 @@ function knownToAll() {
   return [pem, pem.trim(), der, JSON.stringify(jwk), Buffer.from(jwk.x ?? jwk.n, 'base64url')];
 }
 
-// The claims of the good token below another header.
+// Returns the signing input of the good token's claims with another header.
 function signedPart(header) {
   return `${Buffer.from(JSON.stringify(header)).toString('base64url')}.${token.split('.')[1]}`;
 }

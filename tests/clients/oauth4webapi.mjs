@@ -17,7 +17,7 @@ const client = { client_id };
 const secret = apiKey ? oauth.ClientSecretBasic(apiKey) : oauth.None();
 const loopback = { [oauth.allowInsecureRequests]: true };
 
-// Another verifier is refused, and leaves the code to the right one.
+// A wrong verifier is refused, and doesn't spend the code.
 const verifier = oauth.generateRandomCodeVerifier();
 const answer = await authorize(verifier);
 await refused(() => exchange(answer, oauth.generateRandomCodeVerifier()));
@@ -27,13 +27,13 @@ assert.equal(first.expires_in, 86_400);
 const { sub, subn, client_id: issuedTo } = claims(first);
 assert.equal(issuedTo, client_id);
 
-// The next days: each answer replaces the one before.
+// On later days, each answer replaces the one before.
 const second = await refresh(first.refresh_token);
 const third = await refresh(second.refresh_token);
 assert.equal(new Set([first, second, third].map((stored) => stored.refresh_token)).size, 3);
 assert.equal(new Set([first, second, third].map((stored) => stored.access_token)).size, 3);
 
-// Two at once: both succeed, with the same successor. The guest was the same all along.
+// Two concurrent refreshes both succeed, with the same successor. The guest has stayed the same.
 const tabs = [refresh(third.refresh_token), refresh(third.refresh_token)];
 const [left, right] = await Promise.all(tabs);
 assert.equal(left.refresh_token, right.refresh_token);

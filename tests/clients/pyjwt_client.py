@@ -46,7 +46,7 @@ def main(issuer, algorithm, exported=None):
             return
         raise AssertionError(f"{error} was expected, not {claims}")
 
-    # A token says who the guest is, for whom it is, and for how long.
+    # A token names the guest, its audience and its expiry.
     token = token_of(issuer, "shop-app")
     claims = verified(token)
     assert claims["sub"].isdecimal(), claims
@@ -67,7 +67,7 @@ def main(issuer, algorithm, exported=None):
     else:
         raise AssertionError("an audience that nobody asked for was accepted")
 
-    # Its end is the one that the client was given, and 5 s later by a clock that may be wrong.
+    # It expires when the client was told; with a tolerance of 5 s, 5 s later.
     brief = token_of(issuer, "shop-brief")
     unverified = decoded(brief.split(".")[1])
     end = unverified["exp"]
@@ -79,8 +79,8 @@ def main(issuer, algorithm, exported=None):
     with now(claims["exp"] + 5):
         refused(token, jwt.ExpiredSignatureError)
 
-    # Any bit makes another token, which nobody has signed. One whose header is no JSON any more, or
-    # names no key, has nothing to be verified with.
+    # A token with a flipped bit is refused: for its signature, or earlier if its header is no
+    # longer JSON or names no key.
     segments = [unpadded_decode(segment) for segment in token.split(".")]
     errors = jwt.PyJWTError, jwt.DecodeError, jwt.InvalidSignatureError
     for at, (segment, error) in enumerate(zip(segments, errors)):
@@ -120,7 +120,7 @@ def main(issuer, algorithm, exported=None):
 
 
 def exported_keys(text):
-    """The keys of a set with secrets, which PyJWKClient would fetch."""
+    """Returns a lookup in a set with secrets, in place of PyJWKClient, which would fetch the set."""
     keys = {key.key_id: key for key in jwt.PyJWKSet.from_json(text).keys}
 
     def key_of(token):
@@ -144,7 +144,7 @@ def token_of(url, client_id):
 
 @contextmanager
 def now(seconds):
-    """PyJWT's clock, which it doesn't take as an argument, stands there."""
+    """Sets PyJWT's clock, which it doesn't take as an argument."""
 
     class Clock(datetime):
         @classmethod

@@ -1,5 +1,5 @@
-// What React Native adds to the language and the SDK relies on, for `node --import`: its axios
-// sends through XMLHttpRequest, which leaves out headers that other platforms' transports add.
+// Provides the globals of React Native that the SDK relies on, for `node --import`: its axios sends
+// through XMLHttpRequest, which leaves out headers that other platforms' transports add.
 globalThis.XMLHttpRequest = class XMLHttpRequest {
   onloadend = null;
   onerror = null;

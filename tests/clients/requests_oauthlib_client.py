@@ -30,7 +30,7 @@ def main(url, client_id, form, api_key=""):
     basic = HTTPBasicAuth(client_id, api_key)
 
     def authorize():
-        """A session that remembers its state and verifier, and the answer it got."""
+        """Returns a session, which keeps its state and verifier, and the answer that it got."""
         session = OAuth2Session(client_id, redirect_uri=REDIRECT_URI, pkce="S256")
         authorize_url, _ = session.authorization_url(f"{url}/oauth/authorize")
         headers = {"x-api-key": api_key} if api_key else {}
@@ -67,13 +67,13 @@ def main(url, client_id, form, api_key=""):
     assert first["expires_in"] == 86_400
     guest = identity(first)
 
-    # The next days: each answer replaces the one before, and the guest stays the same.
+    # On later days, each answer replaces the one before, and the guest stays the same.
     second = refresh(first["refresh_token"])
     third = refresh(second["refresh_token"])
     assert len({stored["refresh_token"] for stored in (first, second, third)}) == 3
     assert identity(second) == identity(third) == guest
 
-    # Two at once: both succeed, with the same successor.
+    # Two concurrent refreshes both succeed, with the same successor.
     with ThreadPoolExecutor() as threads:
         left, right = threads.map(refresh, [third["refresh_token"]] * 2)
     assert left["refresh_token"] == right["refresh_token"]
@@ -107,7 +107,7 @@ def main(url, client_id, form, api_key=""):
 
 @contextmanager
 def refused(error):
-    """The block must raise the library's own error for what the server answered."""
+    """Expects the library's own error for the server's answer from the block."""
     try:
         yield
     except error:
@@ -116,7 +116,7 @@ def refused(error):
 
 
 def identity(answer):
-    """`sub` and `subn` of the access token."""
+    """Returns `sub` and `subn` of the access token."""
     payload = answer["access_token"].split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     return claims["sub"], claims["subn"]

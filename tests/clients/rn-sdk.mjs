@@ -45,7 +45,7 @@ assert.equal(accessTokenHasExpired(first), false);
 assert.equal(atTime(exp - 1, () => accessTokenHasExpired(first)), false);
 assert.equal(atTime(exp + 1, () => accessTokenHasExpired(first)), true);
 
-// The next days: it refreshes, and puts each answer in the place of the stored one.
+// On later days it refreshes, and each answer replaces the stored one.
 const second = await refreshToken(first, clientId, domain);
 const third = await refreshToken(second, clientId, domain);
 for (const stored of [second, third]) {
@@ -55,14 +55,14 @@ for (const stored of [second, third]) {
 }
 assert.equal(new Set([first, second, third].map((stored) => stored.refresh_token)).size, 3);
 
-// Two renders refresh at once: both succeed, and whichever answer is stored last goes on working.
+// Two concurrent refreshes both succeed, and whichever answer is stored last goes on working.
 const renders = [refreshToken(third, clientId, domain), refreshToken(third, clientId, domain)];
 const [left, right] = await Promise.all(renders);
 assert.equal(left.refresh_token, right.refresh_token);
 const fifth = await refreshToken(left, clientId, domain);
 assert.equal(getNetworkUserId(fifth), guest);
 
-// A dead token is refused, and nothing else: the stored one still works.
+// An unknown token is refused without consequences: the stored one still works.
 await assert.rejects(refreshToken(first, clientId, domain), REFUSED);
 await assert.rejects(refreshToken({ ...first, refresh_token: 'dead' }, clientId, domain), REFUSED);
 const sixth = await refreshToken(fifth, clientId, domain);
