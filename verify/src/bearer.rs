@@ -21,7 +21,7 @@ pub fn token_of(headers: &HeaderMap) -> Result<Option<&str>, Rejection> {
     let authorizations = headers
         .get_all(AUTHORIZATION)
         .iter()
-        .filter_map(behind_bearer);
+        .filter_map(bearer_credentials);
     let user_jwts = headers.get_all(USER_JWT).iter().map(HeaderValue::as_bytes);
     let mut tokens = authorizations
         .chain(user_jwts)
@@ -40,7 +40,7 @@ pub fn token_of(headers: &HeaderMap) -> Result<Option<&str>, Rejection> {
 }
 
 /// Returns the text after the scheme `Bearer`, which is case-insensitive (RFC 9110 §11.1). `None` for another scheme.
-fn behind_bearer(field: &HeaderValue) -> Option<&[u8]> {
+fn bearer_credentials(field: &HeaderValue) -> Option<&[u8]> {
     let (scheme, rest) = field.as_bytes().split_at_checked(b"bearer".len())?;
     let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && matches!(rest, [] | [b' ', ..]);
     is_bearer.then_some(rest)

@@ -7,18 +7,20 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// Builds a value from the members of an object.
-pub(crate) trait Members<'a>: Default {
+pub(crate) trait FromMembers<'a>: Default {
     /// Reads the value of a known member from `map`. `false` for an unknown one, whose value the caller then skips.
-    fn take<A: MapAccess<'a>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error>;
+    fn read_member<A: MapAccess<'a>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error>;
 }
 
 /// Reads an object. `None` if the text isn't one, if it repeats a member or has too many, or if `T` rejects a value.
-pub(crate) fn object<'a, T: Members<'a>>(json: &'a [u8]) -> Option<T> {
+pub(crate) fn object<'a, T: FromMembers<'a>>(json: &'a [u8]) -> Option<T> {
     // Checked here for the whole text, since serde_json doesn't validate strings that it skips.
     let text = std::str::from_utf8(json).ok()?;
     let mut members = T::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    Reader(&mut members).deserialize(&mut deserializer).ok()?;
+    ObjectReader(&mut members)
+        .deserialize(&mut deserializer)
+        .ok()?;
     deserializer.end().ok()?;
     Some(members)
 }
@@ -34,9 +36,9 @@ pub(crate) fn text<'a, A: MapAccess<'a>>(map: &mut A) -> Result<Cow<'a, str>, A:
 /// The most members of an object, more than any token has. It bounds the linear search for repeated ones.
 const MAX_MEMBERS: usize = 64;
 
-struct Reader<'m, T>(&'m mut T);
+struct ObjectReader<'m, T>(&'m mut T);
 
-impl<'a, T: Members<'a>> DeserializeSeed<'a> for Reader<'_, T> {
+impl<'a, T: FromMembers<'a>> DeserializeSeed<'a> for ObjectReader<'_, T> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -44,7 +46,7 @@ impl<'a, T: Members<'a>> DeserializeSeed<'a> for Reader<'_, T> {
     }
 }
 
-impl<'a, T: Members<'a>> Visitor<'a> for Reader<'_, T> {
+impl<'a, T: FromMembers<'a>> Visitor<'a> for ObjectReader<'_, T> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,7 +62,7 @@ impl<'a, T: Members<'a>> Visitor<'a> for Reader<'_, T> {
             if seen.len() == MAX_MEMBERS || seen.contains(&name) {
                 return Err(A::Error::custom("repeated, or too many"));
             }
-            if !self.0.take(&name, &mut map)? {
+            if !self.0.read_member(&name, &mut map)? {
                 map.next_value::<IgnoredAny>()?;
             }
             seen.push(name);

@@ -147,7 +147,7 @@ impl VerifyingKey {
     }
 
     /// Returns `true` if `signature` is valid for `message` under this key.
-    pub(crate) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.material {
             // aws-lc compares the tags in constant time.
             Material::Secret(key) => hmac::verify(key, message, signature).is_ok(),

@@ -31,7 +31,7 @@ use crate::verifier::{AccessToken, Verifier};
 #[derive(Clone)]
 pub struct VerifyLayer {
     verifier: Arc<Verifier>,
-    keys: Keys,
+    keys: KeySource,
     is_strict: bool,
     clock: Arc<dyn Fn() -> i64 + Send + Sync>,
 }
@@ -40,7 +40,7 @@ pub struct VerifyLayer {
 /// [`RemoteKeySet`](crate::RemoteKeySet), so it need not be named.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Keys {
+pub enum KeySource {
     /// A set that never changes.
     Fixed(Arc<KeySet>),
     /// A set that is fetched from the issuer and kept up to date.
@@ -48,14 +48,14 @@ pub enum Keys {
     Remote(RemoteKeySet),
 }
 
-impl From<KeySet> for Keys {
+impl From<KeySet> for KeySource {
     fn from(keys: KeySet) -> Self {
         Self::Fixed(Arc::new(keys))
     }
 }
 
 #[cfg(feature = "fetch")]
-impl From<RemoteKeySet> for Keys {
+impl From<RemoteKeySet> for KeySource {
     fn from(keys: RemoteKeySet) -> Self {
         Self::Remote(keys)
     }
@@ -64,14 +64,14 @@ impl From<RemoteKeySet> for Keys {
 impl VerifyLayer {
     /// Refuses requests without a valid token: with 401, or with 503 while no keys could be fetched yet.
     #[must_use]
-    pub fn strict(verifier: Verifier, keys: impl Into<Keys>) -> Self {
+    pub fn strict(verifier: Verifier, keys: impl Into<KeySource>) -> Self {
         Self::new(verifier, keys.into(), true)
     }
 
     /// Passes on every request. Without a valid token, or with two different ones, the request is anonymous: it has no
     /// [`AccessToken`]. Existing clients of the API need this, since they treat a 401 as an outage.
     #[must_use]
-    pub fn soft(verifier: Verifier, keys: impl Into<Keys>) -> Self {
+    pub fn soft(verifier: Verifier, keys: impl Into<KeySource>) -> Self {
         Self::new(verifier, keys.into(), false)
     }
 
@@ -84,7 +84,7 @@ impl VerifyLayer {
         }
     }
 
-    fn new(verifier: Verifier, keys: Keys, is_strict: bool) -> Self {
+    fn new(verifier: Verifier, keys: KeySource, is_strict: bool) -> Self {
         Self {
             verifier: Arc::new(verifier),
             keys,
@@ -94,15 +94,15 @@ impl VerifyLayer {
     }
 
     /// Verifies the token of a request. `None` if it carries none.
-    async fn guest(&self, headers: &HeaderMap) -> Result<Option<AccessToken>, Unverified> {
+    async fn authenticate(&self, headers: &HeaderMap) -> Result<Option<AccessToken>, Unverified> {
         let Some(token) = bearer::token_of(headers)? else {
             return Ok(None);
         };
         let now = (self.clock)();
         let token = match &self.keys {
-            Keys::Fixed(keys) => self.verifier.verify(token, keys, now)?,
+            KeySource::Fixed(keys) => self.verifier.verify(token, keys, now)?,
             #[cfg(feature = "fetch")]
-            Keys::Remote(keys) => keys.verify(&self.verifier, token, now).await?,
+            KeySource::Remote(keys) => keys.verify(&self.verifier, token, now).await?,
         };
         Ok(Some(token))
     }
@@ -150,17 +150,17 @@ where
             request.extensions_mut().remove::<AccessToken>();
             // Taken out, since a reference to the whole request across the await would require `B: Sync`.
             let headers = mem::take(request.headers_mut());
-            let guest = layer.guest(&headers).await;
+            let guest = layer.authenticate(&headers).await;
             *request.headers_mut() = headers;
             match guest {
                 Ok(Some(token)) => {
                     request.extensions_mut().insert(token);
                 }
-                Ok(None) if layer.is_strict => return Ok(unauthorized(None)),
-                Err(why) if layer.is_strict => return Ok(unauthorized(Some(why))),
+                Ok(None) if layer.is_strict => return Ok(refuse(None)),
+                Err(reason) if layer.is_strict => return Ok(refuse(Some(reason))),
                 Ok(None) => {}
-                Err(why) => {
-                    request.extensions_mut().insert(why);
+                Err(reason) => {
+                    request.extensions_mut().insert(reason);
                 }
             }
             inner.call(request).await
@@ -170,8 +170,8 @@ where
 
 /// Answers a request whose token is absent or not verified (RFC 6750 §3, §3.1). The reason is in the response's
 /// extensions, and not in what the caller sees.
-fn unauthorized<C: From<String>>(why: Option<Unverified>) -> Response<C> {
-    let (status, name, value, error, description) = match why {
+fn refuse<C: From<String>>(reason: Option<Unverified>) -> Response<C> {
+    let (status, name, value, error, description) = match reason {
         None => (
             StatusCode::UNAUTHORIZED,
             WWW_AUTHENTICATE,
@@ -201,8 +201,8 @@ fn unauthorized<C: From<String>>(why: Option<Unverified>) -> Response<C> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(name, HeaderValue::from_static(value));
-    if let Some(why) = why {
-        response.extensions_mut().insert(why);
+    if let Some(reason) = reason {
+        response.extensions_mut().insert(reason);
     }
     response
 }

@@ -115,7 +115,7 @@ mod verifier;
 pub use clock::system_time;
 pub use key::{Algorithm, KeyError, KeySet, VerifyingKey};
 #[cfg(feature = "tower")]
-pub use layer::{Keys, Verify, VerifyLayer};
+pub use layer::{KeySource, Verify, VerifyLayer};
 pub use rejection::Rejection;
 #[cfg(feature = "fetch")]
 pub use remote::{FetchError, RemoteKeySet};

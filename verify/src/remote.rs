@@ -22,15 +22,15 @@ use crate::unverified::Unverified;
 use crate::verifier::{AccessToken, Verifier};
 
 /// The length of the longest JWK set that is read.
-const MAX_BYTES: usize = 64 * 1024;
+const MAX_SET_BYTES: usize = 64 * 1024;
 
 /// The seconds for which a set is fresh if the issuer sends no `max-age`, and the bounds of a `max-age` that it sends.
-const DEFAULT_AGE: i64 = 300;
-const MIN_AGE: i64 = 60;
-const MAX_AGE: i64 = 3600;
+const DEFAULT_MAX_AGE: i64 = 300;
+const LEAST_MAX_AGE: i64 = 60;
+const GREATEST_MAX_AGE: i64 = 3600;
 
 /// The rate limit of fetches: the least seconds between two, whatever the reason for them.
-const PAUSE: i64 = 5;
+const MIN_INTERVAL: i64 = 5;
 
 /// A cache of an issuer's keys, which are fetched from its JWK set and follow its key rotation. Clones share one cache.
 ///
@@ -60,12 +60,12 @@ const PAUSE: i64 = 5;
 /// ```
 #[derive(Clone)]
 pub struct RemoteKeySet {
-    remote: Arc<Remote>,
+    inner: Arc<Inner>,
     /// Held during a fetch: single flight.
     fetching: Arc<Mutex<()>>,
 }
 
-struct Remote {
+struct Inner {
     uri: Uri,
     timeout: Duration,
     client: Client<HttpsConnector<HttpConnector>, String>,
@@ -78,7 +78,7 @@ struct State {
     /// In seconds since the Unix epoch, as are all times here.
     fetched_at: i64,
     max_age: i64,
-    tried_at: Option<i64>,
+    attempted_at: Option<i64>,
     error: Option<FetchError>,
 }
 
@@ -86,15 +86,16 @@ impl State {
     /// Returns `true` while the set need not be fetched again.
     ///
     /// A clock that is set back makes the set stale, and likewise ends the rate limit, so that neither can last for
-    /// ever. By up to `PAUSE`, `now` may be earlier than the fetch without that: such requests read the clock before
-    /// the fetch and came here after it.
+    /// ever. By up to `MIN_INTERVAL`, `now` may be earlier than the fetch without that: such requests read the clock
+    /// before the fetch and came here after it.
     fn is_fresh(&self, now: i64) -> bool {
-        (-PAUSE..self.max_age).contains(&now.saturating_sub(self.fetched_at))
+        (-MIN_INTERVAL..self.max_age).contains(&now.saturating_sub(self.fetched_at))
     }
 
-    fn is_pausing(&self, now: i64) -> bool {
-        self.tried_at
-            .is_some_and(|tried_at| (-PAUSE..PAUSE).contains(&now.saturating_sub(tried_at)))
+    fn is_rate_limited(&self, now: i64) -> bool {
+        self.attempted_at.is_some_and(|attempted_at| {
+            (-MIN_INTERVAL..MIN_INTERVAL).contains(&now.saturating_sub(attempted_at))
+        })
     }
 }
 
@@ -136,7 +137,7 @@ impl RemoteKeySet {
             .pool_max_idle_per_host(0)
             .build(connector);
         Ok(Self {
-            remote: Arc::new(Remote {
+            inner: Arc::new(Inner {
                 uri,
                 timeout,
                 client,
@@ -171,24 +172,26 @@ impl RemoteKeySet {
     /// Returns the error of the last fetch, for health checks and logs. `None` if it succeeded, or if there was none.
     #[must_use]
     pub fn last_error(&self) -> Option<FetchError> {
-        self.remote.state().error
+        self.inner.state().error
     }
 
     /// Returns the set to use now, after fetching it if it is absent or stale. `None` if there still is none.
     async fn current(&self, now: i64) -> Option<Arc<KeySet>> {
-        let state = self.remote.state();
-        if state.is_fresh(now) || state.is_pausing(now) && state.keys.is_some() {
+        let state = self.inner.state();
+        if state.is_fresh(now) || state.is_rate_limited(now) && state.keys.is_some() {
             return state.keys;
         }
         let fetching = Arc::clone(&self.fetching);
         if state.keys.is_none() {
-            let turn = fetching.lock_owned().await;
-            self.fetch(turn, now, |state| state.keys.is_none()).await;
-        } else if let Ok(turn) = fetching.try_lock_owned() {
+            let guard = fetching.lock_owned().await;
+            self.fetch_if(guard, now, |state| state.keys.is_none())
+                .await;
+        } else if let Ok(guard) = fetching.try_lock_owned() {
             // Only this request waits, up to the timeout; the others go on with the stale set.
-            self.fetch(turn, now, |state| !state.is_fresh(now)).await;
+            self.fetch_if(guard, now, |state| !state.is_fresh(now))
+                .await;
         }
-        self.remote.state().keys
+        self.inner.state().keys
     }
 
     /// Returns a set that is newer than `keys`, after fetching it if need be. `None` if there is none.
@@ -199,9 +202,9 @@ impl RemoteKeySet {
                 .as_ref()
                 .is_some_and(|new| Arc::ptr_eq(new, keys))
         };
-        let turn = Arc::clone(&self.fetching).lock_owned().await;
-        self.fetch(turn, now, is_same).await;
-        let state = self.remote.state();
+        let guard = Arc::clone(&self.fetching).lock_owned().await;
+        self.fetch_if(guard, now, is_same).await;
+        let state = self.inner.state();
         if is_same(&state) { None } else { state.keys }
     }
 
@@ -209,15 +212,20 @@ impl RemoteKeySet {
     ///
     /// The fetch runs in a task of its own, since the request that started it may be cancelled while others wait for
     /// it.
-    async fn fetch(&self, turn: OwnedMutexGuard<()>, now: i64, is_needed: impl Fn(&State) -> bool) {
-        let state = self.remote.state();
-        if !is_needed(&state) || state.is_pausing(now) {
+    async fn fetch_if(
+        &self,
+        guard: OwnedMutexGuard<()>,
+        now: i64,
+        is_needed: impl Fn(&State) -> bool,
+    ) {
+        let state = self.inner.state();
+        if !is_needed(&state) || state.is_rate_limited(now) {
             return;
         }
-        let remote = Arc::clone(&self.remote);
+        let inner = Arc::clone(&self.inner);
         let task = tokio::spawn(async move {
-            remote.fetch(now).await;
-            drop(turn);
+            inner.fetch(now).await;
+            drop(guard);
         });
         // Joining only fails while the runtime shuts down.
         let _ = task.await;
@@ -227,12 +235,12 @@ impl RemoteKeySet {
 impl fmt::Debug for RemoteKeySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemoteKeySet")
-            .field("uri", &self.remote.uri)
+            .field("uri", &self.inner.uri)
             .finish_non_exhaustive()
     }
 }
 
-impl Remote {
+impl Inner {
     fn state(&self) -> State {
         self.state
             .read()
@@ -241,18 +249,18 @@ impl Remote {
     }
 
     async fn fetch(&self, now: i64) {
-        let fetched = tokio::time::timeout(self.timeout, self.get())
+        let fetched = tokio::time::timeout(self.timeout, self.request())
             .await
             .unwrap_or(Err(FetchError::TooSlow));
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.tried_at = Some(now);
+        state.attempted_at = Some(now);
         match fetched {
             Ok((keys, max_age)) => {
                 *state = State {
                     keys: Some(Arc::new(keys)),
                     fetched_at: now,
                     max_age,
-                    tried_at: Some(now),
+                    attempted_at: Some(now),
                     error: None,
                 };
             }
@@ -261,7 +269,7 @@ impl Remote {
     }
 
     /// Requests the set, and returns it with the seconds for which it is fresh.
-    async fn get(&self) -> Result<(KeySet, i64), FetchError> {
+    async fn request(&self) -> Result<(KeySet, i64), FetchError> {
         let request = Request::get(&self.uri)
             .header(ACCEPT, "application/jwk-set+json, application/json")
             .body(String::new())
@@ -270,18 +278,18 @@ impl Remote {
             .client
             .request(request)
             .await
-            .map_err(|error| FetchError::Unreachable(with_sources(&error)))?;
+            .map_err(|error| FetchError::Unreachable(error_chain(&error)))?;
         // Redirects aren't followed: they could lead to another scheme or host.
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status()));
         }
         let max_age = max_age(response.headers());
-        let body = Limited::new(response.into_body(), MAX_BYTES)
+        let body = Limited::new(response.into_body(), MAX_SET_BYTES)
             .collect()
             .await
             .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
                 Some(_) => FetchError::TooLong,
-                None => FetchError::Unreachable(with_sources(&*error)),
+                None => FetchError::Unreachable(error_chain(&*error)),
             })?;
         let keys = KeySet::from_jwks(&body.to_bytes()).map_err(FetchError::NotAKeySet)?;
         // A published secret isn't secret: anyone could sign with it.
@@ -297,16 +305,16 @@ fn max_age(headers: &HeaderMap) -> i64 {
         .filter_map(|field| field.to_str().ok())
         .flat_map(|field| field.split(','))
         .map(|directive| directive.trim().to_ascii_lowercase());
-    let mut age = DEFAULT_AGE;
+    let mut age = DEFAULT_MAX_AGE;
     for directive in directives {
         if matches!(&*directive, "no-store" | "no-cache") {
-            return MIN_AGE;
+            return LEAST_MAX_AGE;
         }
         if let Some(seconds) = directive.strip_prefix("max-age=") {
-            age = seconds.trim_matches('"').parse().unwrap_or(MIN_AGE);
+            age = seconds.trim_matches('"').parse().unwrap_or(LEAST_MAX_AGE);
         }
     }
-    age.clamp(MIN_AGE, MAX_AGE)
+    age.clamp(LEAST_MAX_AGE, GREATEST_MAX_AGE)
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -318,7 +326,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// Formats an error with its chain of sources: the text of an HTTP client's error says little by itself.
-fn with_sources(error: &dyn std::error::Error) -> String {
+fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -438,14 +446,14 @@ mod tests {
     }
 
     #[test]
-    fn time_that_is_set_back_ends_freshness_and_pause() {
+    fn time_that_is_set_back_ends_freshness_and_rate_limit() {
         let state = State {
             fetched_at: 1000,
             max_age: 60,
-            tried_at: Some(1000),
+            attempted_at: Some(1000),
             ..State::default()
         };
-        for (now, is_fresh, is_pausing) in [
+        for (now, is_fresh, is_rate_limited) in [
             (1000, true, true),
             (1004, true, true),
             (1005, true, false),
@@ -456,8 +464,8 @@ mod tests {
             (i64::MIN, false, false),
         ] {
             assert_eq!(
-                (state.is_fresh(now), state.is_pausing(now)),
-                (is_fresh, is_pausing),
+                (state.is_fresh(now), state.is_rate_limited(now)),
+                (is_fresh, is_rate_limited),
                 "{now}"
             );
         }

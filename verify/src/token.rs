@@ -8,16 +8,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::json::{self, Members};
+use crate::json::{self, FromMembers};
 use crate::rejection::Rejection;
 
 /// The length of the longest token that is read. Guestpass keeps its own below 1 KiB, RS256 aside.
-const MAX_BYTES: usize = 8 * 1024;
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// Holds the segments of a token, decoded from base64url but not parsed.
 pub(crate) struct Segments<'a> {
     /// The JWS signing input (RFC 7515 §5.2): the first two segments as they were received.
-    pub(crate) signed: &'a [u8],
+    pub(crate) signing_input: &'a [u8],
     pub(crate) header: Vec<u8>,
     pub(crate) payload: Vec<u8>,
     pub(crate) signature: Vec<u8>,
@@ -27,7 +27,7 @@ impl<'a> Segments<'a> {
     /// Splits and decodes a token. Padding and set bits after the last whole byte are errors, so that each token has
     /// one spelling.
     pub(crate) fn parse(token: &'a str) -> Result<Self, Rejection> {
-        if token.len() > MAX_BYTES {
+        if token.len() > MAX_TOKEN_BYTES {
             return Err(Rejection::TooLong);
         }
         let mut segments = token.splitn(4, '.');
@@ -44,9 +44,9 @@ impl<'a> Segments<'a> {
         if segments.next().is_some() {
             return Err(Rejection::Malformed);
         }
-        let (signed, _) = token.rsplit_once('.').ok_or(Rejection::Malformed)?;
+        let (signing_input, _) = token.rsplit_once('.').ok_or(Rejection::Malformed)?;
         Ok(Self {
-            signed: signed.as_bytes(),
+            signing_input: signing_input.as_bytes(),
             header,
             payload,
             signature,
@@ -61,27 +61,27 @@ pub(crate) struct Header<'a> {
     pub(crate) kid: Option<Cow<'a, str>>,
     pub(crate) typ: Option<Cow<'a, str>>,
     /// Set if a member would change the meaning of the token; no such member is supported.
-    altering: bool,
+    has_unsupported: bool,
 }
 
 impl<'a> Header<'a> {
     pub(crate) fn parse(json: &'a [u8]) -> Result<Self, Rejection> {
         let header: Self = json::object(json).ok_or(Rejection::HeaderMalformed)?;
-        if header.altering {
+        if header.has_unsupported {
             return Err(Rejection::HeaderUnsupported);
         }
         Ok(header)
     }
 }
 
-impl<'a> Members<'a> for Header<'a> {
-    fn take<A: MapAccess<'a>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+impl<'a> FromMembers<'a> for Header<'a> {
+    fn read_member<A: MapAccess<'a>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
         match name {
             "alg" => self.alg = Some(json::text(map)?),
             "kid" => self.kid = Some(json::text(map)?),
             "typ" => self.typ = Some(json::text(map)?),
             "crit" | "b64" | "zip" => {
-                self.altering = true;
+                self.has_unsupported = true;
                 return Ok(false);
             }
             _ => return Ok(false),
@@ -111,8 +111,8 @@ impl<'a> Claims<'a> {
     }
 }
 
-impl<'a> Members<'a> for Claims<'a> {
-    fn take<A: MapAccess<'a>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+impl<'a> FromMembers<'a> for Claims<'a> {
+    fn read_member<A: MapAccess<'a>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
         match name {
             "iss" => self.iss = Some(claim(map)?),
             "sub" => self.sub = Some(claim(map)?),
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn three_segments_each_in_its_one_spelling() {
         let segments = Segments::parse("YQ.YWI.YWJj").unwrap();
-        assert_eq!(segments.signed, b"YQ.YWI");
+        assert_eq!(segments.signing_input, b"YQ.YWI");
         assert_eq!(
             (
                 &segments.header[..],
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn the_length_is_looked_at_first() {
         let longest = format!("{}.YWJj.YWJj", "YWJj".repeat(2045) + "YQ");
-        assert_eq!(longest.len(), MAX_BYTES);
+        assert_eq!(longest.len(), MAX_TOKEN_BYTES);
         assert!(Segments::parse(&longest).is_ok());
         let longer = format!("{longest}.");
         assert_eq!(Segments::parse(&longer).err(), Some(Rejection::TooLong));

@@ -122,11 +122,11 @@ impl Verifier {
         if key.algorithm() != algorithm {
             return Err(Rejection::AlgorithmMismatch);
         }
-        if !key.has_signed(segments.signed, &segments.signature) {
+        if !key.verifies(segments.signing_input, &segments.signature) {
             return Err(Rejection::SignatureWrong);
         }
         // The claims are read only now that the issuer is known to have signed them.
-        self.accept(Claims::parse(&segments.payload)?, now)
+        self.check_claims(Claims::parse(&segments.payload)?, now)
     }
 
     /// Checks `typ`: a media type, whose `application/` may be left out (RFC 7515 §4.1.9).
@@ -136,7 +136,7 @@ impl Verifier {
         is("at+jwt") || is("application/at+jwt") || (self.accepts_untyped && is_untyped)
     }
 
-    fn accept(&self, claims: Claims<'_>, now: i64) -> Result<AccessToken, Rejection> {
+    fn check_claims(&self, claims: Claims<'_>, now: i64) -> Result<AccessToken, Rejection> {
         let text = |claim: Option<Cow<'_, str>>, name| {
             claim
                 .map(Cow::into_owned)

@@ -61,7 +61,7 @@ fn check(
                 of_bad_keys += 1;
                 continue;
             };
-            let is_accepted = key.has_signed(&bytes(&test["msg"]), &bytes(&test[signature]));
+            let is_accepted = key.verifies(&bytes(&test["msg"]), &bytes(&test[signature]));
             assert_eq!(
                 is_accepted,
                 test["result"] == "valid" && !is_truncated,
