@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::iter;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use aws_lc_rs::hmac;
@@ -63,6 +64,13 @@ impl FromStr for Algorithm {
     }
 }
 
+/// The least length of a secret for HS256 (RFC 7518 §3.2).
+const MIN_SECRET_BYTES: usize = 32;
+
+/// The sizes of an RSA modulus that are accepted: from the least of RFC 7518 §3.3 to the most that aws-lc verifies
+/// with.
+const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
+
 /// A key that verifies signatures by one algorithm. It is parsed once, when it is made.
 ///
 /// Collect keys into a [`KeySet`] to verify tokens with them. Its `Debug` shows `kid` and algorithm, but no key.
@@ -85,7 +93,7 @@ impl VerifyingKey {
     /// # Errors
     /// Returns [`KeyError::SecretTooShort`] below 32 bytes (RFC 7518 §3.2).
     pub fn shared_secret(kid: Option<&str>, secret: &[u8]) -> Result<Self, KeyError> {
-        if secret.len() < 32 {
+        if secret.len() < MIN_SECRET_BYTES {
             return Err(KeyError::SecretTooShort);
         }
         Ok(Self {
@@ -198,7 +206,7 @@ fn rsa(jwk: &Value) -> Result<ParsedPublicKey, KeyError> {
         }
     }
     let bits = n.len() * 8 - n[0].leading_zeros() as usize;
-    if !(2048..=8192).contains(&bits) {
+    if !RSA_BITS.contains(&bits) {
         return Err(KeyError::ModulusSizeUnsupported);
     }
     // With an exponent of 1, a signature would be the padded message itself, and anyone could make it. All exponents
@@ -311,8 +319,16 @@ pub enum KeyError {
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::SecretTooShort => "a secret for HS256 must have at least 32 bytes",
-            Self::ModulusSizeUnsupported => "an RSA key must have 2048 to 8192 bits",
+            Self::SecretTooShort => {
+                return write!(
+                    f,
+                    "a secret for HS256 must have at least {MIN_SECRET_BYTES} bytes"
+                );
+            }
+            Self::ModulusSizeUnsupported => {
+                let (least, most) = (RSA_BITS.start(), RSA_BITS.end());
+                return write!(f, "an RSA key must have {least} to {most} bits");
+            }
             Self::AlgorithmUnsupported => "the algorithm is none of HS256, ES256, EdDSA and RS256",
             Self::KindMismatch => "the key's type or curve doesn't go with its algorithm",
             Self::NotForSignatures => "the key isn't for verifying signatures",

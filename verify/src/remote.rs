@@ -378,7 +378,7 @@ impl fmt::Display for FetchError {
             Self::Unreachable(error) => write!(f, "the issuer can't be reached: {error}"),
             Self::TooSlow => f.write_str("the issuer didn't answer in time"),
             Self::Status(status) => write!(f, "the issuer answered {status}"),
-            Self::TooLong => f.write_str("the answer is longer than 64 KiB"),
+            Self::TooLong => write!(f, "the answer is longer than {} KiB", MAX_SET_BYTES / 1024),
             Self::NotAKeySet(error) => write!(f, "the answer can't be used: {error}"),
         }
     }

@@ -56,6 +56,12 @@ pub struct Verifier {
     accepts_untyped: bool,
 }
 
+/// The leeway in seconds unless [`Verifier::leeway`] sets another.
+const DEFAULT_LEEWAY: i64 = 5;
+
+/// The greatest leeway in seconds: a token must not outlive its `exp` by more.
+const MAX_LEEWAY: i64 = 60;
+
 impl Verifier {
     /// Expects tokens of one issuer, compared byte for byte with `iss`, and the issuer as their audience too.
     #[must_use]
@@ -64,7 +70,7 @@ impl Verifier {
         Self {
             audience: issuer.clone(),
             issuer,
-            leeway_seconds: 5,
+            leeway_seconds: DEFAULT_LEEWAY,
             accepts_untyped: false,
         }
     }
@@ -82,9 +88,9 @@ impl Verifier {
     /// Without any, a new token from a machine whose clock is slightly ahead would be rejected.
     #[must_use]
     pub fn leeway(self, leeway: Duration) -> Self {
-        let leeway_seconds = i64::try_from(leeway.as_secs()).unwrap_or(i64::MAX).min(60);
         Self {
-            leeway_seconds,
+            leeway_seconds: i64::try_from(leeway.as_secs())
+                .map_or(MAX_LEEWAY, |seconds| seconds.min(MAX_LEEWAY)),
             ..self
         }
     }
