@@ -12,7 +12,7 @@ use guestpass::keys::{KeyAlgorithm, KeyRing, Keys, MasterKey, MasterKeySource, S
 use guestpass::random::{Random, SecureGenerator};
 use guestpass::store::sqlite::{SqliteStore, Synchronous};
 use guestpass::store::transfer::{Part, Row, Table, Value};
-use guestpass::store::{Registry, Transfer};
+use guestpass::store::{Registry, Store, Transfer};
 use guestpass_core::client::{Change, ClientNumber, ClientSettings};
 use guestpass_core::credential::Credential;
 use guestpass_core::grant::{Generation, Grant, GrantId, KEEP_ENDED};
@@ -288,7 +288,7 @@ fn grant_row(grant: &Grant) -> Row {
 /// The keys of an installation that has none yet; the master key goes where the server looks for it.
 pub(crate) async fn make_keys(
     directory: &Path,
-    store: Arc<dyn Registry>,
+    store: Arc<dyn Store>,
     (algorithm, random): (KeyAlgorithm, &Arc<dyn Random>),
     now: Timestamp,
 ) -> Result<Arc<Keys>, Failure> {

@@ -25,7 +25,7 @@ pub mod writes;
 pub use redemption::{Proof, Redeemed, Redemption};
 pub use schema::{Migration, SchemaError};
 pub use transfer::Transfer;
-use transfer::{InstallationRow, Row, Table};
+use transfer::{InstallationRow, Row, Snapshot, Table};
 pub use writes::{Batches, Outcome, RevokedAccessToken, Tombstone, Write};
 
 /// What an asynchronous call of an object-safe trait returns.
@@ -102,10 +102,8 @@ pub trait Registry: Send + Sync {
     fn revision(&self) -> BoxFuture<'_, Result<i64, Unavailable>>;
 
     /// Reads whole tables and the row of the installation, all as of one moment.
-    fn read_tables(
-        &self,
-        tables: &'static [Table],
-    ) -> BoxFuture<'_, Result<(InstallationRow, Vec<Vec<Row>>), Unavailable>>;
+    fn read_tables(&self, tables: &'static [Table])
+    -> BoxFuture<'_, Result<Snapshot, Unavailable>>;
 
     /// Replaces whole tables, and in the row of the installation the check of the master key and the next client number;
     /// the revision moves. Returns `false`, with nothing changed, if the revision isn't that of `row` any more, or the store

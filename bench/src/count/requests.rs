@@ -12,18 +12,15 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use axum::http::{HeaderValue, Request};
-use guestpass::app::App;
 use guestpass::clock::Clock;
 use guestpass::config::Config;
-use guestpass::journal::Journal;
 use guestpass::keys::{KeyRing, MasterKey, MasterKeySource};
-use guestpass::metrics::Metrics;
 use guestpass::random::Random;
-use guestpass::registry::Clients;
-use guestpass::revocation::{Now, Recent};
+use guestpass::start::{Parts, start};
 use guestpass::store::sqlite::SqliteStore;
-use guestpass::store::{Change, ClientSettings, Registry, Store};
+use guestpass::store::{Registry, Store};
 use guestpass::{http, telemetry};
+use guestpass_core::client::{Change, ClientSettings};
 use guestpass_core::pkce::{EXAMPLE_CHALLENGE, EXAMPLE_VERIFIER};
 use guestpass_core::time::Timestamp;
 use tower::ServiceExt;
@@ -139,13 +136,17 @@ struct Server {
 }
 
 impl Server {
-    /// Assembles a server as `guestpass serve` does it, with a clock and randomness of its own.
+    /// Starts a server as `guestpass serve` does it, with a clock and randomness of its own.
     async fn start(directory: &Path) -> Result<Self, Failure> {
-        let issuer = ("issuer", "https://id.example".to_owned());
-        let config = Config::from_sources(&[issuer], Vec::new(), None)?;
+        let journal = directory.join("journal").display().to_string();
+        let settings = [
+            ("issuer", "https://id.example".to_owned()),
+            ("journal", journal),
+        ];
+        let config = Config::from_sources(&settings, Vec::new(), None)?;
         let log = telemetry::start(config.log_level, config.log_format);
         std::fs::create_dir_all(directory)?;
-        let (file, journal) = (process::database(directory), directory.join("journal"));
+        let file = process::database(directory);
         let random: Arc<dyn Random> = Arc::new(RepeatedRandom::default());
         let clock = Arc::new(StepClock::default());
         SqliteStore::migrate(&file, &*random)?;
@@ -155,37 +156,15 @@ impl Server {
             present: None,
             make: &|| Ok(MasterKey::generate(&*random)),
         };
-        let keys = KeyRing::load(
-            store.clone(),
-            source,
-            random.clone(),
-            config.schedule,
-            clock.now(),
-        )
-        .await?;
-        let clients = Clients::load(store.clone(), config.policy).await?;
-        keys.tend(clients.lifetimes(), clock.now()).await?;
-        let lifetime = keys.now().longest_access_ttl();
-        let issuer = config
-            .issuer
-            .ok_or_else(|| Failure("there is no issuer".to_owned()))?;
-        let app = Arc::new(App {
-            grants: store.clone(),
-            revoked: store.clone(),
-            recent: Recent::load(store.clone(), Now::of(&*clock), lifetime).await?,
-            upkeep: store.clone(),
-            journal: Journal::open(&journal)?,
-            verifier: config.verification.verifier(issuer.as_str()),
-            verification: config.verification,
-            clients,
-            keys: Arc::new(keys),
-            issuer,
-            base_paths: config.base_paths,
-            node: config.node,
-            metrics: Metrics::new(store.batches()),
+        let (schedule, now) = (config.schedule.clone(), clock.now());
+        let parts = Parts {
+            keys: KeyRing::load(store.clone(), source, random.clone(), schedule, now).await?,
+            store,
+            issuer: config.issuer_on(config.listen)?,
             clock: clock.clone(),
-            random,
-        });
+            random: random.clone(),
+        };
+        let app = start(&config, parts).await?;
         app.follow().await;
         Ok(Self {
             router: http::router(app),

@@ -13,7 +13,7 @@ use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
 use super::schema::{Migration, SchemaError};
-use super::transfer::{InstallationRow, Key, Part, Row, Table};
+use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
     Batches, BoxFuture, CheckReport, EndedGrants, Grants, Guest, Outcome, Redeemed, Redemption,
     Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable, Upkeep, Write,
@@ -159,7 +159,7 @@ impl Registry for PostgresStore {
     fn read_tables(
         &self,
         tables: &'static [Table],
-    ) -> BoxFuture<'_, Result<(InstallationRow, Vec<Vec<Row>>), Unavailable>> {
+    ) -> BoxFuture<'_, Result<Snapshot, Unavailable>> {
         Box::pin(registry::read_tables(&self.pool, tables))
     }
 

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::schema::{Migration, SchemaError};
-use super::transfer::{InstallationRow, Key, Part, Row, Table};
+use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
     Batches, BoxFuture, CheckReport, EndedGrants, Grants, Guest, Outcome, Redeemed, Redemption,
     Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable, Upkeep, Write,
@@ -190,7 +190,7 @@ impl Registry for SqliteStore {
     fn read_tables(
         &self,
         tables: &'static [Table],
-    ) -> BoxFuture<'_, Result<(InstallationRow, Vec<Vec<Row>>), Unavailable>> {
+    ) -> BoxFuture<'_, Result<Snapshot, Unavailable>> {
         Box::pin(self.read(move |connection| registry::read_tables(connection, tables)))
     }
 

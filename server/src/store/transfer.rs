@@ -59,6 +59,9 @@ pub struct InstallationRow {
     pub unfinished_copy: bool,
 }
 
+/// The row of an installation, and the rows of the tables that were asked for, in their order: all as of one moment.
+pub type Snapshot = (InstallationRow, Vec<Vec<Row>>);
+
 /// The tables of an installation, but for its own row. Those whose rows are few come first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Table {

@@ -257,6 +257,30 @@ async fn the_longest_lifetimes_are_those_of_all_clients_and_of_the_defaults() {
     assert_eq!(longest(), (default.access_ttl, refresh_max));
 }
 
+#[tokio::test]
+async fn a_choice_of_a_newer_version_is_kept_ignored_and_named() {
+    const CHOOSE: &str = "insert into client_choices (client_number, name, value)
+        select client_number, 'of_2030', 'x' from clients where client_id = 'app'";
+    let test = with_app(PolicyOverrides::default()).await;
+    test.sql(CHOOSE).await;
+    let log = TextLog::start();
+    test.set_client(APP, settings(PolicyOverrides::default()))
+        .await;
+    let named = |log: &TextLog| {
+        let text = log.read();
+        text.matches("doesn't know, of_2030").count()
+    };
+    assert_eq!(named(&log), 1, "{}", log.read());
+    let client = test.app.clients().by_id(APP).unwrap();
+    assert_eq!(client.choices(), [("of_2030".to_owned(), "x".to_owned())]);
+    assert_eq!(client.overrides, PolicyOverrides::default());
+    // Once, not with every change.
+    test.set_client(APP, settings(PolicyOverrides::default()))
+        .await;
+    assert_eq!(named(&log), 1);
+    guest(&test, APP).await;
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 

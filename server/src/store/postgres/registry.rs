@@ -3,13 +3,10 @@
 use super::pool::{Parameter, Pool, in_time};
 use super::transfer;
 use crate::store::Unavailable;
-use crate::store::transfer::{InstallationRow, Part, Row, Table};
+use crate::store::transfer::{InstallationRow, Part, Row, Snapshot, Table};
 
 /// Reads in one transaction, so that all is of that revision.
-pub(super) async fn read_tables(
-    pool: &Pool,
-    tables: &[Table],
-) -> Result<(InstallationRow, Vec<Vec<Row>>), Unavailable> {
+pub(super) async fn read_tables(pool: &Pool, tables: &[Table]) -> Result<Snapshot, Unavailable> {
     let mut session = pool.session().await?;
     let read = async {
         let transaction = session.look().await?;

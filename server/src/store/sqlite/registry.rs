@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction, params};
 
 use super::transfer;
-use crate::store::transfer::{InstallationRow, Row, Table};
+use crate::store::transfer::{InstallationRow, Row, Snapshot, Table};
 
 pub(super) fn revision(connection: &Connection) -> rusqlite::Result<i64> {
     connection
@@ -12,10 +12,7 @@ pub(super) fn revision(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// Reads in one transaction, so that all is of that revision.
-pub(super) fn read_tables(
-    connection: &Connection,
-    tables: &[Table],
-) -> rusqlite::Result<(InstallationRow, Vec<Vec<Row>>)> {
+pub(super) fn read_tables(connection: &Connection, tables: &[Table]) -> rusqlite::Result<Snapshot> {
     let transaction = connection.unchecked_transaction()?;
     let row = transfer::installation_row(&transaction)?;
     let tables = tables

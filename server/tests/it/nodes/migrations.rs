@@ -127,6 +127,34 @@ fn nodes_go_on_while_the_next_version_adds_what_it_needs() {
     assert_eq!(running.server.log(), "");
 }
 
+#[test]
+fn a_database_of_another_first_schema_is_refused() {
+    let installation = Installation::unmade();
+    let node = installation.node("a");
+    node.json(MIGRATE);
+    for (change, difference, undo) in [
+        (
+            "alter table profiles add column name text",
+            "profiles.name",
+            "alter table profiles drop column name",
+        ),
+        (
+            "alter table client_choices rename to choices",
+            "client_choices.client_number",
+            "alter table choices rename to client_choices",
+        ),
+    ] {
+        installation.sql(change);
+        for command in [SERVE, MIGRATE, &["client", "list"]] {
+            let problem = node.failure(command);
+            assert!(problem.contains("unreleased version"), "{problem}");
+            assert!(problem.contains(difference), "{problem}");
+        }
+        installation.sql(undo);
+    }
+    node.json(&["client", "list"]);
+}
+
 fn files_in(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).into_iter().flatten();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());

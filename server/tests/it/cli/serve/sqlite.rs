@@ -199,6 +199,34 @@ fn a_wrong_master_key_is_refused_and_the_right_one_asked_for() {
 }
 
 #[test]
+fn a_database_of_another_first_schema_is_refused() {
+    for (change, difference) in [
+        (
+            "alter table api_keys drop column revoked_at",
+            "api_keys.revoked_at",
+        ),
+        ("drop table client_choices", "client_choices.client_number"),
+        ("alter table profiles add column name text", "profiles.name"),
+    ] {
+        let binary = Binary::new();
+        binary.json(&["db", "migrate"]);
+        let file = binary.data_dir().join("guestpass.db");
+        let connection = rusqlite::Connection::open(file).unwrap();
+        connection.execute_batch(change).unwrap();
+        for command in [
+            &["serve", "--listen", "127.0.0.1:0"][..],
+            &["client", "list"],
+            &["db", "migrate"],
+            &["db", "migrate", "--dry-run"],
+        ] {
+            let problem = binary.failure(command);
+            assert!(problem.contains("unreleased version"), "{problem}");
+            assert!(problem.contains(difference), "{command:?}: {problem}");
+        }
+    }
+}
+
+#[test]
 fn a_newer_database_is_left_alone() {
     let binary = Binary::new();
     binary.json(&["db", "migrate"]);
