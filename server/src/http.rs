@@ -1,5 +1,7 @@
 //! The public API: a file per endpoint, and what all of them share.
 
+#![warn(clippy::wildcard_enum_match_arm)]
+
 use std::sync::Arc;
 
 use axum::Router;

@@ -131,10 +131,21 @@ struct Body<'a> {
 }
 
 fn render(error: &Error, received: &Received) -> Response {
-    let mut headers = HeaderMap::new();
     let status = status(error, caller(received), received.tries_basic);
+    let mut headers = HeaderMap::new();
     let (code, text) = match error {
-        Error::Refused(refusal, _) => (wire_code(*refusal, received), refusal.public_text()),
+        Error::Refused(refusal, _) => {
+            if status == StatusCode::UNAUTHORIZED {
+                let challenge = HeaderValue::from_static(challenge(*refusal));
+                headers.insert(WWW_AUTHENTICATE, challenge);
+            }
+            if let Refusal::RequestMalformed | Refusal::BodyTooLong | Refusal::BodyTooSlow = refusal
+            {
+                // The body may be unread, so the request boundary is unknown.
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            (wire_code(*refusal, received), refusal.public_text())
+        }
         Error::Unavailable(_) => (
             WireCode::TemporarilyUnavailable,
             "the server is busy or its database is, try again later".into(),
@@ -147,33 +158,24 @@ fn render(error: &Error, received: &Received) -> Response {
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    if status == StatusCode::UNAUTHORIZED {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge(error)));
-    }
-    if let Error::Refused(
-        Refusal::RequestMalformed | Refusal::BodyTooLong | Refusal::BodyTooSlow,
-        _,
-    ) = error
-    {
-        // Where the next request starts is anyone's guess, or far off.
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    (
-        status,
-        headers,
-        Json(Body {
-            error: code.as_str(),
-            error_description: &text,
-        }),
-    )
-        .into_response()
+    let body = Body {
+        error: code.as_str(),
+        error_description: &text,
+    };
+    (status, headers, Json(body)).into_response()
 }
 
-/// A failed client authentication has another name at each endpoint; everything else has one.
+/// Returns the `error` of a refusal. A failed client authentication has another one at each endpoint, everything else
+/// the same everywhere.
 fn wire_code(refusal: Refusal, received: &Received) -> WireCode {
-    match (refusal.wire_code(), caller(received)) {
-        (WireCode::InvalidClient, Caller::Client(code)) => code,
-        (code, _) => code,
+    let code = refusal.wire_code();
+    match caller(received) {
+        Caller::Client(of_endpoint) if code == WireCode::InvalidClient => of_endpoint,
+        Caller::Anyone
+        | Caller::Client(_)
+        | Caller::ConfidentialClient
+        | Caller::Guest
+        | Caller::Gateway => code,
     }
 }
 
@@ -183,32 +185,22 @@ fn caller(received: &Received) -> Caller {
         .map_or(Caller::Anyone, |endpoint| endpoint.caller)
 }
 
-/// The status of an error at an endpoint that `caller` calls.
+/// Returns the status of an error at an endpoint that `caller` calls.
 pub(super) fn status(error: &Error, caller: Caller, tries_basic: bool) -> StatusCode {
-    let refusal = match error {
-        Error::Refused(refusal, _) => refusal,
-        Error::Unavailable(_) => return StatusCode::SERVICE_UNAVAILABLE,
-        Error::Internal(_) => return StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    match (refusal.wire_code(), caller) {
-        (WireCode::InvalidToken, _) | (WireCode::InvalidClient, Caller::ConfidentialClient) => {
-            return StatusCode::UNAUTHORIZED;
-        }
-        // RFC 6749 §5.2: 401 only for a client that tried the scheme which 401 asks for.
-        (WireCode::InvalidClient, _) if tries_basic => return StatusCode::UNAUTHORIZED,
-        _ => {}
+    match error {
+        Error::Refused(refusal, _) => refusal_status(*refusal, caller, tries_basic),
+        Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
-    let status = match refusal {
-        Refusal::PathUnknown => StatusCode::NOT_FOUND,
-        Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        Refusal::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
-        Refusal::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
-        Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
-        Refusal::MediaTypeUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Refusal::HeadersTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        Refusal::Prefetch => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::BAD_REQUEST,
-    };
+}
+
+fn refusal_status(refusal: Refusal, caller: Caller, tries_basic: bool) -> StatusCode {
+    let status = usual_status(refusal);
+    let is_invalid_client = refusal.wire_code() == WireCode::InvalidClient;
+    if is_invalid_client && (tries_basic || caller == Caller::ConfidentialClient) {
+        // RFC 6749 §5.2: 401 only for a client that tried the scheme that 401 asks for. RFC 7662 §2.3: here always.
+        return StatusCode::UNAUTHORIZED;
+    }
     match (caller, status) {
         (
             Caller::Gateway,
@@ -220,17 +212,96 @@ pub(super) fn status(error: &Error, caller: Caller, tries_basic: bool) -> Status
     }
 }
 
-/// What a 401 asks for: the scheme that failed. Without a token there is no error to name (RFC 6750 §3.1).
-fn challenge(error: &Error) -> &'static str {
-    match error {
-        Error::Refused(Refusal::AccessTokenMissing, _) => "Bearer",
-        Error::Refused(refusal, _) if refusal.wire_code() == WireCode::InvalidClient => {
-            r#"Basic realm="guestpass", charset="UTF-8""#
-        }
-        Error::Refused(refusal, _) if refusal.wire_code() == WireCode::InvalidToken => {
-            r#"Bearer error="invalid_token""#
-        }
-        _ => r#"Bearer error="invalid_request""#,
+/// Returns the status of a refusal where neither the caller nor the scheme of the request asks for another one. Every
+/// refusal is named, so that a new one doesn't become a 400 unasked.
+const fn usual_status(refusal: Refusal) -> StatusCode {
+    match refusal {
+        Refusal::ParameterMissing(_)
+        | Refusal::ParameterRepeated(_)
+        | Refusal::ParameterTooLong(_)
+        | Refusal::ParameterMalformed(_)
+        | Refusal::ParameterInQuery(_)
+        | Refusal::ParametersTooMany
+        | Refusal::EncodingMalformed
+        | Refusal::BodyNotJson
+        | Refusal::QueryParamsDisallowed
+        | Refusal::RedirectUriUnsupported
+        | Refusal::RedirectUriMismatch
+        | Refusal::ResponseTypeUnsupported
+        | Refusal::GrantTypeUnsupported
+        | Refusal::ScopeUnsupported
+        | Refusal::ChallengeMethodUnsupported
+        | Refusal::ChallengeMalformed
+        | Refusal::VerifierMalformed
+        | Refusal::ClientUnknown
+        | Refusal::ClientDisabled
+        | Refusal::ApiKeyMissing
+        | Refusal::ApiKeyWrong
+        | Refusal::ApiKeyExpired
+        | Refusal::ApiKeyRevoked
+        | Refusal::ClientPublic
+        | Refusal::BasicMalformed
+        | Refusal::AuthenticationRepeated
+        | Refusal::ClientIdMismatch
+        | Refusal::CredentialUnknown
+        | Refusal::CredentialOfAnotherKind
+        | Refusal::GrantGone
+        | Refusal::GrantOfAnotherClient
+        | Refusal::GrantRevoked
+        | Refusal::GrantEnded
+        | Refusal::CodeExpired
+        | Refusal::CodeGuessedAt
+        | Refusal::CodeSpent
+        | Refusal::CodeReplayed
+        | Refusal::VerifierWrong
+        | Refusal::RefreshTokenExpired
+        | Refusal::RefreshTokenOvertaken
+        | Refusal::RefreshTokenReplayed
+        | Refusal::RefreshTokenContested
+        | Refusal::RefreshTokenRetriedLate
+        | Refusal::AccessTokenOfAnotherClient
+        | Refusal::ModeUnsupported
+        | Refusal::RequestMalformed => StatusCode::BAD_REQUEST,
+        // RFC 6750 §3.1.
+        Refusal::AccessTokenMissing
+        | Refusal::AccessTokensDisagree
+        | Refusal::AccessTokenMalformed
+        | Refusal::AccessTokenUnsupported
+        | Refusal::AccessTokenKeyUnknown
+        | Refusal::AccessTokenForged
+        | Refusal::AccessTokenExpired
+        | Refusal::AccessTokenNotYetValid
+        | Refusal::AccessTokenOfAnotherIssuer
+        | Refusal::AccessTokenOfAnotherAudience
+        | Refusal::AccessTokenOfNoClient
+        | Refusal::AccessTokenRevoked
+        | Refusal::AccessTokenGrantEnded => StatusCode::UNAUTHORIZED,
+        Refusal::PathUnknown => StatusCode::NOT_FOUND,
+        Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Refusal::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+        Refusal::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
+        Refusal::MediaTypeUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Refusal::HeadersTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Refusal::Prefetch => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// Returns the scheme that a 401 asks for, which is the one that failed. Without a token there is no error to name
+/// (RFC 6750 §3.1); a gateway's request can be refused for other reasons than its token.
+fn challenge(refusal: Refusal) -> &'static str {
+    match refusal.wire_code() {
+        WireCode::InvalidClient => r#"Basic realm="guestpass", charset="UTF-8""#,
+        WireCode::InvalidToken if refusal == Refusal::AccessTokenMissing => "Bearer",
+        WireCode::InvalidToken => r#"Bearer error="invalid_token""#,
+        WireCode::InvalidRequest
+        | WireCode::UnauthorizedClient
+        | WireCode::InvalidGrant
+        | WireCode::InvalidScope
+        | WireCode::UnsupportedGrantType
+        | WireCode::UnsupportedResponseType
+        | WireCode::TemporarilyUnavailable
+        | WireCode::ServerError => r#"Bearer error="invalid_request""#,
     }
 }
 
