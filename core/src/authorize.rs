@@ -18,21 +18,21 @@ pub const PARAMETERS: &[Parameter] = &[
         max_bytes: 8192,
         presence: Presence::Required,
         accepts: Accepts::Only(REDIRECT_URI),
-        about: "Nobody is redirected: the answer is the body of the response.",
+        about: "There is no other: nobody is redirected, the answer is the body of the response.",
     },
     Parameter {
         name: "response_type",
         max_bytes: 8192,
         presence: Presence::Required,
         accepts: Accepts::Only(RESPONSE_TYPE),
-        about: "There is no implicit grant.",
+        about: "Only the authorization code grant is supported.",
     },
     Parameter {
         name: "client_id",
         max_bytes: 128,
         presence: Presence::Required,
         accepts: CLIENT_ID,
-        about: "Who is asking. It may be left out if HTTP Basic says it.",
+        about: "The id of the client. It may be left out if HTTP Basic names the client.",
     },
     Parameter {
         name: "state",
@@ -58,14 +58,14 @@ pub const PARAMETERS: &[Parameter] = &[
         max_bytes: 8192,
         presence: Presence::Required,
         accepts: Accepts::Only(CHALLENGE_METHOD),
-        about: "How the challenge was made. `plain` is refused.",
+        about: "The method that made the `code_challenge`. `plain` is refused.",
     },
     Parameter {
         name: "scope",
         max_bytes: 8192,
         presence: Presence::Optional,
         accepts: Accepts::Nothing,
-        about: "There are no scopes. Any but the empty one is refused.",
+        about: "There are no scopes: leave it out or empty. Any other value is refused.",
     },
 ];
 

@@ -23,13 +23,13 @@ pub const PARAMETERS: &[Parameter] = &[
         accepts: Accepts::Text {
             example: "refresh_token",
         },
-        about: "Which of the two it is, if the client knows. It changes nothing.",
+        about: "`refresh_token` or `access_token`, if the client knows which it is. The answer doesn't depend on it.",
     },
     Parameter {
         name: "client_id",
         max_bytes: 128,
         presence: Presence::Optional,
         accepts: CLIENT_ID,
-        about: "Who is asking. It is required beside `x-api-key`.",
+        about: "The id of the client. It is required together with `x-api-key`.",
     },
 ];

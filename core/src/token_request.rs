@@ -21,21 +21,21 @@ pub const PARAMETERS: &[Parameter] = &[
         max_bytes: 16384,
         presence: Presence::Required,
         accepts: Accepts::OneOf(&GRANT_TYPES),
-        about: "What is given for the tokens.",
+        about: "What is exchanged for the tokens.",
     },
     Parameter {
         name: "client_id",
         max_bytes: 128,
         presence: Presence::Required,
         accepts: CLIENT_ID,
-        about: "Who is asking. It may be left out if HTTP Basic says it.",
+        about: "The id of the client. It may be left out if HTTP Basic names the client.",
     },
     Parameter {
         name: "redirect_uri",
         max_bytes: 16384,
         presence: Presence::RequiredWith(AUTHORIZATION_CODE),
         accepts: Accepts::Only(REDIRECT_URI),
-        about: "The same as at the authorization.",
+        about: "The `redirect_uri` of the authorization request.",
     },
     Parameter {
         name: "code",
@@ -44,7 +44,7 @@ pub const PARAMETERS: &[Parameter] = &[
         accepts: Accepts::Text {
             example: EXAMPLE_CODE,
         },
-        about: "The code that the authorization gave. It works once.",
+        about: "The code that `authorize` issued. It works once.",
     },
     Parameter {
         name: "code_verifier",
@@ -54,7 +54,7 @@ pub const PARAMETERS: &[Parameter] = &[
             pattern: Verifier::PATTERN,
             example: EXAMPLE_VERIFIER,
         },
-        about: "The random text behind the `code_challenge` of the authorization.",
+        about: "The random text behind the `code_challenge` of the authorization request.",
     },
     Parameter {
         name: "refresh_token",
@@ -63,14 +63,14 @@ pub const PARAMETERS: &[Parameter] = &[
         accepts: Accepts::Text {
             example: EXAMPLE_REFRESH_TOKEN,
         },
-        about: "The one last received. The answer holds its successor.",
+        about: "The refresh token that was received last. The answer contains its successor.",
     },
     Parameter {
         name: "scope",
         max_bytes: 16384,
         presence: Presence::Optional,
         accepts: Accepts::Nothing,
-        about: "There are no scopes. Any but the empty one is refused.",
+        about: "There are no scopes: leave it out or empty. Any other value is refused.",
     },
 ];
 

@@ -31,16 +31,17 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     operations: &[Operation {
         methods: &["GET"],
         id: "authorize",
-        summary: "A new guest, and a code for it",
-        about: "Every call makes a new profile: authorize only without a refresh token. Nobody logs in and nobody is \
-                redirected. A browser that only prefetches (`Sec-Purpose: prefetch`) gets a 503 and no guest.\n\nA user's \
-                access token may be sent along, in `x-dressipi-jwt` or as bearer. It has no effect, unless the client is \
-                confidential and set to `resume_with_jwt`: then one of its own that works gives a code for that guest.",
+        summary: "Create a guest and issue a code",
+        about: "Every call creates a guest: call it only if there is no refresh token. There is no login and no redirect; \
+                the code is in the body of the answer. A prefetch by a browser (`Sec-Purpose: prefetch`) gets a 503 and \
+                creates no guest.\n\nA guest's access token may be sent along, in `x-dressipi-jwt` or as bearer token. It \
+                has no effect, unless the client is confidential and set to `resume_with_jwt`: then a valid token that \
+                was issued to this client yields a code for the same guest.",
         answers: &[Answer {
             links: &[Link {
                 name: "exchange",
                 to: "token",
-                about: "The code gives the first tokens. The verifier is the one of the example.",
+                about: "Exchanges the code for the first tokens. The `code_verifier` is that of the example's `code_challenge`.",
                 body: &[
                     ("grant_type", AUTHORIZATION_CODE),
                     ("client_id", "$request.query.client_id"),
@@ -50,7 +51,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
                 ],
             }],
             ..Answer::json(
-                "The code, for one exchange soon, and the state.",
+                "The code, to be exchanged once and promptly, and the `state` of the request.",
                 Schema {
                     name: "Authorization",
                     of: schema,
@@ -70,8 +71,12 @@ fn schema() -> Value {
     json!({
         "type": "object",
         "properties": {
-            "code": {"type": "string", "pattern": "^[A-Za-z0-9_-]{22,512}$"},
-            "state": {"type": "string", "description": "The one of the request, code point for code point."},
+            "code": {
+                "type": "string",
+                "pattern": "^[A-Za-z0-9_-]{22,512}$",
+                "description": "The authorization code. It is opaque.",
+            },
+            "state": {"type": "string", "description": "The `state` of the request, unchanged."},
         },
         "required": ["code", "state"],
         "additionalProperties": false,

@@ -133,7 +133,7 @@ impl Answer {
         is_kept: true,
         ..Self::empty(
             StatusCode::NOT_MODIFIED,
-            "It is as it was when the caller last asked.",
+            "The document is still the version that `if-none-match` names.",
         )
     };
 
@@ -180,7 +180,7 @@ pub(super) fn access_token() -> Value {
     json!({
         "type": "string",
         "pattern": r"^[A-Za-z0-9_-]+\.[A-Za-z0-9]+\.[A-Za-z0-9_-]+$",
-        "description": "A JWT. It holds neither `-` nor `_` in its payload, so that any base64 decoder reads it.",
+        "description": "A JWT (RFC 9068). Its payload contains neither `-` nor `_`, so that any base64 decoder reads it.",
         "contentMediaType": "application/jwt",
         "contentSchema": {
             "type": "array",
@@ -204,6 +204,24 @@ pub(super) fn sub() -> Value {
         "pattern": "^[1-9][0-9]{0,18}$",
         "description": "The guest's id, a decimal number.",
         "examples": ["94173"],
+    })
+}
+
+/// The guest's network id.
+pub(super) fn subn() -> Value {
+    json!({
+        "type": "string",
+        "format": "uuid",
+        "description": "The guest's network id. It never changes.",
+    })
+}
+
+/// A point in time, described by `about` and the unit.
+pub(super) fn seconds(about: &str) -> Value {
+    json!({
+        "type": "integer",
+        "format": "int64",
+        "description": format!("{about}, in seconds since the epoch."),
     })
 }
 

@@ -20,10 +20,10 @@ pub(super) static LIVE: Endpoint = Endpoint {
     operations: &[Operation {
         methods: &["GET"],
         id: "live",
-        summary: "Whether the process runs",
-        about: "Reads nothing. Restart what doesn't answer.",
+        summary: "Liveness check",
+        about: "Answers without reading anything. Restart a process that doesn't answer.",
         answers: &[Answer::json(
-            "It does.",
+            "The process is running.",
             Schema {
                 name: "Live",
                 of: || status("live"),
@@ -41,10 +41,11 @@ pub(super) static READY: Endpoint = Endpoint {
     operations: &[Operation {
         methods: &["GET"],
         id: "ready",
-        summary: "Whether requests can be served",
-        about: "Reads the database and writes to it. A 503 says that it can't; send requests elsewhere until it can.",
+        summary: "Readiness check",
+        about: "Reads the database, writes to it, and checks that the node has lately read what was revoked. On a 503 route \
+                requests to other nodes until it answers 200 again.",
         answers: &[Answer::json(
-            "They can.",
+            "The node can serve requests.",
             Schema {
                 name: "Ready",
                 of: || status("ready"),

@@ -13,7 +13,9 @@ use guestpass_core::refusal::Refusal;
 use serde_json::{Value, json};
 
 use super::client_auth::{API_KEY, Presented};
-use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, sid, sub};
+use super::endpoint::{
+    Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, seconds, sid, sub,
+};
 use super::{body, respond};
 use crate::app::App;
 use crate::error::Error;
@@ -28,11 +30,11 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     operations: &[Operation {
         methods: &["POST"],
         id: "introspect",
-        summary: "Whether a token works",
-        about: "RFC 7662, for confidential clients: about access tokens that are meant for them, and about their own \
-                refresh tokens. Of any other they learn that it doesn't work.",
+        summary: "Introspect a token",
+        about: "RFC 7662, for confidential clients. A client may introspect its own refresh tokens, and access tokens \
+                whose audience it is; any other token is answered as inactive.",
         answers: &[Answer::json(
-            "What the token says, if it works.",
+            "Whether the token is active, and its claims if it is.",
             Schema {
                 name: "Introspection",
                 of: schema,
@@ -42,30 +44,29 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
 };
 
 fn schema() -> Value {
-    let text = json!({"type": "string"});
-    let seconds = json!({"type": "integer", "format": "int64"});
+    let text = |about: &str| json!({"type": "string", "description": about});
     json!({"oneOf": [
         {
-            "title": "It doesn't work",
+            "title": "Inactive",
             "type": "object",
             "properties": {"active": {"const": false}},
             "required": ["active"],
             "additionalProperties": false,
         },
         {
-            "title": "It works",
+            "title": "Active",
             "type": "object",
             "properties": {
                 "active": {"const": true},
                 "token_type": {"enum": ["Bearer", "refresh_token"]},
-                "iss": text,
+                "iss": text("The issuer."),
                 "sub": sub(),
-                "subn": text,
+                "subn": text("The guest's network id, if the token has one."),
                 "aud": {"type": "array", "items": {"type": "string"}, "minItems": 1},
-                "client_id": text,
-                "iat": seconds,
-                "exp": seconds,
-                "jti": text,
+                "client_id": text("The client that the token was issued to."),
+                "iat": seconds("When the token was issued"),
+                "exp": seconds("When the token expires"),
+                "jti": text("The id of an access token."),
                 "sid": sid(),
             },
             "required": ["active", "token_type", "iss", "sub", "client_id", "iat", "exp", "sid"],

@@ -20,11 +20,12 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     operations: &[Operation {
         methods: &["GET"],
         id: "jwks",
-        summary: "The keys that access tokens are verified with",
-        about: "Keys stand here before anything is signed with them. HS256 has none to show: the set is then empty.",
+        summary: "Keys that verify access tokens",
+        about: "A JSON Web Key Set (RFC 7517). A key is published here before anything is signed with it. Keys for HS256 \
+                are secret and not listed, so the set may be empty.",
         answers: &[
             Answer::document(
-                "The key set (RFC 7517).",
+                "The key set.",
                 Schema {
                     name: "KeySet",
                     of: schema,

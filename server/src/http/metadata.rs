@@ -20,11 +20,11 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     operations: &[Operation {
         methods: &["GET"],
         id: "metadata",
-        summary: "What this server is, and where",
-        about: "The metadata of RFC 8414. The issuer's path, if it has one, stands at the end of this one.",
+        summary: "Authorization server metadata",
+        about: "RFC 8414, for libraries that configure themselves. If the issuer has a path, it is appended to this one.",
         answers: &[
             Answer::document(
-                "The metadata.",
+                "The metadata document.",
                 Schema {
                     name: "Metadata",
                     of: schema,

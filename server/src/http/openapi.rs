@@ -32,10 +32,10 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
         methods: &["GET"],
         id: "openapi",
         summary: "This document",
-        about: "It changes with the version of the server and its configuration.",
+        about: "The description of this API (OpenAPI 3.1). It changes with the server's version and configuration.",
         answers: &[
             Answer::document(
-                "The document (OpenAPI 3.1).",
+                "The OpenAPI document.",
                 Schema {
                     name: "OpenApi",
                     of: schema,
@@ -108,8 +108,8 @@ fn operations(endpoint: &Endpoint) -> Map<String, Value> {
     let first = endpoint.operations.first();
     item.insert("options".into(), json!({
         "operationId": format!("{}Options", first.map_or("", |operation| operation.id)),
-        "summary": "Which methods there are",
-        "description": "Also the answer to the preflight of a browser, for origins that a client has registered.",
+        "summary": "List the allowed methods",
+        "description": "Also answers the CORS preflight of a browser, which allows the origins that clients have registered.",
         "security": [],
         "responses": responses(endpoint, "OPTIONS", &[]),
     }));

@@ -12,7 +12,9 @@ use guestpass_core::time::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, sid, sub};
+use super::endpoint::{
+    Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, seconds, sid, sub, subn,
+};
 use super::{guest_auth, respond};
 use crate::access_tokens::VerifiedToken;
 use crate::app::App;
@@ -28,10 +30,10 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
         Operation {
             methods: &["GET"],
             id: "profile",
-            summary: "What is known of the guest",
-            about: "For the guest: everything that is stored, but for what is secret.",
+            summary: "Read the guest's profile",
+            about: "For the guest: everything that is stored about the guest, except secrets.",
             answers: &[Answer::json(
-                "It.",
+                "The guest's profile, with the grants that have not ended.",
                 Schema {
                     name: "Profile",
                     of: schema,
@@ -41,9 +43,12 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
         Operation {
             methods: &["DELETE"],
             id: "erase",
-            summary: "The guest's erasure",
-            about: "For the guest: the profile and all its grants end and are deleted. Nothing brings them back.",
-            answers: &[Answer::empty(StatusCode::NO_CONTENT, "It is done.")],
+            summary: "Erase the guest",
+            about: "For the guest: ends all grants, and deletes them and the profile. It can't be undone.",
+            answers: &[Answer::empty(
+                StatusCode::NO_CONTENT,
+                "The guest is erased.",
+            )],
         },
     ],
 };
@@ -72,25 +77,23 @@ struct KnownGrant {
 }
 
 fn schema() -> Value {
-    let seconds =
-        json!({"type": "integer", "format": "int64", "description": "Seconds since the epoch."});
-    let client_id = json!({"type": ["string", "null"]});
+    let client_id = |about: &str| json!({"type": ["string", "null"], "description": about});
     json!({
         "type": "object",
         "properties": {
             "sub": sub(),
-            "subn": {"type": "string", "format": "uuid"},
-            "client_id": client_id,
-            "created_at": seconds,
-            "last_seen_at": seconds,
+            "subn": subn(),
+            "client_id": client_id("The client that created the guest; null if it has been removed."),
+            "created_at": seconds("When the guest was created"),
+            "last_seen_at": seconds("When the guest last got a code or tokens"),
             "grants": {"type": "array", "items": {
                 "type": "object",
                 "properties": {
                     "sid": sid(),
-                    "client_id": client_id,
-                    "issued_at": seconds,
-                    "last_seen_at": seconds,
-                    "expires_at": seconds,
+                    "client_id": client_id("The client that the grant belongs to."),
+                    "issued_at": seconds("When the code was issued"),
+                    "last_seen_at": seconds("When the last code or tokens were issued"),
+                    "expires_at": seconds("When the grant ends unless it is refreshed before"),
                 },
                 "required": ["sid", "client_id", "issued_at", "last_seen_at", "expires_at"],
                 "additionalProperties": false,

@@ -26,12 +26,13 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     operations: &[Operation {
         methods: &["POST"],
         id: "revoke",
-        summary: "A token ends",
-        about: "RFC 7009. A refresh token ends its whole grant, and so does an access token of a confidential client; \
-                one of a public client ends alone. The holder of a public client's token needs to name no client.",
+        summary: "Revoke a token",
+        about: "RFC 7009. Revoking a refresh token, or an access token of a confidential client, ends the whole grant; \
+                revoking an access token of a public client ends that token alone. A public client's token can be \
+                revoked without naming the client.",
         answers: &[Answer::empty(
             StatusCode::OK,
-            "The token doesn't work, whether or not it ever did.",
+            "The token doesn't work, whether or not it did before.",
         )],
     }],
 };

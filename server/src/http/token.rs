@@ -32,16 +32,16 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     operations: &[Operation {
         methods: &["POST"],
         id: "token",
-        summary: "A code or a refresh token into new tokens",
-        about: "Store the whole answer over the last one. After a 503, and if no answer came, keep what is there and \
-                try again: a refresh that is repeated gets its answer again. After a 400 `invalid_grant` authorize \
-                anew.\n\nDeprecated: existing clients send the parameters in the query, with an empty body. That works \
-                for clients that are set so, but never beside a body. A user's `x-dressipi-jwt` may be sent and has no \
-                effect, even an expired one.",
+        summary: "Exchange a code or a refresh token for new tokens",
+        about: "Replace the stored tokens by those of the answer, both at once. After a 503, or if no answer arrives, keep \
+                the stored ones and retry: a refresh that is repeated gets its answer again. After a 400 with \
+                `invalid_grant`, authorize anew.\n\nDeprecated: existing clients send the parameters in the query, with an \
+                empty body. That works for clients that are set to `query_params`, but never together with a body. A \
+                guest's `x-dressipi-jwt` may be sent along and has no effect, even if it has expired.",
         answers: &[Answer {
             links: LINKS,
             ..Answer::json(
-                "New tokens.",
+                "A new access token and a new refresh token.",
                 Schema {
                     name: "Tokens",
                     of: schema,
@@ -55,7 +55,7 @@ const LINKS: &[Link] = &[
     Link {
         name: "refresh",
         to: "token",
-        about: "The next tokens.",
+        about: "Exchanges the refresh token for the next tokens.",
         body: &[
             ("grant_type", REFRESH_TOKEN),
             ("client_id", "$request.body#/client_id"),
@@ -65,25 +65,25 @@ const LINKS: &[Link] = &[
     Link {
         name: "profile",
         to: "profile",
-        about: "What is known of the guest, with `access_token` as bearer.",
+        about: "Reads the guest's profile, with `access_token` as bearer token.",
         body: &[],
     },
     Link {
         name: "erase",
         to: "erase",
-        about: "The guest's erasure, with `access_token` as bearer.",
+        about: "Erases the guest, with `access_token` as bearer token.",
         body: &[],
     },
     Link {
         name: "verify",
         to: "verify",
-        about: "Whether a gateway may let a request with this `access_token` through.",
+        about: "Authenticates a request that carries this `access_token`, for a gateway.",
         body: &[],
     },
     Link {
         name: "introspect",
         to: "introspect",
-        about: "Whether the refresh token works.",
+        about: "Introspects the refresh token.",
         body: &[
             ("token", "$response.body#/refresh_token"),
             ("client_id", "$request.body#/client_id"),
@@ -92,7 +92,7 @@ const LINKS: &[Link] = &[
     Link {
         name: "revoke",
         to: "revoke",
-        about: "The end of the grant.",
+        about: "Revokes the refresh token, which ends the grant.",
         body: &[
             ("token", "$response.body#/refresh_token"),
             ("client_id", "$request.body#/client_id"),
@@ -105,11 +105,15 @@ fn schema() -> Value {
         "type": "object",
         "properties": {
             "access_token": access_token(),
-            "refresh_token": {"type": "string", "pattern": "^[A-Za-z0-9_-]{22,512}$"},
+            "refresh_token": {
+                "type": "string",
+                "pattern": "^[A-Za-z0-9_-]{22,512}$",
+                "description": "The token for the next refresh. It is opaque.",
+            },
             "expires_in": {
                 "type": "integer",
                 "minimum": 1,
-                "description": "Seconds: `exp - iat` of the access token.",
+                "description": "Lifetime of the access token in seconds: its `exp - iat`.",
             },
             "token_type": {"const": "Bearer"},
         },

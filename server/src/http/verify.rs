@@ -15,7 +15,9 @@ use guestpass_core::params::{Accepts, Parameter, Params, Presence};
 use guestpass_core::refusal::{Refusal, WireCode};
 use serde_json::{Value, json};
 
-use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, sub};
+use super::endpoint::{
+    Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, seconds, sub,
+};
 use super::{guest_auth, respond};
 use crate::access_tokens::VerifiedToken;
 use crate::app::App;
@@ -30,21 +32,22 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
         max_bytes: 16,
         presence: Presence::Optional,
         accepts: Accepts::OneOf(&[STRICT, SOFT]),
-        about: "`soft` lets requests without a good token through as nobody's, with a 200 and empty identity headers.",
+        about: "`strict`, the default, refuses a request without a valid token. `soft` lets it through as nobody's: with a 200 \
+                and empty identity headers.",
     }],
     location: ParameterLocation::Query,
     caller: Caller::Gateway,
     operations: &[Operation {
         methods: &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
         id: "verify",
-        summary: "Whether a gateway may let a request through, and whose it is",
-        about: "For nginx `auth_request`, Traefik `forwardAuth` and Envoy `ext_authz`. Let the gateway repeat the \
-                request's headers here, and copy the identity headers of the answer over those of the request. Any \
-                method does the same. A body isn't read.",
+        summary: "Authenticate a request for a gateway",
+        about: "Forward authentication, for nginx `auth_request`, Traefik `forwardAuth` and Envoy `ext_authz`. Configure \
+                the gateway to repeat the request's headers here, and to overwrite the identity headers of the request \
+                with those of the answer. Every method does the same. A body isn't read.",
         answers: &[Answer {
             headers: &["x-guestpass-sub", "x-guestpass-subn", "x-guestpass-client"],
             ..Answer::json(
-                "Let it through.",
+                "The request may pass; the identity headers name its guest, or nobody.",
                 Schema {
                     name: "Identity",
                     of: schema,
@@ -60,18 +63,18 @@ const SOFT: &str = "soft";
 fn schema() -> Value {
     json!({"oneOf": [
         {
-            "title": "A guest's",
+            "title": "A request of a guest",
             "type": "object",
             "properties": {
                 "sub": sub(),
-                "subn": {"type": "string"},
-                "client_id": {"type": "string"},
-                "exp": {"type": "integer", "format": "int64"},
+                "subn": {"type": "string", "description": "The guest's network id; empty if the token has none."},
+                "client_id": {"type": "string", "description": "The client that the token was issued to."},
+                "exp": seconds("When the token expires"),
             },
             "required": ["sub", "subn", "client_id", "exp"],
             "additionalProperties": false,
         },
-        {"title": "Nobody's", "type": "object", "additionalProperties": false},
+        {"title": "A request of nobody (`mode=soft`)", "type": "object", "additionalProperties": false},
     ]})
 }
 

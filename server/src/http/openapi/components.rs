@@ -4,18 +4,18 @@ use axum::http::StatusCode;
 use guestpass_core::refusal::{Refusal, WireCode};
 use serde_json::{Map, Value, json};
 
-use super::super::endpoint::{Caller, sid, sub};
+use super::super::endpoint::{Caller, seconds, sid, sub, subn};
 
 pub(super) const ABOUT: &str = "\
 OAuth 2.0 (RFC 6749) with PKCE (RFC 7636) for guests: visitors without an account, whom a shop wants to recognise.
 
-1. `authorize` makes a guest and gives a code.
-2. `token` turns the code into an access token (a JWT) and a refresh token.
-3. `token` turns the refresh token into the next ones, for the same guest.
+1. `authorize` creates a guest and issues a code.
+2. `token` exchanges the code for an access token (a JWT) and a refresh token.
+3. `token` exchanges the refresh token for the next tokens of the same guest.
 
-A parameter that is empty counts as absent, one that comes twice is refused, and one that nobody knows is ignored. Beside
-the answers of each operation, any endpoint answers a method that it doesn't have with a 405, which lists those that it has
-in `allow`, and any other path is a 404; both with the body of every error.";
+An empty parameter counts as absent, a repeated one is refused, and an unknown one is ignored. Beside the answers of each
+operation, an endpoint answers a method that it doesn't support with a 405, whose `allow` header lists those that it
+supports, and an unknown path is answered with a 404; both have the body of every error.";
 
 pub(super) fn security(caller: Caller) -> Value {
     match caller {
@@ -70,7 +70,7 @@ pub(super) fn responses() -> Map<String, Value> {
         "access-control-max-age",
     ];
     let options = json!({
-        "description": "The methods, and what a web page of this origin may send.",
+        "description": "The allowed methods; to the CORS preflight of a registered origin, also what its web page may send.",
         "headers": headers_of(false, &cors),
     });
     responses.insert("Options".to_owned(), options);
@@ -137,12 +137,12 @@ const ALWAYS: [&str; 7] = [
 const ERRORS: [(StatusCode, &str); 9] = [
     (
         StatusCode::BAD_REQUEST,
-        "The request is refused; `error` says why. Nothing has changed, except that the replay of a code or a refresh \
-         token ends its grant.",
+        "The request is refused; `error` says why. It has changed nothing, except that the replay of a code or a \
+         refresh token ends its grant.",
     ),
     (
         StatusCode::UNAUTHORIZED,
-        "The authentication that was tried, or that is needed, failed.",
+        "Authentication failed or is missing; `www-authenticate` names the scheme to use.",
     ),
     (
         StatusCode::REQUEST_TIMEOUT,
@@ -158,7 +158,7 @@ const ERRORS: [(StatusCode, &str); 9] = [
     ),
     (
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "The body is neither a form nor JSON, in UTF-8, or it is compressed.",
+        "The body is neither a form nor JSON in UTF-8, or it is compressed.",
     ),
     (
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -166,11 +166,11 @@ const ERRORS: [(StatusCode, &str); 9] = [
     ),
     (
         StatusCode::INTERNAL_SERVER_ERROR,
-        "A defect of the server, which its log tells of.",
+        "A defect of the server. Its log has the details, under the `x-request-id` of the answer.",
     ),
     (
         StatusCode::SERVICE_UNAVAILABLE,
-        "Nothing is wrong with the request: keep what is there and try again after `retry-after` seconds.",
+        "Nothing is wrong with the request: keep the stored tokens and retry after `retry-after` seconds.",
     ),
 ];
 
@@ -184,7 +184,7 @@ pub(super) fn headers() -> Value {
     json!({
         "x-request-id": {
             "required": true,
-            "description": "Names the request in the log.",
+            "description": "Identifies the request in the server's log.",
             "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{16,}$"},
         },
         "x-content-type-options": constant("nosniff"),
@@ -192,26 +192,26 @@ pub(super) fn headers() -> Value {
         "content-security-policy": constant("default-src 'none'; frame-ancestors 'none'"),
         "vary": constant("Origin"),
         "access-control-allow-origin": of_origin("The `origin` of the request, if the client has registered it.", text()),
-        "access-control-expose-headers": of_origin("What its web page may read of the header.", text()),
-        "access-control-allow-methods": of_origin("What its web page may do.", text()),
-        "access-control-allow-headers": of_origin("What its web page may send.", text()),
-        "access-control-max-age": of_origin("For how many seconds that holds.", json!({"type": "integer"})),
-        "allow": {"required": true, "description": "The methods that there are.", "schema": text()},
+        "access-control-expose-headers": of_origin("The headers that a web page of this origin may read.", text()),
+        "access-control-allow-methods": of_origin("The methods that a web page of this origin may use.", text()),
+        "access-control-allow-headers": of_origin("The headers that a web page of this origin may send.", text()),
+        "access-control-max-age": of_origin("How many seconds the browser may cache the preflight.", json!({"type": "integer"})),
+        "allow": {"required": true, "description": "The methods that the endpoint supports.", "schema": text()},
         "cache-control": constant("no-store"),
         "pragma": constant("no-cache"),
         "kept": {
             "required": true,
-            "description": "For how many seconds anyone may keep it.",
+            "description": "How many seconds any cache may keep the document.",
             "schema": {"type": "string", "pattern": "^public, max-age=[0-9]+$"},
         },
         "etag": {
             "required": true,
-            "description": "Changes with the document; for `if-none-match`.",
+            "description": "The version of the document, for `if-none-match`.",
             "schema": {"type": "string", "pattern": "^\"[A-Za-z0-9_-]{16}\"$"},
         },
         "retry-after": {
             "required": true,
-            "description": "Seconds.",
+            "description": "How many seconds to wait before the retry.",
             "schema": {"type": "integer", "minimum": 1},
         },
         "www-authenticate": {
@@ -219,9 +219,9 @@ pub(super) fn headers() -> Value {
             "description": "The scheme that failed or is needed: `Basic` for clients, `Bearer` for guests.",
             "schema": {"type": "string", "pattern": "^(Basic realm=\"guestpass\"|Bearer)"},
         },
-        "x-guestpass-sub": identity("The guest's `sub`; empty for nobody."),
-        "x-guestpass-subn": identity("The guest's `subn`; empty for nobody."),
-        "x-guestpass-client": identity("The `client_id` of the token; empty for nobody."),
+        "x-guestpass-sub": identity("The guest's `sub`; empty if the request is nobody's."),
+        "x-guestpass-subn": identity("The guest's `subn`; empty if the request is nobody's."),
+        "x-guestpass-client": identity("The `client_id` of the token; empty if the request is nobody's."),
     })
 }
 
@@ -242,13 +242,13 @@ pub(super) fn schemas() -> Map<String, Value> {
     codes.dedup();
     let error = json!({
         "type": "object",
-        "description": "RFC 6749, section 5.2.",
+        "description": "The body of every error (RFC 6749, section 5.2).",
         "properties": {
             "error": {"type": "string", "enum": codes},
             "error_description": {
                 "type": "string",
                 "pattern": r"^[\x20\x21\x23-\x5b\x5d-\x7e]+$",
-                "description": "For people. It may change.",
+                "description": "Explains the error to people. The wording may change.",
             },
         },
         "required": ["error", "error_description"],
@@ -258,23 +258,22 @@ pub(super) fn schemas() -> Map<String, Value> {
             "error_description": Refusal::ParameterMissing("state").public_text(),
         }],
     });
-    let text = json!({"type": "string"});
-    let seconds = json!({"type": "integer", "format": "int64"});
+    let text = |about: &str| json!({"type": "string", "description": about});
     let claims = json!({
         "type": "object",
         "description": "The claims of an access token (RFC 9068). Clients read `exp`, `iat`, `iss`, `sub` and `subn`.",
         "properties": {
-            "iss": text,
+            "iss": text("The issuer."),
             "sub": sub(),
-            "subn": {"type": "string", "format": "uuid", "description": "The guest's network id. It never changes."},
-            "aud": {"description": "The issuer, alone or behind the configured audience.", "anyOf": [
+            "subn": subn(),
+            "aud": {"description": "The issuer, alone or after the configured audience.", "anyOf": [
                 {"type": "string"},
                 {"type": "array", "items": {"type": "string"}},
             ]},
-            "client_id": text,
-            "iat": seconds,
-            "exp": seconds,
-            "jti": text,
+            "client_id": text("The client that the token was issued to."),
+            "iat": seconds("When the token was issued"),
+            "exp": seconds("When the token expires"),
+            "jti": text("The id of the token."),
             "sid": sid(),
         },
         "required": ["iss", "sub", "subn", "aud", "client_id", "iat", "exp", "jti", "sid"],

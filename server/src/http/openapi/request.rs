@@ -36,7 +36,7 @@ pub(super) fn parameters(endpoint: &Endpoint, operation: &Operation) -> Vec<Valu
         parameters.push(json!({
             "name": "if-none-match",
             "in": "header",
-            "description": "The `etag` of what the caller has.",
+            "description": "The `etag` of the version that the caller has.",
             "schema": {"type": "string"},
         }));
     }
@@ -66,7 +66,7 @@ pub(super) fn body(endpoint: &Endpoint) -> Option<Value> {
     };
     Some(json!({
         "required": true,
-        "description": "All parameters stand here, none in the query.",
+        "description": "Send all parameters here, and none in the query.",
         "content": {
             "application/x-www-form-urlencoded": {"schema": schema},
             "application/json": {"schema": schema},
