@@ -36,8 +36,10 @@ mod verify;
 
 /// The public API over `app`.
 pub fn router(app: Arc<App>) -> Router {
-    let known = Arc::clone(&app);
-    let metadata = move || metadata::document(&known);
+    let metadata = {
+        let app = Arc::clone(&app);
+        move || metadata::document(&app)
+    };
     let at_root = [
         (&health::LIVE, get(health::live)),
         (&health::READY, get(health::ready)),
@@ -55,12 +57,13 @@ pub fn router(app: Arc<App>) -> Router {
         ),
         (&jwks::ENDPOINT, get(jwks::get)),
     ];
-    let (known, all) = (
-        Arc::clone(&app),
-        (endpoints(&at_root), endpoints(&under_base_paths)),
-    );
-    let described = move || openapi::document(&known, &all.0, &all.1);
-    under_base_paths.push((&openapi::ENDPOINT, get(document::handler(described))));
+    let description = {
+        let app = Arc::clone(&app);
+        let at_root = endpoints(&at_root);
+        let under_base_paths = endpoints(&under_base_paths);
+        move || openapi::document(&app, &at_root, &under_base_paths)
+    };
+    under_base_paths.push((&openapi::ENDPOINT, get(document::handler(description))));
 
     let mut router = Router::new();
     for (endpoint, handlers) in at_root {

@@ -95,13 +95,14 @@ pub(super) async fn get(State(app): State<Arc<App>>, request: Request) -> Result
     let client = presented.client(&app);
     // A token that is none doesn't matter here.
     let token = bearer::token_of(headers).unwrap_or_default();
-    let answer = authorize(&app, (&presented, client.as_deref()), token, &params).await;
+    let answer = authorize(&app, &presented, client.as_deref(), token, &params).await;
     Ok(respond::to(client, answer))
 }
 
 async fn authorize(
     app: &App,
-    (presented, client): (&Presented, Option<&Client>),
+    presented: &Presented,
+    client: Option<&Client>,
     token: Option<&str>,
     params: &Params<'_>,
 ) -> Result<Response, Error> {

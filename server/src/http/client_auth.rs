@@ -105,8 +105,9 @@ fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, Refusal> {
     }
     let decoded = STANDARD
         .decode(encoded.trim_ascii())
-        .map_err(|_| Refusal::BasicMalformed)?;
-    let decoded = String::from_utf8(decoded).map_err(|_| Refusal::BasicMalformed)?;
+        .ok()
+        .and_then(|decoded| String::from_utf8(decoded).ok())
+        .ok_or(Refusal::BasicMalformed)?;
     let (user, password) = decoded.split_once(':').ok_or(Refusal::BasicMalformed)?;
     let part = |text: &str| {
         form_decode(text)

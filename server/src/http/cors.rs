@@ -1,7 +1,5 @@
 //! Which web page may read an answer: one of an origin that the answer's client has registered (Fetch standard).
 
-use std::sync::Arc;
-
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, VARY,
@@ -10,26 +8,25 @@ use axum::http::{HeaderMap, HeaderValue, Method};
 use guestpass_core::client::Client;
 
 use super::endpoint::Endpoint;
+use super::envelope::Received;
 use crate::app::App;
-
-/// The client that an answer is for, left in the response's extensions by handlers.
-#[derive(Clone)]
-pub(super) struct For(pub(super) Arc<Client>);
 
 /// Adds what a browser needs to `headers`. Without a known client, as in a preflight or an answer that was given before
 /// the client was known, an origin that any client has registered will do; no other origin ever sees itself.
 pub(super) fn apply(
     app: &App,
     endpoint: &Endpoint,
-    (method, origin): (&Method, Option<&HeaderValue>),
-    client: Option<&For>,
+    received: &Received,
+    client: Option<&Client>,
     headers: &mut HeaderMap,
 ) {
     headers.append(VARY, HeaderValue::from_static("Origin"));
-    let Some(origin) = origin else { return };
+    let Some(origin) = &received.origin else {
+        return;
+    };
     let Ok(text) = origin.to_str() else { return };
     let allowed = match client {
-        Some(For(client)) => client.origins.iter().any(|known| known.as_str() == text),
+        Some(client) => client.origins.iter().any(|known| known.as_str() == text),
         None => app.clients.any_has_origin(text),
     };
     if !allowed {
@@ -40,7 +37,7 @@ pub(super) fn apply(
         ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static("retry-after, x-request-id"),
     );
-    if method == Method::OPTIONS {
+    if received.method == Method::OPTIONS {
         headers.insert(
             ACCESS_CONTROL_ALLOW_METHODS,
             HeaderValue::from_static(endpoint.allow),

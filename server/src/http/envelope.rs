@@ -121,9 +121,12 @@ async fn handle(
 
 /// What a panic says.
 fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("a panic: {}", text.unwrap_or("without a message"))
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message");
+    format!("a panic: {text}")
 }
 
 /// A future that is run to its end: what is left of it when this is dropped goes on in a task of its own. A panic in it is

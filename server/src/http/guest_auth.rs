@@ -9,6 +9,8 @@ use crate::app::App;
 
 /// The token of a request, verified but for what has been revoked since.
 pub(super) fn verified(app: &App, headers: &HeaderMap) -> Result<VerifiedToken, Refusal> {
-    let token = bearer::token_of(headers).map_err(refusal)?;
-    app.verify(token.ok_or(Refusal::AccessTokenMissing)?)
+    let token = bearer::token_of(headers)
+        .map_err(refusal)?
+        .ok_or(Refusal::AccessTokenMissing)?;
+    app.verify(token)
 }

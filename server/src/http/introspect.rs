@@ -102,6 +102,6 @@ async fn introspect(
     if !client.confidential {
         return Err(Refusal::ClientPublic.into());
     }
-    let introspection = app.introspect(client, params.required("token")?).await?;
-    Ok(Json(introspection).into_response())
+    let token = params.required("token")?;
+    Ok(Json(app.introspect(client, token).await?).into_response())
 }

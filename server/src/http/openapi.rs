@@ -69,9 +69,11 @@ pub(super) fn document(
     let mut schemas = components::schemas();
     for endpoint in at_root.iter().chain(&under_base_paths) {
         schemas.extend(request::schemas(endpoint));
-        let answers = endpoint.operations.iter().flat_map(|it| it.answers);
         schemas.extend(
-            answers
+            endpoint
+                .operations
+                .iter()
+                .flat_map(|operation| operation.answers)
                 .filter_map(|answer| answer.body.as_ref())
                 .map(|schema| (schema.name.to_owned(), (schema.of)())),
         );
@@ -203,8 +205,9 @@ fn response(answer: &Answer, method: &str) -> Value {
         response["content"] = components::json_content(schema.name);
     }
     if !answer.links.is_empty() {
-        let links = answer.links.iter();
-        response["links"] = links
+        response["links"] = answer
+            .links
+            .iter()
             .map(|link| (link.name.to_owned(), link_to(link)))
             .collect::<Map<_, _>>()
             .into();
@@ -215,8 +218,9 @@ fn response(answer: &Answer, method: &str) -> Value {
 fn link_to(link: &Link) -> Value {
     let mut described = json!({"operationId": link.to, "description": link.about});
     if !link.body.is_empty() {
-        let members = link.body.iter();
-        described["requestBody"] = members
+        described["requestBody"] = link
+            .body
+            .iter()
             .map(|(name, value)| ((*name).to_owned(), Value::from(*value)))
             .collect::<Map<_, _>>()
             .into();

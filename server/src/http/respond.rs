@@ -27,7 +27,7 @@ use crate::store::Unavailable;
 pub(super) fn to(client: Option<Arc<Client>>, answer: Result<Response, Error>) -> Response {
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     if let Some(client) = client {
-        response.extensions_mut().insert(cors::For(client));
+        response.extensions_mut().insert(client);
     }
     response
 }
@@ -54,7 +54,7 @@ pub(super) fn finish(
     mut response: Response,
 ) -> Response {
     let error = response.extensions_mut().remove::<Error>();
-    let client = response.extensions_mut().remove::<cors::For>();
+    let client = response.extensions_mut().remove::<Arc<Client>>();
     if let Some(error) = &error {
         response = render(error, received);
     }
@@ -77,16 +77,16 @@ pub(super) fn finish(
         if status == StatusCode::METHOD_NOT_ALLOWED || received.method == Method::OPTIONS {
             headers.insert(ALLOW, HeaderValue::from_static(endpoint.allow));
         }
-        cors::apply(
-            app,
-            endpoint,
-            (&received.method, received.origin.as_ref()),
-            client.as_ref(),
-            headers,
-        );
+        cors::apply(app, endpoint, received, client.as_deref(), headers);
     }
-    let client = client.as_ref().map(|cors::For(client)| &**client);
-    log(app, received, (client, context), (status, error.as_ref()));
+    log(
+        app,
+        received,
+        context,
+        client.as_deref(),
+        status,
+        error.as_ref(),
+    );
     response
 }
 
@@ -309,8 +309,10 @@ fn challenge(refusal: Refusal) -> &'static str {
 fn log(
     app: &App,
     received: &Received,
-    (client, context): (Option<&Client>, RequestContext),
-    (status, error): (StatusCode, Option<&Error>),
+    context: RequestContext,
+    client: Option<&Client>,
+    status: StatusCode,
+    error: Option<&Error>,
 ) {
     let endpoint = received.endpoint.map_or("", |endpoint| endpoint.path);
     let answered = Answered {

@@ -140,7 +140,7 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Resul
     let (source, params) = body::params(ENDPOINT.parameters, &parts.headers, query, &body)?;
     let presented = Presented::read(&parts.headers, &params)?;
     let client = presented.client(&app);
-    let answer = redeem(&app, &presented, client.as_deref(), (source, &params)).await;
+    let answer = redeem(&app, &presented, client.as_deref(), source, &params).await;
     Ok(respond::to(client, answer))
 }
 
@@ -148,7 +148,8 @@ async fn redeem(
     app: &App,
     presented: &Presented,
     client: Option<&Client>,
-    (source, params): (Source, &Params<'_>),
+    source: Source,
+    params: &Params<'_>,
 ) -> Result<Response, Error> {
     app.grants.check_room()?;
     let client = presented.authenticate(app, client)?;

@@ -97,7 +97,7 @@ async fn verify(State(app): State<Arc<App>>, request: Request) -> Result<Respons
         Some(SOFT) => true,
         Some(_) => return Err(Refusal::ModeUnsupported.into()),
     };
-    match trusted(&app, request.headers()).await {
+    match verified(&app, request.headers()).await {
         Ok(token) => Ok(respond::to(
             Some(Arc::clone(&token.client)),
             Ok(identity(&token)),
@@ -112,10 +112,11 @@ async fn verify(State(app): State<Arc<App>>, request: Request) -> Result<Respons
     }
 }
 
-async fn trusted(app: &App, headers: &HeaderMap) -> Result<VerifiedToken, Error> {
+async fn verified(app: &App, headers: &HeaderMap) -> Result<VerifiedToken, Error> {
     let token = guest_auth::verified(app, headers)?;
-    let checked = app.check_recent(&token).await;
-    checked.map_err(|error| error.about(token.grant))?;
+    app.check_recent(&token)
+        .await
+        .map_err(|error| error.about(token.grant))?;
     Ok(token)
 }
 

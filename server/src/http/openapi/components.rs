@@ -97,8 +97,10 @@ pub(super) fn response(status: StatusCode, has_body: bool) -> Value {
 
 /// The name of an error's response.
 pub(super) fn name(status: StatusCode) -> String {
-    let words = status.canonical_reason().unwrap_or_default();
-    words.replace(' ', "")
+    status
+        .canonical_reason()
+        .unwrap_or_default()
+        .replace(' ', "")
 }
 
 pub(super) fn json_content(schema: &str) -> Value {
@@ -112,8 +114,11 @@ pub(super) fn headers_of(is_kept: bool, own: &[&str]) -> Value {
     } else {
         &[("cache-control", "cache-control"), ("pragma", "pragma")]
     };
-    let all = ALWAYS.iter().chain(own).map(|name| (*name, *name));
-    all.chain(kept.iter().copied())
+    ALWAYS
+        .iter()
+        .chain(own)
+        .map(|name| (*name, *name))
+        .chain(kept.iter().copied())
         .map(|(header, name)| {
             let reference = format!("#/components/headers/{name}");
             (header.to_owned(), json!({"$ref": reference}))

@@ -28,11 +28,11 @@ pub(super) fn parameters(endpoint: &Endpoint, operation: &Operation) -> Vec<Valu
             })
         })
         .collect();
-    let answers = operation.answers.iter();
-    if answers
-        .map(|it| it.status)
-        .any(|it| it == StatusCode::NOT_MODIFIED)
-    {
+    let is_document = operation
+        .answers
+        .iter()
+        .any(|answer| answer.status == StatusCode::NOT_MODIFIED);
+    if is_document {
         parameters.push(json!({
             "name": "if-none-match",
             "in": "header",
