@@ -1,6 +1,7 @@
 //! Parses the authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3).
 
 use crate::client::ClientId;
+use crate::limits::{MAX_CLIENT_ID_BYTES, MAX_STATE_BYTES, MAX_TARGET_BYTES};
 use crate::params::{Accepts, Parameter, Params, Presence};
 use crate::pkce::{Challenge, EXAMPLE_CHALLENGE};
 use crate::refusal::Refusal;
@@ -15,37 +16,37 @@ pub const RESPONSE_TYPE: &str = "code";
 pub const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "redirect_uri",
-        max_bytes: 8192,
+        max_bytes: MAX_TARGET_BYTES,
         presence: Presence::Required,
         accepts: Accepts::Only(REDIRECT_URI),
         about: "There is no other: nobody is redirected, the answer is the body of the response.",
     },
     Parameter {
         name: "response_type",
-        max_bytes: 8192,
+        max_bytes: MAX_TARGET_BYTES,
         presence: Presence::Required,
         accepts: Accepts::Only(RESPONSE_TYPE),
         about: "Only the authorization code grant is supported.",
     },
     Parameter {
         name: "client_id",
-        max_bytes: 128,
+        max_bytes: MAX_CLIENT_ID_BYTES,
         presence: Presence::Required,
         accepts: CLIENT_ID,
         about: "The id of the client. It may be left out if HTTP Basic names the client.",
     },
     Parameter {
         name: "state",
-        max_bytes: 1024,
+        max_bytes: MAX_STATE_BYTES,
         presence: Presence::Required,
         accepts: Accepts::Text {
             example: EXAMPLE_STATE,
         },
-        about: "Random text of at most 1,024 bytes of UTF-8. The client compares it with the one in the answer.",
+        about: "Random text. The client compares it with the `state` of the answer.",
     },
     Parameter {
         name: "code_challenge",
-        max_bytes: 8192,
+        max_bytes: MAX_TARGET_BYTES,
         presence: Presence::Required,
         accepts: Accepts::Match {
             pattern: Challenge::PATTERN,
@@ -55,14 +56,14 @@ pub const PARAMETERS: &[Parameter] = &[
     },
     Parameter {
         name: "code_challenge_method",
-        max_bytes: 8192,
+        max_bytes: MAX_TARGET_BYTES,
         presence: Presence::Required,
         accepts: Accepts::Only(CHALLENGE_METHOD),
         about: "The method that made the `code_challenge`. `plain` is refused.",
     },
     Parameter {
         name: "scope",
-        max_bytes: 8192,
+        max_bytes: MAX_TARGET_BYTES,
         presence: Presence::Optional,
         accepts: Accepts::Nothing,
         about: "There are no scopes: leave it out or empty. Any other value is refused.",

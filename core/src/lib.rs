@@ -31,6 +31,7 @@ pub mod claims;
 pub mod client;
 pub mod credential;
 pub mod grant;
+pub mod limits;
 pub mod params;
 pub mod pkce;
 pub mod policy;

@@ -1,6 +1,7 @@
 //! The parameters of a request about a token: to revoke it (RFC 7009 §2.1) or to introspect it (RFC 7662 §2.1).
 
 use crate::authorize::CLIENT_ID;
+use crate::limits::MAX_CLIENT_ID_BYTES;
 use crate::params::{Accepts, Parameter, Presence};
 use crate::token_request::EXAMPLE_REFRESH_TOKEN;
 
@@ -27,7 +28,7 @@ pub const PARAMETERS: &[Parameter] = &[
     },
     Parameter {
         name: "client_id",
-        max_bytes: 128,
+        max_bytes: MAX_CLIENT_ID_BYTES,
         presence: Presence::Optional,
         accepts: CLIENT_ID,
         about: "The id of the client. It is required together with `x-api-key`.",

@@ -195,8 +195,8 @@ impl Refusal {
 
     /// What an operator can do about it, in plain words.
     #[must_use]
-    pub const fn remedy(self) -> &'static str {
-        table::row(self).remedy
+    pub fn remedy(self) -> Cow<'static, str> {
+        table::with_limits(table::row(self).remedy)
     }
 
     /// Every refusal, in the order of the enum; those about a parameter stand with the placeholder `PARAMETER`.
@@ -337,6 +337,15 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn remedies_tell_the_limits_as_numbers() {
+        for refusal in Refusal::all() {
+            let remedy = refusal.remedy();
+            assert!(!remedy.contains(['{', '}']), "{remedy}");
+        }
+        assert!(Refusal::BodyTooLong.remedy().contains("16 KiB"));
     }
 
     #[test]

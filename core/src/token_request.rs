@@ -1,6 +1,7 @@
 //! Parses the token request (RFC 6749 §4.1.3, §6; RFC 7636 §4.5).
 
 use crate::authorize::{CLIENT_ID, REDIRECT_URI};
+use crate::limits::{MAX_BODY_BYTES, MAX_CLIENT_ID_BYTES, MAX_CREDENTIAL_BYTES};
 use crate::params::{Accepts, Parameter, Params, Presence};
 use crate::pkce::{EXAMPLE_VERIFIER, Verifier};
 use crate::refusal::Refusal;
@@ -18,28 +19,28 @@ pub const GRANT_TYPES: [&str; 2] = [AUTHORIZATION_CODE, REFRESH_TOKEN];
 pub const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "grant_type",
-        max_bytes: 16384,
+        max_bytes: MAX_BODY_BYTES,
         presence: Presence::Required,
         accepts: Accepts::OneOf(&GRANT_TYPES),
         about: "What is exchanged for the tokens.",
     },
     Parameter {
         name: "client_id",
-        max_bytes: 128,
+        max_bytes: MAX_CLIENT_ID_BYTES,
         presence: Presence::Required,
         accepts: CLIENT_ID,
         about: "The id of the client. It may be left out if HTTP Basic names the client.",
     },
     Parameter {
         name: "redirect_uri",
-        max_bytes: 16384,
+        max_bytes: MAX_BODY_BYTES,
         presence: Presence::RequiredWith(AUTHORIZATION_CODE),
         accepts: Accepts::Only(REDIRECT_URI),
         about: "The `redirect_uri` of the authorization request.",
     },
     Parameter {
         name: "code",
-        max_bytes: 512,
+        max_bytes: MAX_CREDENTIAL_BYTES,
         presence: Presence::OnlyWith(AUTHORIZATION_CODE),
         accepts: Accepts::Text {
             example: EXAMPLE_CODE,
@@ -48,7 +49,7 @@ pub const PARAMETERS: &[Parameter] = &[
     },
     Parameter {
         name: "code_verifier",
-        max_bytes: 16384,
+        max_bytes: MAX_BODY_BYTES,
         presence: Presence::OnlyWith(AUTHORIZATION_CODE),
         accepts: Accepts::Match {
             pattern: Verifier::PATTERN,
@@ -58,7 +59,7 @@ pub const PARAMETERS: &[Parameter] = &[
     },
     Parameter {
         name: "refresh_token",
-        max_bytes: 512,
+        max_bytes: MAX_CREDENTIAL_BYTES,
         presence: Presence::OnlyWith(REFRESH_TOKEN),
         accepts: Accepts::Text {
             example: EXAMPLE_REFRESH_TOKEN,
@@ -67,7 +68,7 @@ pub const PARAMETERS: &[Parameter] = &[
     },
     Parameter {
         name: "scope",
-        max_bytes: 16384,
+        max_bytes: MAX_BODY_BYTES,
         presence: Presence::Optional,
         accepts: Accepts::Nothing,
         about: "There are no scopes: leave it out or empty. Any other value is refused.",

@@ -1,6 +1,15 @@
 //! One row for each refusal: everything about it in one place.
 
+use std::borrow::Cow;
+
 use super::{Refusal, WireCode};
+use crate::grant::{KEEP_ENDED, MAX_STRIKES};
+use crate::limits::{
+    MAX_BODY_BYTES, MAX_CLIENT_ID_BYTES, MAX_CREDENTIAL_BYTES, MAX_FIELD_BYTES, MAX_FIELDS,
+    MAX_HEADER_BYTES, MAX_STATE_BYTES, MAX_TARGET_BYTES,
+};
+use crate::params::{MAX_COUNT, MAX_NAME_CHARS};
+use crate::policy::MAX_CODE_TTL;
 
 /// What is told of a refusal, and to whom.
 pub(super) struct Row {
@@ -10,7 +19,7 @@ pub(super) struct Row {
     pub(super) code: WireCode,
     /// To the client; `PARAMETER` stands for the name of the parameter.
     pub(super) text: &'static str,
-    /// To the operator.
+    /// To the operator; [`with_limits`] writes the limits into it.
     pub(super) remedy: &'static str,
 }
 
@@ -43,7 +52,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "parameter_too_long",
             InvalidRequest,
             "PARAMETER is too long",
-            "Shorten it: client_id 128 bytes, state 1,024, code and refresh_token 512.",
+            "Shorten it: client_id has at most {MAX_CLIENT_ID_BYTES} bytes, state {MAX_STATE_BYTES}, code and refresh_token {MAX_CREDENTIAL_BYTES}.",
         ),
         Refusal::ParameterMalformed(_) => new(
             "parameter_malformed",
@@ -61,7 +70,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "parameters_too_many",
             InvalidRequest,
             "too many parameters, or a name that is too long",
-            "Send no more than 64 parameters, with names of at most 256 characters.",
+            "Send no more than {MAX_COUNT} parameters, with names of at most {MAX_NAME_CHARS} characters.",
         ),
         Refusal::EncodingMalformed => new(
             "encoding_malformed",
@@ -205,7 +214,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "grant_gone",
             InvalidGrant,
             CREDENTIAL,
-            "The guest was erased, its client was removed, or the grant ended more than a week ago. The client must authorize anew.",
+            "The guest was erased, its client was removed, or the grant ended more than {KEEP_ENDED} days ago. The client must authorize anew.",
         ),
         Refusal::GrantOfAnotherClient => new(
             "grant_of_another_client",
@@ -229,13 +238,13 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "code_expired",
             InvalidGrant,
             CREDENTIAL,
-            "Redeem the code within tokens.code_ttl. If clients are slower, raise it, to 600s at most.",
+            "Redeem the code within tokens.code_ttl. If clients are slower, raise it, to {MAX_CODE_TTL}s at most.",
         ),
         Refusal::CodeGuessedAt => new(
             "code_guessed_at",
             InvalidGrant,
             CREDENTIAL,
-            "The client showed five wrong verifiers: it pairs codes with the wrong verifier, or someone guesses.",
+            "The client showed {MAX_STRIKES} wrong verifiers: it pairs codes with the wrong verifier, or someone guesses.",
         ),
         Refusal::CodeSpent => new(
             "code_spent",
@@ -403,19 +412,19 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "body_too_long",
             InvalidRequest,
             "the body is too long",
-            "Send at most 16 KiB.",
+            "Send at most {MAX_BODY} KiB.",
         ),
         Refusal::TargetTooLong => new(
             "target_too_long",
             InvalidRequest,
             "the request target is too long",
-            "Send at most 8 KiB of path and query.",
+            "Send at most {MAX_TARGET} KiB of path and query.",
         ),
         Refusal::HeadersTooLong => new(
             "headers_too_long",
             InvalidRequest,
             "the header fields are too many or too long",
-            "Send at most 100 header fields of at most 8 KiB each and 16 KiB together. Look for large cookies.",
+            "Send at most {MAX_FIELDS} header fields of at most {MAX_FIELD} KiB each and {MAX_HEADER} KiB together. Look for large cookies.",
         ),
         Refusal::MediaTypeUnsupported => new(
             "media_type_unsupported",
@@ -439,4 +448,32 @@ const fn new(name: &'static str, code: WireCode, text: &'static str, remedy: &'s
         text,
         remedy,
     }
+}
+
+/// Writes the limits that a remedy tells in place of their names.
+pub(super) fn with_limits(remedy: &'static str) -> Cow<'static, str> {
+    if !remedy.contains('{') {
+        return remedy.into();
+    }
+    let kib = |bytes: usize| (bytes / 1024).to_string();
+    [
+        ("{KEEP_ENDED}", (KEEP_ENDED.as_secs() / 86_400).to_string()),
+        ("{MAX_BODY}", kib(MAX_BODY_BYTES)),
+        ("{MAX_CLIENT_ID_BYTES}", MAX_CLIENT_ID_BYTES.to_string()),
+        ("{MAX_CODE_TTL}", MAX_CODE_TTL.as_secs().to_string()),
+        ("{MAX_COUNT}", MAX_COUNT.to_string()),
+        ("{MAX_CREDENTIAL_BYTES}", MAX_CREDENTIAL_BYTES.to_string()),
+        ("{MAX_FIELD}", kib(MAX_FIELD_BYTES)),
+        ("{MAX_FIELDS}", MAX_FIELDS.to_string()),
+        ("{MAX_HEADER}", kib(MAX_HEADER_BYTES)),
+        ("{MAX_NAME_CHARS}", MAX_NAME_CHARS.to_string()),
+        ("{MAX_STATE_BYTES}", MAX_STATE_BYTES.to_string()),
+        ("{MAX_STRIKES}", MAX_STRIKES.to_string()),
+        ("{MAX_TARGET}", kib(MAX_TARGET_BYTES)),
+    ]
+    .iter()
+    .fold(remedy.to_owned(), |text, (name, limit)| {
+        text.replace(name, limit)
+    })
+    .into()
 }

@@ -4,14 +4,12 @@ use axum::body::Body;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use guestpass_core::limits::MAX_BODY_BYTES;
 use guestpass_core::params::{Parameter, Params};
 use guestpass_core::refusal::Refusal;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::listen::Deadline;
-
-/// The longest body that any endpoint reads.
-const MAX_BYTES: usize = 16 * 1024;
 
 pub(super) async fn read(
     headers: &HeaderMap,
@@ -22,10 +20,10 @@ pub(super) async fn read(
     let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > MAX_BYTES as u64) {
+    if announced.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
         return Err(Refusal::BodyTooLong);
     }
-    let collected = Limited::new(body, MAX_BYTES).collect();
+    let collected = Limited::new(body, MAX_BODY_BYTES).collect();
     let collected = match deadline {
         Some(Deadline { arrival, .. }) => tokio::time::timeout_at(arrival, collected)
             .await

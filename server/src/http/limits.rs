@@ -4,6 +4,7 @@ use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Version};
+use guestpass_core::limits::{MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEADER_BYTES, MAX_TARGET_BYTES};
 use guestpass_core::refusal::Refusal;
 
 /// Checks what the header says of the request's end and its host, then the size of the target and the header. In this
@@ -31,11 +32,6 @@ pub(super) fn check(request: &Request) -> Result<(), Refusal> {
     }
     Ok(())
 }
-
-const MAX_TARGET_BYTES: usize = 8 * 1024;
-const MAX_HEADER_BYTES: usize = 16 * 1024;
-const MAX_FIELD_BYTES: usize = 8 * 1024;
-const MAX_FIELDS: usize = 100;
 
 /// A proxy in front may read a request's end otherwise than we do, and take its rest for another request
 /// (RFC 9112 §11.2). Only what can be read in one way is answered.

@@ -1,6 +1,11 @@
 //! What several operations share.
 
+use std::borrow::Cow;
+
 use axum::http::StatusCode;
+use guestpass_core::limits::{
+    MAX_BODY_BYTES, MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEADER_BYTES, MAX_TARGET_BYTES,
+};
 use guestpass_core::refusal::{Refusal, WireCode};
 use serde_json::{Map, Value, json};
 
@@ -59,9 +64,9 @@ pub(super) fn security_schemes() -> Value {
 
 /// The responses that operations refer to, by name.
 pub(super) fn responses() -> Map<String, Value> {
-    let mut responses: Map<_, _> = ERRORS
-        .iter()
-        .map(|(status, _)| (name(*status), response(*status, true)))
+    let mut responses: Map<_, _> = errors()
+        .map(|(status, _)| (name(status), response(status, true)))
+        .into_iter()
         .collect();
     let cors = [
         "allow",
@@ -79,14 +84,16 @@ pub(super) fn responses() -> Map<String, Value> {
 
 /// The answer to an error.
 pub(super) fn response(status: StatusCode, has_body: bool) -> Value {
-    let about = ERRORS.iter().find(|(known, _)| *known == status);
+    let about = errors()
+        .into_iter()
+        .find_map(|(described, about)| (described == status).then_some(about));
     let headers: &[_] = match status {
         StatusCode::UNAUTHORIZED => &["www-authenticate"],
         StatusCode::SERVICE_UNAVAILABLE => &["retry-after"],
         _ => &[],
     };
     let mut response = json!({
-        "description": about.map_or("", |(_, about)| about),
+        "description": about.unwrap_or_default(),
         "headers": headers_of(false, headers),
     });
     if has_body {
@@ -138,46 +145,64 @@ const ALWAYS: [&str; 7] = [
     "access-control-expose-headers",
 ];
 
-/// What each status of an error means here.
-const ERRORS: [(StatusCode, &str); 9] = [
-    (
-        StatusCode::BAD_REQUEST,
-        "The request is refused; `error` says why. It has changed nothing, except that the replay of a code or a \
-         refresh token ends its grant.",
-    ),
-    (
-        StatusCode::UNAUTHORIZED,
-        "Authentication failed or is missing; `www-authenticate` names the scheme to use.",
-    ),
-    (
-        StatusCode::REQUEST_TIMEOUT,
-        "The body did not arrive in time.",
-    ),
-    (
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "The body is longer than 16 KiB.",
-    ),
-    (
-        StatusCode::URI_TOO_LONG,
-        "Path and query are longer than 8 KiB.",
-    ),
-    (
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "The body is neither a form nor JSON in UTF-8, or it is compressed.",
-    ),
-    (
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        "More than 100 header fields, one of more than 8 KiB, or all of more than 16 KiB.",
-    ),
-    (
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "A defect of the server. Its log has the details, under the `x-request-id` of the answer.",
-    ),
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        "Nothing is wrong with the request: keep the stored tokens and retry after `retry-after` seconds.",
-    ),
-];
+/// Describes each status of an error.
+fn errors() -> [(StatusCode, Cow<'static, str>); 9] {
+    let kib = |bytes: usize| bytes / 1024;
+    [
+        (
+            StatusCode::BAD_REQUEST,
+            "The request is refused; `error` says why. It has changed nothing, except that the \
+             replay of a code or a refresh token ends its grant."
+                .into(),
+        ),
+        (
+            StatusCode::UNAUTHORIZED,
+            "Authentication failed or is missing; `www-authenticate` names the scheme to use."
+                .into(),
+        ),
+        (
+            StatusCode::REQUEST_TIMEOUT,
+            "The body did not arrive in time.".into(),
+        ),
+        (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("The body is longer than {} KiB.", kib(MAX_BODY_BYTES)).into(),
+        ),
+        (
+            StatusCode::URI_TOO_LONG,
+            format!(
+                "Path and query are longer than {} KiB.",
+                kib(MAX_TARGET_BYTES)
+            )
+            .into(),
+        ),
+        (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "The body is neither a form nor JSON in UTF-8, or it is compressed.".into(),
+        ),
+        (
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            format!(
+                "The header has more than {MAX_FIELDS} fields, a field longer than {} KiB, or is \
+                 longer than {} KiB.",
+                kib(MAX_FIELD_BYTES),
+                kib(MAX_HEADER_BYTES),
+            )
+            .into(),
+        ),
+        (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "A defect of the server. Its log has the details, under the answer's `x-request-id`."
+                .into(),
+        ),
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Nothing is wrong with the request: keep the stored tokens and retry after \
+             `retry-after` seconds."
+                .into(),
+        ),
+    ]
+}
 
 /// The headers that answers refer to.
 pub(super) fn headers() -> Value {

@@ -23,7 +23,7 @@ pub(super) fn parameters(endpoint: &Endpoint, operation: &Operation) -> Vec<Valu
                 "in": "query",
                 "required": is_required,
                 "allowEmptyValue": !is_required,
-                "description": parameter.about,
+                "description": description(parameter),
                 "schema": values(parameter),
             })
         })
@@ -123,7 +123,7 @@ fn object(table: &[Parameter], grant_type: Option<&str>) -> Value {
             let value = schema.get("const").or_else(|| schema["examples"].get(0));
             example.extend(value.map(|value| (parameter.name.to_owned(), value.clone())));
         }
-        schema["description"] = parameter.about.into();
+        schema["description"] = description(parameter).into();
         properties.insert(parameter.name.to_owned(), schema);
     }
     json!({
@@ -136,6 +136,19 @@ fn object(table: &[Parameter], grant_type: Option<&str>) -> Value {
         "maxProperties": MAX_COUNT,
         "examples": [example],
     })
+}
+
+/// Says what the schema can't of a text: that its limit is in bytes.
+fn description(parameter: &Parameter) -> String {
+    let Parameter {
+        about, max_bytes, ..
+    } = parameter;
+    match parameter.accepts {
+        Accepts::Text { .. } => format!("{about} At most {max_bytes} bytes of UTF-8."),
+        Accepts::Only(_) | Accepts::OneOf(_) | Accepts::Match { .. } | Accepts::Nothing => {
+            (*about).to_owned()
+        }
+    }
 }
 
 fn values(parameter: &Parameter) -> Value {
