@@ -34,6 +34,8 @@ mod revoke;
 mod token;
 mod verify;
 
+pub use self::respond::statuses;
+
 /// The public API over `app`.
 pub fn router(app: Arc<App>) -> Router {
     let metadata = {

@@ -194,6 +194,18 @@ pub(super) fn status(error: &Error, caller: Caller, tries_basic: bool) -> Status
     }
 }
 
+/// Returns the statuses that a refusal can have, for the list of errors: two, if it depends on whether the client tried
+/// `Authorization: Basic`. At an endpoint for gateways it may be another one.
+#[must_use]
+pub fn statuses(refusal: Refusal) -> Vec<StatusCode> {
+    let caller = Caller::Client(WireCode::InvalidClient);
+    let mut statuses = [false, true]
+        .map(|tries_basic| refusal_status(refusal, caller, tries_basic))
+        .to_vec();
+    statuses.dedup();
+    statuses
+}
+
 fn refusal_status(refusal: Refusal, caller: Caller, tries_basic: bool) -> StatusCode {
     let status = usual_status(refusal);
     let is_invalid_client = refusal.wire_code() == WireCode::InvalidClient;
@@ -260,7 +272,6 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
         | Refusal::RefreshTokenContested
         | Refusal::RefreshTokenRetriedLate
         | Refusal::AccessTokenOfAnotherClient
-        | Refusal::ModeUnsupported
         | Refusal::RequestMalformed => StatusCode::BAD_REQUEST,
         // RFC 6750 §3.1.
         Refusal::AccessTokenMissing
@@ -275,7 +286,9 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
         | Refusal::AccessTokenOfAnotherAudience
         | Refusal::AccessTokenOfNoClient
         | Refusal::AccessTokenRevoked
-        | Refusal::AccessTokenGrantEnded => StatusCode::UNAUTHORIZED,
+        | Refusal::AccessTokenGrantEnded
+        // Only a gateway asks for a mode.
+        | Refusal::ModeUnsupported => StatusCode::UNAUTHORIZED,
         Refusal::PathUnknown => StatusCode::NOT_FOUND,
         Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,

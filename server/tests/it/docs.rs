@@ -5,7 +5,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use axum::http::StatusCode;
 use guestpass::config::Config;
+use guestpass::http::statuses;
 use guestpass_core::refusal::{Refusal, WireCode};
 
 #[test]
@@ -18,8 +20,15 @@ fn the_list_of_errors_is_current() {
             }
             code => format!("`{}`", code.as_str()),
         };
+        let status = statuses(*refusal)
+            .iter()
+            .map(StatusCode::as_str)
+            .collect::<Vec<_>>()
+            .join(" or ");
         let (name, text, remedy) = (refusal.name(), refusal.public_text(), refusal.remedy());
-        page.push_str(&format!("| `{name}` | {error} | {text} | {remedy} |\n"));
+        page.push_str(&format!(
+            "| `{name}` | {status} | {error} | {text} | {remedy} |\n"
+        ));
     }
     current("docs/errors.md", &page);
 }
@@ -33,13 +42,13 @@ Every refusal is `{\"error\": …, \"error_description\": …}`. The client lear
 name, in the field `refusal` of the line whose `request.id` is the beginning of the answer's `x-request-id`. Look the name
 up here; or let `guestpass explain` read the whole `x-request-id`.
 
-The status is 400, but 401 for `invalid_token`, at introspection, and where `Authorization: Basic` was tried and failed,
-and 404, 405, 408, 413, 414, 415, 431 where HTTP has a status of its own; `/oauth/verify` knows no 400, only 401. `503 temporarily_unavailable` with `Retry-After` means that nothing is wrong with the
-request: the client keeps what it has and tries again. If the write was under way, it may have been done all the same; a
-refresh that is tried again then gets the same answer. `500 server_error` is a defect: please report its log line.
+Where the status is 400 or 401, it is 401 at introspection and after a failed `Authorization: Basic`. `/oauth/verify`
+answers with 401 instead of 400, 414 and 431. `503 temporarily_unavailable` with `Retry-After` means that nothing is wrong
+with the request: the client keeps what it has and tries again. If the write was under way, it may have been done all the
+same; a refresh that is tried again then gets the same answer. `500 server_error` is a defect: please report its log line.
 
-| refusal | `error` | `error_description` | what to do |
-|---|---|---|---|
+| refusal | status | `error` | `error_description` | what to do |
+|---|---|---|---|---|
 ";
 
 #[test]
