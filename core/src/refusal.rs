@@ -1,4 +1,4 @@
-//! Every reason to say no: exact inside, coarse outside.
+//! Every reason to refuse a request: exact inside, coarse outside.
 //!
 //! The client learns the [`WireCode`] and a text that gives nothing away; the log gets the stable name, and
 //! docs/errors.md, generated from here, tells an operator what to do about each.
@@ -7,10 +7,10 @@ use std::borrow::Cow;
 
 mod table;
 
-/// Why a request is refused.
+/// The exact reason why a request is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
-    // What was sent.
+    // Parameters.
     /// A parameter is absent or empty.
     ParameterMissing(&'static str),
     /// A parameter came more than once.
@@ -46,7 +46,7 @@ pub enum Refusal {
     /// The verifier breaks the grammar.
     VerifierMalformed,
 
-    // Who sent it.
+    // Client authentication.
     /// No client has that id.
     ClientUnknown,
     /// The client is disabled.
@@ -68,7 +68,7 @@ pub enum Refusal {
     /// `client_id` and the `Authorization` header name different clients.
     ClientIdMismatch,
 
-    // The code or refresh token.
+    // Codes and refresh tokens.
     /// The text was never issued here, or its sealing key is gone.
     CredentialUnknown,
     /// A code where a refresh token belongs, or the other way round.
@@ -102,7 +102,7 @@ pub enum Refusal {
     /// Tried again after the grace window under `late_retry = revoke`: the grant ends.
     RefreshTokenRetriedLate,
 
-    // The access token.
+    // Access tokens.
     /// The request carries no access token.
     AccessTokenMissing,
     /// The request carries two access tokens that differ.
@@ -134,7 +134,7 @@ pub enum Refusal {
     /// A mode other than `strict` and `soft`.
     ModeUnsupported,
 
-    // The HTTP around it.
+    // HTTP.
     /// No such path.
     PathUnknown,
     /// The path doesn't answer that method.
@@ -156,13 +156,13 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The stable name, in logs, metrics and docs/errors.md.
+    /// Returns the stable name, which logs, metrics and docs/errors.md use.
     #[must_use]
     pub const fn name(self) -> &'static str {
         table::row(self).name
     }
 
-    /// The parameter that it is about, if it is about one.
+    /// Returns the parameter that the refusal is about, if it is about one.
     #[must_use]
     pub const fn parameter(self) -> Option<&'static str> {
         if let Self::ParameterMissing(name)
@@ -177,13 +177,15 @@ impl Refusal {
         }
     }
 
-    /// The `error` that the client sees. Reasons that would help someone who guesses share one code and one text.
+    /// Returns the `error` that the client sees. Reasons that would help someone who guesses share one code and one
+    /// text.
     #[must_use]
     pub const fn wire_code(self) -> WireCode {
         table::row(self).code
     }
 
-    /// The `error_description` that the client sees: the characters of RFC 6749 §5.2, and nothing of what it sent.
+    /// Returns the `error_description` that the client sees. It has only the characters that RFC 6749 §5.2 allows, and
+    /// repeats nothing that the client sent.
     #[must_use]
     pub fn public_text(self) -> Cow<'static, str> {
         let text = table::row(self).text;
@@ -193,13 +195,13 @@ impl Refusal {
         }
     }
 
-    /// What an operator can do about it, in plain words.
+    /// Returns advice for the operator, in plain words.
     #[must_use]
     pub fn remedy(self) -> Cow<'static, str> {
         table::with_limits(table::row(self).remedy)
     }
 
-    /// Every refusal, in the order of the enum; those about a parameter stand with the placeholder `PARAMETER`.
+    /// Lists every refusal in the order of the enum; those about a parameter have the placeholder `PARAMETER`.
     #[must_use]
     pub const fn all() -> &'static [Self] {
         &[
@@ -274,7 +276,7 @@ impl Refusal {
     }
 }
 
-/// Stands for the name of a parameter.
+/// The placeholder for the name of a parameter.
 const PARAMETER: &str = "PARAMETER";
 
 /// The `error` codes of RFC 6749 §4.1.2.1, §5.2 and RFC 6750 §3.1 that this server uses, nothing else.
@@ -303,7 +305,7 @@ pub enum WireCode {
 }
 
 impl WireCode {
-    /// The code as it is sent.
+    /// Returns the code as it is sent.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

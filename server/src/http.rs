@@ -1,4 +1,4 @@
-//! The public API: a file per endpoint, and what all of them share.
+//! The public API. Each endpoint has a file; the middleware and the helpers that endpoints share have theirs.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
@@ -36,7 +36,7 @@ mod verify;
 
 pub use self::respond::statuses;
 
-/// The public API over `app`.
+/// Builds the router of the public API over `app`.
 pub fn router(app: Arc<App>) -> Router {
     let metadata = {
         let app = Arc::clone(&app);
@@ -88,7 +88,8 @@ fn endpoints(routes: &[(&'static Endpoint, MethodRouter<Arc<App>>)]) -> Vec<&'st
 }
 
 impl IntoResponse for Error {
-    /// Leaves the error for the envelope, which knows the endpoint and the request and turns it into an answer there.
+    /// Leaves the error in the extensions of an empty response. The middleware ([`envelope`]) knows the endpoint and
+    /// the request, and renders it.
     fn into_response(self) -> Response {
         let mut response = Response::default();
         response.extensions_mut().insert(self);

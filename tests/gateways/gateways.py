@@ -78,7 +78,7 @@ def c164_no_spelling_of_an_identity_header_arrives(shop):
         for spelling in SPELLINGS:
             for fields in (guest.bearer + spoofed(spelling), spoofed(spelling) + guest.user_jwt):
                 answer, arrived = shop.get(path, fields)
-                # A gateway may also refuse what is no field at all.
+                # A gateway may also refuse a malformed field.
                 if arrived or answer.status != 400:
                     assert arrived and arrived.identity() == guest.identity, (path, spelling, answer, arrived)
     for spelling in SPELLINGS:
@@ -150,7 +150,7 @@ def c165_nor_does_its_method_or_path(shop):
     ):
         answer, arrived = shop.get(path, [])
         assert (answer.status in (400, 401), arrived) == (True, None), (path, answer, arrived)
-    # What the gateway and Guestpass have between them is nobody else's.
+    # A client cannot reach the internal locations through which the gateway asks Guestpass.
     for path in ("/.guestpass/soft", "/.guestpass/strict", "/oauth/verify"):
         answer, arrived = shop.get(path, shop.guest().bearer)
         assert answer.identity() == {} and (arrived or answer.status == 404), (path, answer)
@@ -225,7 +225,7 @@ def a_guestpass_that_is_gone_lets_nobody_be_anybody(shop):
 
 
 def c166_nor_does_one_without_its_database(shop):
-    # As little as can be: how long it trusts what it knows is how long this waits.
+    # The least value, because the test waits for as long.
     shop.guestpass.start(GUESTPASS_VERIFY__MAX_STALENESS="2s")
     guest = shop.guest()
     shop.guestpass.lose_the_database()
@@ -262,7 +262,7 @@ def nobody_is_anybody(shop, guest):
             answer, arrived = shop.get(SOFT, fields)
             assert answer.status == 200 and arrived.identity() == {}, (fields, answer, arrived)
             answer, arrived = shop.get(STRICT, fields)
-            # A Guestpass that still knows that there is no token says so.
+            # A missing token is still refused as such.
             assert arrived is None and answer.status in ((503,) if token else (401, 503)), (fields, answer)
             assert answer.identity() == {}, answer
 
@@ -287,7 +287,7 @@ TESTS = [
     c166_nor_does_one_without_its_database,
 ]
 
-# How a client may write an identity header, for an upstream or a gateway to read it as one.
+# Spellings of an identity header that an upstream or a gateway could take for one.
 SPELLINGS = [
     "{name}: {value}",
     "{name}:{value}",
@@ -315,7 +315,7 @@ SPELLINGS = [
     "x-forwarded-{name}: {value}",
 ]
 
-# What a request may say of itself, for a check that believes it to look elsewhere.
+# Headers that could mislead a check which trusts them about method, path or host.
 CLAIMS = [
     "X-Forwarded-Method: OPTIONS",
     "X-Forwarded-Uri: /orders",
@@ -354,7 +354,7 @@ def spoofed(spelling):
     ]
 
 
-# What a test has: a client of the gateway, which sees what arrives behind it.
+# The fixture of a test: a client of the gateway, which sees the requests that arrive at the upstream.
 
 
 class Shop:
@@ -385,7 +385,7 @@ class Shop:
         return self.send("GET", path, fields)
 
     def send(self, method, path, fields, body=None):
-        """The answer of the gateway, and what arrived at the upstream, if anything did."""
+        """Returns the answer of the gateway, and the request that arrived at the upstream, if any."""
         if body == b"":
             fields = [*fields, "Content-Length: 0"]
         before = len(self.upstream.arrived)

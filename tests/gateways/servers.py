@@ -1,4 +1,4 @@
-"""What stands around a gateway, the gateways with their recipes from deploy/, and HTTP as its bytes are.
+"""An upstream and Guestpass, the gateways with their recipes from deploy/, and a plain reader of HTTP messages.
 
 Client and upstream are bare sockets: they send and show what an HTTP library would have put right.
 """
@@ -22,7 +22,7 @@ TIMEOUT = 10
 
 
 class Upstream:
-    """Keeps what arrives, and says yes to it."""
+    """Records each request and answers it with a 200."""
 
     def __init__(self):
         self.arrived, self.connections = [], 0
@@ -103,14 +103,14 @@ class Guestpass(Program):
         return self.call(path, urlencode(parameters).encode())
 
     def lose_the_database(self):
-        """What ended lately can't be read any more."""
+        """Makes the list of ended grants unreadable."""
         database = sqlite3.connect(self.database, timeout=TIMEOUT)
         database.execute("drop table tombstones")
         database.close()
 
 
 class Nginx(Program):
-    # What stands before the recipe in the same nginx.
+    # The configuration before the recipe in the same nginx.
     before = ""
 
     def __init__(self, program, guestpass, upstream):
@@ -120,7 +120,7 @@ class Nginx(Program):
         (home / "guestpass_identity.conf").write_text((DEPLOY / "nginx/guestpass_identity.conf").read_text())
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         temporary = " ".join(f"{kind}_temp_path {home}/{kind};" for kind in kinds)
-        # Whom an nginx that runs as root would make its workers can't enter the directory.
+        # As root, nginx would give its workers a user that can't enter the directory.
         user = "user root;" if os.geteuid() == 0 else ""
         (home / "nginx.conf").write_text(
             f"daemon off; {user} pid {home}/pid; events {{}}\n"
@@ -133,7 +133,7 @@ class Nginx(Program):
 
 
 class NginxBesideAnother(Nginx):
-    """The first server of a port decides which names of headers are let in, here for one that doesn't care."""
+    """A first server of the port, which decides which names of headers are accepted: here the most lenient one."""
 
     before = (
         "server {{ listen 127.0.0.1:{port} default_server; server_name other.example; underscores_in_headers on; }}"
@@ -182,7 +182,7 @@ def listens(port):
 
 
 class Message:
-    """A request or an answer, as its bytes say."""
+    """A request or an answer, as it is on the wire."""
 
     def __init__(self, head):
         self.raw, self.body = head, b""
@@ -198,7 +198,7 @@ class Message:
         return [value for other, value in self.fields if other.lower() == name]
 
     def identity(self):
-        """What the most careless upstream could take for identity headers. An empty one says nothing."""
+        """Returns the fields that the most lenient upstream could take for identity headers. Empty ones don't count."""
         found = {}
         for name, value in self.fields:
             plain = re.sub("[^a-z0-9]", "-", name.strip().lower())

@@ -1,4 +1,4 @@
-"""What Schemathesis must know beside the description: who it is, and what only shows in the answers of this server.
+"""Hooks for Schemathesis: authentication, and checks beyond the description.
 
 The environment says where the server is, which confidential client to be, and where to write what was seen.
 """
@@ -22,7 +22,7 @@ CHALLENGE = "p7CN1Zi4o5ARn1mYNvNFvj2r5cKkr2k6y7a573eHJXQ"
 
 @schemathesis.hook
 def before_load_schema(context, raw_schema):
-    """Narrows the description: any other client is unknown, and the verifier in its links fits one challenge."""
+    """Narrows the description to the one client that exists, and to the challenge of the verifier in its links."""
     schemas = raw_schema["components"]["schemas"]
     for name in ["AuthorizationCodeRequest", "RefreshTokenRequest", "PresentedToken"]:
         schemas[name]["properties"]["client_id"] = {"const": CLIENT_ID}
@@ -68,7 +68,7 @@ class Guest:
 
 @schemathesis.check
 def a_described_token_request_fails_for_its_grant_only(context, response, case):
-    """What keeps to the description may still hold a code or refresh token that doesn't work."""
+    """Accepts the refusal of a request that is valid but has a made-up code or refresh token."""
     if is_token(case) and case.meta.generation.mode.is_positive and response.status_code == 400:
         error = response.json()["error"]
         assert error == "invalid_grant", f"refused as {error}"

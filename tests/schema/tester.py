@@ -89,7 +89,7 @@ def check_grants(answered):
 
 @contextmanager
 def served(guestpass, work):
-    """A server with one confidential client, whose key is answered."""
+    """Runs a server with one confidential client; yields its URL and the client's key."""
     data = ["--data-dir", str(work / "data")]
     add = [guestpass, *data, "client", "add", CLIENT_ID, "--confidential", "--json"]
     added = subprocess.run(add, check=True, capture_output=True, text=True)
@@ -131,7 +131,7 @@ def run_schemathesis(work, environment):
 
 
 def read_report(path):
-    """Each operation, and the stateful scenarios, with what failed."""
+    """Yields each operation, and the stateful scenarios, with its failures."""
     for case in xml.parse(path).iter("testcase"):
         bad = case.findall("failure") + case.findall("error")
         yield case.get("name").replace(" ", "_"), [problem.text or "" for problem in bad]

@@ -1,4 +1,4 @@
-//! One row for each refusal: everything about it in one place.
+//! The table of refusals: one row for each, with all its texts.
 
 use std::borrow::Cow;
 
@@ -11,19 +11,19 @@ use crate::limits::{
 use crate::params::{MAX_COUNT, MAX_NAME_CHARS};
 use crate::policy::MAX_CODE_TTL;
 
-/// What is told of a refusal, and to whom.
+/// Holds the texts of a refusal.
 pub(super) struct Row {
-    /// To the log.
+    /// The name, for the log.
     pub(super) name: &'static str,
-    /// To the client.
+    /// The code, for the client.
     pub(super) code: WireCode,
-    /// To the client; `PARAMETER` stands for the name of the parameter.
+    /// The description, for the client; `PARAMETER` stands for the name of the parameter.
     pub(super) text: &'static str,
-    /// To the operator; [`with_limits`] writes the limits into it.
+    /// The advice, for the operator; [`with_limits`] replaces the limits in braces.
     pub(super) remedy: &'static str,
 }
 
-// What would help someone who guesses has one text.
+// Reasons that would help someone who guesses share a text.
 const CLIENT: &str = "the client is unknown or its authentication failed";
 const CREDENTIAL: &str = "the code, its verifier or the refresh token is not valid";
 const ACCESS_TOKEN: &str = "the access token is expired, revoked or not valid";
@@ -450,7 +450,7 @@ const fn new(name: &'static str, code: WireCode, text: &'static str, remedy: &'s
     }
 }
 
-/// Writes the limits that a remedy tells in place of their names.
+/// Replaces the names of limits, in braces, by their values.
 pub(super) fn with_limits(remedy: &'static str) -> Cow<'static, str> {
     if !remedy.contains('{') {
         return remedy.into();

@@ -1,4 +1,4 @@
-//! `GET /oauth/authorize`: a new guest, and the code for it (RFC 6749 §4.1.1, without the redirect).
+//! `GET /oauth/authorize`: creates a guest and issues its code (RFC 6749 §4.1.1, without the redirect).
 
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, request: Request) -> Result
     let params = Params::from_form(ENDPOINT.parameters, query.as_bytes())?;
     let presented = Presented::read(headers, &params)?;
     let client = presented.client(&app);
-    // A token that is none doesn't matter here.
+    // A malformed token is ignored: nobody needs one here.
     let token = bearer::token_of(headers).unwrap_or_default();
     let answer = authorize(&app, &presented, client.as_deref(), token, &params).await;
     Ok(respond::to(client, answer))
@@ -123,7 +123,8 @@ async fn authorize(
     .into_response())
 }
 
-/// A browser that loads ahead would create guests nobody asked for: GET is not safe here.
+/// Recognises a prefetch by a browser. Answering one would create guests that nobody asked for, since GET is not safe
+/// here.
 fn is_prefetch(headers: &HeaderMap) -> bool {
     ["sec-purpose", "purpose"]
         .into_iter()

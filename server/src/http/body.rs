@@ -1,4 +1,4 @@
-//! Reading a request's body, all of it, in time, and no more than will be used; and its parameters.
+//! Reads the body of a request, within a deadline and a limit, and the parameters in it.
 
 use axum::body::Body;
 use axum::body::Bytes;
@@ -11,12 +11,14 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::listen::Deadline;
 
+/// Reads the whole body. A body that is announced or found to be too long, or is late, is refused without reading the
+/// rest.
 pub(super) async fn read(
     headers: &HeaderMap,
     body: Body,
     deadline: Option<Deadline>,
 ) -> Result<Bytes, Refusal> {
-    // Hyper has made sure that there is at most one, and a number.
+    // Hyper has checked that there is at most one, and that it is a number.
     let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -33,19 +35,20 @@ pub(super) async fn read(
     match collected {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Refusal::BodyTooLong),
-        // Broken chunks, or a connection that ended early.
+        // The chunks are broken, or the connection ended early.
         Err(_) => Err(Refusal::RequestMalformed),
     }
 }
 
-/// Where the parameters came from: one place, never two.
+/// Tells from which of the two places the parameters came.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Source {
     Query,
     Body,
 }
 
-/// A body that isn't empty is the only source; existing clients send an empty one and everything in the query.
+/// Reads the parameters from the body, or from the query if the body is empty, as existing clients send them. With a
+/// body, a parameter in the query is refused.
 pub(super) fn params<'a>(
     table: &'static [Parameter],
     headers: &HeaderMap,
@@ -66,7 +69,7 @@ pub(super) fn params<'a>(
     }
 }
 
-/// As [`params`], where a query is no place for them: what they say would end in logs.
+/// Reads the parameters from the body alone. In the query they are refused, because a query ends up in logs.
 pub(super) fn params_in_body<'a>(
     table: &'static [Parameter],
     headers: &HeaderMap,
@@ -87,7 +90,7 @@ enum MediaType {
     Json,
 }
 
-/// `None` if the request names none.
+/// Reads the media type and checks the charset and the content coding. `None` if the request has no media type.
 fn media_type(headers: &HeaderMap) -> Result<Option<MediaType>, Refusal> {
     let mut codings = headers.get_all(CONTENT_ENCODING).iter();
     if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {

@@ -1,4 +1,4 @@
-//! Which client is calling, by exactly one method (RFC 6749 §2.3): `x-api-key`, `Authorization: Basic`, or none.
+//! Client authentication, by exactly one method (RFC 6749 §2.3): `x-api-key`, `Authorization: Basic`, or none.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use crate::app::App;
 
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// What a request says of the client, not yet believed.
+/// Holds the client id and the credentials of a request, not yet checked.
 pub(super) struct Presented {
     client_id: String,
     api_key: Option<Vec<u8>>,
 }
 
 impl Presented {
-    /// Reads the parameter `client_id` and the headers. Another scheme than Basic in `Authorization` is no client
-    /// authentication: a guest's expired token there must not break the refresh that replaces it.
+    /// Reads the parameter `client_id` and the headers. A scheme other than Basic in `Authorization` is ignored: a
+    /// guest's expired token there must not break the refresh that replaces it.
     pub(super) fn read(headers: &HeaderMap, params: &Params<'_>) -> Result<Self, Refusal> {
         let parameter = params.get("client_id");
         let mut api_keys = headers.get_all(API_KEY).iter();
@@ -42,7 +42,7 @@ impl Presented {
         if parameter.is_some_and(|client_id| client_id != user) {
             return Err(Refusal::ClientIdMismatch);
         }
-        // An empty password is how the Basic scheme says that there is none.
+        // Basic has no other way to send no password.
         let api_key = (!password.is_empty()).then(|| password.into_bytes());
         Ok(Self {
             client_id: user,
@@ -50,7 +50,7 @@ impl Presented {
         })
     }
 
-    /// As [`Presented::read`], where a request may also say nothing at all of a client.
+    /// Does the same as [`Presented::read`] where a request need not name a client. `None` if it doesn't.
     pub(super) fn read_if_any(
         headers: &HeaderMap,
         params: &Params<'_>,
@@ -65,12 +65,12 @@ impl Presented {
         }
     }
 
-    /// The client that the request names, if there is one.
+    /// Looks up the client that the request names.
     pub(super) fn client(&self, app: &App) -> Option<Arc<Client>> {
         app.clients.by_id(&self.client_id)
     }
 
-    /// Whether the caller is that client.
+    /// Authenticates the caller as `client`, which [`Presented::client`] has looked up.
     pub(super) fn authenticate<'a>(
         &self,
         app: &App,
@@ -80,12 +80,12 @@ impl Presented {
     }
 }
 
-/// Whether the request tries Basic authentication, so that a failure is answered in its terms.
+/// Tells if the request tries Basic authentication: then its failure is a 401 (RFC 6749 §5.2).
 pub(super) fn tries_basic(headers: &HeaderMap) -> bool {
     basic_fields(headers).next().is_some()
 }
 
-/// What stands behind the scheme in every `Authorization: Basic`, be it nothing.
+/// Yields the credentials of every `Authorization: Basic` field, still encoded and possibly empty.
 fn basic_fields(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     headers.get_all(AUTHORIZATION).iter().filter_map(|field| {
         let (scheme, rest) = field.as_bytes().split_at_checked(b"basic".len())?;
@@ -94,7 +94,7 @@ fn basic_fields(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// User and password of Basic authentication, both form-encoded inside it (RFC 6749 §2.3.1).
+/// Reads user and password of Basic authentication, each form-encoded before the base64 (RFC 6749 §2.3.1).
 fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, Refusal> {
     let mut fields = basic_fields(headers);
     let Some(encoded) = fields.next() else {

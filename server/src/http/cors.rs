@@ -1,4 +1,5 @@
-//! Which web page may read an answer: one of an origin that the answer's client has registered (Fetch standard).
+//! Cross-origin resource sharing (CORS, Fetch standard): a web page may read an answer if the answer's client has
+//! registered its origin.
 
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -11,8 +12,8 @@ use super::endpoint::Endpoint;
 use super::envelope::Received;
 use crate::app::App;
 
-/// Adds what a browser needs to `headers`. Without a known client, as in a preflight or an answer that was given before
-/// the client was known, an origin that any client has registered will do; no other origin ever sees itself.
+/// Adds the CORS headers to `headers`. If the client isn't known, as in a preflight or an early refusal, an origin that
+/// any client has registered is allowed; an unregistered origin is never echoed.
 pub(super) fn apply(
     app: &App,
     endpoint: &Endpoint,

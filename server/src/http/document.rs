@@ -1,4 +1,4 @@
-//! Documents that anyone may read and keep for a while.
+//! Public JSON documents with an `ETag` and a lifetime in caches.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// A JSON document, put together once.
+/// Holds a JSON document that is rendered once.
 pub(super) struct Document {
     body: String,
     etag: String,
@@ -26,7 +26,7 @@ impl Document {
         }
     }
 
-    /// The document, or only that it is still the one that the caller has (RFC 9110 §13.1.2).
+    /// Returns the document, or a 304 if the caller has this version of it (RFC 9110 §13.1.2).
     pub(super) fn answer(&self, headers: &HeaderMap) -> Response {
         let known = headers.get_all(IF_NONE_MATCH).iter().any(|field| {
             let text = field.to_str().unwrap_or_default();
@@ -49,7 +49,7 @@ impl Document {
     }
 }
 
-/// Answers with a document that doesn't change while the server runs, made when it is first asked for.
+/// Returns a handler that serves a document which is rendered at its first request and doesn't change afterwards.
 pub(super) fn handler(
     make: impl FnOnce() -> Document + Send + 'static,
 ) -> impl Fn(HeaderMap) -> std::future::Ready<Response> + Clone {

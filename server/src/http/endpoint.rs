@@ -1,4 +1,4 @@
-//! An endpoint as it describes itself: to the router, to the parser of parameters, to error answers and to OpenAPI.
+//! The description of an endpoint that the router, the parser of parameters, error answers and OpenAPI share.
 
 use std::sync::Arc;
 
@@ -12,32 +12,32 @@ use super::{envelope, metadata, respond};
 use crate::app::App;
 use crate::error::Error;
 
-/// What is known of an endpoint before any request.
+/// Describes an endpoint.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    /// Below the base paths, or all of it for what stands beside them.
+    /// The path under each base path; for an endpoint at the root, the whole path.
     pub(super) path: &'static str,
-    /// What the `Allow` header says.
+    /// The value of the `Allow` header.
     pub(super) allow: &'static str,
-    /// What it is told.
+    /// The table of its parameters.
     pub(super) parameters: &'static [Parameter],
-    /// Where it is told.
+    /// The place of its parameters.
     pub(super) location: ParameterLocation,
-    /// Who calls, and so how a failure is told.
+    /// The kind of caller, on which the status and code of a failure depend.
     pub(super) caller: Caller,
-    /// What it does. The answer to `OPTIONS` is the same everywhere and not among them.
+    /// Its operations but `OPTIONS`, which is the same everywhere.
     pub(super) operations: &'static [Operation],
 }
 
-/// Where an endpoint reads its parameters.
+/// Tells from where an endpoint reads its parameters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ParameterLocation {
     Query,
-    /// A form, or a JSON object. Other endpoints leave a body unread.
+    /// A form or a JSON object. Endpoints with another location leave the body unread.
     Body,
 }
 
-/// Who calls an endpoint.
+/// Tells who calls an endpoint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Caller {
     /// Anyone.
@@ -48,13 +48,13 @@ pub(super) enum Caller {
     ConfidentialClient,
     /// Whoever holds a guest's access token (RFC 6750).
     Guest,
-    /// A gateway that asks on behalf of a request. It knows no other refusal than 401.
+    /// A gateway that asks on behalf of a request. It takes any refusal but a 401 for a failure of the check.
     Gateway,
 }
 
 impl Endpoint {
-    /// The whole path of an endpoint that doesn't stand below the base paths. The issuer's own comes last in that of its
-    /// metadata (RFC 8414 §3.1).
+    /// Returns the path of an endpoint at the root. The path of the issuer is appended to that of its metadata
+    /// (RFC 8414 §3.1).
     pub(super) fn root_path(&self, app: &App) -> String {
         if self.path == metadata::ENDPOINT.path {
             format!("{}{}", self.path, app.issuer.path())
@@ -63,6 +63,7 @@ impl Endpoint {
         }
     }
 
+    /// Adds `OPTIONS`, a 405 for other methods and the middleware to the handlers of the endpoint.
     pub(super) fn route(
         &'static self,
         app: &Arc<App>,
@@ -83,54 +84,54 @@ impl Endpoint {
     }
 }
 
-/// What an endpoint does when it is asked with one of some methods.
+/// Describes what an endpoint does for one or several methods.
 #[derive(Debug)]
 pub(super) struct Operation {
     pub(super) methods: &'static [&'static str],
-    /// What code that is generated from the document calls it. Every method but the first stands behind it.
+    /// The `operationId`, from which generated code takes its names. Every method but the first is appended to it.
     pub(super) id: &'static str,
     pub(super) summary: &'static str,
     pub(super) about: &'static str,
-    /// Those that are no errors.
+    /// The answers that are not errors.
     pub(super) answers: &'static [Answer],
 }
 
-/// An answer that is no error.
+/// Describes an answer that is not an error.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) about: &'static str,
     pub(super) body: Option<Schema>,
-    /// Whether it may be kept for a while.
-    pub(super) is_kept: bool,
-    /// Beside those that every answer has.
+    /// True for a document that caches may keep.
+    pub(super) is_cacheable: bool,
+    /// The names of its headers beside those of every answer.
     pub(super) headers: &'static [&'static str],
-    /// What can be asked next.
+    /// The requests that can follow.
     pub(super) links: &'static [Link],
 }
 
-/// What a body must be (JSON Schema).
+/// Names a body and builds its JSON Schema.
 #[derive(Debug)]
 pub(super) struct Schema {
     pub(super) name: &'static str,
     pub(super) of: fn() -> Value,
 }
 
-/// A request that follows from an answer.
+/// Describes a request that can follow from an answer (OpenAPI link).
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) name: &'static str,
-    /// The id of its operation.
+    /// The `id` of its operation.
     pub(super) to: &'static str,
     pub(super) about: &'static str,
-    /// Names and values, or where in the answer or its request the values stand.
+    /// Names and values of its parameters; a value may be a runtime expression over the answer and its request.
     pub(super) body: &'static [(&'static str, &'static str)],
 }
 
 impl Answer {
-    /// It is as it was when the caller last asked.
+    /// Describes a 304.
     pub(super) const NOT_MODIFIED: Self = Self {
-        is_kept: true,
+        is_cacheable: true,
         ..Self::empty(
             StatusCode::NOT_MODIFIED,
             "The document is still the version that `if-none-match` names.",
@@ -142,7 +143,7 @@ impl Answer {
             status,
             about,
             body: None,
-            is_kept: false,
+            is_cacheable: false,
             headers: &[],
             links: &[],
         }
@@ -157,14 +158,14 @@ impl Answer {
 
     pub(super) const fn document(about: &'static str, schema: Schema) -> Self {
         Self {
-            is_kept: true,
+            is_cacheable: true,
             ..Self::json(about, schema)
         }
     }
 }
 
-/// Where the endpoints are for those who read documents: below the issuer, if it is one of the base paths, else below the
-/// first of them.
+/// Returns the URL under which published documents place the endpoints: under the issuer, if its path is a base path,
+/// else under the first base path.
 pub(super) fn base_url(app: &App) -> String {
     let own = app.issuer.path();
     let base = app
@@ -175,7 +176,7 @@ pub(super) fn base_url(app: &App) -> String {
     format!("{}{}", app.issuer.origin(), base.map_or("", String::as_str))
 }
 
-/// An access token.
+/// Builds the schema of an access token.
 pub(super) fn access_token() -> Value {
     json!({
         "type": "string",
@@ -197,7 +198,7 @@ pub(super) fn access_token() -> Value {
     })
 }
 
-/// The guest's id.
+/// Builds the schema of a guest's id.
 pub(super) fn sub() -> Value {
     json!({
         "type": "string",
@@ -207,7 +208,7 @@ pub(super) fn sub() -> Value {
     })
 }
 
-/// The guest's network id.
+/// Builds the schema of a guest's network id.
 pub(super) fn subn() -> Value {
     json!({
         "type": "string",
@@ -216,7 +217,7 @@ pub(super) fn subn() -> Value {
     })
 }
 
-/// A point in time, described by `about` and the unit.
+/// Builds the schema of a point in time, described by `about` and the unit.
 pub(super) fn seconds(about: &str) -> Value {
     json!({
         "type": "integer",
@@ -225,7 +226,7 @@ pub(super) fn seconds(about: &str) -> Value {
     })
 }
 
-/// The grant's id.
+/// Builds the schema of a grant's id.
 pub(super) fn sid() -> Value {
     json!({
         "type": "string",

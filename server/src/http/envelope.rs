@@ -1,4 +1,4 @@
-//! What every request goes through and every answer carries, whatever the endpoint.
+//! The middleware around every endpoint: checks limits, runs the handler within its deadline, and finishes the answer.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -28,20 +28,20 @@ use crate::request_context::RequestContext;
 use crate::request_id::RequestId;
 use crate::store::Unavailable;
 
-/// What is remembered of a request until its answer leaves.
+/// Keeps the parts of a request that its answer and its log line need.
 pub(super) struct Received {
-    /// Names the request in the answer and in the log.
+    /// Identifies the request in the answer and in the log.
     pub(super) id: RequestId,
     pub(super) endpoint: Option<&'static Endpoint>,
     pub(super) method: Method,
     pub(super) origin: Option<HeaderValue>,
     pub(super) tries_basic: bool,
     pub(super) peer: Option<Peer>,
-    /// By the monotonic clock.
+    /// The time of arrival by the monotonic clock.
     pub(super) at: Duration,
 }
 
-/// The middleware around an endpoint, or around the answer for paths where there is none.
+/// Returns the middleware for an endpoint, or for paths without one.
 pub(super) fn layer<S>(
     app: &Arc<App>,
     endpoint: Option<&'static Endpoint>,
@@ -54,8 +54,8 @@ pub(super) fn layer<S>(
     })
 }
 
-/// What stands around a handler. A service, because a middleware function would move the request twice more and box the
-/// handler anew each time.
+/// The middleware as a service. With axum's middleware functions the request would be moved twice more, and the handler
+/// boxed anew for each request.
 #[derive(Clone)]
 pub(super) struct Envelope<S> {
     app: Arc<App>,
@@ -100,7 +100,8 @@ where
     }
 }
 
-/// Runs the handler to its end, even if the client has gone or the deadline has passed. If it panics, nothing else does.
+/// Runs the handler to completion, even if the client disconnects or the deadline passes; then it goes on in the
+/// background. A panic of the handler becomes an internal error.
 async fn handle(
     handler: impl Future<Output = Result<Response, Infallible>> + Send + 'static,
     deadline: Option<Deadline>,
@@ -119,7 +120,7 @@ async fn handle(
     (error.into_response(), context)
 }
 
-/// What a panic says.
+/// Returns the message of a panic.
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
@@ -129,13 +130,13 @@ fn message(panic: &(dyn Any + Send)) -> String {
     format!("a panic: {text}")
 }
 
-/// A future that is run to its end: what is left of it when this is dropped goes on in a task of its own. A panic in it is
-/// an error.
+/// Wraps a future so that it runs to completion: if this is dropped before, the rest is spawned as a task. A panic in
+/// it is returned as an error.
 struct ToItsEnd<T: 'static>(Option<BoxFuture<'static, thread::Result<T>>>);
 
 impl<T: Send + 'static> ToItsEnd<T> {
     fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
-        // What a handler shares with others is locked, and a lock knows when a panic went through it.
+        // Unwind-safe: handlers share state only behind locks, which a panic poisons.
         Self(Some(AssertUnwindSafe(future).catch_unwind().boxed()))
     }
 }

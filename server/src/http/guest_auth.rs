@@ -1,4 +1,4 @@
-//! Which guest is calling, by an access token (RFC 6750 §2.1).
+//! Guest authentication, by an access token (RFC 6750 §2.1).
 
 use axum::http::HeaderMap;
 use guestpass_core::refusal::Refusal;
@@ -7,7 +7,7 @@ use guestpass_verify::bearer;
 use crate::access_tokens::{VerifiedToken, refusal};
 use crate::app::App;
 
-/// The token of a request, verified but for what has been revoked since.
+/// Verifies the access token of a request, except for revocation.
 pub(super) fn verified(app: &App, headers: &HeaderMap) -> Result<VerifiedToken, Refusal> {
     let token = bearer::token_of(headers)
         .map_err(refusal)?

@@ -1,4 +1,5 @@
-//! `GET /livez`: the process runs. `GET /readyz`: it also reads its database, may write to it, and knows what has ended.
+//! Health checks. `GET /livez` is the liveness check; `GET /readyz`, the readiness check, also reads the database,
+//! writes to it, and checks that the node's view of revocations is fresh.
 
 use std::sync::Arc;
 

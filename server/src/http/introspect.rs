@@ -1,4 +1,4 @@
-//! `POST /oauth/introspect`: whether a token works, for a confidential client (RFC 7662).
+//! `POST /oauth/introspect`: token introspection for confidential clients (RFC 7662).
 
 use std::sync::Arc;
 
@@ -77,7 +77,7 @@ fn schema() -> Value {
 
 pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    // Before anything of the request is looked at.
+    // RFC 7662 §2.1: authentication is required, so a request without any isn't parsed.
     if !parts.headers.contains_key(AUTHORIZATION) && !parts.headers.contains_key(API_KEY) {
         return Err(Refusal::ApiKeyMissing.into());
     }

@@ -1,4 +1,5 @@
-//! `GET /oauth/jwks`: the keys that access tokens are verified with (RFC 7517). HS256 has none to show.
+//! `GET /oauth/jwks`: the public keys that verify access tokens (RFC 7517). Keys for HS256 are secret and not among
+//! them.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a request must be before anyone looks at what it says: bounded and unambiguous.
+//! Checks that a request is bounded and unambiguous before anything else reads it.
 
 use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
@@ -7,9 +7,8 @@ use axum::http::{HeaderMap, Version};
 use guestpass_core::limits::{MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEADER_BYTES, MAX_TARGET_BYTES};
 use guestpass_core::refusal::Refusal;
 
-/// Checks what the header says of the request's end and its host, then the size of the target and the header. In this
-/// order, because only the first ends the connection: any other answer trusts that the next request starts where this
-/// one says that it ends.
+/// Checks the framing and the host, then the size of the target and the header. The order matters: only a refusal of
+/// the framing closes the connection, while every other answer relies on this request's end to find the next one.
 pub(super) fn check(request: &Request) -> Result<(), Refusal> {
     let headers = request.headers();
     if !framing_is_clear(headers) || !host_is_clear(request) {
@@ -33,8 +32,8 @@ pub(super) fn check(request: &Request) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A proxy in front may read a request's end otherwise than we do, and take its rest for another request
-/// (RFC 9112 §11.2). Only what can be read in one way is answered.
+/// Prevents request smuggling (RFC 9112 §11.2): a proxy in front may disagree about where an ambiguous request ends, so
+/// only framing that can be read in one way is accepted.
 fn framing_is_clear(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -47,7 +46,7 @@ fn framing_is_clear(headers: &HeaderMap) -> bool {
     }
 }
 
-/// RFC 9112 §3.2: exactly one `Host` field, and one that can be a host.
+/// Accepts exactly one `Host` field that is syntactically a host (RFC 9112 §3.2).
 fn host_is_clear(request: &Request) -> bool {
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {

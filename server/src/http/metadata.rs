@@ -1,4 +1,4 @@
-//! `GET /.well-known/oauth-authorization-server`: what this server is and where (RFC 8414).
+//! `GET /.well-known/oauth-authorization-server`: authorization server metadata (RFC 8414).
 
 use std::time::Duration;
 
@@ -82,11 +82,11 @@ fn schema() -> Value {
     })
 }
 
-/// The answer is the body of the response. A private value, because an absent one would mean that there is a redirect to
-/// wait for (RFC 8414 §2).
+/// Says that the authorization response is the body of the HTTP response. No registered value means that, and without
+/// any a client would expect a redirect (RFC 8414 §2).
 const RESPONSE_MODE: &str = "urn:guestpass:response-mode:body";
 
-/// `x-api-key`, which no registry knows.
+/// Names `x-api-key`, for which there is no registered value.
 const API_KEY_HEADER: &str = "urn:guestpass:auth-method:x-api-key";
 
 const MAX_AGE: Duration = Duration::from_secs(3600);

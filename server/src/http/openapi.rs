@@ -1,8 +1,7 @@
-//! `GET /oauth/openapi.json`: every endpoint, for people and programs (OpenAPI 3.1).
+//! `GET /oauth/openapi.json`: the description of the API (OpenAPI 3.1).
 //!
-//! Put together from what the endpoints say of themselves: their tables of parameters, which their parsers read too, and
-//! their operations. Which errors an operation can answer follows from who calls and what is read; their statuses are
-//! asked of `respond`.
+//! It is rendered from each [`Endpoint`]: its table of parameters, which its parser reads too, and its operations. The
+//! errors of an operation follow from its caller and its parameters, and [`respond`] tells their statuses.
 
 use std::time::Duration;
 
@@ -165,7 +164,7 @@ fn responses(endpoint: &Endpoint, method: &str, answers: &[Answer]) -> Value {
     responses.into()
 }
 
-/// An error for each status that there can be: from `limits`, `body`, authentication, the tables and `envelope`.
+/// Lists an error for each status that the middleware, the parsers and the authentication of an endpoint can answer.
 fn errors(endpoint: &Endpoint, method: &str) -> Vec<Error> {
     let mut refusals = vec![
         Refusal::RequestMalformed,
@@ -199,7 +198,7 @@ fn errors(endpoint: &Endpoint, method: &str) -> Vec<Error> {
 fn response(answer: &Answer, method: &str) -> Value {
     let mut response = json!({
         "description": answer.about,
-        "headers": components::headers_of(answer.is_kept, answer.headers),
+        "headers": components::headers_of(answer.is_cacheable, answer.headers),
     });
     if let (Some(schema), true) = (&answer.body, method != "HEAD") {
         response["content"] = components::json_content(schema.name);

@@ -1,4 +1,4 @@
-//! `GET` and `DELETE /oauth/profile`: what is known of a guest, and its erasure, for the guest.
+//! `GET` and `DELETE /oauth/profile`: the guest reads everything that is stored about it, or erases it.
 
 use std::sync::Arc;
 
@@ -53,22 +53,22 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     ],
 };
 
-/// What is known of a guest. Times are whole seconds since the epoch, as in the guest's tokens.
+/// Is the answer's body. Times are whole seconds since the epoch, as in the guest's tokens.
 #[derive(Serialize)]
-struct Known {
+struct ProfileBody {
     sub: String,
     subn: String,
-    /// The client that the guest came by first; null if it is gone.
+    /// The client that created the guest; null if it has been removed.
     client_id: Option<String>,
     created_at: i64,
-    /// When a credential was last issued to the guest.
+    /// The time at which the guest was last issued a credential.
     last_seen_at: i64,
-    grants: Vec<KnownGrant>,
+    grants: Vec<GrantBody>,
 }
 
-/// A grant that is alive.
+/// Describes a live grant.
 #[derive(Serialize)]
-struct KnownGrant {
+struct GrantBody {
     sid: String,
     client_id: Option<String>,
     issued_at: i64,
@@ -106,7 +106,7 @@ fn schema() -> Value {
 
 pub(super) async fn get(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
     let token = guest_auth::verified(&app, request.headers())?;
-    let answer = known(&app, &token).await;
+    let answer = profile(&app, &token).await;
     Ok(respond::to(Some(token.client), answer))
 }
 
@@ -119,7 +119,7 @@ pub(super) async fn delete(
     Ok(respond::to(Some(token.client), answer))
 }
 
-async fn known(app: &App, token: &VerifiedToken) -> Result<Response, Error> {
+async fn profile(app: &App, token: &VerifiedToken) -> Result<Response, Error> {
     let now = app.clock.now();
     app.check_rows(token, now).await?;
     let guest = app
@@ -136,8 +136,8 @@ async fn known(app: &App, token: &VerifiedToken) -> Result<Response, Error> {
         .iter()
         .map(|grant| grant.advanced_at.as_seconds());
     let created_at = guest.profile.created_at.as_seconds();
-    let is_known = |grant: &&Grant| grant.is_live(now) && name(grant.client).is_some();
-    Ok(Json(Known {
+    let is_shown = |grant: &&Grant| grant.is_live(now) && name(grant.client).is_some();
+    Ok(Json(ProfileBody {
         sub: guest.profile.id.to_string(),
         subn: guest.profile.network_id.to_string(),
         client_id: name(guest.profile.client),
@@ -146,8 +146,8 @@ async fn known(app: &App, token: &VerifiedToken) -> Result<Response, Error> {
         grants: guest
             .grants
             .iter()
-            .filter(is_known)
-            .map(|grant| KnownGrant {
+            .filter(is_shown)
+            .map(|grant| GrantBody {
                 sid: grant.id.to_string(),
                 client_id: name(grant.client),
                 issued_at: grant.issued_at.as_seconds(),

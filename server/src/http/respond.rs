@@ -1,4 +1,5 @@
-//! The one place where an error becomes a response, and where status codes for errors stand.
+//! Finishes every response: renders errors, adds the common headers, writes the log line. The status codes of errors
+//! stand here and nowhere else.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use crate::request_context::RequestContext;
 use crate::request_id::{Reason, Record};
 use crate::store::Unavailable;
 
-/// The answer to a request that names `client`, for [`cors`] and the log to know whose it is.
+/// Returns the answer to a request that names `client`, with the client in its extensions for [`cors`] and the log.
 pub(super) fn to(client: Option<Arc<Client>>, answer: Result<Response, Error>) -> Response {
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     if let Some(client) = client {
@@ -32,7 +33,7 @@ pub(super) fn to(client: Option<Arc<Client>>, answer: Result<Response, Error>) -
     response
 }
 
-/// An answer in JSON, with room for what [`finish`] adds.
+/// Returns a 200 with a JSON body, with capacity for the headers that [`finish`] adds.
 pub(super) fn json(text: String) -> Response {
     let mut response = Response::new(text.into());
     let headers = response.headers_mut();
@@ -41,12 +42,12 @@ pub(super) fn json(text: String) -> Response {
     response
 }
 
-/// The answer to `OPTIONS`; what a browser asks for is added by [`finish`].
+/// Answers `OPTIONS`. [`finish`] adds `Allow` and the answer to a CORS preflight.
 pub(super) async fn options() -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// Renders an error, adds what every answer carries, and writes the request's line in the log.
+/// Renders an error, adds the headers that every answer has, and writes the request's line in the log.
 pub(super) fn finish(
     app: &App,
     received: &Received,
@@ -66,7 +67,7 @@ pub(super) fn finish(
             .entry(name)
             .or_insert(HeaderValue::from_static(value));
     }
-    // What RFC 6749 §5.1 asks for beside it.
+    // RFC 6749 §5.1 asks for both.
     if headers[CACHE_CONTROL] == "no-store" {
         headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
     }
@@ -90,7 +91,7 @@ pub(super) fn finish(
     response
 }
 
-/// The name of the request; for one that was refused, also the record of it.
+/// Returns the request's id, for a failed request followed by the sealed record of its failure.
 fn request_id(app: &App, received: &Received, error: Option<&Error>) -> String {
     let (name, grant, parameter) = match error {
         None => return received.id.to_string(),
@@ -108,7 +109,7 @@ fn request_id(app: &App, received: &Received, error: Option<&Error>) -> String {
     app.keys.now().request_ids().seal(received.id, &record)
 }
 
-/// For the fields that an answer usually has.
+/// The number of header fields that an answer usually has.
 const ROOM: usize = 10;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -123,7 +124,7 @@ const ALWAYS: [(HeaderName, &str); 4] = [
     ),
 ];
 
-/// The body of every error (RFC 6749 §5.2).
+/// Is the body of every error (RFC 6749 §5.2).
 #[derive(Serialize)]
 struct Body<'a> {
     error: &'a str,
@@ -210,7 +211,8 @@ fn refusal_status(refusal: Refusal, caller: Caller, tries_basic: bool) -> Status
     let status = usual_status(refusal);
     let is_invalid_client = refusal.wire_code() == WireCode::InvalidClient;
     if is_invalid_client && (tries_basic || caller == Caller::ConfidentialClient) {
-        // RFC 6749 §5.2: 401 only for a client that tried the scheme that 401 asks for. RFC 7662 §2.3: here always.
+        // RFC 6749 §5.2: a client that used HTTP authentication gets a 401. RFC 7662 §2.3: introspection always does
+        // so.
         return StatusCode::UNAUTHORIZED;
     }
     match (caller, status) {
@@ -224,8 +226,8 @@ fn refusal_status(refusal: Refusal, caller: Caller, tries_basic: bool) -> Status
     }
 }
 
-/// Returns the status of a refusal where neither the caller nor the scheme of the request asks for another one. Every
-/// refusal is named, so that a new one doesn't become a 400 unasked.
+/// Returns the status of a refusal unless the caller or the scheme of the request requires another. The match has no
+/// wildcard, so that a new refusal has to choose.
 const fn usual_status(refusal: Refusal) -> StatusCode {
     match refusal {
         Refusal::ParameterMissing(_)
@@ -318,7 +320,7 @@ fn challenge(refusal: Refusal) -> &'static str {
     }
 }
 
-/// The one line about a request.
+/// Writes the one line about a request, and counts it.
 fn log(
     app: &App,
     received: &Received,
@@ -334,8 +336,8 @@ fn log(
     };
     app.metrics.answers.get_or_create(&answered).inc();
     let elapsed = app.clock.monotonic().saturating_sub(received.at);
-    // The level of a line stands in the program, not in a variable, hence a macro. Never the request target itself: its
-    // query may hold a code, a token or a verifier.
+    // A macro, because tracing wants the level at compile time. The request target is never logged: its query may hold
+    // a code, a token or a verifier.
     macro_rules! line {
         ($level:ident $(, $field:ident)*) => {
             tracing::$level!(
@@ -375,7 +377,7 @@ fn log(
     }
 }
 
-/// A method is any token that the client likes; only known ones are logged.
+/// Returns the method for the log. A client can send any token as a method, so unknown ones are not repeated.
 fn method(method: &Method) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "POST", "OPTIONS", "HEAD", "PUT", "PATCH", "DELETE"];
     KNOWN

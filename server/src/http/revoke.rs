@@ -1,4 +1,4 @@
-//! `POST /oauth/revoke`: a token ends (RFC 7009).
+//! `POST /oauth/revoke`: revokes a token (RFC 7009).
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Resul
     let body = body::read(&parts.headers, body, deadline).await?;
     let query = parts.uri.query().unwrap_or_default();
     let params = body::params_in_body(ENDPOINT.parameters, &parts.headers, query, &body)?;
-    // The holder of a public client's token needs to name nobody: the token does.
+    // A public client's token names the client, so that its holder needn't.
     let Some(presented) = Presented::read_if_any(&parts.headers, &params)? else {
         let answer = revoke(&app, None, &params).await;
         return Ok(respond::to(None, answer));
@@ -56,7 +56,7 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Resul
     Ok(respond::to(client, answer))
 }
 
-/// An empty 200 says that the token doesn't work, whether or not it ever did (RFC 7009 §2.2).
+/// Answers an empty 200 even for an unknown token (RFC 7009 §2.2): it doesn't work, which is what was asked for.
 async fn revoke(
     app: &App,
     client: Option<&Client>,

@@ -1,4 +1,4 @@
-//! `POST /oauth/token`: a code or a refresh token into new tokens (RFC 6749 §4.1.3, §5, §6).
+//! `POST /oauth/token`: exchanges a code or a refresh token for new tokens (RFC 6749 §4.1.3, §5, §6).
 
 use std::sync::Arc;
 
@@ -128,7 +128,7 @@ fn schema() -> Value {
     })
 }
 
-/// The API's own example. Ours have more claims.
+/// The example of the API's documentation. Real tokens have more claims.
 const EXAMPLE_ACCESS_TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjE1NzE5OTQ2NzIsImlhdCI6MTU3MTkwODI3Miwic3ViIjoiOTQxNzMifQ\
                                     .mb3ur-cCDbApKU1j24SkjgR7AjLNGQ2pHkJdpfKtY28";
 
@@ -160,7 +160,7 @@ async fn redeem(
     Ok(respond::json(to_json(&tokens)))
 }
 
-/// The tokens as they are: no character of them needs escaping.
+/// Renders the tokens as JSON. No character of them needs escaping, so this is a concatenation.
 fn to_json(tokens: &Tokens) -> String {
     let Tokens {
         access_token,

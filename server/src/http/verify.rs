@@ -1,8 +1,8 @@
-//! `/oauth/verify`: whether a gateway may let a request through, and whose it is (nginx `auth_request`, Traefik
-//! `forwardAuth`, Envoy `ext_authz` over HTTP).
+//! `/oauth/verify`: forward authentication. Decides for a gateway (nginx `auth_request`, Traefik `forwardAuth`, Envoy
+//! `ext_authz` over HTTP) if a request may pass, and identifies its guest.
 //!
-//! The gateway repeats the request's headers here. Who the guest is follows from the access token in them and from
-//! nothing else: what the request says of method, path, host or identity isn't even read.
+//! The gateway repeats the request's headers here. The access token in them alone identifies the guest: other headers
+//! about method, path, host or identity aren't even read.
 
 use std::sync::Arc;
 
@@ -78,7 +78,7 @@ fn schema() -> Value {
     ]})
 }
 
-/// Envoy asks with the method of the request that it asks about.
+/// Routes all methods to one handler, because Envoy asks with the method of the request that it asks about.
 pub(super) fn methods() -> MethodRouter<Arc<App>> {
     let asked = MethodFilter::GET
         .or(MethodFilter::HEAD)
@@ -139,13 +139,13 @@ fn identity(VerifiedToken { claims, .. }: &VerifiedToken) -> Response {
         (SUBN, subn),
         (CLIENT, &claims.client_id),
     ] {
-        // What we signed is printable ASCII.
+        // It never fails: the claims of a token that we signed are printable ASCII.
         headers.extend(HeaderValue::from_str(value).map(|value| (name, value)));
     }
     response
 }
 
-/// Nobody, said in so many words: a gateway that copies these over what the request had leaves nothing of it.
+/// Answers with empty identity headers rather than none, so that a gateway overwrites those that the request forged.
 fn anonymous() -> Response {
     let nobody = HeaderValue::from_static("");
     let headers = [SUB, SUBN, CLIENT].map(|name| (name, nobody.clone()));

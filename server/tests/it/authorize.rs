@@ -15,7 +15,7 @@ use crate::support::{
     refresh, request,
 };
 
-/// The six parameters, each with another value than the right one.
+/// Lists the six parameters, each with a wrong value.
 const PARAMETERS: [(&str, &str); 6] = [
     ("redirect_uri", "https://evil.example/"),
     ("response_type", "token"),
@@ -25,7 +25,7 @@ const PARAMETERS: [(&str, &str); 6] = [
     ("code_challenge_method", "plain"),
 ];
 
-/// From RFC 7636 appendix B.
+/// The challenge of RFC 7636 appendix B.
 const OTHER_CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 /// Sends a request that must give a code, that `state`, and one new guest.
@@ -56,7 +56,7 @@ async fn c001_a_code_and_the_state_for_a_new_guest() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json().as_object().unwrap().len(), 2);
     assert_eq!(answer.text("state"), "a1F5Kdf5Dhn123");
-    // Sealed whole: without the key, none of its 384 bits is known. C036 looks at how they fall.
+    // Sealed whole: without the key, none of its 384 bits is known. C036 tests their distribution.
     let code = URL_SAFE_NO_PAD.decode(answer.text("code")).unwrap();
     assert_eq!(code.len(), 48);
     assert_eq!(test.counts().await, (1, 1));
@@ -454,7 +454,7 @@ async fn c036_codes_look_like_noise() {
     }
 }
 
-/// The half about `resume_with_jwt` waits for that setting.
+/// The half about `resume_with_jwt` is in resumption.rs.
 #[tokio::test]
 async fn c037_a_guest_token_does_not_turn_into_a_code_for_that_guest() {
     let test = TestApp::new().await;

@@ -1,4 +1,4 @@
-//! Section 4 of the cases: API keys, and which client is calling. Of C095, the console's half waits.
+//! Section 4 of the cases: client authentication with API keys. The console's half of C095 is not covered yet.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -197,7 +197,7 @@ async fn c093_basic_authentication_works_as_the_key_does() {
         calls
             .are_granted(&test, |call| call.header("authorization", &right))
             .await;
-        // A scheme has no case, and who authenticates needn't say who it is again.
+        // A scheme is case-insensitive, and `client_id` may be left out beside Basic.
         let right = right.replace("Basic", "bASIC");
         let unnamed = |call: Sent| call.unset("client_id").header("authorization", &right);
         let calls = Calls::of(&test, client_id, key).await;
@@ -268,7 +268,8 @@ async fn c093_one_request_names_one_client_in_one_way() {
         .await;
 }
 
-/// That a match takes the same time wherever it is rests on the comparison, which is of hashes and of all their bytes.
+/// Time doesn't depend on where keys differ, because hashes are compared, and all their bytes. That isn't measured
+/// here.
 #[tokio::test]
 async fn c094_a_key_matches_whole_and_wherever_it_stands() {
     let test = TestApp::new().await;
@@ -329,7 +330,7 @@ fn c095_a_key_is_shown_once_and_known_by_its_beginning() {
         for format in [&[][..], &["--json"]] {
             let ended = binary.run(&[format, command].concat());
             assert_eq!(ended.code, Some(0), "{ended:?}");
-            // No more of a key than its beginning.
+            // Of a key only the beginning may be shown.
             let shown = |key: &String| format!("{ended:?}").contains(&key[12..18]);
             assert!(!keys.iter().any(shown), "{ended:?}");
         }
@@ -373,7 +374,7 @@ impl Calls {
         }
     }
 
-    /// Each with the error that a failed authentication is there.
+    /// Lists them with the error that a failed authentication has at each endpoint.
     fn all(&self) -> [(Sent, &'static str); 3] {
         [
             (authorize(), "unauthorized_client"),
@@ -389,7 +390,8 @@ impl Calls {
         }
     }
 
-    /// Which shows, too, that nothing before has touched the code or the token.
+    /// Sends all of them with the right key, which also shows that no refused request has touched the code or the
+    /// token.
     async fn are_granted(self, test: &TestApp, change: impl Fn(Sent) -> Sent) {
         for (call, _) in self.all() {
             let answer = test.send(change(call)).await;
@@ -410,7 +412,7 @@ fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(pair))
 }
 
-/// The text with another character at one place.
+/// Returns the text with another character at one place.
 fn altered(text: &str, at: usize) -> String {
     let other = if &text[at..=at] == "A" { "B" } else { "A" };
     [&text[..at], other, &text[at + 1..]].concat()

@@ -1,4 +1,4 @@
-//! Section 2 of the cases: a code into tokens. C063 waits for PostgreSQL.
+//! Section 2 of the cases: the exchange of a code for tokens. C063 is in nodes/races.rs.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -15,7 +15,7 @@ use crate::support::{
     challenge_of, exchange, refresh, until,
 };
 
-/// All that a verifier may be made of (RFC 7636 §4.1).
+/// The characters of a verifier (RFC 7636 §4.1).
 const UNRESERVED: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -124,7 +124,7 @@ async fn c041_query_and_body_are_never_merged() {
         exchange(&code).path(&broken),
     ];
     refused_for_now(&test, &code, "invalid_request", &requests).await;
-    // What isn't an OAuth parameter is nobody's business here.
+    // Unknown parameters are ignored.
     let code = test.code(SHOP).await;
     test.granted(exchange(&code).path("/oauth/token?utm=%zz&utm=x&code"))
         .await;
@@ -255,7 +255,7 @@ async fn c051_a_verifier_must_be_there_once() {
     refused_for_now(&test, &code, "invalid_request", &requests).await;
 }
 
-/// An authorization and its exchange, with this verifier.
+/// Authorizes and exchanges the code with this verifier.
 async fn with_verifier(test: &TestApp, verifier: &str) -> Sent {
     let request = authorize().set("code_challenge", &challenge_of(verifier));
     let code = test.send(request).await.text("code");
@@ -449,7 +449,7 @@ async fn c064_a_code_is_consumed_although_its_client_has_gone() {
     check_one_family_at_most(&test, &code, true).await;
 }
 
-/// The code again: either the lost exchange has consumed it, and this is a replay, or it is redeemed only now.
+/// Sends the code again: either the lost exchange has consumed it, and this is a replay, or it is redeemed only now.
 async fn check_one_family_at_most(test: &TestApp, code: &str, consumed: bool) {
     let grants = test.count("grants").await;
     let answer = test.send(exchange(code)).await;

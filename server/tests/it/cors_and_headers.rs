@@ -1,4 +1,4 @@
-//! Section 7 of the cases: what every answer carries, which web page may read it, and what the log must not say.
+//! Section 7 of the cases: the headers of every answer, CORS, and secrets that the log must not contain.
 
 use axum::http::Method;
 use base64::Engine;
@@ -14,7 +14,7 @@ mod logs;
 
 /// The web page of [`SHOP`] in these tests.
 const SHOP_PAGE: &str = "https://shop.example";
-/// Stands wherever a request may say what it likes.
+/// A text that requests put wherever they may choose one.
 const MARK: &str = "mark-of-what-was-sent";
 
 fn origins(origins: &[&str]) -> ClientSettings {
@@ -27,7 +27,7 @@ fn origins(origins: &[&str]) -> ClientSettings {
     }
 }
 
-/// Requests that are refused, each with the status: from the outermost layer to the innermost.
+/// Lists requests that are refused, each with its status, from the outermost middleware to the innermost.
 fn refused() -> Vec<(&'static str, u16, Sent)> {
     let long = MARK.repeat(1000);
     let json = exchange(MARK).header("content-type", "application/json");
@@ -91,7 +91,7 @@ fn refused() -> Vec<(&'static str, u16, Sent)> {
     ]
 }
 
-/// An answer of every kind, to requests from a web page of that origin.
+/// Returns an answer of every kind, to requests from a web page of that origin.
 async fn answers(origin: &str) -> Vec<(&'static str, Answer)> {
     let test = TestApp::new().await;
     test.set_client(SHOP, origins(&[SHOP_PAGE])).await;
@@ -182,7 +182,7 @@ async fn c140_no_answer_may_be_stored() {
     }
 }
 
-// `Strict-Transport-Security` waits for TLS.
+// The server doesn't send `Strict-Transport-Security` yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn c141_no_answer_is_anything_but_data() {
     for (what, answer) in answers(SHOP_PAGE).await {
@@ -197,7 +197,7 @@ async fn c141_no_answer_is_anything_but_data() {
             assert_eq!(answer.header(name), Some(value), "{what}");
         }
     }
-    // What the HTTP library adds comes last.
+    // The HTTP library adds its fields at the end.
     let test = TestApp::new().await;
     let mut connection = Connection::open(test.listen().await).unwrap();
     let good = connection.send(&authorize()).unwrap();
@@ -314,7 +314,7 @@ async fn c143_a_preflight_knows_the_origins_of_all_clients() {
             assert_eq!(answer.header("vary"), Some("Origin"), "{origin} {path}");
         }
     }
-    // Before the client is known, the same goes for every answer. Rate limits wait.
+    // The same holds for every answer that is given before the client is known. There are no rate limits yet.
     for (what, status, request) in refused() {
         if !matches!(status, 413 | 414 | 415 | 431 | 503) {
             continue;

@@ -1,4 +1,4 @@
-//! What a request may take: by when it must have arrived, and by when it is answered whatever the store does.
+//! The deadlines of a request: for the arrival of its body, and for its answer whatever the store does.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -45,7 +45,7 @@ async fn a_body_that_never_arrives_is_a_408() {
     answer.check(&Method::POST);
 }
 
-/// A deadline that is over when the request begins.
+/// Returns a deadline that has passed when the request begins.
 fn at_once() -> Deadline {
     Deadline {
         arrival: Instant::now(),
@@ -53,7 +53,7 @@ fn at_once() -> Deadline {
     }
 }
 
-/// A body whose sender has fallen asleep.
+/// Returns a body whose sender stalls.
 struct Never;
 
 impl HttpBody for Never {

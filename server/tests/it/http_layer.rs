@@ -1,5 +1,5 @@
-//! Section 6 of the cases: methods, media types, limits, framing and paths. What the HTTP library has a say in goes
-//! over a real connection.
+//! Section 6 of the cases: methods, media types, limits, framing and paths. Tests of rules that the HTTP library takes
+//! part in use a real connection.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::support::{
 
 mod framing;
 
-/// Sends a request that must get that status and change no row.
+/// Sends a request, which must be answered with that status and change no row.
 async fn unchanged(test: &TestApp, request: Sent, status: u16) -> Answer {
     let before = test.rows().await;
     let what = format!("{request:?}");
@@ -87,7 +87,7 @@ async fn c118_a_form_or_a_json_object_of_strings() {
         .await;
 }
 
-/// The token request as `multipart/form-data` with the boundary `x`.
+/// Renders a token request as `multipart/form-data` with the boundary `x`.
 fn multipart(code: &str) -> String {
     let mut body = String::new();
     for (name, value) in [
@@ -150,11 +150,11 @@ async fn c121_a_body_says_what_it_is() {
     let test = TestApp::new().await;
     let code = test.code(SHOP).await;
     unchanged(&test, exchange(&code).body(exchange(&code).encoded()), 415).await;
-    // With an empty body there is nothing to say: the parameters are in the query.
+    // An empty body needs no media type: the parameters are in the query.
     test.granted(exchange(&code).in_query()).await;
 }
 
-/// A token request on the wire: its header with these fields, an empty line, and what comes behind.
+/// Renders a token request for the wire: a header with these fields, an empty line, and the rest.
 fn token(fields: &str, body: &str) -> String {
     format!(
         "POST /oauth/token HTTP/1.1\r\nHost: id.example\r\n\
@@ -162,7 +162,7 @@ fn token(fields: &str, body: &str) -> String {
     )
 }
 
-/// An authorization request on the wire, with this target and these fields.
+/// Renders an authorization request for the wire, with this target and these fields.
 fn header(target: &str, fields: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: id.example\r\n{fields}\r\n")
 }

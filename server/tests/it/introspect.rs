@@ -12,10 +12,10 @@ use crate::support::{
     revoke,
 };
 
-/// The confidential client that asks.
+/// A confidential client, which introspects.
 const API: &str = "api";
 
-/// What introspection says of a token. It must change nothing.
+/// Introspects a token, which must change nothing, and returns the answer.
 async fn told(test: &TestApp, api_key: &str, token: &str) -> Value {
     let before = test.rows().await;
     let request = introspect(token).set("client_id", API);
@@ -64,7 +64,7 @@ async fn c160_who_may_ask_is_settled_first() {
         request.clone().header("authorization", basic(API, "wrong")),
         request.clone().header("authorization", basic(API, "")),
         request.clone().header("authorization", basic(SHOP, "")),
-        // Nothing of the request is looked at, not even whether it is one.
+        // The request isn't parsed: malformed ones are refused for their authentication too.
         request.clone().unset("token"),
         request.clone().also("token", "another"),
         request
@@ -226,7 +226,7 @@ async fn c162_a_client_learns_of_tokens_for_its_audience() {
         .granted(exchange(&code).set("client_id", "app"))
         .await
         .access_token;
-    // What is meant for the one is meant for the issuer too, for which those stand who have no audience of their own.
+    // Its tokens have the issuer in `aud` too, which is the audience of clients without one of their own.
     for token in [&for_all, &for_stock] {
         assert_eq!(told(&test, &api_key, token).await["active"], true);
     }

@@ -1,4 +1,4 @@
-//! Section 5 of the cases, as far as it is about the document that says what this server is (RFC 8414).
+//! Section 5 of the cases, as far as it is about authorization server metadata (RFC 8414).
 
 use axum::http::StatusCode;
 use guestpass::config::{Config, Issuer};
@@ -31,7 +31,7 @@ async fn c114_the_document_says_what_works() {
         "introspection_endpoint_auth_methods_supported": [key, header],
     });
     let mut said = answer.json();
-    // Where people read on, if anywhere.
+    // Members about documentation for people, if there are any.
     said.as_object_mut()
         .unwrap()
         .remove("service_documentation");

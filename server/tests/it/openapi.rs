@@ -185,8 +185,8 @@ async fn every_table_of_parameters_is_described() {
     );
 }
 
-/// The tables say what the requests that are parsed from them ask for: without a parameter that they call required a
-/// request fails, and with any other left out it doesn't.
+/// The tables agree with the parsers: a request fails without a parameter that they call required, and doesn't without
+/// any other.
 #[tokio::test]
 async fn what_is_required_is_what_is_described() {
     let test = TestApp::new().await;
@@ -218,7 +218,7 @@ async fn what_is_required_is_what_is_described() {
     }
 }
 
-/// Path by path, the methods that are described.
+/// Returns the described methods by path.
 fn described_methods(document: &Value) -> BTreeMap<String, BTreeSet<String>> {
     let paths = document["paths"].as_object().unwrap();
     paths
@@ -250,7 +250,7 @@ async fn get(test: &TestApp, headers: &[(&str, &str)]) -> Answer {
     test.send_http(sent.into_request()).await
 }
 
-/// What may be kept has other headers than [`TestApp::send`] expects.
+/// Sends without the checks of [`TestApp::send`], because cacheable answers have other headers than it expects.
 async fn send(test: &TestApp, method: &str, path: &str) -> Answer {
     test.send_http(request(method, path).into_request()).await
 }

@@ -1,4 +1,4 @@
-//! `/oauth/profile`: what is known of a guest, and its erasure, for the guest. C154 too.
+//! `/oauth/profile`: the guest reads its profile and erases it. C154 too.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn erase(access_token: &str) -> Sent {
     profile(access_token).method("DELETE")
 }
 
-/// Both requests must be refused, and nothing must change.
+/// Sends both requests, which must be refused and change nothing.
 async fn refused(test: &TestApp, access_token: &str) {
     for request in [profile(access_token), erase(access_token)] {
         let before = traces(test).await;
@@ -49,7 +49,7 @@ async fn told(test: &TestApp, request: Sent) -> Value {
     answer.json()
 }
 
-/// One more grant of a guest, as another client could have it.
+/// Inserts one more grant of a guest, as another client could have it.
 async fn another_grant(test: &TestApp, tokens: &Tokens, client_id: &str) -> Grant {
     let random: &dyn Random = &*test.random;
     let sid = test.app.verify(&tokens.access_token).unwrap().grant;
@@ -87,13 +87,13 @@ async fn a_guest_learns_all_that_is_known_of_it() {
         profile(&first.access_token),
         request("GET", "/oauth/profile").header("x-dressipi-jwt", &tokens.access_token),
         profile(&tokens.access_token).path("/api/oauth/profile"),
-        // Nobody else's, whatever is asked for.
+        // Parameters can't ask for another guest.
         profile(&tokens.access_token).set("sub", bystander.sub()),
     ] {
         assert_eq!(told(&test, request).await, expected);
     }
 
-    // With what another client has, as long as that lives and its client is there.
+    // Another client's grant is shown while it is live and its client exists.
     let other = another_grant(&test, &tokens, "other").await;
     let known = told(&test, profile(&tokens.access_token)).await;
     let mut grants = known["grants"].as_array().unwrap().clone();
@@ -165,7 +165,7 @@ async fn a_guest_is_asked_for_by_a_token_that_counts() {
     ] {
         refused(&test, token).await;
     }
-    // Two that disagree are nobody's.
+    // Two tokens that differ identify nobody.
     let two = erase(&tokens.access_token).header("x-dressipi-jwt", &alone.access_token);
     assert_eq!(test.send(two).await.status, StatusCode::UNAUTHORIZED);
 

@@ -1,4 +1,4 @@
-//! Section 3 of the cases: a refresh token into new tokens. C079 is with revocation, and C153 here.
+//! Section 3 of the cases: the exchange of a refresh token for new tokens, and C153. C079 is with revocation.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -333,7 +333,7 @@ async fn c084_the_database_holds_no_credential_and_no_bare_key() {
         .await;
 
     let stored = test.stored().await;
-    // What stands there instead of a key and a verifier. It also shows that the search finds what there is.
+    // The hashes that are stored instead of a key and a verifier. That the search finds them shows that it works.
     let hashes = [&*key, VERIFIER].map(|secret| sha256(secret.as_bytes()));
     assert!(hashes.iter().all(|hash| stored.holds(hash)));
     let signature = |tokens: &Tokens| tokens.access_token.rsplit('.').next().unwrap().to_owned();
@@ -354,8 +354,8 @@ async fn c084_the_database_holds_no_credential_and_no_bare_key() {
             assert_eq!(stored.holds_any_part_of(form), expected, "{secret}");
         }
     }
-    // Whatever 32 bytes were drawn for is a key: to seal, to sign, of the API, or over these. What is shorter is an id or
-    // a nonce, so that the beginnings may be found.
+    // Every draw of 32 bytes is a key: to seal, to sign, of the API, or the master key. Shorter draws are ids and
+    // nonces, which may be found.
     for drawn in test.random.drawn() {
         let encoded = STANDARD.encode(drawn);
         for form in [&drawn[16..], &encoded.as_bytes()[24..], &sha256(&drawn)] {
@@ -364,13 +364,13 @@ async fn c084_the_database_holds_no_credential_and_no_bare_key() {
     }
 }
 
-/// What those were given who were given something.
+/// Returns the tokens of the requests that were granted.
 fn tokens(answers: &[Answer]) -> impl Iterator<Item = Tokens> {
     let granted = answers.iter().filter(|answer| answer.status == 200);
     granted.map(Answer::tokens)
 }
 
-/// The outstanding generation of each grant, and whether it was revoked.
+/// Returns the outstanding generation of each grant, and if it was revoked.
 async fn grants(test: &TestApp) -> Vec<(u64, bool)> {
     let rows = test.sql("select generation, revoked_at from grants").await;
     let mut grants = Vec::new();

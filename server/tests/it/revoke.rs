@@ -1,4 +1,4 @@
-//! Section 9 of the cases, as far as it is about revocation (RFC 7009). C079 too: what a revoked token is good for.
+//! Section 9 of the cases, as far as it is about revocation (RFC 7009), and C079, the use of a revoked token.
 
 use axum::http::StatusCode;
 use base64::Engine;
@@ -13,28 +13,28 @@ use crate::support::{
     verify,
 };
 
-/// A revocation must be answered with nothing, whatever it did.
+/// Sends a revocation, which must be answered with an empty 200.
 async fn done(test: &TestApp, request: Sent) {
     let answer = test.send(request.clone()).await;
     assert_eq!(answer.status, StatusCode::OK, "{request:?} {answer:?}");
     assert!(answer.body.is_empty(), "{request:?} {answer:?}");
 }
 
-/// A revocation must be answered with nothing, and change nothing.
+/// Sends a revocation, which must be answered with an empty 200 and change nothing.
 async fn idle(test: &TestApp, request: Sent) {
     let before = traces(test).await;
     done(test, request.clone()).await;
     assert_eq!(traces(test).await, before, "{request:?}");
 }
 
-/// A revocation must be refused, and change nothing.
+/// Sends a revocation, which must be refused and change nothing.
 async fn refused(test: &TestApp, request: Sent, error: &str) {
     let before = traces(test).await;
     test.refused(request.clone(), error).await;
     assert_eq!(traces(test).await, before, "{request:?}");
 }
 
-/// All that a revocation leaves behind.
+/// Returns all that a revocation can change.
 async fn traces(test: &TestApp) -> (Vec<String>, u64, usize) {
     let journal = test.journaled().len();
     (
@@ -44,7 +44,7 @@ async fn traces(test: &TestApp) -> (Vec<String>, u64, usize) {
     )
 }
 
-/// A guest of a confidential client, and the client's key.
+/// Creates a guest of a confidential client; returns it with the client's key.
 async fn confidential(test: &TestApp) -> (Tokens, String) {
     let api_key = test.add_confidential_client("back-end").await;
     let tokens = guest_of(test, "back-end", &api_key).await;

@@ -1,4 +1,4 @@
-//! TLS on the public listener: who is served, and what becomes of those who don't get that far.
+//! TLS on the public listener: versions, resumption, and failed or stalled handshakes.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -57,7 +57,7 @@ fn a_guests_whole_life_over_tls_1_3() {
     assert_eq!(send(&revoke(&second.refresh_token)).status, StatusCode::OK);
     let ended = send(&refresh(&second.refresh_token));
     assert_eq!(ended.error(), "invalid_grant");
-    // Who comes back is known by its ticket.
+    // A returning client resumes its session by its ticket.
     assert_eq!(handshakes[0], HandshakeKind::Full);
     assert_eq!(handshakes[1..], [HandshakeKind::Resumed; 6]);
     assert_eq!(server.stop().code(), Some(0));
@@ -67,7 +67,7 @@ fn a_guests_whole_life_over_tls_1_3() {
 async fn tls_1_2_is_spoken_too_but_no_http_2() {
     let (test, certified) = (TestApp::new().await, Certified::new());
     let (address, _serving) = serve(&test, &certified, std::future::pending()).await;
-    // Who names no protocol speaks HTTP/1.1.
+    // A client without ALPN speaks HTTP/1.1.
     let client = Arc::new(certified.client(&[&TLS12]));
     let stream = shake_hands(address, &client).unwrap();
     let version = stream.conn.protocol_version();
@@ -197,7 +197,7 @@ async fn serve(
     (address, serving)
 }
 
-/// A client that says what it wants to speak over TLS.
+/// Returns a TLS client that offers these protocols (ALPN).
 fn http_1_1(mut client: ClientConfig) -> Arc<ClientConfig> {
     client.alpn_protocols = vec![b"http/1.1".to_vec()];
     Arc::new(client)

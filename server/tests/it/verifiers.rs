@@ -1,5 +1,5 @@
-//! Resource servers with `guestpass-verify`: access tokens of the real binary, verified without asking it about any.
-//! Others that do so, with libraries that know nothing of this server, are in tests/clients.
+//! Resource servers with `guestpass-verify` verify access tokens of the real binary offline. Those in tests/clients do
+//! the same with third-party libraries.
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -160,7 +160,8 @@ async fn with_published_keys(algorithm: &str) {
     }
 }
 
-/// A server, and its issuer. Tokens of `api` are for another audience too, those of `brief` good for a second.
+/// Starts a server; returns it with its issuer. Tokens of the client `api` have another audience too, those of `brief`
+/// a lifetime of a second.
 fn serve(algorithm: &str) -> (Binary, Server, String) {
     let mut binary = Binary::new();
     binary.set_variable("GUESTPASS_TOKENS__ALGORITHM", algorithm);
@@ -192,7 +193,8 @@ fn judged(verified: Result<AccessToken, Unverified>) -> Result<(), Rejection> {
     })
 }
 
-/// The token with one bit of each byte flipped, and what must be said of it; in its header, that depends on the byte.
+/// Lists the token with one bit of each byte flipped, each with the expected error; in the header it depends on the
+/// byte.
 fn flipped(token: &str) -> Vec<(String, Option<Rejection>)> {
     let segments: Vec<Vec<u8>> = token
         .split('.')
@@ -216,7 +218,7 @@ fn flipped(token: &str) -> Vec<(String, Option<Rejection>)> {
     all
 }
 
-/// What the token says with `alg` none, without a signature and with the one that it had; and what must be said of each.
+/// Lists the token with `alg` none, without a signature and with its own, each with the expected error.
 fn unsigned(tokens: &Tokens) -> [(String, Rejection); 2] {
     let mut header = tokens.header.clone();
     header["alg"] = json!("none");

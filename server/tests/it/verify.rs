@@ -1,5 +1,5 @@
-//! Sections 5 and 9 of the cases at forward-auth: whom a gateway may let through. The crate `guestpass-verify` has its
-//! own tests of the grammar; these are about our endpoint, with keys and tokens that a server has made.
+//! Sections 5 and 9 of the cases at the forward authentication endpoint. The crate `guestpass-verify` has its own tests
+//! of the grammar; these are about the endpoint, with keys and tokens that a server has made.
 
 use axum::http::StatusCode;
 use base64::Engine;
@@ -25,7 +25,7 @@ async fn server(algorithm: &str) -> TestApp {
     TestApp::with_config(config(&[("tokens.algorithm", algorithm)])).await
 }
 
-/// A request must be refused, and be nobody's in soft mode.
+/// Sends a request, which must be refused, and be nobody's in soft mode.
 async fn refused(test: &TestApp, request: Sent) -> Answer {
     let answer = test.send(request.clone()).await;
     let outcome = (answer.status, answer.error());
@@ -39,7 +39,7 @@ async fn refused(test: &TestApp, request: Sent) -> Answer {
     answer
 }
 
-/// A token must be refused, in either header.
+/// Sends a token in either header, where it must be refused.
 async fn forged(test: &TestApp, token: &str) {
     for request in [verify(token), ask().header("x-dressipi-jwt", token)] {
         let answer = refused(test, request).await;
@@ -48,7 +48,7 @@ async fn forged(test: &TestApp, token: &str) {
     }
 }
 
-/// A request must be let through as this guest's, in both modes.
+/// Sends a request, which must be let through as this guest's in both modes.
 async fn passes_as(test: &TestApp, request: Sent, tokens: &Tokens) {
     for request in [request.clone(), request.set("mode", "soft")] {
         let answer = test.send(request).await;
@@ -195,7 +195,7 @@ async fn c102_a_header_that_means_more_is_refused() {
     ] {
         forged(&test, &header.sign()).await;
     }
-    // What is only unknown is ignored.
+    // An unknown member is ignored.
     assert!(test.passes(&with("foo", json!("bar")).sign()).await);
 }
 
@@ -516,7 +516,7 @@ async fn c164_what_the_request_says_of_identity_is_not_read() {
             .into_iter()
             .fold(request, |request, name| request.header(name, "4711"))
     };
-    // What is passed on is the token's; on refusal there is nothing to pass on, and in soft mode emptiness.
+    // The identity headers come from the token; a refusal has none, and in soft mode they are empty.
     passes_as(&test, claiming(verify(&tokens.access_token)), &tokens).await;
     refused(&test, claiming(ask())).await;
     refused(&test, claiming(verify("garbage"))).await;
@@ -561,7 +561,7 @@ async fn a_mode_that_is_neither_is_refused() {
     ] {
         let answer = test.send(wrong).await;
         let outcome = (answer.status, answer.error());
-        // A gateway knows no 400: it would take that for a defect.
+        // A gateway would take a 400 for a failure of the check.
         assert_eq!(outcome, (StatusCode::UNAUTHORIZED, "invalid_request"));
         let challenge = answer.header("www-authenticate");
         assert_eq!(challenge, Some(r#"Bearer error="invalid_request""#));

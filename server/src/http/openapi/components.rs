@@ -1,4 +1,4 @@
-//! What several operations share.
+//! The components of the document: responses, headers, schemas and security schemes that operations refer to.
 
 use std::borrow::Cow;
 
@@ -28,7 +28,7 @@ pub(super) fn security(caller: Caller) -> Value {
         Caller::Client(_) => json!([{}, {"apiKey": []}, {"basic": []}]),
         Caller::ConfidentialClient => json!([{"apiKey": []}, {"basic": []}]),
         Caller::Guest => json!([{"bearer": []}, {"userJwt": []}]),
-        // `mode=soft` asks for none.
+        // With `mode=soft` a request needs none.
         Caller::Gateway => json!([{"bearer": []}, {"userJwt": []}, {}]),
     }
 }
@@ -62,7 +62,7 @@ pub(super) fn security_schemes() -> Value {
     })
 }
 
-/// The responses that operations refer to, by name.
+/// Builds the responses that operations refer to, by name.
 pub(super) fn responses() -> Map<String, Value> {
     let mut responses: Map<_, _> = errors()
         .map(|(status, _)| (name(status), response(status, true)))
@@ -82,7 +82,7 @@ pub(super) fn responses() -> Map<String, Value> {
     responses
 }
 
-/// The answer to an error.
+/// Describes the answer to an error.
 pub(super) fn response(status: StatusCode, has_body: bool) -> Value {
     let about = errors()
         .into_iter()
@@ -102,7 +102,7 @@ pub(super) fn response(status: StatusCode, has_body: bool) -> Value {
     response
 }
 
-/// The name of an error's response.
+/// Names the response to an error: its reason phrase without spaces.
 pub(super) fn name(status: StatusCode) -> String {
     status
         .canonical_reason()
@@ -114,10 +114,10 @@ pub(super) fn json_content(schema: &str) -> Value {
     json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}})
 }
 
-/// References to the headers of an answer.
-pub(super) fn headers_of(is_kept: bool, own: &[&str]) -> Value {
-    let kept: &[_] = if is_kept {
-        &[("cache-control", "kept"), ("etag", "etag")]
+/// Builds references to the headers of an answer: those of all answers, its own, and those about caching.
+pub(super) fn headers_of(is_cacheable: bool, own: &[&str]) -> Value {
+    let caching: &[_] = if is_cacheable {
+        &[("cache-control", "cacheable"), ("etag", "etag")]
     } else {
         &[("cache-control", "cache-control"), ("pragma", "pragma")]
     };
@@ -125,7 +125,7 @@ pub(super) fn headers_of(is_kept: bool, own: &[&str]) -> Value {
         .iter()
         .chain(own)
         .map(|name| (*name, *name))
-        .chain(kept.iter().copied())
+        .chain(caching.iter().copied())
         .map(|(header, name)| {
             let reference = format!("#/components/headers/{name}");
             (header.to_owned(), json!({"$ref": reference}))
@@ -134,7 +134,7 @@ pub(super) fn headers_of(is_kept: bool, own: &[&str]) -> Value {
         .into()
 }
 
-/// What every answer of an endpoint has.
+/// The headers that every answer of an endpoint has.
 const ALWAYS: [&str; 7] = [
     "x-request-id",
     "x-content-type-options",
@@ -204,7 +204,7 @@ fn errors() -> [(StatusCode, Cow<'static, str>); 9] {
     ]
 }
 
-/// The headers that answers refer to.
+/// Builds the headers that answers refer to.
 pub(super) fn headers() -> Value {
     let constant = |value: &str| json!({"required": true, "schema": {"const": value}});
     let of_origin = |about: &str, schema: Value| json!({"description": about, "schema": schema});
@@ -229,7 +229,7 @@ pub(super) fn headers() -> Value {
         "allow": {"required": true, "description": "The methods that the endpoint supports.", "schema": text()},
         "cache-control": constant("no-store"),
         "pragma": constant("no-cache"),
-        "kept": {
+        "cacheable": {
             "required": true,
             "description": "How many seconds any cache may keep the document.",
             "schema": {"type": "string", "pattern": "^public, max-age=[0-9]+$"},
@@ -255,7 +255,7 @@ pub(super) fn headers() -> Value {
     })
 }
 
-/// The schemas that no endpoint has for itself.
+/// Builds the schemas that no endpoint describes.
 pub(super) fn schemas() -> Map<String, Value> {
     let own = [
         WireCode::UnauthorizedClient,

@@ -1,4 +1,4 @@
-//! What may be asked, from the tables of parameters.
+//! Describes requests, from the tables of parameters.
 
 use axum::http::StatusCode;
 use guestpass_core::params::{Accepts, MAX_COUNT, MAX_NAME_CHARS, Parameter, Presence};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::super::endpoint::{Endpoint, Operation, ParameterLocation};
 use super::capitalized;
 
-/// What stands in the query or the header.
+/// Describes the parameters in the query and the header.
 pub(super) fn parameters(endpoint: &Endpoint, operation: &Operation) -> Vec<Value> {
     let in_query = match endpoint.location {
         ParameterLocation::Query => endpoint.parameters,
@@ -43,7 +43,7 @@ pub(super) fn parameters(endpoint: &Endpoint, operation: &Operation) -> Vec<Valu
     parameters
 }
 
-/// The body, if the endpoint reads one.
+/// Describes the body, if the endpoint reads one.
 pub(super) fn body(endpoint: &Endpoint) -> Option<Value> {
     if endpoint.location != ParameterLocation::Body {
         return None;
@@ -74,7 +74,7 @@ pub(super) fn body(endpoint: &Endpoint) -> Option<Value> {
     }))
 }
 
-/// The schemas of the body, by name.
+/// Builds the schemas of the body, by name.
 pub(super) fn schemas(endpoint: &Endpoint) -> Vec<(String, Value)> {
     let variants = match endpoint.location {
         ParameterLocation::Query => Vec::new(),
@@ -86,7 +86,7 @@ pub(super) fn schemas(endpoint: &Endpoint) -> Vec<(String, Value)> {
         .collect()
 }
 
-/// One for each grant type, where it matters; else one.
+/// Lists the variants of the body, by name: one for each grant type, if parameters depend on it, else one.
 fn variants(endpoint: &Endpoint) -> Vec<(String, Option<&'static str>)> {
     let depends_on_grant_type = endpoint.parameters.iter().any(|it| {
         matches!(
@@ -130,7 +130,7 @@ fn object(table: &[Parameter], grant_type: Option<&str>) -> Value {
         "type": "object",
         "properties": properties,
         "required": required,
-        // Ignored, but counted, and strings in JSON.
+        // Unknown parameters are ignored, but must be strings and count towards the limit.
         "additionalProperties": {"type": "string"},
         "propertyNames": {"maxLength": MAX_NAME_CHARS},
         "maxProperties": MAX_COUNT,
@@ -138,7 +138,7 @@ fn object(table: &[Parameter], grant_type: Option<&str>) -> Value {
     })
 }
 
-/// Says what the schema can't of a text: that its limit is in bytes.
+/// Describes a parameter. A schema limits a text in characters, so the description tells the limit in bytes.
 fn description(parameter: &Parameter) -> String {
     let Parameter {
         about, max_bytes, ..

@@ -1,4 +1,4 @@
-//! C146 and C147: what the log must not say, and how it says the rest.
+//! C146 and C147: the log contains no secret, and no request can forge a record in it.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +16,7 @@ use crate::support::{
     exchange, lines_of, refresh, request,
 };
 
-/// What a careless server logs: this text, or this member of its answer.
+/// Names a secret that a careless server would log: this text, or this member of its answer.
 #[derive(Clone)]
 enum Leak {
     Text(String),
@@ -189,7 +189,7 @@ async fn c146_nothing_is_logged_of_what_is_no_request() {
     assert_eq!(lines_of(mark), Vec::<Value>::new());
 }
 
-/// Requests that put what looks like a second record wherever they can.
+/// Lists requests that put a forged record wherever they can.
 fn forgeries() -> Vec<Sent> {
     let line_end = "x\r\n2027-01-15T08:00:00Z ERROR FAKE-RECORD";
     let bytes = [b"x\t\x80\x9b\xff".as_slice(), b"FAKE-RECORD"].concat();

@@ -1,4 +1,4 @@
-//! C129 to C134 and C136: where a request ends, and where the next one starts.
+//! C129 to C134 and C136: request smuggling. The boundary between two requests is unambiguous, or the first is refused.
 
 use axum::http::Method;
 
@@ -74,7 +74,7 @@ async fn c131_no_transfer_coding_but_chunked_once() {
     ] {
         let field = format!("Transfer-Encoding: {coding}\r\n");
         refused_and_closed(&test, address, &token(&field, &chunks), &[400, 501]).await;
-        // Whatever else is wrong: an answer that left the connection open would trust the coding.
+        // This comes before any other refusal: an answer that left the connection open would trust the coding.
         let bad = token(&format!("{many_fields}{field}"), &chunks);
         refused_and_closed(&test, address, &bad, &[400, 501]).await;
     }

@@ -1,4 +1,4 @@
-//! What a refresh decides, for a presented generation *g*, an outstanding *n* and a proven *p* (C073 to C075).
+//! The decision of a refresh, by the presented generation *g*, the outstanding *n* and the proven *p* (C073 to C075).
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ async fn a_credential_newer_than_its_row_is_recovered_from() {
         ((2, 1), 5, AFTER_WINDOW, 86_400),
         ((2, 1), 3, IN_WINDOW, 86_400),
         ((4, 1), 5, AFTER_WINDOW, 86_400),
-        // What the row says of expiry is about an older credential.
+        // The expiry in the row is that of an older credential.
         ((2, 1), 5, AFTER_WINDOW, ENDED),
         // Even back to when its code was outstanding.
         ((0, 0), 5, AFTER_WINDOW, ENDED),
@@ -315,7 +315,7 @@ impl<'a> Family<'a> {
         assert_eq!(alarm(&answer), decision.alarm(), "{case}");
     }
 
-    /// The answer holds the refresh token of generation `n`: the same as ever, or one that never was before.
+    /// Checks that the answer has the refresh token of generation `n`: the one of earlier answers, or a new one.
     fn is_given(&mut self, n: usize, answer: &Answer, case: &str) {
         let tokens = answer.tokens();
         let given = tokens.refresh_token.clone();
@@ -333,7 +333,7 @@ impl<'a> Family<'a> {
         self.credentials.len() - 1
     }
 
-    /// *n*, *p*, and why it was revoked.
+    /// Returns *n*, *p*, and the reason of its revocation.
     async fn row(&self) -> (usize, usize, Option<String>) {
         let sql = format!(
             "select generation, proven, revocation_reason from grants where profile_id = {}",
@@ -358,7 +358,7 @@ impl<'a> Family<'a> {
 }
 
 impl Decision {
-    /// What the log calls it, if it grants something.
+    /// Returns its name in the log, if it grants something.
     fn name(self) -> &'static str {
         match self {
             Advance => "advance",
@@ -369,7 +369,7 @@ impl Decision {
         }
     }
 
-    /// What it says beside the request's own line: level, source, message and reason.
+    /// Returns its further line in the log, if it writes one: level, source, message and reason.
     fn alarm(self) -> Option<Value> {
         const REWOUND: &str = "a credential is newer than its row: the database went back in time";
         match self {
@@ -385,7 +385,7 @@ impl Decision {
     }
 }
 
-/// What was logged about an answer's request for someone to wake up.
+/// Returns the alarms in the log about an answer's request.
 fn alarm(answer: &Answer) -> Option<Value> {
     let mut lines = lines_of(answer.log_name());
     lines.retain(|line| line["level"] == "WARN" || line["level"] == "ERROR");
@@ -395,7 +395,7 @@ fn alarm(answer: &Answer) -> Option<Value> {
     Some(fields.map(|name| line[name].clone()).into_iter().collect())
 }
 
-/// What the line about an answer's request says at a JSON pointer: what the client isn't told.
+/// Reads the log line about an answer's request at a JSON pointer.
 fn told(answer: &Answer, pointer: &str) -> String {
     let lines = lines_of(answer.log_name());
     let line = lines.iter().find(|line| line["message"] == "answered");

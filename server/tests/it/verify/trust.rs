@@ -1,4 +1,5 @@
-//! What forward-auth knows of revocations: from whom, for how long, and what it does when that is too old.
+//! The node's view of revocations at forward authentication: its sources, its staleness, and the refusal to answer when
+//! it is too stale.
 
 use std::time::Duration;
 
@@ -38,11 +39,11 @@ async fn c166_without_a_database_nobody_new_is_trusted() {
     let (live, ended) = (test.guest().await, test.guest().await);
     test.send(revoke(&ended.refresh_token)).await;
     break_store(&test, true).await;
-    // What is known is good for a while, and it costs no read.
+    // The view is good for a while, during which no read is needed.
     test.clock.advance_secs(10);
     test.app.follow().await;
     assert_eq!(status(&test, verify(&live.access_token)).await, 200);
-    // That something perhaps ended needs the row.
+    // A hit in the filter may be false, so the row decides.
     unavailable(&test.send(verify(&ended.access_token)).await);
     test.clock.advance(Duration::from_millis(1));
     test.app.follow().await;
@@ -50,7 +51,7 @@ async fn c166_without_a_database_nobody_new_is_trusted() {
         unavailable(&test.send(verify(token)).await);
         unavailable(&test.send(verify(token).set("mode", "soft")).await);
     }
-    // Who shows nothing, or nothing of ours, needs no database to be refused.
+    // A request without a token, or with one of another issuer, is refused without the database.
     refused(&test, ask()).await;
     refused(&test, verify("garbage")).await;
     break_store(&test, false).await;
@@ -70,7 +71,7 @@ async fn c166_signature_only_is_never_open() {
     assert_eq!(status(&test, verify(&live.access_token)).await, 200);
     refused(&test, ask()).await;
     refused(&test, verify("garbage")).await;
-    // What this node remembers to have ended stays so.
+    // A revocation that this node has seen stays in force.
     unavailable(&test.send(verify(&ended.access_token)).await);
     test.clock.advance(DAY);
     refused(&test, verify(&live.access_token)).await;
@@ -181,8 +182,8 @@ async fn no_turn_of_the_memory_lets_a_revoked_token_through() {
     };
     test.add_client("long", long).await;
     test.app.follow().await;
-    // The memory has two halves, which turn every ten days and a minute. Each of these is revoked at another moment of
-    // that, just before and after a turn included, and is looked at until it expires.
+    // The filter has two generations, which rotate every ten days and a minute. Each of these is revoked at another
+    // time of that, just before and after a turn included, and is looked at until it expires.
     let turn = 10 * DAY + Duration::from_secs(60);
     let moments = [
         Duration::ZERO,
