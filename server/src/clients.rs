@@ -137,9 +137,6 @@ impl Clients {
     }
 }
 
-/// How often a node looks for changes; they are followed within a second.
-pub const FOLLOW_EVERY: Duration = Duration::from_millis(500);
-
 /// Reads all clients and resolves their policies. Of the clients in `warned` the operator has been told.
 async fn read(
     store: &dyn Registry,

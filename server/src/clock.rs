@@ -110,8 +110,8 @@ pub struct Asked {
     monotonic: Duration,
 }
 
-/// How wrong a clock may be.
-const TOLERATED: Duration = Duration::from_secs(5);
+/// The error of a clock that isn't worth a warning, and that the rest of the server allows for.
+pub(crate) const TOLERATED: Duration = Duration::from_secs(5);
 
 /// The machine's clocks.
 pub struct SystemClock {

@@ -28,4 +28,5 @@ pub mod revocation_filter;
 pub mod start;
 pub mod store;
 pub mod telemetry;
+mod timing;
 pub mod upkeep;

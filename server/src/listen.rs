@@ -22,6 +22,8 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::timing::{ANSWER_DEADLINE, ARRIVAL_DEADLINE, DRAIN};
+
 /// Who sent a request: the other end of the connection, as text, because every line of the log says it.
 #[derive(Clone, Debug)]
 pub struct Peer(Arc<str>);
@@ -162,12 +164,3 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// From the start of a connection, with TLS the end of its handshake, or the end of the last request on it, to the end of
 /// the header. Longer than proxies keep an idle connection, lest they send a request into one that is closing.
 const HEADER_DEADLINE: Duration = Duration::from_secs(75);
-/// From the end of the header to the end of the body.
-const ARRIVAL_DEADLINE: Duration = Duration::from_secs(10);
-/// From then on: longer than the store waits for another process that writes.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
-/// How long any request can be under way.
-pub(crate) const REQUEST_DEADLINE: Duration =
-    Duration::from_secs(ARRIVAL_DEADLINE.as_secs() + ANSWER_DEADLINE.as_secs());
-/// How long requests under way may take when the server stops: less than a service manager waits before it kills.
-const DRAIN: Duration = Duration::from_secs(5);

@@ -14,10 +14,10 @@ use crate::access_tokens::VerifiedToken;
 use crate::app::App;
 use crate::error::Error;
 use crate::journal::Entry;
-use crate::listen::REQUEST_DEADLINE;
 use crate::metrics::Revoked as RevokedLabel;
 use crate::request_context;
 use crate::store::{Outcome, RevokedAccessToken, RevokedList, Tombstone, Unavailable, Write};
+use crate::timing::REQUEST_DEADLINE;
 
 impl App {
     /// Ends a grant, and tells the operator. Unless the client asked for it, that is a warning: someone may hold what isn't

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use crate::clock::Now;
 use crate::journal::Entry;
 use crate::store::{Revoked, RevokedId, RevokedList, Unavailable};
+use crate::timing::SETTLING;
 
 /// What ended lately.
 pub struct RevocationFilter {
@@ -52,7 +53,7 @@ impl RevocationFilter {
             polling: Mutex::new(now.wall),
         };
         filter
-            .read_since(now.wall.before(lifetime + OVERLAP))
+            .read_since(now.wall.before(lifetime + SETTLING))
             .await?;
         Ok(filter)
     }
@@ -74,7 +75,7 @@ impl RevocationFilter {
         let mut read_until = self.polling.lock().await;
         {
             let mut filters = self.filters.write().unwrap_or_else(PoisonError::into_inner);
-            if now.monotonic.saturating_sub(filters.turned_at) > lifetime + OVERLAP {
+            if now.monotonic.saturating_sub(filters.turned_at) > lifetime + SETTLING {
                 filters.previous = std::mem::replace(&mut filters.current, Arc::new(filter()));
                 filters.turned_at = now.monotonic;
             }
@@ -85,7 +86,7 @@ impl RevocationFilter {
         } else {
             *read_until
         };
-        self.read_since(since.before(OVERLAP)).await?;
+        self.read_since(since.before(SETTLING)).await?;
         *read_until = now.wall;
         let mut filters = self.filters.write().unwrap_or_else(PoisonError::into_inner);
         filters.polled_at = now.monotonic;
@@ -136,9 +137,6 @@ impl RevocationFilter {
         Ok(())
     }
 }
-
-/// Longer than clocks differ and a write takes: an entry may show up this long after its time.
-const OVERLAP: Duration = Duration::from_secs(60);
 
 /// How many entries are read at once.
 const PART: usize = 10_000;

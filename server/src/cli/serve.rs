@@ -15,7 +15,6 @@ use super::master_key::open_or_make_keys;
 use super::{Failure, Output};
 use crate::admin;
 use crate::app::App;
-use crate::clients::FOLLOW_EVERY;
 use crate::config::{Config, Database, Issuer, Tls};
 use crate::http;
 use crate::listen;
@@ -23,6 +22,7 @@ use crate::random::SecureGenerator;
 use crate::start::{self, Parts};
 use crate::store::Store;
 use crate::telemetry;
+use crate::timing::FOLLOW_EVERY;
 use crate::upkeep::Cleaner;
 
 #[derive(clap::Args)]

@@ -6,6 +6,7 @@ use guestpass_core::choice;
 use guestpass_verify::Verifier;
 
 use super::values::{ConfigError, SECOND, Values};
+use crate::timing::MIN_STALENESS;
 
 /// How `/oauth/verify` trusts.
 #[derive(Clone, Debug)]
@@ -33,7 +34,7 @@ impl Verification {
 
 pub(super) fn verification(values: &Values) -> Result<Verification, ConfigError> {
     Ok(Verification {
-        max_staleness: values.duration("verify.max_staleness", 2 * SECOND..=3600 * SECOND)?,
+        max_staleness: values.duration("verify.max_staleness", MIN_STALENESS..=3600 * SECOND)?,
         signature_only_when_stale: values.one("verify.when_stale", |text| match text {
             "refuse" => Ok(false),
             "signature-only" => Ok(true),

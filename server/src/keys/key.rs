@@ -5,6 +5,7 @@ use std::time::Duration;
 use guestpass_core::time::Timestamp;
 
 use crate::store::WrappedKey;
+use crate::timing::SETTLING;
 
 /// What a key is for.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -175,7 +176,3 @@ impl Key {
             .map(|retired| retired + self.lifetime + SETTLING)
     }
 }
-
-/// What clocks may differ by, and what a node may lag behind: between a change of the keys and the moment at which every
-/// node is sure to know it.
-const SETTLING: Duration = Duration::from_secs(60);

@@ -10,6 +10,7 @@ use guestpass_core::time::Timestamp;
 
 use super::key::{Key, KeyAlgorithm, KeyState, KeyUse};
 use crate::store::WrappedKey;
+use crate::timing::{FOLLOWED, SEEN};
 
 /// Holds the operator's choices on which the life of keys depends.
 #[derive(Clone, Debug)]
@@ -298,12 +299,6 @@ fn announcement(algorithm: KeyAlgorithm, schedule: &Schedule) -> Duration {
         FOLLOWED
     }
 }
-
-/// By then every node has seen a change of the keys, which each looks for twice a second.
-const FOLLOWED: Duration = Duration::from_secs(5);
-
-/// The same for whoever is in a hurry: four looks.
-pub(super) const SEEN: Duration = Duration::from_secs(2);
 
 /// Returns the longest life of the things that a key of this use makes.
 #[must_use]

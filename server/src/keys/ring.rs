@@ -17,6 +17,7 @@ use super::{
 };
 use crate::random::Random;
 use crate::store::{Store, Unavailable, WrappedKey};
+use crate::timing::SEEN;
 
 /// The keys of an installation as this process knows them, and the way to change them.
 pub struct KeyRing {
@@ -176,7 +177,7 @@ impl KeyRing {
             .refreshed_at
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        refreshed_at.elapsed() >= life::SEEN
+        refreshed_at.elapsed() >= SEEN
     }
 
     /// Does what is due in the life of the keys.

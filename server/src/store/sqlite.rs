@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::profile::{Profile, ProfileId};
@@ -21,6 +20,7 @@ use super::{
     Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable, Upkeep, Write,
 };
 use crate::random::Random;
+use crate::timing::BUSY_TIMEOUT;
 
 mod checkpoint;
 mod grants;
@@ -385,9 +385,6 @@ fn open(file: &Path, synchronous: Synchronous) -> rusqlite::Result<Connection> {
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
 }
-
-/// How long to wait for another process that writes, such as the command line beside a server.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,

@@ -10,6 +10,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Unavailable;
+use crate::timing::STALE;
 
 /// One write. All but an erasure, a mark and those for cleaning are one statement on one row, a new guest with its first
 /// grant counting as one.
@@ -163,9 +164,6 @@ impl<T> Reply<T> {
         let _ = self.sender.send(result);
     }
 }
-
-/// Half of the time in which a request is answered.
-const STALE: Duration = Duration::from_secs(5);
 
 /// How many writes may wait. A few hundred fill a batch; more only adds delay.
 pub(super) const QUEUE: usize = 1024;

@@ -15,6 +15,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::connection::Connection;
 use crate::store::Unavailable;
+use crate::timing::{STATEMENT_DEADLINE, STATEMENT_TIMEOUT};
 
 /// Connections to whichever host takes writes now. Never to a replica: what that says may be out of date.
 pub(super) struct Pool {
@@ -267,18 +268,21 @@ pub(super) async fn in_time<T, E>(
 const ATTEMPTS: u32 = 5;
 /// How long it is left alone after the first attempt.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(5);
-/// How long a statement may take. The server gives up a little earlier, so that what it gave up is known.
-const STATEMENT_DEADLINE: Duration = Duration::from_secs(6);
-/// The same for what operators change.
+/// The longest that a transaction of an operator may take.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(20);
 const NO_TIMEOUT: &str = "set local statement_timeout = 0";
 /// How long it may take to get hold of a host that takes writes.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
 
-/// What holds for every connection: a limit on each statement, below [`STATEMENT_DEADLINE`].
-const SESSION: &str = "
-    set statement_timeout = '5s';
-    set idle_in_transaction_session_timeout = '20s'";
+/// Returns the settings of every connection: limits on a statement and on a transaction that does nothing.
+fn session_settings() -> String {
+    format!(
+        "set statement_timeout = {};
+         set idle_in_transaction_session_timeout = {}",
+        STATEMENT_TIMEOUT.as_millis(),
+        CHANGE_DEADLINE.as_millis()
+    )
+}
 
 fn pool(connection: &Connection, tls: &MakeRustlsConnect) -> deadpool_postgres::Pool {
     let manager = Manager::from_config(
@@ -290,8 +294,10 @@ fn pool(connection: &Connection, tls: &MakeRustlsConnect) -> deadpool_postgres::
     );
     let session = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
         Box::pin(async move {
-            let set = client.batch_execute(SESSION).await;
-            set.map_err(HookError::Backend)
+            client
+                .batch_execute(&session_settings())
+                .await
+                .map_err(HookError::Backend)
         })
     });
     deadpool_postgres::Pool::builder(manager)

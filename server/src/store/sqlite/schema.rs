@@ -7,9 +7,10 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{BUSY_TIMEOUT, Synchronous};
+use super::Synchronous;
 use crate::random::Random;
 use crate::store::schema::{Migration, SchemaError, Step};
+use crate::timing::BUSY_TIMEOUT;
 
 /// Numbered from 1 and never changed once released.
 const STEPS: &[Step] = &[Step {
