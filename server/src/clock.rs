@@ -1,4 +1,4 @@
-//! Where the time comes from.
+//! The source of time: injected, so that tests can set it, and corrected to the database's where there are many nodes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -6,16 +6,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use guestpass_core::time::Timestamp;
 
-/// The time, injected so that tests can turn it.
+/// Tells the time.
+///
+/// A date is taken from [`Clock::now`] and an interval from [`Clock::monotonic`]: only the latter is right across a change of
+/// the time of day.
 pub trait Clock: Send + Sync {
-    /// The time of day, which can jump.
+    /// Returns the time of day, which may be set back or forward at any time.
     fn now(&self) -> Timestamp;
 
-    /// The time since some fixed moment, which can't.
+    /// Returns the time since some fixed moment, which only grows.
     fn monotonic(&self) -> Duration;
 }
 
-/// The time by both clocks.
+/// Both readings of a clock at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// The time of day.
@@ -25,7 +28,7 @@ pub struct Now {
 }
 
 impl Now {
-    /// The time now.
+    /// Reads the clock.
     #[must_use]
     pub fn of(clock: &dyn Clock) -> Self {
         Self {
@@ -35,61 +38,68 @@ impl Now {
     }
 }
 
-/// A clock that follows another machine's time of day, so that all nodes have the same.
+/// A clock that follows the database's, so that all nodes tell the same time.
+///
+/// Call [`CorrectedClock::start_query`], ask the database for its time, and call [`CorrectedClock::correct`] with the
+/// answer. The database read its clock somewhere within the round trip, so by now its time lies between the answer and the
+/// answer plus the round trip (Cristian's algorithm). A clock that is inside that interval is left alone; one that is
+/// outside is moved to the nearest end.
 pub struct CorrectedClock {
     local: Arc<dyn Clock>,
+    /// Milliseconds to be added to the local clock.
     correction: AtomicI64,
-    is_off: AtomicBool,
+    is_unreliable: AtomicBool,
 }
 
 impl CorrectedClock {
-    /// The local clock, not corrected yet.
+    /// Returns the local clock, not corrected yet.
     #[must_use]
     pub fn new(local: Arc<dyn Clock>) -> Self {
         Self {
             local,
             correction: AtomicI64::new(0),
-            is_off: AtomicBool::new(false),
+            is_unreliable: AtomicBool::new(false),
         }
     }
 
-    /// Takes the other machine's time, which it told between then ([`CorrectedClock::ask`]) and now.
-    pub fn correct(&self, asked: Asked, told: Timestamp) {
-        let way = asked.monotonic.abs_diff(self.local.monotonic());
-        // The answer was on its way for an unknown part of that time. Nothing between is known to be wrong, and to go no
-        // further than that makes no clock worse.
+    /// Notes that the database is about to be asked for its time.
+    #[must_use]
+    pub fn start_query(&self) -> TimeQuery {
+        TimeQuery {
+            sent_at: self.local.monotonic(),
+        }
+    }
+
+    /// Corrects the time by `answer`, the database's time. An answer whose round trip took too long corrects nothing; it can
+    /// only show that the clock is unreliable.
+    pub fn correct(&self, query: TimeQuery, answer: Timestamp) {
+        let round_trip = query.sent_at.abs_diff(self.local.monotonic());
         let now = self.now();
-        let right = now.clamp(told, told + way);
-        let off = right.since(now).max(now.since(right));
-        if off.is_zero() {
-            self.is_off.store(false, Ordering::Relaxed);
-        } else if way <= TOLERATED / 2 {
-            let correction = right.as_millis() - self.local.now().as_millis();
+        // Clamping to the nearest end never increases the error, wherever in the interval the true time is.
+        let corrected = now.clamp(answer, answer + round_trip);
+        let error = corrected.since(now).max(now.since(corrected));
+        if error.is_zero() {
+            self.is_unreliable.store(false, Ordering::Relaxed);
+        } else if round_trip <= MAX_SKEW / 2 {
+            let correction = corrected.as_millis() - self.local.now().as_millis();
             self.correction.store(correction, Ordering::Relaxed);
-            self.is_off.store(false, Ordering::Relaxed);
-            if off > Duration::from_secs(1) {
+            self.is_unreliable.store(false, Ordering::Relaxed);
+            if error > Duration::from_secs(1) {
                 tracing::warn!(
                     milliseconds = correction,
                     "this machine's clock isn't the database's; it is corrected by that much"
                 );
             }
-        } else if off > TOLERATED {
-            self.is_off.store(true, Ordering::Relaxed);
+        } else if error > MAX_SKEW {
+            self.is_unreliable.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Notes when the other machine is asked for its time.
+    /// Returns whether the time is off by more than five seconds while answers are too slow to correct it. A node in this
+    /// state fails its health check.
     #[must_use]
-    pub fn ask(&self) -> Asked {
-        Asked {
-            monotonic: self.local.monotonic(),
-        }
-    }
-
-    /// Whether the time is wrong by more than five seconds and the answers come too late to say by how much.
-    #[must_use]
-    pub fn is_off(&self) -> bool {
-        self.is_off.load(Ordering::Relaxed)
+    pub fn is_unreliable(&self) -> bool {
+        self.is_unreliable.load(Ordering::Relaxed)
     }
 }
 
@@ -104,16 +114,16 @@ impl Clock for CorrectedClock {
     }
 }
 
-/// When another machine was asked for its time.
+/// A question to the database for its time, on its way.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
-    monotonic: Duration,
+pub struct TimeQuery {
+    sent_at: Duration,
 }
 
-/// The error of a clock that isn't worth a warning, and that the rest of the server allows for.
-pub(crate) const TOLERATED: Duration = Duration::from_secs(5);
+/// The largest difference between two clocks that the server works with.
+pub(crate) const MAX_SKEW: Duration = Duration::from_secs(5);
 
-/// The machine's clocks.
+/// Tells the time of this machine.
 pub struct SystemClock {
     started: Instant,
 }
@@ -145,7 +155,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// The machine's time of day, at least 1970. The log has no other: it begins before there is a clock to give it.
+/// Returns the machine's time of day, at least 1970. Only the log calls it directly, because it starts before there is a
+/// clock to inject.
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the clock that everything else is given"

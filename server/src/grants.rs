@@ -83,14 +83,18 @@ impl App {
                 (refresh_token, CredentialKind::RefreshToken)
             }
         };
-        let opened = self.keys.open(text).await?;
-        let presented = opened.ok_or(Refusal::CredentialUnknown)?;
+        let presented = self
+            .keys
+            .open(text)
+            .await?
+            .ok_or(Refusal::CredentialUnknown)?;
         if presented.kind() != kind {
             return Err(Refusal::CredentialOfAnotherKind.into());
         }
         request_context::grant(presented.grant);
-        let tokens = self.decide(client, request, presented).await;
-        tokens.map_err(|error| error.about(presented.grant))
+        self.decide(client, request, presented)
+            .await
+            .map_err(|error| error.about(presented.grant))
     }
 
     async fn decide(
@@ -112,8 +116,11 @@ impl App {
         };
         // Drawn before the write: an answer that can't be made must not advance the grant.
         let token_id = self.random.bytes();
-        let redeemed = self.grants.redeem(redemption).await?;
-        let Redeemed { read, decision, at } = redeemed.ok_or(Refusal::GrantGone)?;
+        let Redeemed { read, decision, at } = self
+            .grants
+            .redeem(redemption)
+            .await?
+            .ok_or(Refusal::GrantGone)?;
         let went_back = presented.generation > read.generation;
         let (name, grant) = match decision {
             Decision::Advance(next) if went_back => {
@@ -135,7 +142,7 @@ impl App {
             Decision::Refuse(refusal) => return Err(refusal.into()),
         };
         self.note_granted(request, name);
-        Ok(self.mint((client, &policy), &grant, token_id, at))
+        Ok(self.mint(client, &policy, &grant, token_id, at))
     }
 
     /// Counts a granted request, and names its decision in the log.
@@ -157,7 +164,8 @@ impl App {
     /// Seals the outstanding credential of a grant and signs an access token for it.
     fn mint(
         &self,
-        (client, policy): (&Client, &Policy),
+        client: &Client,
+        policy: &Policy,
         grant: &Grant,
         token_id: [u8; 16],
         now: Timestamp,

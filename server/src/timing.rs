@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::clock::TOLERATED;
+use crate::clock::MAX_SKEW;
 
 /// The interval at which a node polls the store for what operators and other nodes have changed.
 /// Long enough that the polls of a whole cluster are no load.
@@ -89,13 +89,13 @@ const _: () = assert!(
 pub(crate) const SETTLING: Duration = Duration::from_secs(60);
 const _: () = assert!(
     at_most(
-        times(TOLERATED, 2).saturating_add(REQUEST_DEADLINE),
+        times(MAX_SKEW, 2).saturating_add(REQUEST_DEADLINE),
         SETTLING
     ),
     "two clocks that are off in opposite directions and a request as slow as may be are covered"
 );
 const _: () = assert!(
-    at_most(times(TOLERATED, 2).saturating_add(FOLLOWED), SETTLING),
+    at_most(times(MAX_SKEW, 2).saturating_add(FOLLOWED), SETTLING),
     "two clocks that are off in opposite directions and a node that follows late are covered"
 );
 

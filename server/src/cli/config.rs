@@ -1,4 +1,4 @@
-//! `guestpass config`: what the configuration says, and where it says so.
+//! `guestpass config`: prints the settings with their sources, and checks them.
 
 use clap::Subcommand;
 use guestpass_core::client::Client;
@@ -50,24 +50,31 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
     let (mut errors, mut advice) = (Vec::new(), Vec::new());
     for client in &clients {
         let policy = config.policy.with(&client.overrides);
-        let found = |text| Found {
+        let finding = |text| Finding {
             client_id: client.id.as_str(),
             text,
         };
         match policy.check() {
-            Err(problem) => errors.push(found(invalid(client, problem))),
-            Ok(()) if deserves_care(client, &policy) => advice.push(found(care(client))),
+            Err(problem) => errors.push(finding(invalid(client, problem))),
+            Ok(()) if is_exposed_by_logs(client, &policy) => {
+                advice.push(finding(advice_on_logs(client)));
+            }
             Ok(()) => {}
         }
         if !client.unknown_choices.is_empty() {
-            advice.push(found(unknown(client)));
+            advice.push(finding(unknown(client)));
         }
     }
     let described = json!({"ok": errors.is_empty(), "errors": errors, "advice": advice});
     output.print(&described, || {
-        let line = |kind, found: &Found<'_>| format!("{kind}: {}: {}", found.client_id, found.text);
-        let mut lines: Vec<String> = errors.iter().map(|found| line("error", found)).collect();
-        lines.extend(advice.iter().map(|found| line("advice", found)));
+        let line = |kind, finding: &Finding<'_>| {
+            format!("{kind}: {}: {}", finding.client_id, finding.text)
+        };
+        let mut lines: Vec<String> = errors
+            .iter()
+            .map(|finding| line("error", finding))
+            .collect();
+        lines.extend(advice.iter().map(|finding| line("advice", finding)));
         if errors.is_empty() {
             lines.push("the configuration is good".to_owned());
         }
@@ -83,19 +90,20 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
     }
 }
 
-/// What is to be said of one client.
+/// An error or a piece of advice about one client.
 #[derive(Serialize)]
-struct Found<'a> {
+struct Finding<'a> {
     client_id: &'a str,
     text: String,
 }
 
-/// What can't be served, and the command that changes it.
+/// Describes a policy that contradicts itself, with the command that mends it.
 fn invalid(client: &Client, problem: PolicyError) -> String {
     let (id, flag) = (&client.id, remedy(problem));
     format!("{problem}. Type: guestpass client set {id} {flag}")
 }
 
+/// Names the choices that only a newer version knows.
 fn unknown(client: &Client) -> String {
     let names: Vec<_> = client.unknown_choices.keys().map(String::as_str).collect();
     format!(
@@ -105,13 +113,13 @@ fn unknown(client: &Client) -> String {
     )
 }
 
-/// Whether a token in a log would be of use to whoever reads it. Nobody redeems one of a confidential client without its
-/// API key.
-fn deserves_care(client: &Client, policy: &Policy) -> bool {
+/// Returns whether a refresh token that ends up in a log could be redeemed by a reader of that log. One of a confidential
+/// client can't, without the API key.
+fn is_exposed_by_logs(client: &Client, policy: &Policy) -> bool {
     policy.query_params && policy.late_retry == LateRetry::Reissue && !client.confidential
 }
 
-fn care(client: &Client) -> String {
+fn advice_on_logs(client: &Client) -> String {
     let id = &client.id;
     format!(
         "it may send tokens in the query, which proxies like to log, and with late_retry = reissue a refresh token from \

@@ -61,7 +61,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
                 // What one node makes with a key, the others must be able to read.
                 tokio::time::sleep(keys.until_seen(key_use, opened.clock.now())).await;
             }
-            rotate(&keys, &opened, (key_use, force), output).await?;
+            rotate(&keys, &opened, key_use, force, output).await?;
         }
         Command::Remove { kid } => remove(&keys, &opened, &kid, output).await?,
         Command::Export => export(&keys, output),
@@ -91,7 +91,8 @@ fn list(keys: &KeyRing, output: Output) {
 async fn rotate(
     keys: &KeyRing,
     Opened { store, clock }: &Opened,
-    (key_use, force): (KeyUse, bool),
+    key_use: KeyUse,
+    force: bool,
     output: Output,
 ) -> Result<(), Failure> {
     let now = clock.now();

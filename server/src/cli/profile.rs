@@ -49,12 +49,12 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
     let opened = database::open(config).await?;
     match command {
         Command::Show { sub } => {
-            let known = Known::read(&opened, sub).await?;
-            output.print(&known.described(), || known.text());
+            let report = GuestReport::read(&opened, sub).await?;
+            output.print(&report.described(), || report.text());
         }
         Command::Export { sub: Some(sub) } => {
-            let known = Known::read(&opened, sub).await?;
-            let described = known.described();
+            let report = GuestReport::read(&opened, sub).await?;
+            let described = report.described();
             output.print(&described, || format!("{described:#}"));
         }
         Command::Export { sub: None } => export_all(&*opened.store).await?,
@@ -67,14 +67,14 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
     Ok(())
 }
 
-/// What is known of a guest, and the clients by name.
-struct Known {
+/// A guest as an operator sees it, with the clients that its grants name.
+struct GuestReport {
     guest: Guest,
     clients: Vec<Client>,
     now: Timestamp,
 }
 
-impl Known {
+impl GuestReport {
     async fn read(Opened { store, clock }: &Opened, sub: ProfileId) -> Result<Self, Failure> {
         Ok(Self {
             guest: store.profile(sub).await?.ok_or_else(|| unknown(sub))?,
@@ -139,7 +139,7 @@ impl Known {
     }
 }
 
-/// Writes every guest as a line of CSV, and says on a terminal how far it is.
+/// Writes every guest as a line of CSV, and shows progress on a terminal.
 async fn export_all(store: &dyn Store) -> Result<(), Failure> {
     let (_, clients) = store.clients().await?;
     let mut out = BufWriter::new(io::stdout().lock());
@@ -177,8 +177,8 @@ async fn export_all(store: &dyn Store) -> Result<(), Failure> {
 
 const EXPORTED_AT_ONCE: usize = 10_000;
 
-/// As `App::erase` does it, beside a server that may run. What a request that is under way there leaves behind is a grant
-/// without its guest, which the cleaner removes.
+/// Erases a guest as `App::erase` does, beside a server that may run. A request that is under way there may leave a grant
+/// without its guest behind, which the cleaner removes.
 async fn erase(config: &Config, opened: &Opened, sub: ProfileId) -> Result<(), Failure> {
     let Opened { store, clock } = opened;
     store.profile(sub).await?.ok_or_else(|| unknown(sub))?;
@@ -191,7 +191,7 @@ async fn erase(config: &Config, opened: &Opened, sub: ProfileId) -> Result<(), F
     Ok(())
 }
 
-/// The journal that is read when this database is served: in another, nobody would see the erasure after a restore.
+/// Opens the journal that this database is served with. In any other, the erasure would not be repeated after a restore.
 async fn journal_of(config: &Config, store: &dyn Store) -> Result<Journal, Failure> {
     let is_known = match Journal::since_last_mark(&config.journal)?.first() {
         Some(Entry::Mark(mark)) => store.has_mark(*mark).await?,

@@ -151,7 +151,7 @@ impl Story {
         ];
         let title = "Authorize: a new guest, and a code for it";
         let code = self
-            .step(title, ("GET", "/oauth/authorize"), &authorize)
+            .step(title, "GET", "/oauth/authorize", &authorize)
             .await?
             .text("code")?;
         let exchange = [
@@ -163,7 +163,7 @@ impl Story {
         ];
         let title = "Exchange: the code, with the verifier behind its challenge, for tokens";
         let mut token = self
-            .step(title, TOKEN, &exchange)
+            .step(title, "POST", TOKEN, &exchange)
             .await?
             .text("refresh_token")?;
         for title in [
@@ -176,7 +176,7 @@ impl Story {
                 ("refresh_token", token.as_str()),
             ];
             token = self
-                .step(title, TOKEN, &refresh)
+                .step(title, "POST", TOKEN, &refresh)
                 .await?
                 .text("refresh_token")?;
         }
@@ -186,7 +186,8 @@ impl Story {
     async fn step(
         &mut self,
         title: &'static str,
-        (method, path): (&'static str, &'static str),
+        method: &'static str,
+        path: &'static str,
         parameters: &[(&'static str, &str)],
     ) -> Result<&Step, Failure> {
         let (status, answer) = send(self.address, method, path, parameters).await?;
@@ -212,17 +213,19 @@ impl Story {
     }
 }
 
-const TOKEN: (&str, &str) = ("POST", "/oauth/token");
+const TOKEN: &str = "/oauth/token";
 
 impl Step {
     fn text(&self, member: &str) -> Result<String, Failure> {
-        let text = self.answer[member].as_str().map(ToOwned::to_owned);
-        text.ok_or_else(|| {
-            Failure(format!(
-                "the server answered {}: {}",
-                self.status, self.answer
-            ))
-        })
+        self.answer[member]
+            .as_str()
+            .map(ToOwned::to_owned)
+            .ok_or_else(|| {
+                Failure(format!(
+                    "the server answered {}: {}",
+                    self.status, self.answer
+                ))
+            })
     }
 
     fn described(&self) -> String {

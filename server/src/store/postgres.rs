@@ -104,7 +104,7 @@ impl Grants for PostgresStore {
     }
 
     fn write(&self, write: Write) -> BoxFuture<'_, Result<Outcome, Unavailable>> {
-        if matches!(write, Write::Probe) && self.clock.is_off() {
+        if matches!(write, Write::Probe) && self.clock.is_unreliable() {
             let off = "this node's clock is wrong, and the database's answers come too late to correct it";
             return Box::pin(async { Err(Unavailable(off.to_owned())) });
         }
@@ -147,11 +147,11 @@ impl Registry for PostgresStore {
         const SQL: &str = "
             select revision, (extract(epoch from clock_timestamp()) * 1000)::bigint as now from installation";
         Box::pin(async {
-            let asked = self.clock.ask();
+            let query = self.clock.start_query();
             let rows = self.pool.read(SQL, &[]).await?;
             let first = rows.first().ok_or_else(|| row::malformed("revision"))?;
             let now = Timestamp::from_millis(row::value(first, "now")?);
-            self.clock.correct(asked, now);
+            self.clock.correct(query, now);
             row::value(first, "revision")
         })
     }

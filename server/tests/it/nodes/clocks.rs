@@ -40,11 +40,11 @@ impl Corrected {
 
     /// Asks the database, which reads its clock after the first duration and is heard after the second.
     fn ask(&self, there: Duration, back: Duration) {
-        let asked = self.clock.ask();
+        let query = self.clock.start_query();
         self.local.advance(there);
         let told = self.right();
         self.local.advance(back);
-        self.clock.correct(asked, told);
+        self.clock.correct(query, told);
     }
 }
 
@@ -53,7 +53,10 @@ fn a_clock_that_is_off_is_corrected_at_once() {
     let node = Corrected::new(20 * SECOND);
     assert_eq!(node.error(), 20 * SECOND);
     node.ask(Duration::ZERO, Duration::ZERO);
-    assert_eq!((node.error(), node.clock.is_off()), (Duration::ZERO, false));
+    assert_eq!(
+        (node.error(), node.clock.is_unreliable()),
+        (Duration::ZERO, false)
+    );
     node.local.advance(3600 * SECOND);
     assert_eq!(node.error(), Duration::ZERO);
     // Someone sets it.
@@ -67,7 +70,7 @@ fn a_clock_that_may_be_right_is_left_as_it_is() {
     let node = Corrected::new(Duration::ZERO);
     for (there, back) in [(0, 4), (4, 0), (2, 2), (0, 60), (60, 0)] {
         node.ask(there * SECOND, back * SECOND);
-        let error = (node.error(), node.clock.is_off());
+        let error = (node.error(), node.clock.is_unreliable());
         assert_eq!(error, (Duration::ZERO, false), "{there} there, {back} back");
     }
 }
@@ -87,13 +90,19 @@ fn a_slow_answer_makes_no_clock_worse() {
 }
 
 #[test]
-fn a_clock_that_nobody_can_correct_is_off() {
+fn a_clock_that_nobody_can_correct_is_unreliable() {
     let node = Corrected::new(20 * SECOND);
     node.ask(2 * SECOND, 2 * SECOND);
-    assert_eq!((node.error(), node.clock.is_off()), (20 * SECOND, true));
+    assert_eq!(
+        (node.error(), node.clock.is_unreliable()),
+        (20 * SECOND, true)
+    );
     // The next answer comes in time.
     node.ask(Duration::ZERO, Duration::ZERO);
-    assert_eq!((node.error(), node.clock.is_off()), (Duration::ZERO, false));
+    assert_eq!(
+        (node.error(), node.clock.is_unreliable()),
+        (Duration::ZERO, false)
+    );
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
