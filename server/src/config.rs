@@ -100,9 +100,9 @@ impl Config {
             else {
                 continue;
             };
-            let value = value.into_string();
-            let value =
-                value.map_err(|_| ConfigError(format!("{name}: its value is not UTF-8")))?;
+            let value = value
+                .into_string()
+                .map_err(|_| ConfigError(format!("{name}: its value is not UTF-8")))?;
             ours.push((name, value));
         }
         Self::from_sources(flags, ours, file)
@@ -118,11 +118,12 @@ impl Config {
         file: Option<&Path>,
     ) -> Result<Self, ConfigError> {
         let mut values = Values::defaults();
-        let credentials = environment
+        if let Some(credential) = environment
             .iter()
             .find(|(name, _)| name == CREDENTIALS_VARIABLE)
-            .map(|(_, directory)| Path::new(directory).join(CREDENTIAL));
-        if let Some(credential) = credentials.filter(|file| file.exists()) {
+            .map(|(_, directory)| Path::new(directory).join(CREDENTIAL))
+            .filter(|file| file.exists())
+        {
             let file = credential.display().to_string();
             values.set("master_key_file", file, Origin::Credential)?;
         }

@@ -114,8 +114,10 @@ impl Journal {
     /// As [`Journal::read`].
     pub fn since(file: &Path, time: Timestamp) -> Result<Vec<Entry>, JournalError> {
         Self::read_back(file, |entries| {
-            let first = entries.iter().find_map(Entry::at);
-            first.is_some_and(|first| first < time)
+            entries
+                .iter()
+                .find_map(Entry::at)
+                .is_some_and(|first| first < time)
         })
     }
 
@@ -195,10 +197,10 @@ fn run(mut file: File, mut jobs: mpsc::Receiver<Job>) {
     let mut is_torn = false;
     while jobs.blocking_recv_many(&mut batch, QUEUE) > 0 {
         let lines: String = batch.iter().map(|job| job.line.as_str()).collect();
-        let written = append(&mut file, is_torn, &lines).and_then(|()| file.sync_data());
+        let written = append(&mut file, is_torn, &lines)
+            .and_then(|()| file.sync_data())
+            .map_err(|error| Unavailable(format!("the journal can't be written: {error}")));
         is_torn = written.is_err();
-        let written =
-            written.map_err(|error| Unavailable(format!("the journal can't be written: {error}")));
         for job in batch.drain(..) {
             let _ = job.reply.send(written.clone());
         }

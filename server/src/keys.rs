@@ -92,11 +92,12 @@ impl Keys {
     /// How long an access token that was issued here can be valid.
     #[must_use]
     pub fn longest_access_ttl(&self) -> Duration {
-        let signing = self
-            .listed
+        self.listed
             .iter()
-            .filter(|key| key.key_use == KeyUse::AccessToken);
-        signing.map(|key| key.lifetime).max().unwrap_or_default()
+            .filter(|key| key.key_use == KeyUse::AccessToken)
+            .map(|key| key.lifetime)
+            .max()
+            .unwrap_or_default()
     }
 
     /// What the ids of refused requests are sealed with.

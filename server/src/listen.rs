@@ -107,13 +107,13 @@ async fn handshake(
     mut stopping: watch::Receiver<()>,
 ) -> Option<TlsStream<TcpStream>> {
     let handshake = TlsAcceptor::from(tls).accept(stream);
-    let done = tokio::select! {
+    tokio::select! {
         done = tokio::time::timeout(HANDSHAKE_DEADLINE, handshake) => done,
         _ = stopping.changed() => return None,
-    };
-    done.unwrap_or_else(|late| Err(late.into()))
-        .inspect_err(|error| tracing::debug!(%peer, %error, "a TLS handshake failed"))
-        .ok()
+    }
+    .unwrap_or_else(|late| Err(late.into()))
+    .inspect_err(|error| tracing::debug!(%peer, %error, "a TLS handshake failed"))
+    .ok()
 }
 
 fn connection<S: AsyncRead + AsyncWrite + Unpin + 'static>(

@@ -47,8 +47,9 @@ impl RequestContext {
 /// Returns the id of the current request, for a line in the log. `None` outside a request.
 #[must_use]
 pub fn request() -> Option<DisplayValue<RequestId>> {
-    let context = CONTEXT.try_with(Cell::get).ok();
-    context.map(|context| display(context.request))
+    CONTEXT
+        .try_with(|context| display(context.get().request))
+        .ok()
 }
 
 /// Records the grant that the current request is about.

@@ -46,8 +46,9 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
     let (clients, journal) = tokio::try_join!(
         async { Ok(Clients::load(store.clone(), config.policy.clone()).await?) },
         async {
-            let journal = restore::open_journal(config, &*store, &known_keys, clock.now());
-            journal.await.map_err(StartError::from)
+            restore::open_journal(config, &*store, &known_keys, clock.now())
+                .await
+                .map_err(StartError::from)
         }
     )?;
     // Before the longest life of an access token is asked for: the keys promise to live that long.

@@ -76,8 +76,10 @@ impl Cleaner {
             self.position = None;
             return Ok(Step::Elsewhere);
         }
-        let removed = self.keys.remove_needless(now).await;
-        removed.map_err(|error| Unavailable(error.to_string()))?;
+        self.keys
+            .remove_needless(now)
+            .await
+            .map_err(|error| Unavailable(error.to_string()))?;
         let keep_ended = KEEP_ENDED.max(self.keys.now().longest_access_ttl());
         let ended_before = now.before(keep_ended);
         let erased_before = now.before(self.keep_tombstones);

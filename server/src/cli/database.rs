@@ -33,11 +33,15 @@ pub(super) async fn open(config: &Config) -> Result<Opened, SchemaError> {
         Database::Postgres(connection) => open_postgres(connection).await?,
     };
     let name = &config.database;
-    let row = opened.store.installation_row().await;
-    match row.map_err(|error| SchemaError::cannot_open(name, &error))? {
-        row if row.unfinished_copy => Err(SchemaError::UnfinishedCopy(name.to_string())),
-        _ => Ok(opened),
+    let installation = opened
+        .store
+        .installation_row()
+        .await
+        .map_err(|error| SchemaError::cannot_open(name, &error))?;
+    if installation.unfinished_copy {
+        return Err(SchemaError::UnfinishedCopy(name.to_string()));
     }
+    Ok(opened)
 }
 
 /// Opens a store in PostgreSQL, even if it is the beginning of a copy.
@@ -108,10 +112,11 @@ pub(super) async fn pending(config: &Config) -> Result<Migration, SchemaError> {
 /// Makes the directories of the data and of the database, unless they are there; only their owner can read them.
 pub(super) fn make_directories(config: &Config) -> Result<(), Failure> {
     let of_database = match &config.database {
-        Database::Sqlite(file) => file.parent(),
+        Database::Sqlite(file) => file
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty()),
         Database::Postgres(_) => None,
     };
-    let of_database = of_database.filter(|parent| !parent.as_os_str().is_empty());
     for directory in [Some(config.data_dir.as_path()), of_database]
         .into_iter()
         .flatten()
@@ -122,14 +127,14 @@ pub(super) fn make_directories(config: &Config) -> Result<(), Failure> {
 }
 
 fn make_directory(directory: &Path) -> Result<(), Failure> {
-    let made = DirBuilder::new()
+    DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(directory);
-    made.map_err(|error| {
-        Failure(format!(
-            "the directory {} can't be made: {error}",
-            directory.display()
-        ))
-    })
+        .create(directory)
+        .map_err(|error| {
+            Failure(format!(
+                "the directory {} can't be made: {error}",
+                directory.display()
+            ))
+        })
 }

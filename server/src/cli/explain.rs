@@ -86,11 +86,11 @@ impl Explanation {
     }
 
     fn text(&self) -> String {
-        let lines = self
-            .0
+        self.0
             .iter()
-            .map(|(name, value)| format!("{name:<10}{value}"));
-        lines.collect::<Vec<_>>().join("\n")
+            .map(|(name, value)| format!("{name:<10}{value}"))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     fn described(&self) -> Value {

@@ -100,10 +100,10 @@ impl<'a> Import<'a> {
         let (_, clients) = store.clients().await?;
         let client = match &args.client {
             None => None,
-            Some(id) => {
-                let known = number(&clients, id.as_str());
-                Some(known.ok_or_else(|| client::explain(ChangeError::ClientUnknown.into(), id))?)
-            }
+            Some(id) => Some(
+                number(&clients, id.as_str())
+                    .ok_or_else(|| client::explain(ChangeError::ClientUnknown.into(), id))?,
+            ),
         };
         let hashes = erased(store).await?;
         let erased = match hashes.is_empty() {
@@ -179,8 +179,9 @@ impl<'a> Import<'a> {
             Progress::new("imported guests".to_owned(), counted.new + counted.present);
         let (mut part, mut done) = (Vec::new(), 0);
         for record in reader.records() {
-            let line = self.read(record, &columns)?;
-            let line = line.map_err(|(number, problem)| self.problem(number, &problem))?;
+            let line = self
+                .read(record, &columns)?
+                .map_err(|(number, problem)| self.problem(number, &problem))?;
             if !self.is_erased(line.profile.id) {
                 part.push(line);
             }
@@ -224,8 +225,10 @@ impl<'a> Import<'a> {
 
     fn open(&self) -> Result<(Reader<File>, Columns), Failure> {
         let problem = |problem: &dyn std::fmt::Display| self.failure(problem);
-        let reader = ReaderBuilder::new().trim(Trim::All).from_path(self.file);
-        let mut reader = reader.map_err(|error| problem(&error))?;
+        let mut reader = ReaderBuilder::new()
+            .trim(Trim::All)
+            .from_path(self.file)
+            .map_err(|error| problem(&error))?;
         let header = reader.headers().map_err(|error| problem(&error))?;
         let at = |name| header.iter().position(|column| column == name);
         let columns = match (at("sub"), at("subn"), at("created_at")) {
@@ -270,11 +273,10 @@ impl<'a> Import<'a> {
             }
         };
         let number = record.position().map_or(0, csv::Position::line);
-        let profile = self.profile(&record, columns);
-        Ok(match profile {
-            Ok(profile) => Ok(Line { number, profile }),
-            Err(problem) => Err((number, problem)),
-        })
+        Ok(self
+            .profile(&record, columns)
+            .map(|profile| Line { number, profile })
+            .map_err(|problem| (number, problem)))
     }
 
     fn profile(&self, record: &StringRecord, columns: &Columns) -> Result<Profile, String> {
@@ -302,15 +304,17 @@ impl<'a> Import<'a> {
     }
 
     fn is_erased(&self, id: ProfileId) -> bool {
-        let erased = self.erased.as_ref();
-        erased.is_some_and(|erased| erased.hashes.contains(&erased.keys.tombstone(id)))
+        self.erased
+            .as_ref()
+            .is_some_and(|erased| erased.hashes.contains(&erased.keys.tombstone(id)))
     }
 
     fn difference(&self, known: &Profile, line: &Profile) -> String {
         let name = |number| {
-            let mut clients = self.clients.iter();
-            let client = clients.find(|client| client.number == number);
-            client.map_or("a removed client", |client| client.id.as_str())
+            self.clients
+                .iter()
+                .find(|client| client.number == number)
+                .map_or("a removed client", |client| client.id.as_str())
         };
         let what = if known.network_id != line.network_id {
             format!("the subn {}", known.network_id)
@@ -394,8 +398,10 @@ async fn erased(store: &dyn Store) -> Result<HashSet<RevokedId>, Failure> {
 }
 
 fn number(clients: &[Client], id: &str) -> Option<ClientNumber> {
-    let client = clients.iter().find(|client| client.id.as_str() == id);
-    client.map(|client| client.number)
+    clients
+        .iter()
+        .find(|client| client.id.as_str() == id)
+        .map(|client| client.number)
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {
@@ -407,12 +413,14 @@ fn time(text: &str) -> Result<Timestamp, String> {
             millis => Ok(Timestamp::from_millis(millis)),
         };
     }
-    let parsed = humantime::parse_rfc3339(text).ok();
-    let since_epoch = parsed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    let millis = since_epoch.and_then(|passed| i64::try_from(passed.as_millis()).ok());
-    millis.map(Timestamp::from_millis).ok_or_else(|| {
-        "created_at: write 2026-01-31T12:00:00Z, or milliseconds since 1970".to_owned()
-    })
+    humantime::parse_rfc3339(text)
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+        .and_then(|passed| i64::try_from(passed.as_millis()).ok())
+        .map(Timestamp::from_millis)
+        .ok_or_else(|| {
+            "created_at: write 2026-01-31T12:00:00Z, or milliseconds since 1970".to_owned()
+        })
 }
 
 /// 1973 in milliseconds, and 5138 in seconds.

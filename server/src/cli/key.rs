@@ -114,8 +114,9 @@ async fn rotate(
     }
     let keys = keys.now();
     let with = |state| {
-        let mut ours = keys.list().iter().filter(|key| key.key_use == key_use);
-        ours.find(|key| key.state() == state)
+        keys.list()
+            .iter()
+            .find(|key| key.key_use == key_use && key.state() == state)
     };
     let (current, next) = (with(KeyState::Current), with(KeyState::Next));
     let printed = json!({"current": current.map(described), "next": next.map(described)});

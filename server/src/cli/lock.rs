@@ -18,14 +18,14 @@ impl Lock {
     /// Takes the right to `database`. `does` follows "process 12" in what others are told.
     pub(super) fn take(database: &Path, does: &str) -> Result<Self, Failure> {
         let path = database.with_extension("lock");
-        let opened = OpenOptions::new()
+        let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(&path);
-        let mut file = opened.map_err(|error| problem(&path, &error))?;
+            .open(&path)
+            .map_err(|error| problem(&path, &error))?;
         match file.try_lock() {
             Ok(()) => {
                 let lock = Self { path, file };
@@ -53,8 +53,8 @@ impl Lock {
     pub(super) fn say(&self, does: &str) -> Result<(), Failure> {
         let text = format!("process {}{does}", std::process::id());
         // Not emptied first: to free a block and take it again can cost the disk as much as a sync.
-        let written = self.file.write_all_at(text.as_bytes(), 0);
-        written
+        self.file
+            .write_all_at(text.as_bytes(), 0)
             .and_then(|()| self.file.set_len(text.len() as u64))
             .map_err(|error| problem(&self.path, &error))
     }

@@ -48,9 +48,15 @@ async fn load(
     }
     let random: Arc<dyn Random> = Arc::new(SecureGenerator::new());
     let source = MasterKeySource { present, make };
-    let (store, now) = (Arc::clone(store), clock.now());
-    let loaded = KeyRing::load(store, source, random, config.schedule.clone(), now).await;
-    loaded.map_err(|error| match error {
+    KeyRing::load(
+        store.clone(),
+        source,
+        random,
+        config.schedule.clone(),
+        clock.now(),
+    )
+    .await
+    .map_err(|error| match error {
         KeysError::MasterKeyMissing => Failure(format!(
             "{error}. Bring back the file {} from where this database comes, or set GUESTPASS_MASTER_KEY",
             file.display()

@@ -148,10 +148,10 @@ async fn export_all(store: &dyn Store) -> Result<(), Failure> {
     loop {
         let part = store.profiles(after, EXPORTED_AT_ONCE).await?;
         for profile in &part {
-            let client = clients
+            let client_id = clients
                 .iter()
-                .find(|client| client.number == profile.client);
-            let client_id = client.map_or("", |client| client.id.as_str());
+                .find(|client| client.number == profile.client)
+                .map_or("", |client| client.id.as_str());
             let created_at = exact_rfc3339(profile.created_at);
             // No field can hold a comma or a quote.
             writeln!(

@@ -293,14 +293,18 @@ async fn send(
 }
 
 fn what_next(address: SocketAddr, steps: &[Step]) -> String {
-    let first = steps.first().and_then(|step| {
-        step.parameters
-            .iter()
-            .find(|(name, _)| *name == "code_challenge")
-    });
-    let challenge = first.map_or("", |(_, challenge)| challenge);
-    let last = steps.last().map(|step| &step.answer["refresh_token"]);
-    let refresh_token = last.and_then(Value::as_str).unwrap_or_default();
+    let challenge = steps
+        .first()
+        .and_then(|step| {
+            step.parameters
+                .iter()
+                .find(|(name, _)| *name == "code_challenge")
+        })
+        .map_or("", |(_, challenge)| challenge);
+    let refresh_token = steps
+        .last()
+        .and_then(|step| step.answer["refresh_token"].as_str())
+        .unwrap_or_default();
     format!(
         "
 The guest is known now. What to try next, in another terminal:

@@ -30,8 +30,8 @@ impl Postgres {
             connections: values.one("postgres.connections", number(2, 1_000))?,
             batch: values.one("postgres.batch", number(1, 1_000))?,
             password: values.optional("postgres.password_file", |file| {
-                let text = std::fs::read_to_string(file);
-                let text = text.map_err(|error| format!("it can't be read: {error}"))?;
+                let text = std::fs::read_to_string(file)
+                    .map_err(|error| format!("it can't be read: {error}"))?;
                 Ok(text.trim_end_matches(['\r', '\n']).to_owned())
             })?,
             node: node.to_owned(),
@@ -43,8 +43,8 @@ impl Postgres {
     /// # Errors
     /// What is wrong with the URL.
     pub fn connection(&self, url: &str) -> Result<Connection, String> {
-        let connection = Connection::parse(url, self.connections, self.batch)?;
-        let connection = connection.with_node(&self.node);
+        let connection =
+            Connection::parse(url, self.connections, self.batch)?.with_node(&self.node);
         Ok(match &self.password {
             Some(password) => connection.with_password(password),
             None => connection,
@@ -88,8 +88,9 @@ impl fmt::Display for Database {
 
 fn number(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> {
     move |text| {
-        let number = text.parse().ok();
-        let number = number.filter(|number| (least..=most).contains(number));
-        number.ok_or_else(|| format!("write a number between {least} and {most}"))
+        text.parse()
+            .ok()
+            .filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| format!("write a number between {least} and {most}"))
     }
 }

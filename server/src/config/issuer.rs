@@ -29,8 +29,9 @@ impl Issuer {
     #[must_use]
     pub fn path(&self) -> &str {
         let authority = self.0.find("://").map_or(0, |scheme| scheme + 3);
-        let path = self.0[authority..].find('/');
-        path.map_or("", |path| &self.0[authority + path..])
+        self.0[authority..]
+            .find('/')
+            .map_or("", |path| &self.0[authority + path..])
     }
 }
 
@@ -38,10 +39,9 @@ impl FromStr for Issuer {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let rest = text
+        let authority = text
             .strip_prefix("https://")
-            .or_else(|| text.strip_prefix("http://"));
-        let authority = rest
+            .or_else(|| text.strip_prefix("http://"))
             .map(|rest| rest.split('/').next().unwrap_or_default())
             .unwrap_or_default();
         let host = match authority.rsplit_once(':') {

@@ -109,8 +109,9 @@ fn is_needed(entry: Entry, keep: Duration, now: Timestamp) -> bool {
 fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path
         .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]

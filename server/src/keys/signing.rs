@@ -109,13 +109,13 @@ impl SigningKey {
     /// The key as others verify with it (RFC 7517): public, but for HS256, where there is only the secret.
     pub(super) fn jwk(&self, kid: &str) -> Value {
         let common = [
-            ("kid", kid),
-            ("use", "sig"),
-            ("alg", self.algorithm().name()),
+            ("kid", kid.to_owned()),
+            ("use", "sig".to_owned()),
+            ("alg", self.algorithm().name().to_owned()),
         ];
-        let common = common.map(|(name, value)| (name, value.to_owned()));
-        let members = self.own_members().into_iter().chain(common);
-        members
+        self.own_members()
+            .into_iter()
+            .chain(common)
             .map(|(name, value)| (name.to_owned(), Value::from(value)))
             .collect::<Map<_, _>>()
             .into()
@@ -127,8 +127,11 @@ impl SigningKey {
         match self.secret {
             Secret::Hs256(..) => BASE64URL.encode(random.bytes::<12>()),
             Secret::Es256(_) | Secret::EdDsa(_) | Secret::Rs256(_) => {
-                let members = self.own_members().into_iter();
-                let members: Vec<_> = members.map(|(n, v)| format!(r#""{n}":"{v}""#)).collect();
+                let members: Vec<_> = self
+                    .own_members()
+                    .into_iter()
+                    .map(|(name, value)| format!(r#""{name}":"{value}""#))
+                    .collect();
                 let canonical = format!("{{{}}}", members.join(","));
                 BASE64URL.encode(digest(&SHA256, canonical.as_bytes()))
             }
