@@ -186,8 +186,8 @@ impl Opened {
                 }
             }
             KeyUse::Credential => {
-                let bytes = bytes.try_into().map_err(|_| damaged())?;
-                let sealing = SealingKey::new(&bytes, installation);
+                let bytes = bytes[..].try_into().map_err(|_| damaged())?;
+                let sealing = SealingKey::new(bytes, installation);
                 if is_current {
                     self.sealing = Some(sealing);
                 } else {
@@ -198,8 +198,8 @@ impl Opened {
                 self.tombstones = Some(hmac::Key::new(hmac::HMAC_SHA256, &bytes));
             }
             KeyUse::RequestId => {
-                let bytes = bytes.try_into().map_err(|_| damaged())?;
-                self.request_ids = Some(RequestIdKey::new(&bytes));
+                let bytes = bytes[..].try_into().map_err(|_| damaged())?;
+                self.request_ids = Some(RequestIdKey::new(bytes));
             }
         }
         self.listed.push(key);

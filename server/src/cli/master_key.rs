@@ -6,6 +6,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use super::Failure;
 use super::database::Opened;
 use crate::config::{Config, Database};
@@ -93,7 +95,7 @@ fn missing(file: &Path) -> Failure {
 /// Reads the master key, if there is one.
 fn read_master_key(file: &Path) -> Result<Option<MasterKey>, Failure> {
     let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
+        Ok(text) => Zeroizing::new(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
             return Err(Failure(format!(

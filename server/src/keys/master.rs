@@ -4,36 +4,41 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 use crate::random::Random;
 use crate::store::WrappedKey;
 
 /// 32 random bytes that wrap all other keys. It has no `Debug`, so it can't end in a log.
 #[derive(Clone)]
-pub struct MasterKey([u8; 32]);
+pub struct MasterKey(Zeroizing<[u8; 32]>);
 
 impl MasterKey {
     /// Makes a new one.
     #[must_use]
     pub fn generate(random: &dyn Random) -> Self {
-        Self(random.bytes())
+        let mut bytes = Zeroizing::new([0; 32]);
+        random.fill(&mut *bytes);
+        Self(bytes)
     }
 
     /// Reads standard base64 with padding: 44 characters, around which white space may stand.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        STANDARD.decode(text.trim()).ok()?.try_into().ok().map(Self)
+        let decoded = Zeroizing::new(STANDARD.decode(text.trim()).ok()?);
+        let bytes = decoded.as_slice().try_into().ok()?;
+        Some(Self(Zeroizing::new(bytes)))
     }
 
     /// The key as it is kept in its file.
     #[must_use]
     pub fn expose(&self) -> String {
-        STANDARD.encode(self.0)
+        STANDARD.encode(self.0.as_slice())
     }
 
     /// A value from which the key can't be computed, to be kept in the store.
     pub(super) fn check(&self) -> [u8; 32] {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &*self.0);
         let tag = hmac::sign(&key, b"guestpass master key check 1");
         tag.as_ref().try_into().expect("HMAC-SHA-256 has 32 bytes")
     }
@@ -42,7 +47,7 @@ impl MasterKey {
     pub(super) fn wrap(
         &self,
         random: &dyn Random,
-        mut bytes: Vec<u8>,
+        mut bytes: Zeroizing<Vec<u8>>,
         row: WrappedKey,
     ) -> WrappedKey {
         let nonce = random.bytes::<NONCE_LEN>();
@@ -50,7 +55,7 @@ impl MasterKey {
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
                 Aad::from(associated_data(&row)),
-                &mut bytes,
+                &mut *bytes,
             )
             .expect("a key is not too long");
         WrappedKey {
@@ -60,19 +65,21 @@ impl MasterKey {
     }
 
     /// The bytes of a key. `None` if the row was altered or another master key wrapped it.
-    pub(super) fn unwrap(&self, wrapped: &WrappedKey) -> Option<Vec<u8>> {
+    pub(super) fn unwrap(&self, wrapped: &WrappedKey) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, sealed) = wrapped.sealed.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let mut bytes = sealed.to_vec();
-        let opened = self
+        let mut bytes = Zeroizing::new(sealed.to_vec());
+        let length = self
             .aead()
             .open_in_place(nonce, Aad::from(associated_data(wrapped)), &mut bytes)
-            .ok()?;
-        Some(opened.to_vec())
+            .ok()?
+            .len();
+        bytes.truncate(length);
+        Some(bytes)
     }
 
     fn aead(&self) -> LessSafeKey {
-        LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &self.0).expect("32 bytes are a key"))
+        LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*self.0).expect("32 bytes are a key"))
     }
 }
 

@@ -14,6 +14,7 @@ use base64::Engine;
 use guestpass_core::base64url::BASE64URL;
 use guestpass_core::claims::Claims;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use super::key::KeyAlgorithm;
 use crate::random::Random;
@@ -26,7 +27,7 @@ pub(super) struct SigningKey {
 }
 
 enum Secret {
-    Hs256(Box<hmac::Key>, Vec<u8>),
+    Hs256(Box<hmac::Key>, Zeroizing<Vec<u8>>),
     Es256(EcdsaKeyPair),
     EdDsa(Ed25519KeyPair),
     Rs256(Box<RsaKeyPair>),
@@ -37,20 +38,22 @@ impl SigningKey {
     pub(super) fn generate(
         algorithm: KeyAlgorithm,
         random: &dyn Random,
-    ) -> Result<Vec<u8>, Unspecified> {
-        match algorithm {
+    ) -> Result<Zeroizing<Vec<u8>>, Unspecified> {
+        Ok(match algorithm {
             KeyAlgorithm::Hs256 | KeyAlgorithm::EdDsa | KeyAlgorithm::A256GcmSiv => {
-                Ok(random.bytes::<32>().to_vec())
+                let mut bytes = Zeroizing::new(vec![0; 32]);
+                random.fill(&mut bytes);
+                bytes
             }
             KeyAlgorithm::Es256 => {
                 let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
-                Ok(pair.to_pkcs8v1()?.as_ref().to_vec())
+                Zeroizing::new(pair.to_pkcs8v1()?.as_ref().to_vec())
             }
             KeyAlgorithm::Rs256 => {
                 let pair = RsaKeyPair::generate(KeySize::Rsa2048)?;
-                Ok(AsDer::<Pkcs8V1Der<'_>>::as_der(&pair)?.as_ref().to_vec())
+                Zeroizing::new(AsDer::<Pkcs8V1Der<'_>>::as_der(&pair)?.as_ref().to_vec())
             }
-        }
+        })
     }
 
     /// `None` if the bytes are no key of that algorithm.
@@ -58,7 +61,7 @@ impl SigningKey {
         let secret = match algorithm {
             KeyAlgorithm::Hs256 => Secret::Hs256(
                 Box::new(hmac::Key::new(hmac::HMAC_SHA256, bytes)),
-                bytes.to_vec(),
+                Zeroizing::new(bytes.to_vec()),
             ),
             KeyAlgorithm::Es256 => Secret::Es256(
                 EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, bytes).ok()?,
