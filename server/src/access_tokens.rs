@@ -1,4 +1,7 @@
-//! Whether an access token is worth anything here: what it says, and what has happened since it was issued.
+//! Verification of access tokens: the signature and the claims, and what has been revoked since.
+//!
+//! [`App::verify`] costs no read. What it returns is then checked either by [`App::check_recent`], which asks this
+//! node's Bloom filter first, or by [`App::check_rows`], which always reads the rows.
 
 use std::sync::Arc;
 
@@ -16,7 +19,7 @@ use crate::store::{RevokedId, RevokedList, Unavailable};
 
 /// An access token whose signature and claims are good, and whose client is known.
 pub struct VerifiedToken {
-    /// What it says.
+    /// The claims.
     pub claims: AccessToken,
     /// The client that it was issued to.
     pub client: Arc<Client>,
@@ -27,10 +30,10 @@ pub struct VerifiedToken {
 }
 
 impl App {
-    /// Reads a token without asking what has been revoked since. Costs no read.
+    /// Verifies signature and claims. It reads nothing from the store, so a revoked token passes.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
+    /// The first thing that is wrong with the token.
     pub fn verify(&self, token: &str) -> Result<VerifiedToken, Refusal> {
         let token = self.verify_of_any(token)?;
         if token.client.disabled {
@@ -39,7 +42,8 @@ impl App {
         Ok(token)
     }
 
-    /// As [`App::verify`], also for a client that is disabled: its tokens are good again when it is enabled.
+    /// Verifies as [`App::verify`] does, but accepts the tokens of a disabled client, which are good again when it is
+    /// enabled.
     ///
     /// # Errors
     /// As [`App::verify`].
@@ -63,11 +67,12 @@ impl App {
         })
     }
 
-    /// Whether a token has ended before its time, as far as this node knows: from memory, with a row for a "perhaps". What
-    /// this node remembers counts however old it is: nothing that ended comes back.
+    /// Checks that neither the token nor its grant or guest has been revoked, by the Bloom filter of this node, and by
+    /// a row if the filter says "perhaps". A hit counts however stale the filter is, since nothing that was revoked
+    /// comes back.
     ///
     /// # Errors
-    /// A refusal, or [`Unavailable`] if what this node knows is too old and the operator doesn't settle for less.
+    /// A refusal; or [`Unavailable`] if the filter is stale and `verify.when_stale` is `refuse`.
     pub async fn check_recent(&self, token: &VerifiedToken) -> Result<(), Error> {
         self.check_staleness()?;
         for (list, id, refusal) in self.ends(token) {
@@ -78,10 +83,10 @@ impl App {
         Ok(())
     }
 
-    /// Whether this node has looked lately for what has ended elsewhere, if that matters to the operator.
+    /// Checks that the filter has been refreshed from the store within `verify.max_staleness`.
     ///
     /// # Errors
-    /// [`Unavailable`] if it hasn't.
+    /// [`Unavailable`] if it hasn't, unless `verify.when_stale` is `signature-only`.
     pub fn check_staleness(&self) -> Result<(), Unavailable> {
         let is_stale =
             self.revocations.age(self.clock.monotonic()) > self.verification.max_staleness;
@@ -93,7 +98,7 @@ impl App {
         Ok(())
     }
 
-    /// Whether a token has ended before its time, by the rows themselves; answers its grant.
+    /// Checks by the rows that neither the token nor its grant or guest has been revoked, and returns the grant.
     ///
     /// # Errors
     /// A refusal, or the store can't answer.
@@ -112,7 +117,7 @@ impl App {
         Ok(grant)
     }
 
-    /// What could have ended it.
+    /// Returns the entries that would each revoke the token, with the refusal for it.
     fn ends(&self, token: &VerifiedToken) -> [(RevokedList, RevokedId, Refusal); 3] {
         let tombstone = self.keys.now().tombstone(token.grant.profile);
         [
@@ -135,7 +140,7 @@ impl App {
     }
 }
 
-/// The grant of a token and its `jti`, as this server writes them. `None` if another made the token up.
+/// Decodes the `sid` and `jti` of a token. `None` if they aren't as this server writes them.
 pub fn ids(claims: &AccessToken) -> Option<(GrantId, RevokedId)> {
     let grant = GrantId::from_bytes(bytes(claims.grant_id.as_deref()?)?)?;
     let id = bytes(&claims.token_id)?;
@@ -148,7 +153,7 @@ fn bytes(text: &str) -> Option<RevokedId> {
     (length == bytes.len()).then_some(bytes)
 }
 
-/// What a rejection is called here.
+/// Maps a rejection of the verifier to a refusal.
 #[must_use]
 pub const fn refusal(rejection: Rejection) -> Refusal {
     match rejection {

@@ -10,7 +10,7 @@ use axum::routing::get;
 
 use crate::app::App;
 
-/// The operators' API over `app`.
+/// Routes the operators' API over `app`.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))

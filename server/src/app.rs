@@ -1,4 +1,4 @@
-//! What a request needs, put together once.
+//! The shared state of all requests.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,33 +15,39 @@ use crate::random::Random;
 use crate::revocation_filter::RevocationFilter;
 use crate::store::{Grants, Revoked, Unavailable, Upkeep};
 
-/// Everything that the endpoints share.
+/// Holds everything that the endpoints share.
+///
+/// There is one per process, made by [`start`](crate::start::start), the only place that builds it. Its methods are the
+/// operations of the server and stand in the module of their subject: `authorize` and `redeem` in `grants.rs`, `verify`
+/// in `access_tokens.rs`, `end_grant` and `erase` in `revocation.rs`. A handler parses its request, calls one of them
+/// and renders the answer. [`App::follow`] must be called every half second, or the node serves with clients, keys and
+/// revocations that grow stale.
 pub struct App {
     /// Guests and their grants.
     pub(crate) grants: Arc<dyn Grants>,
-    /// What ended before its time, by the rows.
+    /// The revocation lists, read row by row.
     pub(crate) revoked: Arc<dyn Revoked>,
-    /// The same, as far as this node remembers.
+    /// The same in memory: a Bloom filter.
     pub(crate) revocations: RevocationFilter,
-    /// Everything that is known of a guest.
+    /// Queries that look beyond one grant.
     pub(crate) upkeep: Arc<dyn Upkeep>,
-    /// Where erasures and revocations are repeated.
+    /// The log of erasures and revocations outside the database.
     pub(crate) journal: Journal,
-    /// Who may call, and what holds for them.
+    /// The clients and their policies.
     pub(crate) clients: Clients,
-    /// What tokens are signed and credentials are sealed with.
+    /// The keys that sign tokens and seal credentials.
     pub(crate) keys: Arc<KeyRing>,
-    /// What is asked of an access token.
+    /// Verifies access tokens of this issuer.
     pub(crate) verifier: Verifier,
-    /// How `/oauth/verify` trusts.
+    /// The settings of `/oauth/verify`.
     pub(crate) verification: Verification,
     /// The `iss` of every access token.
     pub(crate) issuer: Issuer,
-    /// Where `/oauth/…` is served; `""` is the root.
+    /// The prefixes under which `/oauth/…` is served; `""` is the root.
     pub(crate) base_paths: Vec<String>,
-    /// What this node is called in the ids of refused requests.
+    /// The name of this node, in the ids of refused requests and in the cleaner's lease.
     pub(crate) node: String,
-    /// What is counted.
+    /// Counters and histograms for `/metrics`.
     pub(crate) metrics: Metrics,
     /// The time.
     pub(crate) clock: Arc<dyn Clock>,
@@ -50,20 +56,20 @@ pub struct App {
 }
 
 impl App {
-    /// The clients, as this node knows them.
+    /// Returns the clients, as this node knows them.
     #[must_use]
     pub fn clients(&self) -> &Clients {
         &self.clients
     }
 
-    /// The keys, as this node knows them.
+    /// Returns the keys, as this node knows them.
     #[must_use]
     pub fn keys(&self) -> &KeyRing {
         &self.keys
     }
 
-    /// Sees what operators and other nodes have changed, and does what is due in the life of the keys. Each part goes on
-    /// without the others; what can't be read stays as it was.
+    /// Polls the store for what operators and other nodes have changed, and takes the steps that are due in the life of
+    /// the keys. The parts fail independently; what can't be read stays as it was.
     pub async fn follow(&self) {
         let asked_at = Instant::now();
         match self.clients.revision().await {

@@ -1,4 +1,4 @@
-//! The command line: which command, with which configuration, and how it ended.
+//! The command line: parses it, loads the configuration, runs the command, prints its result.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -78,8 +78,8 @@ enum Command {
     Quickstart(quickstart::Args),
 }
 
-/// Runs the command that the process was started with. Exits with 0 when it is done, 1 when it failed; clap exits with 2
-/// when it wasn't understood.
+/// Runs the command that the process was started with. Exits with 0 when it is done, 1 when it failed; clap exits with
+/// 2 when it wasn't understood.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -129,7 +129,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// Why a command failed: a sentence for the operator.
+/// A failed command: a sentence for the operator.
 struct Failure(String);
 
 impl<E: std::error::Error> From<E> for Failure {
@@ -138,26 +138,26 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// Where results go: standard output, for people or for scripts.
+/// Prints results to standard output, for people or for scripts.
 #[derive(Clone, Copy)]
 struct Output {
     json: bool,
 }
 
 impl Output {
-    /// Prints `value` as JSON, or else what `text` says.
+    /// Prints `value` with `--json`, and otherwise `text`.
     fn print(self, value: &impl Serialize, text: impl FnOnce() -> String) {
         let text = if self.json {
             serde_json::to_string(value).expect("what is printed is plain data")
         } else {
             text()
         };
-        // Whoever has closed the other end doesn't want to read it.
+        // A broken pipe is no failure: the reader has closed it, as `head` does.
         let _ = writeln!(io::stdout(), "{text}");
     }
 }
 
-/// A table for people: as wide as its content.
+/// Renders a table as wide as its content.
 fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = comfy_table::Table::new();
     table
@@ -173,12 +173,12 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
         .join("\n")
 }
 
-/// A time as RFC 3339 writes it, which has no years beyond 9999.
+/// Formats a time as RFC 3339, which has no years beyond 9999.
 fn rfc3339(at: Timestamp) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch(at)).to_string()
 }
 
-/// The same, to the millisecond.
+/// Formats a time as RFC 3339, to the millisecond.
 fn exact_rfc3339(at: Timestamp) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch(at)).to_string()
 }

@@ -1,4 +1,4 @@
-//! What the operator has chosen: flags over environment over file over defaults, read and checked once, at start.
+//! The configuration: flags over environment over file over defaults, read and checked once, at start.
 //!
 //! Only this module reads the environment. A name that no setting has is an error, wherever it stands, because a typing
 //! error must not become a default.
@@ -30,50 +30,51 @@ pub use values::{ConfigError, ShownSetting};
 use values::{Origin, PREFIX, Values};
 pub use verification::Verification;
 
-/// Every choice, parsed.
+/// Holds every setting, parsed. `config/settings.rs` lists them; which of them a client may override is in `Policy`.
 #[derive(Clone)]
 pub struct Config {
-    /// Where the embedded store and the master key live, unless other settings say otherwise.
+    /// The directory of the embedded store, the master key and the journal, unless other settings name files of their
+    /// own.
     pub data_dir: PathBuf,
-    /// Where the public API listens.
+    /// The address of the public API.
     pub listen: SocketAddr,
-    /// With what it speaks TLS there, if it does.
+    /// The certificate and key of the public API. Without them it doesn't speak TLS.
     pub tls: Option<Tls>,
     /// The configured issuer. Without one it follows from the listening address, on loopback only.
     pub issuer: Option<Issuer>,
-    /// Where `/oauth/…` is served; `""` is the root.
+    /// The prefixes under which `/oauth/…` is served; `""` is the root.
     pub base_paths: Vec<String>,
-    /// Where the operators' API listens, if at all.
+    /// The address of the operators' API, which is off without one.
     pub admin_listen: Option<SocketAddr>,
-    /// Where guests are kept.
+    /// The database.
     pub database: Database,
-    /// How PostgreSQL is used.
+    /// The settings of PostgreSQL, whichever database it is.
     pub postgres: Postgres,
-    /// When SQLite syncs.
+    /// The durability of SQLite's commits.
     pub synchronous: Synchronous,
     /// The master key itself, if the environment gives it.
     pub master_key: Option<MasterKey>,
-    /// Where the master key is kept otherwise.
+    /// The file of the master key otherwise.
     pub master_key_file: PathBuf,
-    /// Lifetimes and choices of tokens, for clients that have none of their own.
+    /// The lifetimes and choices of tokens, for clients that have none of their own.
     pub policy: Policy,
-    /// How much is logged.
+    /// The least important level that is logged.
     pub log_level: LogLevel,
-    /// How it is written.
+    /// The format of the log.
     pub log_format: LogFormat,
-    /// The life of keys.
+    /// The schedule of key rotation.
     pub schedule: Schedule,
-    /// How `/oauth/verify` trusts.
+    /// The settings of `/oauth/verify`.
     pub verification: Verification,
-    /// Where erasures and revocations are repeated.
+    /// The file of the journal.
     pub journal: PathBuf,
-    /// How long a tombstone is kept.
+    /// The time for which a tombstone is kept.
     pub keep_tombstones: Duration,
-    /// How long after its start a node begins to clean.
+    /// The time from a node's start until it begins to clean.
     pub clean_after: Duration,
-    /// What this node is called.
+    /// The name of this node.
     pub node: String,
-    /// What to show an operator.
+    /// The settings as `config show` prints them.
     pub shown: Vec<ShownSetting>,
 }
 
@@ -92,7 +93,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let mut ours = Vec::new();
         for (name, value) in std::env::vars_os() {
-            // What isn't UTF-8 isn't ours, unless it is the value of something that is.
+            // A variable whose name isn't UTF-8 is none of ours; the value of one that is must be.
             let Some(name) = name
                 .into_string()
                 .ok()
@@ -108,7 +109,7 @@ impl Config {
         Self::from_sources(flags, ours, file)
     }
 
-    /// As [`Config::load`], with the environment as an argument.
+    /// Loads as [`Config::load`] does, with the environment as an argument.
     ///
     /// # Errors
     /// [`ConfigError`] for the first thing that can't be right.
@@ -149,7 +150,7 @@ impl Config {
         Self::parse(&values)
     }
 
-    /// The issuer for a server that listens on `bound`.
+    /// Returns the issuer for a server that listens on `bound`.
     ///
     /// # Errors
     /// [`ConfigError`] if none is configured and `bound` isn't loopback: no token may name an issuer by chance.
@@ -164,7 +165,7 @@ impl Config {
         }
     }
 
-    /// Where the public API is found if the server listens on `bound`.
+    /// Returns the URL of the public API if the server listens on `bound`.
     #[must_use]
     pub fn url_of(&self, bound: SocketAddr) -> String {
         match self.tls {
@@ -248,14 +249,15 @@ impl Config {
     }
 }
 
-/// Where systemd puts the credentials of a service, and the name of the one that is a master key file.
+/// The variable in which systemd names the directory of a service's credentials, and the credential that is a master
+/// key.
 const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 const CREDENTIAL: &str = "guestpass.master_key";
 
-/// Names the file.
+/// The variable that names the configuration file.
 const CONFIG_VARIABLE: &str = "GUESTPASS_CONFIG";
 
-/// What the operating system calls this machine.
+/// Returns the host name of this machine.
 fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "node".to_owned(), |name| name.trim().to_owned())
@@ -286,7 +288,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "write an IP address and a port, for example 127.0.0.1:8080".to_owned())
 }
 
-/// `/` is the root, which is the empty prefix.
+/// Parses prefixes separated by commas. `/` is the root, which is the empty prefix.
 fn base_paths(text: &str) -> Result<Vec<String>, String> {
     let mut paths: Vec<String> = text
         .split(',')

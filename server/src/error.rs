@@ -1,11 +1,11 @@
-//! What can go wrong with a request.
+//! The three ways in which a request fails: refused, unavailable, internal.
 
 use guestpass_core::grant::GrantId;
 use guestpass_core::refusal::Refusal;
 
 use crate::store::Unavailable;
 
-/// Why a request isn't answered with what it asked for. `http::respond` turns it into a response, in one place.
+/// The failure of a request. `http::respond` alone turns it into a response.
 #[derive(Clone, Debug)]
 pub enum Error {
     /// The request may not have what it asks for. The grant is the one that it is about, if that is known.
@@ -17,12 +17,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// What [`Error::Unavailable`] is called where refusals have names.
+    /// The name of [`Error::Unavailable`], beside those of the refusals.
     pub const UNAVAILABLE: &'static str = "unavailable";
-    /// What [`Error::Internal`] is called where refusals have names.
+    /// The name of [`Error::Internal`], beside those of the refusals.
     pub const INTERNAL: &'static str = "internal";
 
-    /// The same, about a grant.
+    /// Adds the grant that a refusal is about.
     #[must_use]
     pub fn about(self, grant: GrantId) -> Self {
         match self {

@@ -19,7 +19,7 @@ use crate::metrics::Granted;
 use crate::request_context;
 use crate::store::{Outcome, Proof, Redeemed, Redemption, Unavailable, Write};
 
-/// What a token request is granted (RFC 6749 §5.1).
+/// The successful answer to a token request (RFC 6749 §5.1).
 pub struct Tokens {
     /// A JWS: nothing in it needs escaping.
     pub access_token: String,
@@ -30,7 +30,7 @@ pub struct Tokens {
 }
 
 impl App {
-    /// Creates a guest with its first grant, and answers the grant's code.
+    /// Creates a guest with its first grant, and returns the grant's code.
     pub async fn authorize(
         &self,
         client: &Client,
@@ -71,7 +71,7 @@ impl App {
         Err(Unavailable("every profile id that was drawn is taken".into()).into())
     }
 
-    /// Turns a code or a refresh token into new tokens. Both are one path with two decisions.
+    /// Exchanges a code or a refresh token for new tokens. Both take the same path and differ in the decision.
     pub async fn redeem(
         &self,
         client: &Client,
@@ -193,7 +193,8 @@ impl App {
     }
 }
 
-/// Two guests of one millisecond share an id once in two million times.
+/// The attempts to draw a profile id that isn't taken. Two guests of one millisecond share an id once in two million
+/// times.
 const DRAWS: usize = 4;
 
 fn warn_of_rewind(row: &Grant, presented: Generation) {

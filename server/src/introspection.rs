@@ -1,4 +1,4 @@
-//! Whether a token works, by the rows themselves (RFC 7662).
+//! Introspection of tokens by the rows, not by the filter (RFC 7662).
 
 use guestpass_core::client::Client;
 use guestpass_core::credential::Credential;
@@ -36,8 +36,8 @@ struct Claims {
 }
 
 impl App {
-    /// What a confidential client may learn of a token: of an access token that is meant for it, and of its own refresh
-    /// tokens. Of any other, that it doesn't work.
+    /// Introspects a token for a confidential client: an access token of which the client is the audience, or one of
+    /// its own refresh tokens. Any other token is reported as inactive (RFC 7662 §4).
     ///
     /// # Errors
     /// [`Unavailable`] if the store can't answer.

@@ -1,9 +1,10 @@
-//! The journal: every erasure and revocation once more, in a file outside the database.
+//! The journal: an append-only log of erasures and revocations, in a file outside the database.
 //!
-//! A database can go back in time, when a backup is restored or a replica takes over that was behind. What was erased or
-//! revoked meanwhile must not come back with it, so it is also written here, before the database is told, and carried out
-//! again when the two disagree. Lines are only ever appended, each a JSON object. They name grants by `sid`, which holds the
-//! guest's `sub`, and erased guests by the hash of their tombstone.
+//! A database goes back in time when a backup is restored, or when a replica takes over that lagged behind. Erasures
+//! and revocations that it loses thereby must be repeated. So each is appended here before it is written to the
+//! database (write-ahead), and `restore.rs` replays the journal at start if the database lacks something of it. Each
+//! line is a JSON object. It names a grant by its `sid`, which holds the guest's `sub`, and an erased guest by the hash
+//! of its tombstone.
 
 use std::fmt;
 use std::fs::File;
@@ -21,7 +22,7 @@ use crate::store::{RevokedAccessToken, Tombstone, Unavailable};
 mod compact;
 mod line;
 
-/// What a line of the journal says.
+/// An entry of the journal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Entry {
     /// A grant was revoked.
@@ -30,12 +31,13 @@ pub enum Entry {
     AccessTokenRevoked(RevokedAccessToken),
     /// A guest was erased.
     GuestErased(Tombstone),
-    /// The store knew all that stands before this, and was then given this mark.
+    /// A checkpoint: the store had everything before this, and was then given the same mark. A store without it went
+    /// back.
     Mark([u8; 16]),
 }
 
 impl Entry {
-    /// When it happened. `None` for a mark.
+    /// Returns the time of the event. `None` for a mark.
     fn at(&self) -> Option<Timestamp> {
         match self {
             Self::GrantRevoked(_, revocation) => Some(revocation.at),
@@ -46,7 +48,10 @@ impl Entry {
     }
 }
 
-/// The way to the thread that appends. When this is dropped, the thread finishes what was queued and ends.
+/// Appends to the journal, by group commit: entries go through a bounded queue to one thread, which writes all that
+/// wait, syncs once and answers each. [`Journal::append`] returns when its entry is durable, so call it first, then
+/// write to the store, then answer the request. Reading needs no open journal. When this is dropped, the thread works
+/// off the queue and ends.
 pub struct Journal {
     queue: mpsc::Sender<Job>,
 }
@@ -57,7 +62,7 @@ struct Job {
 }
 
 impl Journal {
-    /// Opens the journal, making it if need be; only its owner can read it.
+    /// Opens the journal, creating it with mode 0600 if it doesn't exist.
     ///
     /// # Errors
     /// [`JournalError`] if the file can't be opened.
@@ -73,7 +78,7 @@ impl Journal {
         Ok(Self { queue })
     }
 
-    /// Appends an entry, and answers when it is on the disk.
+    /// Appends an entry, and returns when it is on the disk. Waits while the queue is full (backpressure).
     ///
     /// # Errors
     /// [`Unavailable`] if the file can't be written: the disk is full or gone.
@@ -88,10 +93,10 @@ impl Journal {
         answer.await.map_err(|_| ended())?
     }
 
-    /// Reads a journal from its beginning. A line that is no entry is left out.
+    /// Reads a whole journal. A line that is no entry is skipped, and a file that doesn't exist is an empty journal.
     ///
     /// # Errors
-    /// [`JournalError`] if the file can't be read. One that isn't there is empty.
+    /// [`JournalError`] if the file can't be read.
     pub fn read(file: &Path) -> Result<Vec<Entry>, JournalError> {
         Self::read_from(file, None)
     }
@@ -108,7 +113,7 @@ impl Journal {
         Ok(entries.split_off(mark))
     }
 
-    /// Reads what a journal says since that time, and perhaps some of what stands before it.
+    /// Reads the entries since that time, and perhaps some before it.
     ///
     /// # Errors
     /// As [`Journal::read`].
@@ -121,7 +126,7 @@ impl Journal {
         })
     }
 
-    /// Reads from the end of a journal as much as is enough, or all of it.
+    /// Reads an ever larger part of the end of a journal, until `is_enough` or all of it is read.
     fn read_back(
         file: &Path,
         is_enough: impl Fn(&[Entry]) -> bool,
@@ -157,8 +162,9 @@ impl Journal {
         Ok(entries)
     }
 
-    /// Drops entries that nothing can bring back any more: of access tokens that have expired, and what is older than
-    /// `keep`. Does nothing while the journal is short, most of it is needed, or another process has it open.
+    /// Drops the entries that no restore can make necessary any more: access tokens that have expired, and whatever is
+    /// older than `keep`. Does nothing while the journal is short, most of it is needed, or another process has it
+    /// open.
     ///
     /// # Errors
     /// [`JournalError`] if the file can't be read or replaced; then it is as it was.
@@ -168,13 +174,14 @@ impl Journal {
     }
 }
 
-/// Some ten thousand entries.
+/// The size in bytes from which on compaction is worth it: some ten thousand entries.
 const WORTH_COMPACTING: u64 = 1024 * 1024;
 
-/// How much of the end is read before more of it.
+/// The bytes at the end that are read first.
 const FIRST_LOOK: u64 = 4 * 1024;
 
-/// What was being written when the power went was never answered, and the next line must not join it.
+/// Ends a line that a crash cut off, so that the next one doesn't join it. Nobody was told that the cut-off entry is
+/// durable.
 fn end_line(file: &mut File) -> std::io::Result<()> {
     if file.metadata()?.len() == 0 {
         return Ok(());
@@ -188,10 +195,10 @@ fn end_line(file: &mut File) -> std::io::Result<()> {
     Ok(())
 }
 
-/// How many entries may wait for the disk.
+/// The most entries that wait for the disk.
 const QUEUE: usize = 256;
 
-/// Appends what is waiting, syncs once, answers each.
+/// Appends all entries that wait, syncs once, and answers each: group commit.
 fn run(mut file: File, mut jobs: mpsc::Receiver<Job>) {
     let mut batch = Vec::with_capacity(QUEUE);
     let mut is_torn = false;
@@ -207,7 +214,8 @@ fn run(mut file: File, mut jobs: mpsc::Receiver<Job>) {
     }
 }
 
-/// What a write that failed has left of a line must not join the next one, which would be lost with it.
+/// Appends lines. After a write that failed, it first ends the line that this left, or the next one would be lost with
+/// it.
 fn append(file: &mut impl Write, is_torn: bool, lines: &str) -> std::io::Result<()> {
     if is_torn {
         file.write_all(b"\n")?;
@@ -215,7 +223,7 @@ fn append(file: &mut impl Write, is_torn: bool, lines: &str) -> std::io::Result<
     file.write_all(lines.as_bytes())
 }
 
-/// A journal can't be used: which, and why.
+/// Names a journal that can't be used, and says why.
 #[derive(Debug)]
 pub struct JournalError(PathBuf, String);
 

@@ -1,4 +1,9 @@
-//! Signing and sealing keys: stored wrapped by the master key, parsed once, followed from the store.
+//! Signing and sealing keys: stored wrapped by the master key, unwrapped and parsed once, followed from the store.
+//!
+//! A request takes [`KeyRing::now`] once and works with that [`Keys`], an immutable snapshot: a rotation that happens
+//! meanwhile concerns the next request. [`KeyRing::refresh`] polls for another node's changes and [`KeyRing::tend`]
+//! takes the steps that are due; both are called twice a second. `life.rs` decides those steps in pure code. To change
+//! the keys, add a `Step` there: the ring makes, wraps and stores.
 //!
 //! The master key is the only secret outside the store. The store keeps a check value of it, and each wrapped key
 //! carries an authentication tag, so that a wrong or lost master key is found at start and not by the guests.
@@ -36,7 +41,8 @@ pub struct Keys {
     revision: i64,
     listed: Vec<Key>,
     signing: SigningKey,
-    /// The current one first. The others open what they sealed, or will seal.
+    /// The current one first. The others only open: retiring ones, and a next one that other nodes may seal with
+    /// already.
     sealing: Vec<SealingKey>,
     verifying: KeySet,
     tombstones: hmac::Key,
@@ -46,13 +52,13 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The text of a code or refresh token.
+    /// Seals a code or refresh token into its text.
     #[must_use]
     pub fn seal(&self, credential: Credential) -> String {
         self.sealing[0].seal(credential)
     }
 
-    /// What a text stands for. `None` if it was never sealed here.
+    /// Opens the text of a code or refresh token. `None` if none of the keys has sealed it.
     #[must_use]
     pub fn open(&self, text: &str) -> Option<Credential> {
         self.sealing.iter().find_map(|key| key.open(text))
@@ -64,32 +70,32 @@ impl Keys {
         self.signing.sign(claims)
     }
 
-    /// What access tokens are verified with: the next keys too, which another node may use already.
+    /// Returns the keys that verify access tokens, with the next ones, which another node may use already.
     #[must_use]
     pub const fn verifying(&self) -> &KeySet {
         &self.verifying
     }
 
-    /// The key set that anyone may read (RFC 7517 §5), as JSON. HS256 keys are not in it.
+    /// Returns the public key set (RFC 7517 §5) as JSON. HS256 keys are not in it.
     #[must_use]
     pub fn published(&self) -> &str {
         &self.published
     }
 
-    /// The same with the secrets of HS256, for those who are to verify with them, and so could sign.
+    /// Returns the key set with the secrets of HS256, for verifiers that are trusted not to sign.
     #[must_use]
     pub const fn exported(&self) -> &Value {
         &self.exported
     }
 
-    /// What stands for an erased guest: it can be compared, but not read back.
+    /// Computes the tombstone of a guest: a keyed hash of the `sub`, which can be compared but not reversed.
     #[must_use]
     pub fn tombstone(&self, profile: ProfileId) -> [u8; 16] {
         let tag = hmac::sign(&self.tombstones, profile.to_string().as_bytes());
         tag.as_ref()[..16].try_into().expect("a tag has 32 bytes")
     }
 
-    /// How long an access token that was issued here can be valid.
+    /// Returns the longest life of an access token that these keys have signed.
     #[must_use]
     pub fn longest_access_ttl(&self) -> Duration {
         self.listed
@@ -100,13 +106,13 @@ impl Keys {
             .unwrap_or_default()
     }
 
-    /// What the ids of refused requests are sealed with.
+    /// Returns the key that seals the ids of refused requests.
     #[must_use]
     pub const fn request_ids(&self) -> &RequestIdKey {
         &self.request_ids
     }
 
-    /// All keys, without their secrets.
+    /// Returns all keys, without their secrets.
     #[must_use]
     pub fn list(&self) -> &[Key] {
         &self.listed
@@ -145,7 +151,7 @@ impl Keys {
     }
 }
 
-/// Keys while they are opened one after the other.
+/// Collects keys while they are unwrapped one after the other.
 #[derive(Default)]
 struct Opened {
     listed: Vec<Key>,
@@ -207,14 +213,14 @@ impl Opened {
     }
 }
 
-/// Why the keys can't be used.
+/// Says why the keys can't be used.
 #[derive(Debug)]
 pub enum KeysError {
     /// There is no master key although the store has keys.
     MasterKeyMissing,
     /// The master key isn't the one that wrapped the keys.
     MasterKeyWrong,
-    /// A row was altered.
+    /// A row was altered: its authentication tag is wrong.
     KeyDamaged(String),
     /// A key is for something that this version doesn't know.
     KeyUnsupported(String),

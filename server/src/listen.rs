@@ -1,4 +1,10 @@
 //! The accept loop: from a socket to requests that know their peer and their deadline.
+//!
+//! On SIGTERM it accepts no more, and connections with a request under way have [`DRAIN`] to answer it (graceful
+//! shutdown). The drain waits for connections, not for tasks that have left theirs: the rest of a handler whose client
+//! has gone or whose deadline has passed (`http::envelope`), and the second pass of an erasure (`revocation.rs`). Those
+//! are cut off, at any await, when the process ends. Nothing that was promised is lost: each write is atomic, the
+//! journal is replayed at the next start, and the cleaner removes what a second pass would have.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -24,7 +30,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::timing::{ANSWER_DEADLINE, ARRIVAL_DEADLINE, DRAIN};
 
-/// Who sent a request: the other end of the connection, as text, because every line of the log says it.
+/// The address of the client's end of a connection, as text, because every line of the log has it.
 #[derive(Clone, Debug)]
 pub struct Peer(Arc<str>);
 
@@ -34,16 +40,16 @@ impl fmt::Display for Peer {
     }
 }
 
-/// How long a request may take.
+/// The deadlines of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
-    /// By when it must have arrived whole.
+    /// The time by which the whole request must have arrived.
     pub arrival: Instant,
-    /// By when it must be answered. What it has set going goes on to its end all the same.
+    /// The time by which it must be answered. A handler that is late goes on to its end all the same.
     pub answer: Instant,
 }
 
-/// Serves `router` on `listener` until `stop` is done, then lets what is under way finish. With `tls`, it speaks nothing
+/// Serves `router` on `listener` until `stop` is done, then drains for at most [`DRAIN`]. With `tls`, it speaks nothing
 /// else.
 pub async fn serve(
     listener: TcpListener,
@@ -99,7 +105,8 @@ pub async fn serve(
     }
 }
 
-/// What is left to speak HTTP on, unless the peer fails or the server stops: nothing has been asked yet.
+/// Performs a TLS handshake. `None` if it fails or is late, or if the server stops meanwhile: nothing has been asked
+/// yet.
 async fn handshake(
     stream: TcpStream,
     peer: SocketAddr,
@@ -136,7 +143,7 @@ fn connection<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         )
 }
 
-/// Passes the requests of one connection on, each with its peer and its deadline.
+/// Passes the requests of one connection to the router, each with its peer and its deadline.
 struct Requests {
     router: Router,
     peer: Peer,
@@ -159,8 +166,9 @@ impl Service<hyper::Request<Incoming>> for Requests {
 }
 
 const MAX_CONNECTIONS: usize = 10_000;
-/// From the start of a connection to the end of its TLS handshake.
+/// The time from the start of a connection to the end of its TLS handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// From the start of a connection, with TLS the end of its handshake, or the end of the last request on it, to the end of
-/// the header. Longer than proxies keep an idle connection, lest they send a request into one that is closing.
+/// The time for which a connection may be idle: up to the end of the next header, from the last request, the TLS
+/// handshake or the start. Longer than proxies keep an idle connection, lest they send a request into one that is
+/// closing.
 const HEADER_DEADLINE: Duration = Duration::from_secs(75);

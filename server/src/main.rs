@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 
-/// A request makes and drops some fifty small things, and glibc's allocator takes a seventh of the time of a refresh.
+/// The allocator. A request allocates some fifty times, and with glibc's that takes a seventh of the time of a refresh.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -1,4 +1,4 @@
-//! What is counted, for the operators' `/metrics`. No label holds anything that a client chose.
+//! The metrics that the operators' `/metrics` exposes. No label holds anything that a client chose.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -15,7 +15,7 @@ pub struct Metrics {
     pub answers: Family<Answered, Counter>,
     /// Refusals by reason.
     pub refusals: Family<Refused, Counter>,
-    /// Granted token requests by what was decided.
+    /// Granted token requests by grant type and decision.
     pub tokens: Family<Granted, Counter>,
     /// Grants that were ended, by reason.
     pub revocations: Family<Revoked, Counter>,
@@ -54,7 +54,7 @@ pub struct Revoked {
 }
 
 impl Metrics {
-    /// All counters at zero, beside what the store measures.
+    /// Registers all metrics: our counters, at zero, and the store's histograms.
     #[must_use]
     pub fn new(batches: &Batches) -> Self {
         let mut registry = Registry::with_prefix("guestpass");
@@ -87,7 +87,7 @@ impl Metrics {
         }
     }
 
-    /// The text that a scraper reads (OpenMetrics 1.0).
+    /// Renders the metrics as OpenMetrics 1.0 text.
     #[must_use]
     pub fn expose(&self) -> String {
         let mut text = String::new();

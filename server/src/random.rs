@@ -1,17 +1,17 @@
-//! Where randomness comes from.
+//! The source of randomness, injected so that tests can repeat it.
 
 use std::cell::RefCell;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
-/// Unpredictable bytes, injected so that tests can repeat them.
+/// Gives unpredictable bytes.
 pub trait Random: Send + Sync {
     /// Fills `bytes`. There is no error: a machine without randomness must not go on.
     fn fill(&self, bytes: &mut [u8]);
 }
 
 impl dyn Random + '_ {
-    /// `N` unpredictable bytes.
+    /// Returns `N` unpredictable bytes.
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         self.fill(&mut bytes);
@@ -23,7 +23,7 @@ impl dyn Random + '_ {
 pub struct SecureGenerator(SystemRandom);
 
 impl SecureGenerator {
-    /// A generator.
+    /// Returns a generator.
     #[must_use]
     #[expect(
         clippy::disallowed_methods,
@@ -67,8 +67,8 @@ impl Random for SecureGenerator {
     }
 }
 
-/// Bytes that a thread has drawn ahead. What the generator does before each draw costs more than the few bytes of a
-/// request.
+/// A buffer of bytes that a thread has drawn ahead, because the fixed cost of a draw exceeds that of the few bytes that
+/// a request needs. Bytes are erased as they are taken.
 struct Stock {
     bytes: [u8; AHEAD],
     left: usize,

@@ -1,8 +1,8 @@
 //! The id of a request, which for a refusal is itself the record of it.
 //!
-//! Every id begins with 16 characters that are drawn when the request comes in, and name it in the log. That of a refusal
-//! goes on with what happened, sealed: any node with the keys can read it back, nobody else learns anything from it, and
-//! nothing is stored.
+//! Every id begins with 16 characters that are drawn when the request comes in, and name it in the log. The id of a
+//! refused request goes on with an encrypted record of the refusal: any node with the keys can read it, nobody else
+//! learns anything from it, and nothing is stored.
 
 use std::fmt;
 
@@ -16,14 +16,13 @@ use guestpass_core::time::Timestamp;
 
 use crate::random::Random;
 
-/// What names a request from its beginning: twelve random bytes, but for one bit. Its text, in the log too, are 16 characters
-/// of base64url.
+/// Names a request from its arrival on: twelve bytes, random but for one bit, written as 16 characters of base64url.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RequestId([u8; NONCE_LEN]);
 
 impl RequestId {
-    /// A new one. Its first bit is clear, so that its text doesn't begin with a dash, which a command line would take for
-    /// an option.
+    /// Draws an id. Its first bit is clear, so that its text doesn't begin with a dash, which a command line would take
+    /// for an option.
     #[must_use]
     pub fn draw(random: &dyn Random) -> Self {
         let mut bytes = random.bytes();
@@ -38,27 +37,27 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// What happened to a request that was refused.
+/// The record of a refused request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Record {
-    /// When it was answered.
+    /// The time of the answer.
     pub at: Timestamp,
-    /// Which node answered, as far as 16 bytes go.
+    /// The node that answered, cut to 16 bytes.
     pub node: String,
-    /// Which reason, by [`Reason::of`] its stable name.
+    /// The reason, a hash of its stable name ([`Reason::of`]).
     pub reason: Reason,
-    /// Whose credential or token it was, if that was known.
+    /// The grant of the presented credential or token, if that was known.
     pub grant: Option<GrantId>,
     /// The parameter that the reason is about, if it is about one.
     pub parameter: Option<String>,
 }
 
-/// A reason by its stable name, in four bytes.
+/// The reason of a refusal: four bytes of the hash of its stable name.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Reason([u8; 4]);
 
 impl Reason {
-    /// The reason of that name.
+    /// Hashes a name.
     #[must_use]
     pub fn of(name: &str) -> Self {
         let hash = digest(&SHA256, name.as_bytes());
@@ -66,18 +65,18 @@ impl Reason {
     }
 }
 
-/// Seals and opens what ids say.
+/// Seals the records of refused requests into their ids, and opens them.
 pub struct RequestIdKey(LessSafeKey);
 
 impl RequestIdKey {
-    /// A key from 32 random bytes.
+    /// Makes a key of 32 random bytes.
     #[must_use]
     pub fn new(bytes: &[u8; 32]) -> Self {
         let key = UnboundKey::new(&AES_256_GCM_SIV, bytes).expect("32 bytes are a key");
         Self(LessSafeKey::new(key))
     }
 
-    /// The whole id of a request that was refused.
+    /// Returns the whole id of a refused request: the drawn one, which is also the nonce, and the sealed record.
     #[must_use]
     pub fn seal(&self, id: RequestId, record: &Record) -> String {
         let mut sealed = record.to_bytes();
@@ -91,7 +90,7 @@ impl RequestIdKey {
         URL_SAFE_NO_PAD.encode([&id.0[..], &sealed].concat())
     }
 
-    /// What an id says. `None` if it wasn't sealed with this key, or says nothing, as that of a granted request.
+    /// Opens the record in an id. `None` if it wasn't sealed with this key, or is the bare id of a granted request.
     #[must_use]
     pub fn open(&self, text: &str) -> Option<Record> {
         let mut bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
@@ -107,7 +106,8 @@ impl RequestIdKey {
 
 const CONTEXT: &[u8] = b"guestpass request id 1";
 
-/// The bytes before the parameter: always all of them, so that the length of an id tells no more than its answer does.
+/// The length of a record before its parameter. It is always the same, so that the length of an id tells no more than
+/// its answer does.
 const FIXED: usize = 8 + NODE + 4 + 16;
 const NODE: usize = 16;
 

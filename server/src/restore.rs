@@ -11,10 +11,10 @@ use crate::keys::Keys;
 use crate::random::Random;
 use crate::store::{Grants, Outcome, RevokedList, Store, Unavailable, Write};
 
-/// Opens a node's journal, after carrying out again what the database has lost of it. Then both agree.
+/// Replays the journal if the database has lost something of it, then compacts and opens it.
 ///
 /// # Errors
-/// [`RestoreError`] if either can't be read or written. It can be done again from the beginning.
+/// [`RestoreError`] if either can't be read or written. A retry starts over and repeats no harm.
 pub async fn open_journal(
     config: &Config,
     store: &dyn Store,
@@ -128,7 +128,7 @@ pub async fn has_lost(
     Ok(false)
 }
 
-/// Marks a node's journal and the store, which agree now.
+/// Writes one new mark to a node's journal and to the store, which agree now.
 ///
 /// # Errors
 /// [`Unavailable`] if either can't be written.
@@ -145,12 +145,13 @@ pub async fn mark(
     store.write(write).await.map(drop)
 }
 
-/// Carries out again what the journal says and the store doesn't. `progress` hears how many guests were looked at.
+/// Replays the journal: carries out again what the store lacks. `progress` is called with the number of guests looked
+/// at.
 ///
-/// If it is cut off, the store is still behind: a tombstone is there only when its guest is gone.
+/// A replay that is cut off leaves the store visibly behind, since a tombstone is written only when its guest is gone.
 ///
 /// # Errors
-/// [`Unavailable`] if the store can't answer. It can be done again from the beginning.
+/// [`Unavailable`] if the store can't answer. A retry starts over: every step is idempotent.
 pub async fn replay(
     store: &dyn Store,
     journal: &[Entry],
@@ -205,5 +206,5 @@ pub async fn replay(
     Ok(done)
 }
 
-/// How many guests are looked at between two signs of life.
+/// The guests that are looked at between two reports of progress.
 const PART: usize = 1000;

@@ -1,8 +1,9 @@
-//! A guest who is known already authorizes again: only for a confidential client that is set to `resume_with_jwt`.
+//! A known guest authorizes again with an access token: only for a confidential client that is set to
+//! `resume_with_jwt`.
 //!
-//! It turns an access token into a grant that outlives it, which a token must not do by itself. So the client proves who
-//! it is, the grant behind the token must be alive, the new grant ends when that one would, few may live at once, and
-//! each use is told to the operator.
+//! It turns an access token into a grant that outlives it, which a token must not do by itself. So the client proves
+//! who it is, the grant behind the token must be alive, the new grant ends when that one would, few may live at once,
+//! and each use is logged as a warning.
 
 use guestpass_core::authorize::AuthorizeRequest;
 use guestpass_core::client::Client;
@@ -17,8 +18,8 @@ use crate::request_context;
 use crate::store::{Outcome, Unavailable, Write};
 
 impl App {
-    /// The grant that a client may go on from with this access token. `None` if the client isn't set to, or the token
-    /// isn't its own, valid and of a grant that is alive: then the guest is a new one.
+    /// Returns the grant that a client may resume with this access token. `None` unless the client is set to
+    /// `resume_with_jwt`, and the token is its own, valid and of a live grant; the guest is then a new one.
     ///
     /// # Errors
     /// [`Unavailable`] if the store can't answer.
@@ -43,7 +44,7 @@ impl App {
         }
     }
 
-    /// Gives the guest of `grant` one more, and answers its code. `None` if the guest was erased meanwhile.
+    /// Gives the guest of `grant` one more grant, and returns its code. `None` if the guest was erased meanwhile.
     ///
     /// # Errors
     /// [`Unavailable`] if the store can't answer.
@@ -74,8 +75,8 @@ impl App {
         Ok(Some(code))
     }
 
-    /// Ends the grants of a guest beyond [`MAX_LIVE`], the one advanced longest ago first. Whoever comes last sees all of
-    /// them, so two at once don't leave more.
+    /// Revokes the grants of a guest beyond [`MAX_LIVE`], the least recently advanced first. Of two concurrent calls,
+    /// the one that reads last sees all grants, so no more are left.
     async fn end_surplus(
         &self,
         client: &Client,

@@ -1,6 +1,7 @@
-//! Ending things before their time: a grant, an access token, a guest.
+//! Revocation of grants and access tokens, and erasure of guests.
 //!
-//! Each goes into the journal, then into the store, then into what this node remembers; only then is it answered.
+//! Each is appended to the journal, then written to the store, then inserted into the revocation filter, and only then
+//! answered. The journal comes first so that a restore can't lose what was answered.
 
 use std::sync::Arc;
 
@@ -20,11 +21,10 @@ use crate::store::{Outcome, RevokedAccessToken, RevokedList, Tombstone, Unavaila
 use crate::timing::REQUEST_DEADLINE;
 
 impl App {
-    /// Ends a grant, and tells the operator. Unless the client asked for it, that is a warning: someone may hold what isn't
-    /// theirs.
+    /// Revokes a grant, and logs it: as a warning unless the client asked for it, because a token may have been stolen.
     ///
     /// # Errors
-    /// [`Unavailable`] if the journal or the store can't answer; the grant may or may not have ended.
+    /// [`Unavailable`] if the journal or the store can't answer; the grant may be revoked or not.
     pub async fn end_grant(
         &self,
         client: &Client,
@@ -39,7 +39,7 @@ impl App {
             .await?;
         self.revocations
             .insert(RevokedList::Grants, grant.to_bytes());
-        // Whoever was faster has counted it.
+        // Only the request whose write changed the row counts it.
         if outcome == Outcome::Done {
             let reason = revocation.reason.name();
             self.metrics
@@ -63,7 +63,7 @@ impl App {
         Ok(())
     }
 
-    /// Ends one access token and nothing else.
+    /// Revokes one access token and nothing else.
     ///
     /// # Errors
     /// As [`App::end_grant`].
@@ -85,14 +85,14 @@ impl App {
         Ok(())
     }
 
-    /// Ends what a token stands for, as RFC 7009 §2.1 says. `client` is who asks, authenticated; without one, the token
-    /// must be a public client's, whose tokens prove as much as the client could.
+    /// Revokes a token (RFC 7009 §2.1). `client` is the authenticated caller. Without one, the token must be a public
+    /// client's, which has nothing but its tokens to prove itself with.
     ///
-    /// A refresh token ends its grant. An access token ends the grant for a confidential client and only itself for a
-    /// public one: many see it, and a logged one must not log a guest out.
+    /// A refresh token revokes its grant. An access token revokes the grant of a confidential client, and only itself
+    /// for a public one: many parties see it, and one from a log must not suffice to log a guest out.
     ///
     /// # Errors
-    /// A token that works, of another client. One that doesn't work is no error: it is what was asked for.
+    /// A refusal if the token works and is another client's. An invalid token is no error (RFC 7009 §2.2).
     pub async fn revoke(&self, client: Option<&Client>, token: &str) -> Result<(), Error> {
         let now = self.clock.now();
         let reason = RevocationReason::RevokedByClient;
@@ -101,7 +101,7 @@ impl App {
             let Some(grant) = self.grants.load(credential.grant).await? else {
                 return Ok(());
             };
-            // The grants of a client that is gone are, too.
+            // The client was removed, and its grants ended with it.
             let Some(owner) = self.clients.by_number(grant.client) else {
                 return Ok(());
             };
@@ -122,7 +122,7 @@ impl App {
             return Ok(());
         }
         request_context::grant(token.grant);
-        // Of a grant that is gone, as after a restore, there is no row to remember that it ended.
+        // After a restore the grant may have no row to be revoked in; the token itself is then revoked.
         if !owner.confidential || grant.is_none() {
             let token = RevokedAccessToken {
                 id: token.id,
@@ -134,7 +134,7 @@ impl App {
         Ok(self.end_grant(&owner, token.grant, revocation).await?)
     }
 
-    /// Whether someone has ended that token, or its grant: to end it again would only make the journal longer.
+    /// Returns whether that token, or its grant, is revoked already: to do it again would only lengthen the journal.
     async fn has_been_ended(
         &self,
         token: &VerifiedToken,
@@ -147,8 +147,8 @@ impl App {
         self.revoked.is_revoked(list, token.id).await
     }
 
-    /// Erases a guest: once now, and once more when no request can be under way that began before, for one of those may
-    /// have given the guest another grant.
+    /// Erases a guest: now, and once more after [`REQUEST_DEADLINE`], because a request that was under way may have
+    /// given the guest another grant. If the process ends before the second pass, the cleaner removes such a grant.
     ///
     /// # Errors
     /// As [`App::end_grant`].
@@ -168,7 +168,7 @@ impl App {
         tokio::spawn(async move {
             tokio::time::sleep(REQUEST_DEADLINE).await;
             let again = Write::EraseGuest(profile, tombstone(app.clock.now()));
-            // What is left is a grant without its guest, and the cleaner removes those.
+            // A grant without its guest may be left, which the cleaner removes.
             if let Err(error) = app.grants.write(again).await {
                 tracing::warn!(error = %error, "the second look at an erased guest failed");
             }
@@ -177,7 +177,7 @@ impl App {
     }
 }
 
-/// Whether whoever asks may end a token of that owner.
+/// Checks that the caller may revoke a token of that owner.
 fn permitted(client: Option<&Client>, owner: &Client, of_another: Refusal) -> Result<(), Refusal> {
     match client {
         Some(client) if client.number == owner.number => Ok(()),

@@ -1,7 +1,4 @@
-//! What ended lately, as this node knows it: enough to refuse an access token without reading a row for each request.
-//!
-//! A filter of fixed size says "surely not" or "perhaps"; for a "perhaps" the row decides. What the filter holds is
-//! followed from the store, and forgotten when every access token that it could be about has expired.
+//! The revocation filter: recent revocations in memory, so that verifying an access token needs no read.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -15,25 +12,34 @@ use crate::journal::Entry;
 use crate::store::{Revoked, RevokedId, RevokedList, Unavailable};
 use crate::timing::SETTLING;
 
-/// What ended lately.
+/// A Bloom filter of the revocations that an unexpired access token may be subject to.
+///
+/// [`RevocationFilter::holds`] answers "surely not" from memory; for a "perhaps" it reads the row, so that a false
+/// positive costs a read and never a wrong answer. Feed it with [`RevocationFilter::insert`] after each revocation of
+/// this node, and with [`RevocationFilter::poll`] twice a second for those of other nodes. [`RevocationFilter::age`]
+/// tells how stale it is, which is the trade-off: a revocation elsewhere is seen one poll later.
+///
+/// There are two generations of 1 MiB and six hashes each. Entries go into the current one; after the longest life of
+/// an access token it becomes the previous one, and the older is dropped. False positives of a generation: one in a
+/// thousand with 600,000 entries, one in ten with two million. Memory stays fixed, however many grants end.
 pub struct RevocationFilter {
     store: Arc<dyn Revoked>,
     filters: RwLock<Filters>,
-    /// One poll at a time. Until when the store has been read, by its time of day.
+    /// The time of day up to which the store has been read. Locked during a poll, so that there is one at a time.
     polling: Mutex<Timestamp>,
 }
 
 struct Filters {
     current: Arc<AtomicBloomFilter>,
     previous: Arc<AtomicBloomFilter>,
-    /// When `current` became that, by the monotonic clock.
+    /// The start of the current generation, by the monotonic clock.
     turned_at: Duration,
-    /// When the last successful poll began, by the monotonic clock.
+    /// The start of the last successful poll, by the monotonic clock.
     polled_at: Duration,
 }
 
 impl RevocationFilter {
-    /// Reads all that ended within `lifetime`, the longest life of an access token.
+    /// Loads the revocations of the last `lifetime`, the longest life of an access token.
     ///
     /// # Errors
     /// [`Unavailable`] if the store can't answer.
@@ -58,7 +64,7 @@ impl RevocationFilter {
         Ok(filter)
     }
 
-    /// Adds the grants that ended by the journal: one that a restore has lost has no row to say so.
+    /// Inserts the grants that were revoked by the journal: one that a restore has lost has no row to be read from.
     pub fn remember(&self, journal: &[Entry]) {
         for entry in journal {
             if let Entry::GrantRevoked(grant, _) = entry {
@@ -67,10 +73,10 @@ impl RevocationFilter {
         }
     }
 
-    /// Reads what ended since the last time, here or elsewhere.
+    /// Inserts the revocations since the last poll, of any node, and starts a new generation when it is time.
     ///
     /// # Errors
-    /// [`Unavailable`] if the store can't answer; what is known stays, and grows old.
+    /// [`Unavailable`] if the store can't answer; the filter keeps its entries and grows stale.
     pub async fn poll(&self, now: Now, lifetime: Duration) -> Result<(), Unavailable> {
         let mut read_until = self.polling.lock().await;
         {
@@ -81,7 +87,7 @@ impl RevocationFilter {
             }
         }
         let since = if now.wall < *read_until {
-            // The clock was set back, so tokens that had expired by it are good again.
+            // The clock was set back, so tokens that had expired by it are valid again.
             now.wall.before(lifetime)
         } else {
             *read_until
@@ -93,7 +99,7 @@ impl RevocationFilter {
         Ok(())
     }
 
-    /// Adds what has just ended here.
+    /// Inserts a revocation of this node.
     pub fn insert(&self, list: RevokedList, id: RevokedId) {
         let current = {
             let filters = self.filters.read().unwrap_or_else(PoisonError::into_inner);
@@ -102,7 +108,7 @@ impl RevocationFilter {
         current.insert(&(tag(list), id));
     }
 
-    /// Whether that id ended before its time. Reads a row only for a "perhaps".
+    /// Returns whether that id is revoked. Reads a row only if the filter says "perhaps".
     ///
     /// # Errors
     /// [`Unavailable`] if there is a row to read and the store can't answer.
@@ -115,7 +121,7 @@ impl RevocationFilter {
         Ok(perhaps && self.store.is_revoked(list, id).await?)
     }
 
-    /// How long ago, by the monotonic clock, the store was last read.
+    /// Returns the time since the store was last read.
     #[must_use]
     pub fn age(&self, monotonic: Duration) -> Duration {
         let filters = self.filters.read().unwrap_or_else(PoisonError::into_inner);
@@ -138,10 +144,10 @@ impl RevocationFilter {
     }
 }
 
-/// How many entries are read at once.
+/// The entries that are read at once.
 const PART: usize = 10_000;
 
-/// One in a thousand is a false "perhaps" at 600,000 entries, one in ten at two million.
+/// Makes an empty generation.
 fn filter() -> AtomicBloomFilter {
     AtomicBloomFilter::with_num_bits(8 * 1024 * 1024).hashes(6)
 }

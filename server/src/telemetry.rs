@@ -1,4 +1,4 @@
-//! What the log looks like. What stands in it is up to whoever writes: no credential, key, verifier or query string.
+//! The log: its format and its buffer. Callers must not log credentials, keys, verifiers or query strings.
 
 use std::io::{self, Write};
 use std::mem;
@@ -20,7 +20,7 @@ mod lines;
 /// The least important lines that are logged.
 pub type LogLevel = LevelFilter;
 
-/// How a line is written.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LogFormat {
     /// For people.
@@ -29,7 +29,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging to standard error, for the rest of the process. What waits is written when the answer is dropped.
+/// Starts logging to standard error, for the rest of the process. Dropping the returned value flushes the buffer.
 pub fn start(level: LogLevel, format: LogFormat) -> Flush {
     let log = Log(Arc::default());
     // An error means that a test has started logging before.
@@ -42,7 +42,7 @@ pub fn start(level: LogLevel, format: LogFormat) -> Flush {
     Flush(log)
 }
 
-/// Writes what waits when it is dropped.
+/// Flushes the buffer when it is dropped.
 pub struct Flush(Log);
 
 impl Drop for Flush {
@@ -51,8 +51,8 @@ impl Drop for Flush {
     }
 }
 
-/// Logs to `writer`: our own lines from `level` on, those of libraries only when they warn, for they might name what a
-/// request held.
+/// Returns a subscriber that logs to `writer`: our own events from `level` on, those of libraries only from warnings
+/// on, because they may quote what a request held.
 pub fn subscriber<W>(level: LogLevel, format: LogFormat, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -63,8 +63,8 @@ where
     tracing_subscriber::registry().with(Lines { format, writer }.with_filter(ours))
 }
 
-/// Standard error behind a buffer, so that the line of a request costs a copy and no system call. A warning or an error is
-/// written at once, and with it all that waits.
+/// Standard error behind a buffer, so that the line of a request costs a copy and no system call. A warning or an error
+/// flushes the buffer.
 #[derive(Clone)]
 struct Log(Arc<Waiting>);
 
@@ -73,7 +73,7 @@ struct Waiting {
     lines: Mutex<Vec<u8>>,
     filled: Condvar,
     dropped: AtomicU64,
-    /// What is on its way. Held until it is written, so that lines stay in order.
+    /// The bytes that are being written. Locked for the whole write, so that lines stay in order.
     writing: Mutex<Vec<u8>>,
 }
 
@@ -85,7 +85,7 @@ impl Log {
                 .filled
                 .wait_while(self.lines(), |lines| lines.is_empty());
             drop(waited);
-            // More will come: one system call for all of it.
+            // One system call for all lines that come meanwhile.
             thread::sleep(GATHER);
             let _ = self.write_out();
             let dropped = self.0.dropped.swap(0, Ordering::Relaxed);
@@ -133,7 +133,7 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// One line on its way.
+/// Writes one line to the buffer.
 struct Line<'a> {
     log: &'a Log,
     at_once: bool,
@@ -144,7 +144,8 @@ impl Write for Line<'_> {
         let was_empty = {
             let mut lines = self.log.lines();
             let was_empty = lines.is_empty();
-            // To wait until someone reads what was written would stop the server.
+            // Backpressure from a slow reader of the log would stop the server, so lines are dropped and counted
+            // instead.
             if lines.len() < MOST_WAITING {
                 lines.extend_from_slice(line);
             } else {
@@ -165,8 +166,8 @@ impl Write for Line<'_> {
     }
 }
 
-/// How long lines are gathered.
+/// The time for which lines are gathered into one write.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// How many bytes may wait before lines are dropped: some tenths of a second under full load.
+/// The size in bytes at which lines are dropped: some tenths of a second under full load.
 const MOST_WAITING: usize = 4 * 1024 * 1024;

@@ -1,4 +1,5 @@
-//! Cleaning in the background: a slow walk over all grants that removes what ended long ago. Of many nodes, one does it.
+//! The cleaner, a background task: a slow scan over all grants that removes those that ended long ago. Of many nodes,
+//! the one with the lease does it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,11 @@ use crate::clock::Clock;
 use crate::keys::KeyRing;
 use crate::store::{Grants, Outcome, Unavailable, Upkeep, Write};
 
-/// Walks over the grants in the order of their keys, one small part after the other, without ever being done.
+/// Scans the grants in the order of their keys, in small parts, and starts over at the end.
+///
+/// A node cleans only while it holds the lease, a row in the store that expires. [`Cleaner::step`] renews it in time;
+/// when its holder dies, another node takes it over after `LEASE`. A clock that has jumped stops the cleaner, because
+/// what it removes can't be brought back.
 pub struct Cleaner {
     upkeep: Arc<dyn Upkeep>,
     grants: Arc<dyn Grants>,
@@ -24,27 +29,27 @@ pub struct Cleaner {
     started: (Timestamp, Duration),
 }
 
-/// What one step did.
+/// The result of one step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
-    /// There is more to walk.
+    /// There is more to scan.
     Walked {
-        /// How many grants were removed.
+        /// The number of grants that were removed.
         removed: usize,
     },
-    /// The walk has come to the end; the next one starts from the beginning.
+    /// The scan has come to the end; the next one starts from the beginning.
     Finished {
-        /// How many grants were removed.
+        /// The number of grants that were removed.
         removed: usize,
     },
-    /// The clock has jumped since the start, so nobody knows what has ended. Nothing was removed.
+    /// The clock has jumped since the start, so it can't be told what has ended. Nothing was removed.
     ClockJumped,
-    /// Another node cleans.
+    /// Another node has the lease.
     Elsewhere,
 }
 
 impl Cleaner {
-    /// A cleaner of the store behind `app`, that trusts the clock as it is now.
+    /// Makes a cleaner of the store behind `app`, that trusts the clock as it is now.
     #[must_use]
     pub fn new(app: &App, keep_tombstones: Duration) -> Self {
         let clock = Arc::clone(&app.clock);
@@ -62,11 +67,11 @@ impl Cleaner {
         }
     }
 
-    /// Looks at the next part of the grants and removes what had ended [`KEEP_ENDED`] ago, or longer if an access token
-    /// could still say that it hasn't; some of what nobody can ask about any more; and keys that nothing needs.
+    /// Cleans one part: removes the grants in it that ended [`KEEP_ENDED`] ago, or longer if an access token may still
+    /// be valid by its claims; some expired entries of the revocation lists; and keys that nothing needs.
     ///
     /// # Errors
-    /// [`Unavailable`] if the store can't answer, or has more important things to do.
+    /// [`Unavailable`] if the store can't answer, or sheds this work under load: cleaning has the lowest priority.
     pub async fn step(&mut self) -> Result<Step, Unavailable> {
         let now = self.clock.now();
         if self.jumped(now) {
@@ -103,7 +108,7 @@ impl Cleaner {
         })
     }
 
-    /// Takes the right to clean, or keeps it, in time before it ends.
+    /// Acquires the lease, or renews it when half of it has passed. Returns whether this node has it.
     async fn hold(&mut self, now: Timestamp) -> Result<bool, Unavailable> {
         if now + LEASE / 2 < self.held_until {
             return Ok(true);
@@ -117,8 +122,8 @@ impl Cleaner {
         Ok(is_held)
     }
 
-    /// Steps for ever, slowly. It begins late, after `delay`: a machine that starts with a wrong clock has set it right by
-    /// then, which shows as a jump.
+    /// Steps for ever, with pauses. It starts after `delay`, by when a machine that boots with a wrong clock has set it
+    /// right, which shows as a jump.
     pub async fn run(mut self, delay: Duration) {
         tokio::time::sleep(delay).await;
         loop {
@@ -149,15 +154,18 @@ impl Cleaner {
     }
 }
 
-/// How many grants are looked at in one step: a read of some 30 pages.
+/// The grants that are looked at in one step: a read of some 30 pages.
 pub const PART: usize = 500;
-/// How many go in one write, so that other writes get their turn.
+/// The grants that one write removes; few, so that other writes get their turn.
 pub const REMOVED_AT_ONCE: usize = 100;
 const BETWEEN_PARTS: Duration = Duration::from_millis(50);
 const BETWEEN_WALKS: Duration = Duration::from_secs(3600);
-/// After what may be better soon.
+/// The pause after a step that couldn't clean, before the next try.
 const BEFORE_RETRY: Duration = Duration::from_secs(60);
-/// How long a node may clean alone after its last step: until it begins the next walk, and a little longer.
+/// The duration of a lease. Half of it is left after each step, which lasts until the next scan begins, so that the
+/// node that cleans goes on cleaning.
 const LEASE: Duration = Duration::from_secs(2 * 3600);
-/// More than any honest correction, far less than would make a living grant look ended.
+const _: () = assert!(LEASE.as_secs() >= 2 * BETWEEN_WALKS.as_secs());
+/// The difference that counts as a jump: more than any honest correction, far less than would make a live grant look
+/// ended.
 const TOLERATED_JUMP: Duration = Duration::from_secs(3600);

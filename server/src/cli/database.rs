@@ -14,13 +14,13 @@ use crate::store::postgres::{Connection, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Migration, SchemaError, Store};
 
-/// A store, and the time that is the same for all who use it.
+/// An open store, and the clock that all its users share.
 pub(super) struct Opened {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
-/// Opens the store, which must be there, and not be the beginning of a copy.
+/// Opens the store, which must exist and not be an unfinished copy.
 pub(super) async fn open(config: &Config) -> Result<Opened, SchemaError> {
     let opened = match &config.database {
         Database::Sqlite(file) => {
@@ -44,7 +44,7 @@ pub(super) async fn open(config: &Config) -> Result<Opened, SchemaError> {
     Ok(opened)
 }
 
-/// Opens a store in PostgreSQL, even if it is the beginning of a copy.
+/// Opens a store in PostgreSQL, even if it is an unfinished copy.
 pub(super) async fn open_postgres(connection: &Connection) -> Result<Opened, SchemaError> {
     let clock = Arc::new(CorrectedClock::new(Arc::new(SystemClock::new())));
     let store = PostgresStore::open(connection, Arc::clone(&clock)).await?;
@@ -54,7 +54,7 @@ pub(super) async fn open_postgres(connection: &Connection) -> Result<Opened, Sch
     })
 }
 
-/// Opens the store, making an embedded one first if need be; says whether it was made.
+/// Opens the store, and creates or migrates an embedded one first. Returns whether it was created.
 pub(super) async fn open_or_make(config: &Config) -> Result<(Opened, bool), Failure> {
     make_directories(config)?;
     let Database::Sqlite(file) = &config.database else {
@@ -86,8 +86,7 @@ pub(super) async fn open_or_make(config: &Config) -> Result<(Opened, bool), Fail
     }
 }
 
-/// Brings the schema up to date. In PostgreSQL it also makes what the first node would find missing, the keys, so that no
-/// node makes anything.
+/// Migrates the schema. In PostgreSQL it also makes the first keys, so that no node has to.
 pub(super) async fn migrate(config: &Config) -> Result<Migration, Failure> {
     make_directories(config)?;
     match &config.database {
@@ -101,7 +100,7 @@ pub(super) async fn migrate(config: &Config) -> Result<Migration, Failure> {
     }
 }
 
-/// What [`migrate`] would do.
+/// Returns the migration that [`migrate`] would carry out.
 pub(super) async fn pending(config: &Config) -> Result<Migration, SchemaError> {
     match &config.database {
         Database::Sqlite(file) => SqliteStore::pending(file),
@@ -109,7 +108,7 @@ pub(super) async fn pending(config: &Config) -> Result<Migration, SchemaError> {
     }
 }
 
-/// Makes the directories of the data and of the database, unless they are there; only their owner can read them.
+/// Creates the missing directories of the data and of the database, with mode 0700.
 pub(super) fn make_directories(config: &Config) -> Result<(), Failure> {
     let of_database = match &config.database {
         Database::Sqlite(file) => file

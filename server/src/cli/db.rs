@@ -1,4 +1,4 @@
-//! `guestpass db`: the database as a whole.
+//! `guestpass db`: checks, migrates and copies the database.
 
 use clap::Subcommand;
 use serde_json::json;
@@ -22,8 +22,8 @@ pub(super) enum Command {
     /// Copy an embedded installation to PostgreSQL: guests, grants, clients, keys, all of it
     #[command(after_help = AFTER_COPY)]
     Copy {
-        /// The database to fill: empty, or the beginning of the same copy. Its password may be in the file that the setting
-        /// postgres.password_file names
+        /// The database to fill: empty, or the beginning of the same copy. Its password may be in the file that the
+        /// setting postgres.password_file names
         #[arg(long, value_name = "URL")]
         to: String,
     },

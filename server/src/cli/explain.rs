@@ -1,4 +1,4 @@
-//! `guestpass explain`: why a request or a token was refused, and what would help.
+//! `guestpass explain`: says why a request or a token was refused, and what would help.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ pub(super) async fn run(args: Args, config: &Config, output: Output) -> Result<(
     Ok(())
 }
 
-/// More than any token has.
+/// The bytes of standard input that are read: more than any token has.
 const MAX_TOKEN: u64 = 64 * 1024;
 
 struct Explainer {
@@ -70,7 +70,7 @@ struct Explainer {
     now: Timestamp,
 }
 
-/// Names and what is known under them, in the order in which they are shown.
+/// An explanation: names and values, in the order in which they are shown.
 struct Explanation(Vec<(&'static str, String)>);
 
 impl Explanation {
@@ -78,7 +78,7 @@ impl Explanation {
         self.0.push((name, format!("{value}")));
     }
 
-    /// What was, or would be, answered, and what would help.
+    /// Adds a refusal: its name, the answer, and the remedy.
     fn add_refusal(&mut self, refusal: Refusal) {
         self.add("refusal", refusal.name());
         self.add("answered", refusal.public_text());
@@ -204,7 +204,7 @@ impl Explainer {
         Ok(explanation)
     }
 
-    /// What a refresh with it would get now, from its own client.
+    /// Adds the decision that a refresh with it, by its own client, would get now.
     fn add_decision(&self, explanation: &mut Explanation, grant: &Grant, credential: Credential) {
         let Some(client) = self.clients.by_number(grant.client) else {
             return explanation.add_refusal(Refusal::GrantGone);
@@ -306,7 +306,7 @@ impl Explainer {
     }
 }
 
-/// The issuer that a token names, unverified.
+/// Returns the issuer that a token names, unverified.
 fn claimed_issuer(token: &str) -> Option<String> {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: Value = serde_json::from_slice(&payload).ok()?;

@@ -1,4 +1,4 @@
-//! `guestpass profile import`: guests that another system knows already.
+//! `guestpass profile import`: adds guests that another system knows already, from CSV.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -63,30 +63,30 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// What is known before the first line is read.
+/// An import of one file.
 struct Import<'a> {
     file: &'a Path,
     store: &'a dyn Store,
     clients: Vec<Client>,
-    /// Whose all of them are, if that was said.
+    /// The client given by `--client`, if any.
     client: Option<ClientNumber>,
     erased: Option<Erased>,
     now: Timestamp,
 }
 
-/// What is left of erased guests, and what it takes to recognise them.
+/// The tombstones of erased guests, and the keys to compute those of imported ones.
 struct Erased {
     hashes: HashSet<RevokedId>,
     keys: std::sync::Arc<Keys>,
 }
 
-/// A guest, and the line that it stands on.
+/// A guest, and the number of its line.
 struct Line {
     number: u64,
     profile: Profile,
 }
 
-/// How many guests there are of each sort.
+/// Counts the guests of a file.
 #[derive(Default)]
 struct Counted {
     new: u64,
@@ -123,7 +123,7 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// Reads the whole file, and says all that is wrong with it.
+    /// Checks the whole file before anything is written, and reports its problems together.
     async fn check(&self) -> Result<Counted, Failure> {
         let (mut reader, columns) = self.open()?;
         let mut problems = Problems::default();
@@ -195,7 +195,7 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    /// What somebody else wrote since the check is seen here.
+    /// Inserts guests and reads them back, so that a write by another process since the check shows as a difference.
     async fn insert_part(&self, part: &mut Vec<Line>) -> Result<u64, Failure> {
         let profiles = part.iter().map(|line| line.profile.clone()).collect();
         self.store.insert_profiles(profiles).await?;
@@ -252,7 +252,7 @@ impl<'a> Import<'a> {
         Ok((reader, columns))
     }
 
-    /// A line, or its number and what is wrong with it.
+    /// Parses a record: a line, or its number and its problem. The outer error ends the import.
     fn read(
         &self,
         record: csv::Result<StringRecord>,
@@ -335,7 +335,7 @@ impl<'a> Import<'a> {
     }
 }
 
-/// Where the fields stand.
+/// The positions of the columns.
 struct Columns {
     sub: usize,
     subn: usize,
@@ -343,7 +343,7 @@ struct Columns {
     client_id: Option<usize>,
 }
 
-/// What is wrong with a file: the first lines, and how many there are.
+/// The problems of a file: the first few, and their number.
 #[derive(Default)]
 struct Problems {
     first: Vec<String>,
@@ -376,10 +376,10 @@ impl Problems {
     }
 }
 
-/// So many problems are enough to see what is wrong.
+/// The problems that are shown.
 const SHOWN: usize = 20;
 
-/// How many guests travel together.
+/// The guests that are read and written at once.
 const PART: usize = 1_000;
 
 async fn erased(store: &dyn Store) -> Result<HashSet<RevokedId>, Failure> {
@@ -423,5 +423,5 @@ fn time(text: &str) -> Result<Timestamp, String> {
         })
 }
 
-/// 1973 in milliseconds, and 5138 in seconds.
+/// The least number that is read as milliseconds: 1973. As seconds it would be the year 5138, so seconds are found out.
 const LEAST_MILLIS: i64 = 100_000_000_000;

@@ -1,4 +1,4 @@
-//! `guestpass key`: what access tokens are signed and credentials are sealed with.
+//! `guestpass key`: lists, rotates, removes and exports keys.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
                 RotatedUse::Credential => KeyUse::Credential,
             };
             if force && matches!(config.database, Database::Postgres(_)) {
-                // What one node makes with a key, the others must be able to read.
+                // The other nodes must be able to verify, or open, what one node makes with the key.
                 tokio::time::sleep(keys.until_seen(key_use, opened.clock.now())).await;
             }
             rotate(&keys, &opened, key_use, force, output).await?;
@@ -135,7 +135,7 @@ async fn rotate(
     Ok(())
 }
 
-/// `oldest` is how many guests the oldest sealing key still recognises.
+/// Explains a refused rotation. `oldest` is the number of guests that the oldest sealing key still recognises.
 fn explained(refused: RotationRefused, oldest: u64) -> String {
     match refused {
         RotationRefused::TooSoon(wait) => format!(

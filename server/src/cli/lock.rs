@@ -1,4 +1,4 @@
-//! One server, or copy, per database.
+//! The lock of an embedded database: one server, or copy, at a time.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 
-/// The right to a database. It goes with the process, however that ends; the file beside the database stays, and says who
-/// has the right or had it last.
+/// An exclusive lock on a file beside the database. It ends with the process, however that ends; the file stays, and
+/// names the process that has the lock or had it last.
 pub(super) struct Lock {
     path: PathBuf,
     file: File,
 }
 
 impl Lock {
-    /// Takes the right to `database`. `does` follows "process 12" in what others are told.
+    /// Acquires the lock of `database`, or fails at once. `does` follows "process 12" in the message to others.
     pub(super) fn take(database: &Path, does: &str) -> Result<Self, Failure> {
         let path = database.with_extension("lock");
         let mut file = OpenOptions::new()
@@ -49,7 +49,7 @@ impl Lock {
         }
     }
 
-    /// Has others told what the process does now.
+    /// Replaces the message to others.
     pub(super) fn say(&self, does: &str) -> Result<(), Failure> {
         let text = format!("process {}{does}", std::process::id());
         // Not emptied first: to free a block and take it again can cost the disk as much as a sync.

@@ -1,4 +1,4 @@
-//! Where the master key is, and the keys that it opens.
+//! Reads or makes the master key, and opens the keys with it.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -14,8 +14,8 @@ use crate::config::{Config, Database};
 use crate::keys::{KeyRing, KeysError, MasterKey, MasterKeySource};
 use crate::random::{Random, SecureGenerator};
 
-/// Opens the keys of the store, making the first ones if the installation is new. A master key is made only for an embedded
-/// store: where there are many nodes, each is given the same.
+/// Opens the keys of the store, making the first ones if the installation is new. A master key is made only for an
+/// embedded store: where there are many nodes, each is given the same.
 pub(super) async fn open_or_make_keys(
     config: &Config,
     opened: &Opened,
@@ -29,7 +29,7 @@ pub(super) async fn open_or_make_keys(
     load(config, opened, &make).await
 }
 
-/// Opens the keys of the store. Makes no master key.
+/// Opens the keys of the store. Never makes a master key.
 pub(super) async fn open_keys(config: &Config, opened: &Opened) -> Result<KeyRing, Failure> {
     let none_yet = || Err("there are no keys yet: `guestpass serve` makes them".to_owned());
     load(config, opened, &none_yet).await
@@ -92,7 +92,7 @@ fn missing(file: &Path) -> Failure {
     ))
 }
 
-/// Reads the master key, if there is one.
+/// Reads the master key. `None` if there is no such file.
 fn read_master_key(file: &Path) -> Result<Option<MasterKey>, Failure> {
     let text = match std::fs::read_to_string(file) {
         Ok(text) => Zeroizing::new(text),
@@ -113,7 +113,7 @@ fn read_master_key(file: &Path) -> Result<Option<MasterKey>, Failure> {
     })
 }
 
-/// Writes a new master key, so that it is on the disk, whole, before anything depends on it, and replaces none.
+/// Writes a new master key durably and atomically, and never over another one.
 fn keep(file: &Path, key: &MasterKey) -> std::io::Result<()> {
     let part = file.with_extension("part");
     let mut opened = OpenOptions::new()

@@ -1,4 +1,4 @@
-//! `guestpass profile`: one guest.
+//! `guestpass profile`: shows, exports, imports and erases guests.
 
 use std::io::{self, BufWriter, IsTerminal, Write as _};
 
@@ -177,8 +177,8 @@ async fn export_all(store: &dyn Store) -> Result<(), Failure> {
 
 const EXPORTED_AT_ONCE: usize = 10_000;
 
-/// Erases a guest as `App::erase` does, beside a server that may run. A request that is under way there may leave a grant
-/// without its guest behind, which the cleaner removes.
+/// Erases a guest as `App::erase` does, beside a server that may run. A request that is under way there may leave a
+/// grant without its guest behind, which the cleaner removes.
 async fn erase(config: &Config, opened: &Opened, sub: ProfileId) -> Result<(), Failure> {
     let Opened { store, clock } = opened;
     store.profile(sub).await?.ok_or_else(|| unknown(sub))?;
@@ -191,7 +191,8 @@ async fn erase(config: &Config, opened: &Opened, sub: ProfileId) -> Result<(), F
     Ok(())
 }
 
-/// Opens the journal that this database is served with. In any other, the erasure would not be repeated after a restore.
+/// Opens the journal that this database is served with. In any other, the erasure would not be repeated after a
+/// restore.
 async fn journal_of(config: &Config, store: &dyn Store) -> Result<Journal, Failure> {
     let is_known = match Journal::since_last_mark(&config.journal)?.first() {
         Some(Entry::Mark(mark)) => store.has_mark(*mark).await?,

@@ -1,11 +1,11 @@
-//! How far a long command is, on standard error: one line that changes on a terminal, a line now and then elsewhere.
+//! Progress of a long command, on standard error: one line that changes on a terminal, a line now and then elsewhere.
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use guestpass_core::time::text_of;
 
-/// How far one thing is.
+/// Reports the progress of one step.
 pub(super) struct Progress {
     what: String,
     total: u64,
@@ -14,7 +14,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Begins with `what`, such as `copied, guests`, of which there are so many.
+    /// Starts a step named `what`, such as `copied, guests`, with `total` items.
     pub(super) fn new(what: String, total: u64) -> Self {
         Self {
             what,
@@ -24,7 +24,7 @@ impl Progress {
         }
     }
 
-    /// Says that so many are done, if that is worth a line.
+    /// Reports that `done` items are done, unless the last line is too recent.
     pub(super) fn at(&mut self, done: u64) {
         let on_terminal = io::stderr().is_terminal();
         let worth_a_line = (self.total / LINES).max(LEAST);
@@ -41,7 +41,7 @@ impl Progress {
         }
     }
 
-    /// How long the rest takes if it goes on like this.
+    /// Estimates the time for the rest, at the pace so far.
     fn left(&self, done: u64) -> String {
         let left = self.total.saturating_sub(done);
         let seconds = self.started.elapsed().as_secs() * left / done.max(1);
@@ -52,6 +52,6 @@ impl Progress {
     }
 }
 
-/// So many lines, if it isn't a terminal, and none for so few things.
+/// Off a terminal: the number of lines, and the fewest items between two of them.
 const LINES: u64 = 20;
 const LEAST: u64 = 1_000;

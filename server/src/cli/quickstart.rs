@@ -1,4 +1,4 @@
-//! `guestpass quickstart`: a guest's whole life over HTTP, to look at, against a server of its own.
+//! `guestpass quickstart`: shows a guest's whole life over HTTP, against a server of its own.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
@@ -35,7 +35,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// An installation of its own: its place and its name are not what the environment or a file says of the real one.
+    /// Overrides the settings that would touch the real installation, whatever the environment or a file says.
     pub(super) fn add_flags(flags: &mut Vec<(&'static str, String)>) {
         const OWN: [(&str, &str); 9] = [
             ("data_dir", "./guestpass-quickstart"),
@@ -100,7 +100,7 @@ pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Resu
 
 const CLIENT: &str = "quickstart";
 
-/// Unless an earlier run has left it.
+/// Adds the client, unless an earlier run has left it.
 async fn add_client(config: &Config) -> Result<(), Failure> {
     let id: ClientId = CLIENT
         .parse()
@@ -114,7 +114,7 @@ async fn add_client(config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// What the guest does, step by step.
+/// Runs the requests of a guest, and records them.
 struct Story {
     address: SocketAddr,
     output: Output,
@@ -130,7 +130,7 @@ struct Step {
     parameters: Vec<(&'static str, String)>,
     status: u16,
     answer: Value,
-    /// What the access token says, decoded.
+    /// The claims of the access token.
     claims: Option<Value>,
 }
 
@@ -254,13 +254,13 @@ fn indented(json: &Value) -> Vec<String> {
     text.lines().map(|line| format!("       {line}")).collect()
 }
 
-/// The payload of a JWT. Its signature is not checked: this server has just made it.
+/// Decodes the payload of a JWT. Its signature is not checked: this server has just made it.
 fn decoded(token: &str) -> Option<Value> {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     serde_json::from_slice(&payload).ok()
 }
 
-/// Sends a request on a connection of its own; the parameters go where the method has them.
+/// Sends a request on a connection of its own, with the parameters in the query of a GET or the body of a POST.
 async fn send(
     address: SocketAddr,
     method: &str,

@@ -1,4 +1,4 @@
-//! `guestpass serve`: everything that runs while guests are served.
+//! `guestpass serve`: runs the listeners and the background tasks of a server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Takes the data directory, opens the store, loads or makes the keys, and listens.
+    /// Locks the data directory, opens the store, loads or makes the keys, and binds the listeners.
     pub(super) async fn start(config: &Config) -> Result<Self, Failure> {
         config.issuer_on(config.listen)?;
         let tls = config.tls.as_ref().map(Tls::read).transpose()?;
@@ -124,7 +124,7 @@ impl Server {
         })
     }
 
-    /// Serves until `stop` is done and what is under way has been answered.
+    /// Serves until `stop` is done and the connections have drained.
     pub(super) async fn run(self, stop: impl Future<Output = ()>) {
         let following = tokio::spawn(follow(Arc::clone(&self.app)));
         let cleaner = Cleaner::new(&self.app, self.keep_tombstones);
@@ -161,7 +161,7 @@ async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Failure
     })
 }
 
-/// Done when the process is asked to end.
+/// Returns a future that ends with SIGTERM or SIGINT.
 pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
@@ -175,7 +175,7 @@ pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     })
 }
 
-/// Sees within a second what operators and other nodes change.
+/// Polls for changes of operators and other nodes, for ever.
 async fn follow(app: Arc<App>) {
     loop {
         tokio::time::sleep(FOLLOW_EVERY).await;

@@ -1,4 +1,4 @@
-//! Where guests are kept.
+//! The database that the configuration names.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use super::values::{ConfigError, Values};
 use crate::store::postgres::Connection;
 
-/// Where guests are kept.
+/// The database.
 #[derive(Clone)]
 pub enum Database {
-    /// In this file, by the embedded store.
+    /// The embedded store, in this file.
     Sqlite(PathBuf),
-    /// In PostgreSQL, or what speaks like it.
+    /// PostgreSQL, or a database that speaks its protocol.
     Postgres(Box<Connection>),
 }
 
-/// How PostgreSQL is used, whichever database it is.
+/// The settings of PostgreSQL, whichever database it is.
 #[derive(Clone)]
 pub struct Postgres {
     connections: usize,
@@ -38,10 +38,10 @@ impl Postgres {
         })
     }
 
-    /// How to reach the database at that URL.
+    /// Parses the URL of a database and adds the settings of [`Postgres`].
     ///
     /// # Errors
-    /// What is wrong with the URL.
+    /// A sentence that says what to write instead.
     pub fn connection(&self, url: &str) -> Result<Connection, String> {
         let connection =
             Connection::parse(url, self.connections, self.batch)?.with_node(&self.node);
@@ -70,14 +70,14 @@ impl Database {
 }
 
 impl Database {
-    /// Whether that file is the database.
+    /// Returns whether that file is the database.
     pub(super) fn is_in(&self, file: &Path) -> bool {
         matches!(self, Self::Sqlite(own) if own == file)
     }
 }
 
 impl fmt::Display for Database {
-    /// As `database` is written, without secrets.
+    /// Writes the value of the setting `database`, without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(file) => write!(f, "sqlite:{}", file.display()),

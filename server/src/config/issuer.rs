@@ -1,4 +1,4 @@
-//! Who signs.
+//! The issuer of tokens.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -8,24 +8,24 @@ use std::str::FromStr;
 pub struct Issuer(String);
 
 impl Issuer {
-    /// What a server on loopback is called, where nobody else can reach it: where it is found.
+    /// Makes an issuer of the URL of a server on loopback, which nobody else can reach.
     pub(super) fn on_loopback(url: String) -> Self {
         Self(url)
     }
 
-    /// The issuer, byte for byte as configured.
+    /// Returns the issuer, byte for byte as configured.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Its scheme, host and port.
+    /// Returns its scheme, host and port.
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.0[..self.0.len() - self.path().len()]
     }
 
-    /// What stands behind the host: nothing, or a path without a trailing slash.
+    /// Returns its path without a trailing slash, or nothing.
     #[must_use]
     pub fn path(&self) -> &str {
         let authority = self.0.find("://").map_or(0, |scheme| scheme + 3);

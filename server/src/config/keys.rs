@@ -1,4 +1,4 @@
-//! The life of keys, as far as the operator chooses it.
+//! The settings of key rotation.
 
 use super::values::{CENTURY, ConfigError, SECOND, Values};
 use crate::keys::{KeyAlgorithm, Schedule};

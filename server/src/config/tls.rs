@@ -1,4 +1,4 @@
-//! With what the public listener speaks TLS.
+//! TLS on the public listener.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use rustls::{Error, ServerConfig};
 
 use super::values::{ConfigError, Values};
 
-/// The files with which a listener speaks TLS, both PEM.
+/// Names the files of a certificate and its key, both PEM.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// The certificate, and behind it its chain.
+    /// The certificate, followed by its chain.
     pub certificate_file: PathBuf,
     /// The private key of the certificate.
     pub key_file: PathBuf,
@@ -40,7 +40,7 @@ impl Tls {
             }))
     }
 
-    /// Reads the files: what a listener needs, to be shared by all its connections.
+    /// Reads the files into a configuration that all connections of a listener share.
     ///
     /// # Errors
     /// [`ConfigError`] for the first thing in them that can't be right.
@@ -71,15 +71,15 @@ impl Tls {
             .with_single_cert(chain, key)
             .map_err(|error| self.refused(&error))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // Who comes back within hours needs no signature. All that takes is in the client's ticket: nothing is kept here
-        // for the many who never do, and connections don't wait for each other.
+        // Session resumption by stateless tickets spares a returning client's handshake the signature. The server keeps
+        // nothing for the many who never return, and connections don't wait for a lock.
         config.ticketer = Ticketer::new().map_err(unexpected)?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 1;
         Ok(Arc::new(config))
     }
 
-    /// Why a key and a certificate that were found won't do.
+    /// Explains why rustls refuses this pair of key and certificate.
     fn refused(&self, error: &Error) -> ConfigError {
         match error {
             Error::InconsistentKeys(_) => self.wrong_key(&format!(
@@ -112,7 +112,7 @@ fn wrong(name: &str, file: &Path, problem: &str) -> ConfigError {
     ConfigError(format!("{name} = {}: {problem}", file.display()))
 }
 
-/// What was found instead of `what`. Nothing of the file is quoted: it may be a key.
+/// Explains why there is no `what` in a file. It quotes nothing of the file, which may be a key.
 fn found(error: &pem::Error, what: &str) -> String {
     match error {
         pem::Error::Io(error) => format!("it can't be read: {error}"),

@@ -1,4 +1,4 @@
-//! The text of every setting, from whichever source counts.
+//! The text of every setting, from the source that takes precedence.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::settings::{SETTINGS, Setting};
 
-/// The text of every setting, and where it comes from.
+/// Maps every setting to its text and origin. Later calls of [`Values::set`] take precedence.
 pub(super) struct Values(BTreeMap<&'static str, (String, Origin)>);
 
 impl Values {
@@ -92,7 +92,7 @@ impl Values {
         })
     }
 
-    /// As [`Values::one`], for a setting that may be empty.
+    /// Parses as [`Values::one`] does, but returns `None` for an empty text.
     pub(super) fn optional<T>(
         &self,
         name: &'static str,
@@ -155,7 +155,7 @@ impl Values {
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
 
-/// Variables of the environment that start so are settings.
+/// The prefix of environment variables that are settings.
 pub(super) const PREFIX: &str = "GUESTPASS_";
 
 /// A setting as `config show` prints it.
@@ -163,15 +163,15 @@ pub(super) const PREFIX: &str = "GUESTPASS_";
 pub struct ShownSetting {
     /// Its name, as in the file.
     pub name: &'static str,
-    /// Its value, unless that is a secret.
+    /// Its value, redacted if that is a secret.
     pub value: String,
-    /// Where the value comes from.
+    /// The origin of the value.
     pub origin: String,
-    /// What it is for.
+    /// Its purpose.
     pub about: &'static str,
 }
 
-/// What can't be right, and what to type instead.
+/// A mistake in the configuration, with what to type instead.
 #[derive(Debug)]
 pub struct ConfigError(pub(super) String);
 
@@ -183,7 +183,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Where a value comes from.
+/// The origin of a value.
 pub(super) enum Origin {
     Default,
     Credential,
@@ -204,7 +204,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What may be shown of a setting: not the master key, and no password inside a URL.
+/// Redacts the master key, and a password inside a URL.
 fn redacted(name: &str, text: &str) -> String {
     let authority = text
         .split_once("://")

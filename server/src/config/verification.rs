@@ -1,4 +1,4 @@
-//! How `/oauth/verify` trusts.
+//! The settings of `/oauth/verify`.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use guestpass_verify::Verifier;
 use super::values::{ConfigError, SECOND, Values};
 use crate::timing::MIN_STALENESS;
 
-/// How `/oauth/verify` trusts.
+/// The settings of `/oauth/verify`.
 #[derive(Clone, Debug)]
 pub struct Verification {
-    /// How old what is known of revocations may be.
+    /// The greatest age of the revocation filter before it counts as stale.
     pub max_staleness: Duration,
-    /// Whether a token is good by its signature alone when it is older; else nobody is told anything.
+    /// Accepts a token by its signature alone while the filter is stale, instead of answering 503.
     pub signature_only_when_stale: bool,
-    /// Whether a token may leave its type open, as those of an earlier issuer do.
+    /// Accepts tokens without a `typ`, as an earlier issuer made them.
     pub untyped: bool,
 }
 
 impl Verification {
-    /// What is asked of an access token of that issuer.
+    /// Makes a verifier for access tokens of that issuer.
     #[must_use]
     pub fn verifier(&self, issuer: &str) -> Verifier {
         let verifier = Verifier::new(issuer);

@@ -1,6 +1,5 @@
-//! Keeping the journal from growing for ever, beside processes that append to it.
-//!
-//! Whoever appends holds a shared lock; whoever replaces the file holds it alone.
+//! Compaction of the journal, safe beside processes that append to it: those hold a shared lock on the file, and
+//! compaction takes an exclusive one.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
@@ -12,7 +11,7 @@ use guestpass_core::time::Timestamp;
 
 use super::{Entry, line};
 
-/// Opens the journal to append to it, making it if need be, and makes sure that it stays this file.
+/// Opens the journal for appending, creating it if it doesn't exist, and locks it against being replaced.
 pub(super) fn open_shared(path: &Path) -> io::Result<File> {
     loop {
         let is_new = !path.exists();
@@ -54,7 +53,7 @@ pub(super) fn compact(
         Err(TryLockError::Error(error)) => return Err(error),
     }
     let is_needed = |line: &[u8]| {
-        // What this version can't read, another may need.
+        // A newer version may need a line that this one can't read.
         !line.is_empty() && line::read(line).is_none_or(|entry| is_needed(entry, keep, now))
     };
     let length = file.metadata()?.len();
@@ -100,12 +99,12 @@ fn is_needed(entry: Entry, keep: Duration, now: Timestamp) -> bool {
         Entry::AccessTokenRevoked(token) => token.expires_at > now,
         Entry::GrantRevoked(_, revocation) => revocation.at + keep > now,
         Entry::GuestErased(tombstone) => tombstone.at + keep > now,
-        // Whoever compacts makes a new one.
+        // Each start appends a new one after compaction.
         Entry::Mark(_) => false,
     }
 }
 
-/// So that a new name is on the disk as well.
+/// Syncs the directory, so that a new name in it is durable.
 fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path
         .parent()

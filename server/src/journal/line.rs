@@ -1,4 +1,4 @@
-//! A line of the journal.
+//! The encoding of a journal entry as a line of JSON.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::Entry;
 use crate::store::{RevokedAccessToken, Tombstone};
 
-/// The line that says this, with its end.
+/// Encodes an entry as a line, with its line feed.
 pub(super) fn written(entry: Entry) -> String {
     serde_json::to_string(&Line::of(entry)).expect("a line is plain data") + "\n"
 }
 
-/// What a line says. `None` if it is none: cut off by a crash, or of a newer version.
+/// Decodes a line. `None` if it is no entry: cut off by a crash, or of a newer version.
 pub(super) fn read(line: &[u8]) -> Option<Entry> {
     serde_json::from_slice::<Line>(line).ok()?.entry()
 }

@@ -1,4 +1,4 @@
-//! What is known of a key without opening it: what it is for, and where it is in its life.
+//! The metadata of a key: use, algorithm and times, readable without the master key.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use guestpass_core::time::Timestamp;
 use crate::store::WrappedKey;
 use crate::timing::SETTLING;
 
-/// What a key is for.
+/// The use of a key.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum KeyUse {
     /// Signs access tokens.
     AccessToken,
     /// Seals codes and refresh tokens.
     Credential,
-    /// Seals what a request id says.
+    /// Seals the record in the id of a refused request.
     RequestId,
     /// Turns the `sub` of an erased guest into its tombstone.
     Tombstone,
@@ -29,7 +29,7 @@ impl KeyUse {
         Self::Tombstone,
     ];
 
-    /// The stable name, in the store and on the command line.
+    /// Returns the stable name, in the store and on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl KeyUse {
     }
 }
 
-/// What a key does with its bytes.
+/// The algorithm of a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyAlgorithm {
     /// HMAC with SHA-256 (RFC 7518 §3.2). Whoever verifies can also sign.
@@ -57,10 +57,10 @@ pub enum KeyAlgorithm {
 }
 
 impl KeyAlgorithm {
-    /// Those that can sign access tokens.
+    /// The algorithms that can sign access tokens.
     pub const SIGNING: [Self; 4] = [Self::Hs256, Self::Es256, Self::EdDsa, Self::Rs256];
 
-    /// The `alg` of RFC 7518, or the nearest to it.
+    /// Returns the `alg` of RFC 7518, or the nearest to it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -72,21 +72,21 @@ impl KeyAlgorithm {
         }
     }
 
-    /// Whether others verify with a public key, which they fetch and keep.
+    /// Returns whether verifiers use a public key, which they fetch and cache.
     #[must_use]
     pub const fn is_asymmetric(self) -> bool {
         matches!(self, Self::Es256 | Self::EdDsa | Self::Rs256)
     }
 }
 
-/// Where a key is in its life.
+/// The state of a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyState {
     /// Published and loaded everywhere, not yet used.
     Next,
     /// Signs or seals.
     Current,
-    /// Only verifies or opens, until what it has signed or sealed has expired.
+    /// Only verifies or opens, until everything that it has signed or sealed has expired.
     Retiring,
 }
 
@@ -100,7 +100,7 @@ impl KeyState {
         }
     }
 
-    /// The name that operators see.
+    /// Returns the name that operators see.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -122,26 +122,26 @@ impl WrappedKey {
 /// A stored key, but for its bytes.
 #[derive(Clone, Debug)]
 pub struct Key {
-    /// Names it.
+    /// The key id (RFC 7515 §4.1.4).
     pub kid: String,
-    /// What it is for.
+    /// Its use.
     pub key_use: KeyUse,
-    /// What it does.
+    /// Its algorithm.
     pub algorithm: KeyAlgorithm,
-    /// When it was made, and thereby published.
+    /// The time at which it was made, and thereby published.
     pub created_at: Timestamp,
-    /// From when on it may be used: by then everyone who needs it has it.
+    /// The time from which on it may be used: by then every node and verifier has it.
     pub usable_at: Timestamp,
-    /// Since when it signs or seals.
+    /// The time since which it signs or seals.
     pub current_at: Option<Timestamp>,
-    /// Since when it only verifies or opens.
+    /// The time since which it only verifies or opens.
     pub retiring_at: Option<Timestamp>,
     /// The longest life of anything that it signed or sealed.
     pub lifetime: Duration,
 }
 
 impl Key {
-    /// `None` for a key that only a newer version knows.
+    /// Reads the metadata of a stored key. `None` if only a newer version knows its use or algorithm.
     #[must_use]
     pub fn of(stored: &WrappedKey) -> Option<Self> {
         let key_use = KeyUse::ALL
@@ -163,13 +163,14 @@ impl Key {
         })
     }
 
-    /// Returns the state of the key.
+    /// Derives the state from the times, which are all that is stored of it.
     #[must_use]
     pub const fn state(&self) -> KeyState {
         KeyState::of(self.current_at, self.retiring_at)
     }
 
-    /// From when on nothing that it signed or sealed can be valid. `None` while it may still sign or seal.
+    /// Returns the time from which on nothing that it signed or sealed can be valid. `None` while it may still sign or
+    /// seal.
     #[must_use]
     pub fn needed_until(&self) -> Option<Timestamp> {
         self.retiring_at

@@ -9,12 +9,12 @@ use zeroize::Zeroizing;
 use crate::random::Random;
 use crate::store::WrappedKey;
 
-/// 32 random bytes that wrap all other keys. It has no `Debug`, so it can't end in a log.
+/// 32 random bytes that wrap all other keys. It has no `Debug`, so it can't end in a log, and is zeroised when dropped.
 #[derive(Clone)]
 pub struct MasterKey(Zeroizing<[u8; 32]>);
 
 impl MasterKey {
-    /// Makes a new one.
+    /// Generates a new one.
     #[must_use]
     pub fn generate(random: &dyn Random) -> Self {
         let mut bytes = Zeroizing::new([0; 32]);
@@ -22,7 +22,7 @@ impl MasterKey {
         Self(bytes)
     }
 
-    /// Reads standard base64 with padding: 44 characters, around which white space may stand.
+    /// Parses standard base64 with padding: 44 characters, which white space may surround.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let decoded = Zeroizing::new(STANDARD.decode(text.trim()).ok()?);
@@ -30,20 +30,20 @@ impl MasterKey {
         Some(Self(Zeroizing::new(bytes)))
     }
 
-    /// The key as it is kept in its file.
+    /// Returns the text of the key, as it stands in its file.
     #[must_use]
     pub fn expose(&self) -> String {
         STANDARD.encode(self.0.as_slice())
     }
 
-    /// A value from which the key can't be computed, to be kept in the store.
+    /// Computes the check value of the key, from which it can't be computed, to be kept in the store.
     pub(super) fn check(&self) -> [u8; 32] {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &*self.0);
         let tag = hmac::sign(&key, b"guestpass master key check 1");
         tag.as_ref().try_into().expect("HMAC-SHA-256 has 32 bytes")
     }
 
-    /// Puts the wrapped `bytes` of a key into its row.
+    /// Wraps the `bytes` of a key (AES-256-GCM) and puts them into its row.
     pub(super) fn wrap(
         &self,
         random: &dyn Random,
@@ -64,7 +64,7 @@ impl MasterKey {
         }
     }
 
-    /// The bytes of a key. `None` if the row was altered or another master key wrapped it.
+    /// Unwraps the bytes of a key. `None` if the row was altered or another master key wrapped it.
     pub(super) fn unwrap(&self, wrapped: &WrappedKey) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, sealed) = wrapped.sealed.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;

@@ -1,4 +1,4 @@
-//! Keys that sign access tokens: made, parsed once, published.
+//! Keys that sign access tokens: generated, parsed once, published.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
@@ -34,7 +34,7 @@ enum Secret {
 }
 
 impl SigningKey {
-    /// The bytes of a new key, as [`SigningKey::parse`] reads them.
+    /// Generates the bytes of a new key, as [`SigningKey::parse`] reads them: a seed, or PKCS #8.
     pub(super) fn generate(
         algorithm: KeyAlgorithm,
         random: &dyn Random,
@@ -56,7 +56,7 @@ impl SigningKey {
         })
     }
 
-    /// `None` if the bytes are no key of that algorithm.
+    /// Parses a key. `None` if the bytes are no key of that algorithm.
     pub(super) fn parse(kid: &str, algorithm: KeyAlgorithm, bytes: &[u8]) -> Option<Self> {
         let secret = match algorithm {
             KeyAlgorithm::Hs256 => Secret::Hs256(
@@ -80,7 +80,7 @@ impl SigningKey {
         })
     }
 
-    /// A JWS in compact serialisation (RFC 7515 §7.1).
+    /// Signs claims: a JWS in compact serialisation (RFC 7515 §7.1).
     pub(super) fn sign(&self, claims: &Claims<'_>) -> String {
         let mut token = String::with_capacity(ROOM);
         token.push_str(&self.header);
@@ -109,7 +109,7 @@ impl SigningKey {
         token
     }
 
-    /// The key as others verify with it (RFC 7517): public, but for HS256, where there is only the secret.
+    /// Returns the JWK of the key (RFC 7517): public, but for HS256, where there is only the secret.
     pub(super) fn jwk(&self, kid: &str) -> Value {
         let common = [
             ("kid", kid.to_owned()),
@@ -124,8 +124,8 @@ impl SigningKey {
             .into()
     }
 
-    /// The name of a key: the thumbprint of RFC 7638, but random for a secret one, about which a thumbprint would say
-    /// something.
+    /// Returns the id for a new key: its thumbprint (RFC 7638), but a random one for HS256, where a thumbprint would
+    /// reveal something of the secret.
     pub(super) fn kid(&self, random: &dyn Random) -> String {
         match self.secret {
             Secret::Hs256(..) => BASE64URL.encode(random.bytes::<12>()),
@@ -150,8 +150,8 @@ impl SigningKey {
         }
     }
 
-    /// The members that only this kind of key has (RFC 7518 §6, RFC 8037 §2), in the order of their names: what
-    /// RFC 7638 §3.2 makes a thumbprint of.
+    /// Returns the members of the JWK that depend on its type (RFC 7518 §6, RFC 8037 §2), in the order of their names,
+    /// as the thumbprint needs them (RFC 7638 §3.2).
     fn own_members(&self) -> Vec<(&'static str, String)> {
         let encode = |bytes: &[u8]| BASE64URL.encode(bytes);
         let is = |text: &str| text.to_owned();
@@ -182,10 +182,10 @@ fn append(token: &mut String, signature: impl AsRef<[u8]>) {
     BASE64URL.encode_string(signature, token);
 }
 
-/// For a token of usual length.
+/// The capacity for a token of usual length.
 const ROOM: usize = 768;
 
-/// What the library's signatures ask for; it draws from its own source in any case.
+/// Returns the argument that the library's signatures ask for. It isn't used: aws-lc has its own source.
 #[expect(
     clippy::disallowed_methods,
     reason = "not drawn from: aws-lc has its own"

@@ -1,5 +1,5 @@
-//! How an event becomes a line. Every request has one, so what is usual in them is copied as it is, and only the rest goes
-//! through `fmt`.
+//! The formatter of log lines. Every request has a line, so plain values are copied, and only the others go through
+//! `fmt`.
 
 use std::cell::Cell;
 use std::fmt::Debug;
@@ -34,7 +34,7 @@ where
         };
         line.write(event);
         let mut writer = self.writer.make_writer_for(event.metadata());
-        // There is nowhere to say that the log can't be written.
+        // A failure to log has nowhere to be logged.
         let _ = writer.write_all(&line.text);
         line.text.clear();
         ROOM.set(line.text);
@@ -42,7 +42,7 @@ where
 }
 
 thread_local! {
-    /// What the last line was written in, for the next one.
+    /// The buffer of the last line, reused by the next one.
     static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -85,7 +85,7 @@ impl Line {
         }
     }
 
-    /// What stands before a value.
+    /// Writes the name of a field and its separators.
     fn name(&mut self, field: &Field) {
         match (self.format, field.name()) {
             (LogFormat::Text, MESSAGE) => self.raw(" "),
@@ -166,10 +166,10 @@ impl Visit for Line {
     }
 }
 
-/// What `tracing` calls the text of an event.
+/// The field in which `tracing` keeps the text of an event.
 const MESSAGE: &str = "message";
 
-/// Escapes what would steer a terminal: the message of a library may hold what came from afar.
+/// Escapes the characters that control a terminal: the message of a library may hold a client's input.
 fn disarm(text: &mut Vec<u8>, from: usize) {
     if text[from..].iter().all(|byte| matches!(byte, b' '..=b'~')) {
         return;
@@ -235,7 +235,7 @@ mod tests {
         );
     }
 
-    /// What is written while `log` runs, without the time of each line.
+    /// Returns the lines that are written while `log` runs, without their times.
     fn written(format: LogFormat, log: impl FnOnce()) -> String {
         let written = Arc::new(Mutex::new(Vec::new()));
         let keep = Keep(Arc::clone(&written));
