@@ -1,6 +1,6 @@
 //! The accept loop: from a socket to requests that know their peer and their deadline.
 //!
-//! On SIGTERM it accepts no more, and connections with a request under way have [`DRAIN`] to answer it (graceful
+//! On SIGTERM it accepts no more, and connections with a request under way have `DRAIN` to answer it (graceful
 //! shutdown). The drain waits for connections, not for tasks that have left theirs: the rest of a handler whose client
 //! has gone or whose deadline has passed (`http::envelope`), and the second pass of an erasure (`revocation.rs`). Those
 //! are cut off, at any await, when the process ends. Nothing that was promised is lost: each write is atomic, the
@@ -49,7 +49,7 @@ pub struct Deadline {
     pub answer: Instant,
 }
 
-/// Serves `router` on `listener` until `stop` is done, then drains for at most [`DRAIN`]. With `tls`, it speaks nothing
+/// Serves `router` on `listener` until `stop` is done, then drains for at most `DRAIN`. With `tls`, it speaks nothing
 /// else.
 pub async fn serve(
     listener: TcpListener,

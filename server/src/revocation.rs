@@ -147,7 +147,7 @@ impl App {
         self.revoked.is_revoked(list, token.id).await
     }
 
-    /// Erases a guest: now, and once more after [`REQUEST_DEADLINE`], because a request that was under way may have
+    /// Erases a guest: now, and once more after `REQUEST_DEADLINE`, because a request that was under way may have
     /// given the guest another grant. If the process ends before the second pass, the cleaner removes such a grant.
     ///
     /// # Errors

@@ -58,7 +58,7 @@ async fn c096_the_header_and_the_claims_under_hs256() {
     );
     assert!(is_uuid_v4(&claims["subn"]), "{}", claims["subn"]);
 
-    // What is the guest's, and what is the grant's, stays; the token is another.
+    // The claims of guest and grant stay; the token is another.
     let next = test.granted(refresh(&tokens.refresh_token)).await;
     for (name, stays) in [("sub", true), ("subn", true), ("sid", true), ("jti", false)] {
         assert_eq!(next.claims[name] == tokens.claims[name], stays, "{name}");

@@ -36,7 +36,7 @@ fn kid(tokens: &Tokens) -> &str {
     tokens.header["kid"].as_str().unwrap()
 }
 
-/// What is known of the keys that sign, in the order of their use.
+/// Returns the metadata of the signing keys, in the order of their use.
 fn signing(test: &TestApp) -> Vec<(String, KeyState)> {
     let keys = test.app.keys().now();
     let mut ours: Vec<_> = keys
@@ -126,7 +126,7 @@ async fn c113_the_key_set_holds_public_keys_the_next_one_too() {
                 let mut names = key.as_object().unwrap().keys();
                 assert!(names.all(|name| PUBLIC.contains(&name.as_str())), "{key}");
             }
-            // What it holds is enough for others to verify.
+            // A verifier needs nothing else.
             let tokens = test.guest().await;
             let set = KeySet::from_jwks(&answer.body).unwrap();
             let now = test.clock.now().as_seconds();
@@ -331,7 +331,8 @@ async fn another_algorithm_takes_over_without_one_refused_token() {
             let newest = issued.last().unwrap();
             let next = test.granted(refresh(&newest.refresh_token)).await;
             if next.header["alg"] != "HS256" {
-                // Who fetched the key set just before this key came, and kept it as long as allowed, knows it by now.
+                // A verifier that fetched the key set just before this key came, and kept it as long as allowed, has
+                // it.
                 let known = now.since(seen[kid(&next)]);
                 assert!(known >= Duration::from_secs(300), "{to}: after {known:?}");
             }

@@ -1,4 +1,4 @@
-//! What a client has chosen for its tokens holds for it, and what the server says for all others.
+//! The choices of a client for its tokens override the server's, which hold for all others.
 
 use std::time::Duration;
 

@@ -102,7 +102,7 @@ async fn a_replay_beside_a_refresh_leaves_one_leaf_or_none() {
         assert!(replayed.is_empty(), "round {round}");
         let (granted, _) = outcomes(&answers[8..]);
         assert!(leaves(&granted).len() <= 1, "round {round}");
-        // Who came first decides whether it was a replay or a request overtaken on its way.
+        // The order decides between a replay and a request that was overtaken on its way.
         let was_replay = revocations(&test).await.len() > before;
         for tokens in granted.iter().chain([&newest]) {
             assert_eq!(test.is_live(tokens).await, !was_replay, "round {round}");
@@ -214,7 +214,7 @@ fn leaves<'a>(tokens: impl IntoIterator<Item = &'a Tokens>) -> HashSet<&'a str> 
     tokens.map(|given| &*given.refresh_token).collect()
 }
 
-/// Why grants were revoked, those that were.
+/// Returns the reasons of the revoked grants.
 async fn revocations(test: &TestApp) -> Vec<String> {
     let reasons = "select revocation_reason from grants where revoked_at is not null";
     test.database.column(reasons).await

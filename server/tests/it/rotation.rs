@@ -18,16 +18,17 @@ use crate::support::{Connection, SHOP, Tokens, authorize, exchange, refresh, req
 
 const ISSUER: &str = "https://id.example";
 
-/// How many clients ask at the same time.
+/// The number of concurrent clients.
 const CLIENTS: usize = 3;
 
-/// How many tokens of a key are verified before the next one is asked for.
+/// The number of tokens of a key that are verified before the next rotation.
 const TOKENS: usize = 50;
 
 const ROTATE: &[&str] = &["key", "rotate"];
 const ROTATE_SEALING: &[&str] = &["key", "rotate", "--use", "credential"];
 
-/// Who waits until the command agrees breaks nobody: not even those who keep the key set as long as they may.
+/// An operator who waits until the command agrees breaks no verifier, not even one that caches the key set as long as
+/// it may.
 #[test]
 fn a_rotation_refuses_no_fresh_token() {
     let busy = Busy::start();
@@ -44,7 +45,8 @@ fn a_rotation_refuses_no_fresh_token() {
     assert_eq!((seen.keys.len(), seen.late), (rotations() + 1, 0));
 }
 
-/// Who doesn't wait breaks only those who have fetched the key set within the last seconds, until they fetch it again.
+/// An operator who forces a rotation breaks only verifiers that have fetched the key set within the last seconds, until
+/// they fetch it again.
 #[test]
 fn a_forced_rotation_refuses_no_fresh_token_here() {
     let busy = Busy::start();
@@ -75,8 +77,8 @@ fn another_algorithm_is_announced_before_it_is_used() {
             issued.push(server.send(&last).tokens());
             issued.last().unwrap().header["alg"] == algorithm
         });
-        // Who fetched the key set when it was announced could do so for as long as it may be kept, and by then every
-        // node knew the key too.
+        // A verifier that fetched the key set when it was announced may keep it for as long as allowed, and by then
+        // every node knew the key too.
         let first = issued.last().unwrap();
         let keys = KeySet::from_jwks(&published).unwrap();
         let verified = Verifier::new(ISSUER).verify(&first.access_token, &keys, system_time());
@@ -98,7 +100,7 @@ fn another_algorithm_is_announced_before_it_is_used() {
     }
 }
 
-/// How many keys replace each other: two, or as many as the environment asks for.
+/// Returns the number of rotations: two, or as many as the environment asks for.
 #[expect(
     clippy::disallowed_methods,
     reason = "it says how thorough this run is, which is nothing of the program's"
@@ -135,11 +137,11 @@ struct Busy {
     _runtime: Runtime,
 }
 
-/// What the clients have seen.
+/// The observations of the clients.
 #[derive(Debug, Default)]
 struct Seen {
     tokens: usize,
-    /// How many tokens named a key that was not in the set that was fetched last, but in the one that is published.
+    /// The tokens whose key was not in the set that was fetched last, but in the published one.
     late: usize,
     keys: HashSet<Value>,
 }
@@ -255,7 +257,7 @@ impl Offline {
         }
     }
 
-    /// Whether these keys are too old for a token. It must be good for whoever fetches them now.
+    /// Returns whether these keys are too old for a token, which must verify with the keys that are published now.
     fn is_late(&self, tokens: &Tokens) -> bool {
         let verified = |keys: &RemoteKeySet| {
             let verifying = keys.verify(&self.verifier, &tokens.access_token, system_time());

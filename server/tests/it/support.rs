@@ -1,4 +1,4 @@
-//! A server in the test's own process: the real router on a real database, with a clock that the test turns.
+//! A server in the test's own process: the real router on a real database, with a clock that the test sets.
 //!
 //! [`TestApp::send`] is the way to the router. It checks, for every answer, what every answer must have, so that a test
 //! states only what is special to its case.
@@ -66,7 +66,7 @@ pub(crate) use stored::Stored;
 /// The API's own example of a verifier and its challenge.
 pub(crate) const VERIFIER: &str = "1tBnEmtSImyCykPHxHYBdzpSFhKEj0Q1LuiHd4fdDlY";
 pub(crate) const CHALLENGE: &str = "p7CN1Zi4o5ARn1mYNvNFvj2r5cKkr2k6y7a573eHJXQ";
-/// Well-formed, and behind no challenge used here.
+/// A well-formed verifier that no challenge here was made of.
 pub(crate) const WRONG_VERIFIER: &str = "wrong-wrong-wrong-wrong-wrong-wrong-wrong-w";
 pub(crate) const REDIRECT_URI: &str = "urn:ietf:wg:oauth:2.0:oob:auto";
 pub(crate) const ISSUER: &str = "https://id.example";
@@ -87,17 +87,17 @@ pub(crate) struct TestApp {
     pub(crate) router: Router,
     config: Arc<Config>,
     master_key: MasterKey,
-    /// Holds the journal.
+    /// The directory of the journal.
     directory: Arc<TempDir>,
 }
 
 impl TestApp {
-    /// A server with the default policy and the public client [`SHOP`].
+    /// Starts a server with the default policy and the public client [`SHOP`].
     pub(crate) async fn new() -> Self {
         Self::with_policy(Policy::default()).await
     }
 
-    /// A server with another policy.
+    /// Starts a server with another policy.
     pub(crate) async fn with_policy(policy: Policy) -> Self {
         Self::with_config(Config {
             policy,
@@ -106,19 +106,19 @@ impl TestApp {
         .await
     }
 
-    /// A server with this configuration, as far as it matters to a router.
+    /// Starts a server with this configuration, as far as it matters to a router.
     pub(crate) async fn with_config(config: Config) -> Self {
         Self::on(Backend::of_this_run(), config).await
     }
 
-    /// The same on a backend that isn't this run's.
+    /// Starts a server with this configuration on a backend that isn't this run's.
     pub(crate) async fn on(backend: Backend, config: Config) -> Self {
         let random = Arc::new(SeededRandom::new());
         let database = Database::new(backend, &*random).await;
         Self::with_database(database, random, config).await
     }
 
-    /// A server on PostgreSQL, and what it asks there.
+    /// Starts a server on PostgreSQL behind a proxy that records its statements.
     pub(crate) async fn overheard(config: Config) -> (Self, Overheard) {
         let random = Arc::new(SeededRandom::new());
         let database = Database::new(Backend::Postgres, &*random).await;
@@ -137,7 +137,7 @@ impl TestApp {
         test
     }
 
-    /// Another server on the same database, journal and clock: as in another process, or after a restart.
+    /// Starts another server on the same database, journal and clock: as in another process, or after a restart.
     pub(crate) async fn beside(&self, config: Config) -> Self {
         let (database, directory) = (self.database.clone(), self.directory.clone());
         let (clock, random) = (self.clock.clone(), self.random.clone());
@@ -145,7 +145,7 @@ impl TestApp {
         Self::start(config, database, directory, master_key, clock, random).await
     }
 
-    /// Starts a server on a database and a journal that are there, as `serve` does it.
+    /// Starts a server on an existing database and journal, as `serve` does.
     async fn start(
         config: Config,
         database: Database,
@@ -203,7 +203,7 @@ impl TestApp {
         .await;
     }
 
-    /// Adds a confidential client and answers its API key.
+    /// Adds a confidential client and returns its API key.
     pub(crate) async fn add_confidential_client(&self, id: &str) -> String {
         let confidential = ClientSettings {
             confidential: Some(true),
@@ -240,7 +240,7 @@ impl TestApp {
         self.set_client(id, settings).await;
     }
 
-    /// Does what an operator would, and lets the server see it.
+    /// Makes a change of an operator, and lets the server follow it.
     pub(crate) async fn change(&self, change: Change) {
         self.store.change(change).await.unwrap();
         self.app.clients().refresh().await.unwrap();
@@ -265,7 +265,7 @@ impl TestApp {
         Answer::read(response).await
     }
 
-    /// Sends a request, and is gone before there is an answer.
+    /// Sends a request, and disconnects before there is an answer.
     pub(crate) async fn abandon(&self, request: Sent) {
         let answer = self.router.clone().oneshot(request.into_request());
         tokio::select! {
@@ -275,7 +275,7 @@ impl TestApp {
         }
     }
 
-    /// Sends all requests at the same time, each from a task of its own, and answers in their order.
+    /// Sends all requests concurrently, each from a task of its own, and returns the answers in their order.
     pub(crate) async fn at_once(self: &Arc<Self>, requests: Vec<Sent>) -> Vec<Answer> {
         let start = Arc::new(Barrier::new(requests.len()));
         let send = |request| {
@@ -330,7 +330,7 @@ impl TestApp {
         cleaner.step().await.unwrap();
     }
 
-    /// Takes a new guest of the client through authorize, and answers the code.
+    /// Takes a new guest of the client through authorize, and returns the code.
     pub(crate) async fn code(&self, client_id: &str) -> String {
         let answer = self.send(authorize().set("client_id", client_id)).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
@@ -348,7 +348,7 @@ impl TestApp {
         self.send(request).await.tokens()
     }
 
-    /// Every row of guests and grants, as text, in the order of their keys: for comparing before with after.
+    /// Returns every row of guests and grants as text, in the order of their keys: for comparing before with after.
     pub(crate) async fn rows(&self) -> Vec<String> {
         let mut rows = Vec::new();
         for table in ["profiles", "grants"] {
@@ -359,13 +359,13 @@ impl TestApp {
         rows
     }
 
-    /// How many rows a table has.
+    /// Counts the rows of a table.
     pub(crate) async fn count(&self, table: &str) -> u64 {
         let count = format!("select count(*) from {table}");
         self.database.number(&count).await.try_into().unwrap()
     }
 
-    /// How many guests and grants there are.
+    /// Counts guests and grants.
     pub(crate) async fn counts(&self) -> (u64, u64) {
         (self.count("profiles").await, self.count("grants").await)
     }
@@ -375,32 +375,32 @@ impl TestApp {
         self.database.sql(sql).await
     }
 
-    /// What the database and the journal hold.
+    /// Returns the bytes of the database and the journal.
     pub(crate) async fn stored(&self) -> Stored {
         let journal = std::fs::read(self.journal()).unwrap();
         let bytes = self.database.bytes().await;
         Stored::in_all(bytes.into_iter().chain([journal]))
     }
 
-    /// The journal.
+    /// Returns the path of the journal.
     pub(crate) fn journal(&self) -> PathBuf {
         self.directory.path().join(JOURNAL)
     }
 
-    /// What the journal says, without its marks.
+    /// Returns the entries of the journal, without its marks.
     pub(crate) fn journaled(&self) -> Vec<Entry> {
         let mut entries = Journal::read(&self.journal()).unwrap();
         entries.retain(|entry| !matches!(entry, Entry::Mark(_)));
         entries
     }
 
-    /// Ends the server, its threads and its connections, and keeps its database.
+    /// Stops the server with its threads and connections, and returns its database.
     pub(crate) fn stop(self) -> Database {
         self.database
     }
 }
 
-/// Waits for what comes soon; the deadline ends a test that would hang, and decides nothing else.
+/// Polls until a condition holds. The deadline ends a test that would hang, and decides nothing else.
 pub(crate) async fn until(done: impl AsyncFn() -> bool) {
     let waiting = async {
         while !done().await {
@@ -411,7 +411,7 @@ pub(crate) async fn until(done: impl AsyncFn() -> bool) {
     waited.expect("what was waited for didn't come");
 }
 
-/// The configuration with these settings, each a name and a value.
+/// Returns the configuration with these settings, each a name and a value.
 pub(crate) fn config(settings: &[(&'static str, &str)]) -> Config {
     let settings = settings
         .iter()
@@ -419,7 +419,7 @@ pub(crate) fn config(settings: &[(&'static str, &str)]) -> Config {
     Config::from_sources(&settings.collect::<Vec<_>>(), Vec::new(), None).unwrap()
 }
 
-/// The S256 challenge of a verifier (RFC 7636 §4.2).
+/// Returns the S256 challenge of a verifier (RFC 7636 §4.2).
 pub(crate) fn challenge_of(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(sha256(verifier.as_bytes()))
 }

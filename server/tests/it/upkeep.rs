@@ -203,7 +203,7 @@ async fn a_full_queue_refuses_cleaning_first_then_new_guests_then_codes_then_ref
         StatusCode::SERVICE_UNAVAILABLE,
         "{refused:?}"
     );
-    // What is refused anyway isn't looked at.
+    // A token that is refused anyway isn't looked at.
     unavailable(&test, refresh("forged")).await;
     jam.release().await;
     let taken = refreshes.join_next().await.unwrap().unwrap();
@@ -261,8 +261,8 @@ impl<'a> Jam<'a> {
             waiting: Vec::new(),
         };
         let remove_nothing = || Write::RemoveEnded(Vec::new(), test.clock.now());
-        // Once, and only once, the store takes what is waiting, and then stands before the lock. It has done so when more
-        // was taken than the queue has room for.
+        // Once, and only once, the store takes what is waiting, and then stands before the lock. It has done so when
+        // more was taken than the queue has room for.
         for _ in 0..1_000_000 {
             jam.fill(remove_nothing).await;
             if jam.waiting.len() > ROOM_FOR_CLEANING {

@@ -52,7 +52,7 @@ fn a_refused_request_explains_itself() {
         assert_eq!(explained["grant"], sid, "{refusal}");
         eventually(refusal, || server.log().contains(answer.log_name()));
     }
-    // Of the same length, whether or not there was a grant to know of.
+    // The length is the same with a grant and without.
     let unknown = server.send(&exchange(&"x".repeat(64)));
     let known = server.send(&refresh(&tokens.refresh_token));
     let length = |answer: &crate::support::Answer| answer.header("x-request-id").unwrap().len();

@@ -39,7 +39,7 @@ async fn what_was_exported_can_be_imported_again_and_again() {
             (&shown["subn"], &shown["client_id"], &shown["grants"]),
             (&guests[0].claims["subn"], &json!(SHOP), &json!([]))
         );
-        // Who was erased doesn't come back.
+        // An erased guest doesn't come back.
         binary.json(&["profile", "erase", guests[1].sub()]);
         assert_eq!(import(&binary), counted(0, 2, 1));
         let problem = binary.failure(&["profile", "show", guests[1].sub()]);

@@ -37,7 +37,7 @@ fn a_rotation_is_followed_by_the_server_within_a_second_or_so() {
         before.header["kid"]
     );
 
-    // What was exported verifies without the server.
+    // The exported keys verify without the server.
     let exported = binary.json(&["key", "export"]).to_string();
     let keys = KeySet::from_jwks(exported.as_bytes()).unwrap();
     let issuer = after.claims["iss"].as_str().unwrap();

@@ -7,7 +7,7 @@ use crate::support::binary::{Binary, run};
 #[test]
 fn a_guest_lives_in_an_installation_of_its_own() {
     let mut binary = Binary::new();
-    // What an operator may have set for the real installation.
+    // Settings that an operator may have made for the real installation.
     for (name, value) in [
         ("GUESTPASS_LISTEN", "127.0.0.1:0"),
         ("GUESTPASS_DATABASE", "sqlite:real.db"),

@@ -1,4 +1,4 @@
-//! What a command makes where there is nothing, an embedded store; and what is damage there and nowhere else.
+//! Commands without an installation create an embedded store; and damage that only an embedded store can have.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! An answer, and what every answer must have.
+//! An answer, and the checks that every answer must pass.
 
 use axum::http::{HeaderMap, Method, StatusCode};
 use base64::Engine;
@@ -18,7 +18,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 
-    /// A member that is a string.
+    /// Returns a member that is a string.
     pub(crate) fn text(&self, member: &str) -> String {
         self.json()[member]
             .as_str()
@@ -26,7 +26,7 @@ impl Answer {
             .to_owned()
     }
 
-    /// The `error` code.
+    /// Returns the `error` code.
     pub(crate) fn error(&self) -> &'static str {
         const CODES: [&str; 10] = [
             "invalid_request",
@@ -47,7 +47,7 @@ impl Answer {
             .unwrap_or_else(|| panic!("unknown error: {self:?}"))
     }
 
-    /// The one value of a header, if it is there.
+    /// Returns the one value of a header, if it is there.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next()?;
@@ -55,12 +55,12 @@ impl Answer {
         Some(value.to_str().unwrap())
     }
 
-    /// What names the request in the log: the beginning of its id.
+    /// Returns the part of the request's id that stands in the log: its beginning.
     pub(crate) fn log_name(&self) -> &str {
         &self.header("x-request-id").unwrap()[..16]
     }
 
-    /// The answer of the token endpoint, which must be one, checked member by member.
+    /// Checks an answer of the token endpoint member by member, and returns its tokens.
     pub(crate) fn tokens(&self) -> Tokens {
         assert_eq!(self.status, StatusCode::OK, "{self:?}");
         assert!(
@@ -98,7 +98,7 @@ impl Answer {
         }
     }
 
-    /// What every answer must have (C140, C141, C142, C145).
+    /// Checks what every answer must have (C140, C141, C142, C145).
     pub(crate) fn check(&self, method: &Method) {
         let caching = (self.header("cache-control").unwrap(), self.header("pragma"));
         if self.header("etag").is_some() {
@@ -178,7 +178,7 @@ impl Answer {
     }
 }
 
-/// What the token endpoint gave, its access token decoded.
+/// The tokens of an answer, the access token decoded as well.
 #[derive(Clone, Debug)]
 pub(crate) struct Tokens {
     pub(crate) access_token: String,

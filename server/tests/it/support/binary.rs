@@ -18,15 +18,15 @@ use tokio::runtime::Runtime;
 use super::connection::Connection;
 use super::{Answer, Backend, Database, Sent, Stored, Tokens, authorize, exchange, sha256};
 
-/// A data directory to be, and what the environment says of it.
+/// An installation of the binary: a data directory, which may not exist yet, and an environment.
 pub(crate) struct Binary {
     directory: TempDir,
     environment: Vec<(String, String)>,
-    /// Unless it is a file in the data directory, or the test has named another.
+    /// The database, unless it is a file in the data directory or the test has named another.
     database: OnceLock<Database>,
 }
 
-/// What a command that has ended left behind.
+/// The result of a command that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -35,7 +35,7 @@ pub(crate) struct Ended {
 }
 
 impl Binary {
-    /// An installation that doesn't exist yet.
+    /// Returns an installation that doesn't exist yet.
     pub(crate) fn new() -> Self {
         Self {
             directory: TempDir::new().unwrap(),
@@ -49,17 +49,17 @@ impl Binary {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
-    /// The data directory that every command is told.
+    /// Returns the data directory that every command is given.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
-    /// Where the commands run: empty but for the data directory and what the test puts there.
+    /// Returns the working directory of the commands: empty but for the data directory and the files of the test.
     pub(crate) fn working_dir(&self) -> &Path {
         self.directory.path()
     }
 
-    /// A command that isn't told the data directory. Of the environment it sees what the test has set, and no more.
+    /// Prepares a command without `--data-dir`. It sees only the environment that the test has set.
     pub(crate) fn bare_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_guestpass"));
         command
@@ -89,7 +89,7 @@ impl Binary {
         self.run(&[&["--json"], args].concat()).json()
     }
 
-    /// Runs a command that must fail as a command that was understood does, and answers what it says.
+    /// Runs a command that must fail with exit code 1, and returns its message.
     pub(crate) fn failure(&self, args: &[&str]) -> String {
         let ended = self.run(args);
         assert_eq!(
@@ -157,7 +157,7 @@ impl Binary {
         server
     }
 
-    /// Before the first command: where no server makes an installation, an operator has.
+    /// Prepares a PostgreSQL installation before the first command, as an operator does: a master key and the schema.
     fn prepare(&self) {
         let is_named = self.environment.iter().any(|(name, _)| name == DATABASE);
         let is_prepared = is_named || self.database.get().is_some();
@@ -184,7 +184,7 @@ impl Binary {
         }
     }
 
-    /// What the database and the data directory hold.
+    /// Returns the bytes of the database and the data directory.
     pub(crate) fn stored(&self) -> Stored {
         let database = self
             .database
@@ -207,7 +207,7 @@ fn wait_for<T: Send>(future: impl Future<Output = T> + Send) -> T {
     })
 }
 
-/// Where the server listens, from the first line that it prints, for people or for scripts.
+/// Parses the address of a server from the first line that it prints, for people or for scripts.
 fn announced_address(line: &str) -> SocketAddr {
     let json: Option<Value> = serde_json::from_str(line).ok();
     let url = match &json {
@@ -218,20 +218,20 @@ fn announced_address(line: &str) -> SocketAddr {
     address.unwrap_or_else(|| panic!("{line}")).parse().unwrap()
 }
 
-/// A command that is under way.
+/// A running command.
 pub(crate) struct Running {
     child: Child,
     lines: mpsc::Receiver<String>,
 }
 
 impl Running {
-    /// Waits until it says something that begins like that.
+    /// Waits for a line that begins like that.
     pub(crate) fn says(&self, beginning: &str) {
         let next = || self.lines.recv_timeout(PATIENCE).expect("it says more");
         while !next().starts_with(beginning) {}
     }
 
-    /// `SIGKILL`: the process has no say in it.
+    /// Kills the process with SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -241,7 +241,7 @@ impl Running {
 /// A server that is killed at the end of its test, if it is still there.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    /// The first line that it printed.
+    /// Returns the first line that it printed.
     pub(crate) announced: String,
     child: Child,
     lines: mpsc::Receiver<String>,
@@ -260,7 +260,7 @@ impl Server {
         self.send(&exchange(&code)).tokens()
     }
 
-    /// A connection, to be kept.
+    /// Opens a connection.
     pub(crate) fn connect(&self) -> Connection {
         Connection::open(self.address).unwrap()
     }
@@ -269,25 +269,25 @@ impl Server {
         self.child.id()
     }
 
-    /// All that servers of this installation have written to standard error.
+    /// Returns all that servers of this installation have written to standard error.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// The next line on standard output.
+    /// Reads the next line of standard output.
     fn line(&mut self) -> String {
         self.lines
             .recv_timeout(PATIENCE)
             .unwrap_or_else(|_| panic!("the server says nothing: {}", self.log()))
     }
 
-    /// `SIGKILL`: the process has no say in it.
+    /// Kills the process with SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// `SIGTERM`: the process is asked to end.
+    /// Sends SIGTERM, and waits for the end.
     pub(crate) fn stop(mut self) -> ExitStatus {
         // The standard library sends no other signal than SIGKILL; every shell does.
         let id = self.child.id().to_string();
@@ -322,7 +322,7 @@ pub(crate) fn run(mut command: Command) -> Ended {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // What a command says fits into a pipe, so that it can end before it is read.
+    // The output of a command fits into a pipe, so that it can end before it is read.
     let code = wait(&mut child).code();
     let (mut stdout, mut stderr) = (String::new(), String::new());
     child.stdout.unwrap().read_to_string(&mut stdout).unwrap();
@@ -334,7 +334,7 @@ pub(crate) fn run(mut command: Command) -> Ended {
     }
 }
 
-/// Looks at `done` again and again until it holds.
+/// Polls until `done` holds.
 pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
@@ -343,7 +343,7 @@ pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Longer than anything takes on the busiest machine.
+/// The deadline of any wait: longer than anything takes on the busiest machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for the end of a process, but not for ever.
@@ -362,7 +362,7 @@ fn wait(child: &mut Child) -> ExitStatus {
     }
 }
 
-/// The lines of a pipe, which a thread reads so that waiting for one can end.
+/// Reads the lines of a pipe in a thread, so that waiting for one can time out.
 fn lines(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {

@@ -17,10 +17,10 @@ use tempfile::TempDir;
 
 use super::binary::PATIENCE;
 
-/// The certificate that a server shows, and who vouches for it: `root.crt` for `issuing.crt`, and that for `server.crt`.
+/// A chain of certificates: `root.crt` has signed `issuing.crt`, and that `server.crt`.
 pub(crate) struct Certified(TempDir);
 
-/// What TLS goes over, from the client's end.
+/// The client's end of a TLS connection.
 pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
 impl Certified {
@@ -47,7 +47,7 @@ impl Certified {
         certified
     }
 
-    /// What a server speaks TLS with.
+    /// Returns the settings that make a server speak TLS.
     pub(crate) fn tls(&self) -> Tls {
         Tls {
             certificate_file: self.file("chain.pem"),
@@ -55,12 +55,12 @@ impl Certified {
         }
     }
 
-    /// One of the files, or a place beside them.
+    /// Returns the path of one of the files, or of a new one beside them.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// A client that trusts the root, and speaks these versions.
+    /// Configures a client that trusts the root, and speaks these versions.
     pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_file(self.file("root.crt")).unwrap();
@@ -86,7 +86,7 @@ impl Certified {
 
 const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
 
-/// Connects, and shakes hands. Its calls block, as those of [`Connection`](super::Connection) do.
+/// Connects and performs the handshake. Its calls block, as those of [`Connection`](super::Connection) do.
 pub(crate) fn shake_hands(
     address: SocketAddr,
     client: &Arc<ClientConfig>,

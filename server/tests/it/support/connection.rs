@@ -8,11 +8,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use super::binary::PATIENCE;
 use super::{Answer, Sent};
 
-/// A connection on which request follows answer. Its calls block: a test that has the server in its own process gives it
-/// threads of its own (`flavor = "multi_thread"`).
+/// A connection on which request follows answer. Its calls block: a test that has the server in its own process gives
+/// it threads of its own (`flavor = "multi_thread"`).
 pub(crate) struct Connection(BufReader<Box<dyn Stream>>);
 
-/// What a connection goes over: TCP, or TLS on it.
+/// The transport of a connection: TCP, or TLS on it.
 pub(crate) trait Stream: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Stream for T {}
@@ -26,7 +26,7 @@ impl Connection {
         Ok(Self::over(stream))
     }
 
-    /// A connection over what is there.
+    /// Wraps an open transport.
     pub(crate) fn over(stream: impl Stream + 'static) -> Self {
         Self(BufReader::new(Box::new(stream)))
     }
@@ -43,7 +43,7 @@ impl Connection {
         self.0.get_mut().write_all(bytes.as_ref())
     }
 
-    /// Whether the server has ended the connection in order, with nothing left to say.
+    /// Returns whether the server has closed the connection in order, without further bytes.
     pub(crate) fn is_over(&mut self) -> bool {
         self.0.fill_buf().is_ok_and(<[u8]>::is_empty)
     }
@@ -59,7 +59,8 @@ impl Connection {
         Ok(answer)
     }
 
-    /// Reads what is left on a connection that the server ends: one answer, which says so, and nothing behind it.
+    /// Reads the rest of a connection that the server closes: one answer, with `connection: close`, and nothing after
+    /// it.
     pub(crate) fn last_answer(&mut self) -> io::Result<Answer> {
         let answer = self.answer_to(&Method::GET)?;
         if answer.header("connection") != Some("close") {
@@ -122,7 +123,7 @@ impl Connection {
 }
 
 impl Sent {
-    /// The request as HTTP/1.1 writes it.
+    /// Encodes the request in HTTP/1.1.
     pub(crate) fn wire(&self) -> Vec<u8> {
         let (parts, body) = self.clone().into_http().into_parts();
         let mut message = format!("{} {} HTTP/1.1\r\n", parts.method, parts.uri).into_bytes();
@@ -136,7 +137,7 @@ impl Sent {
 }
 
 impl Answer {
-    /// What an answer must have that the HTTP library gives before there is a request.
+    /// Checks an answer that the HTTP library gives before there is a request.
     fn check_early(&self) {
         assert!(self.status.is_client_error(), "{self:?}");
         assert!(self.body.is_empty(), "{self:?}");

@@ -1,7 +1,7 @@
-//! A database of a test's own, of the backend that this run is about, and a look at it beside the server.
+//! A database of a test's own, on the backend of this run, with access to it beside the server.
 //!
-//! What tests say to it is SQL that every backend understands: no parameters, no functions of one of them. A value comes
-//! back as text, bytes as `\x` and hexadecimal digits.
+//! Tests send it SQL that every backend understands: no parameters, no functions of one of them. A value comes back as
+//! text, bytes as `\x` and hexadecimal digits.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ mod sqlite;
 
 pub(crate) use postgres::Alone;
 
-/// What can keep the data.
+/// The backends.
 #[derive(Clone, Copy)]
 pub(crate) enum Backend {
     Sqlite,
@@ -25,7 +25,7 @@ pub(crate) enum Backend {
 }
 
 impl Backend {
-    /// What `GUESTPASS_TEST_BACKEND` names: one backend for a whole run, and SQLite if it isn't set.
+    /// Returns the backend of this run, which `GUESTPASS_TEST_BACKEND` names; SQLite if it isn't set.
     #[expect(
         clippy::disallowed_methods,
         reason = "it says what this run is about, which is nothing of the program's"
@@ -39,7 +39,7 @@ impl Backend {
     }
 }
 
-/// One database, whatever keeps it. It is gone with the last clone.
+/// A database on either backend. It is removed with the last clone.
 #[derive(Clone)]
 pub(crate) enum Database {
     Sqlite(sqlite::Database),
@@ -50,7 +50,7 @@ pub(crate) enum Database {
 pub(crate) type Row = Vec<Option<String>>;
 
 impl Database {
-    /// A database with the newest schema and nothing in it.
+    /// Creates a database with the newest schema and no rows.
     pub(crate) async fn new(backend: Backend, random: &dyn Random) -> Self {
         match backend {
             Backend::Sqlite => Self::Sqlite(sqlite::Database::new(random)),
@@ -58,12 +58,12 @@ impl Database {
         }
     }
 
-    /// An empty PostgreSQL database, without a schema.
+    /// Creates a PostgreSQL database without a schema.
     pub(crate) async fn unmade() -> Self {
         Self::Postgres(postgres::Database::unmade().await)
     }
 
-    /// The same database, of whose statements none is missed when a store is opened on it.
+    /// Returns the same database behind a proxy that records every statement of a store that is opened on it.
     pub(crate) fn overheard(self) -> (Self, Overheard) {
         match self {
             Self::Postgres(database) => {
@@ -74,7 +74,7 @@ impl Database {
         }
     }
 
-    /// A place beside this one, where a copy of it can stand.
+    /// Creates a database beside this one that a copy can be written to.
     pub(crate) fn beside(&self, name: &str) -> Self {
         match self {
             Self::Sqlite(database) => Self::Sqlite(database.beside(name)),
@@ -82,8 +82,8 @@ impl Database {
         }
     }
 
-    /// Puts what this one holds in the place of all that the other one holds, and leaves this one as it is. A server on
-    /// the other one must not be asked any more: it may go on with what it had.
+    /// Replaces the contents of the other database by a copy of this one's. A server on the other one must not be used
+    /// any more: it may go on with what it had.
     pub(crate) async fn copy_to(&self, other: &Self) {
         match (self, other) {
             (Self::Sqlite(from), Self::Sqlite(to)) => from.copy_to(to),
@@ -92,7 +92,7 @@ impl Database {
         }
     }
 
-    /// Opens it, as a server does.
+    /// Opens a store on it, as a server does.
     pub(crate) async fn open(&self, config: &Config) -> Arc<dyn Store> {
         match self {
             Self::Sqlite(database) => database.open(config),
@@ -100,7 +100,7 @@ impl Database {
         }
     }
 
-    /// How many columns of a table say where its rows lie, and nothing of what they hold.
+    /// Counts the columns of a table that only say where its rows are stored.
     pub(crate) fn own_columns(&self, table: &str) -> usize {
         match self {
             Self::Sqlite(_) => usize::from(table == "grants"),
@@ -108,7 +108,7 @@ impl Database {
         }
     }
 
-    /// Runs statements, one after the other, and answers the rows of all of them.
+    /// Runs statements, one after the other, and returns the rows of all of them.
     pub(crate) async fn sql(&self, sql: &str) -> Vec<Row> {
         match self {
             Self::Sqlite(database) => database.sql(sql),
@@ -116,7 +116,7 @@ impl Database {
         }
     }
 
-    /// The values of a query that has one column and no nulls.
+    /// Returns the values of a query that has one column and no nulls.
     pub(crate) async fn column(&self, sql: &str) -> Vec<String> {
         let rows = self.sql(sql).await;
         rows.into_iter()
@@ -124,14 +124,14 @@ impl Database {
             .collect()
     }
 
-    /// The number that is the answer to a query.
+    /// Returns the number that is the result of a query.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         <[_; 1]>::try_from(self.column(sql).await).unwrap()[0]
             .parse()
             .unwrap()
     }
 
-    /// How much room the data takes, in bytes.
+    /// Returns the size of the data in bytes.
     pub(crate) async fn size(&self) -> i64 {
         self.number(match self {
             Self::Sqlite(_) => sqlite::SIZE,
@@ -140,7 +140,7 @@ impl Database {
         .await
     }
 
-    /// What there is of tables, columns and indexes.
+    /// Describes tables, columns and indexes.
     pub(crate) async fn schema(&self) -> Vec<Row> {
         self.sql(match self {
             Self::Sqlite(_) => sqlite::SCHEMA,
@@ -149,7 +149,7 @@ impl Database {
         .await
     }
 
-    /// Has the backend clear away what it clears away in time.
+    /// Vacuums, which the backend would do in time.
     pub(crate) async fn settle(&self) {
         self.sql(match self {
             Self::Sqlite(_) => sqlite::SETTLE,
@@ -158,7 +158,7 @@ impl Database {
         .await;
     }
 
-    /// The bytes that it is kept in, free room and old versions included.
+    /// Returns the bytes of its files, free space and old versions included.
     pub(crate) async fn bytes(&self) -> Vec<Vec<u8>> {
         match self {
             Self::Sqlite(database) => database.bytes(),
@@ -166,7 +166,7 @@ impl Database {
         }
     }
 
-    /// What the setting `database` says of it.
+    /// Returns the value of the setting `database` that names it.
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Sqlite(database) => database.url(),
@@ -174,7 +174,7 @@ impl Database {
         }
     }
 
-    /// Runs statements in a transaction of its own, which is undone when what this answers is dropped.
+    /// Runs statements in a transaction of its own, which is rolled back when the result is dropped.
     pub(crate) async fn hold(&self, sql: &str) -> Box<dyn Any + Send> {
         match self {
             Self::Sqlite(database) => Box::new(database.hold(sql)),
@@ -182,7 +182,7 @@ impl Database {
         }
     }
 
-    /// Makes writes wait until what it answers is dropped, so that they are carried out together.
+    /// Makes writes wait until the result is dropped, so that they form one batch.
     pub(crate) async fn hold_writes(&self) -> Box<dyn Any> {
         match self {
             Self::Sqlite(database) => Box::new(database.hold_writes()),

@@ -1,4 +1,4 @@
-//! The API's description, held against every answer of every test.
+//! Checks every answer of every test against the API's description.
 
 use axum::Router;
 use axum::body::Body;

@@ -1,4 +1,4 @@
-//! A clock that the test turns, and randomness that repeats itself.
+//! A clock that the test sets, and randomness that repeats itself.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use guestpass_core::time::Timestamp;
 
 use super::sha256;
 
-/// A clock that stands still until it is turned.
+/// A clock that stands still until it is set.
 pub(crate) struct FakeClock {
     millis: AtomicI64,
     monotonic_millis: AtomicU64,
@@ -36,7 +36,7 @@ impl FakeClock {
         self.advance(Duration::from_secs(secs));
     }
 
-    /// Someone sets the clock.
+    /// Sets the time of day, as an operator may.
     pub(crate) fn jump(&self, millis: i64) {
         self.millis.fetch_add(millis, Ordering::SeqCst);
     }
@@ -75,7 +75,7 @@ impl SeededRandom {
         }
     }
 
-    /// All that was drawn so far: each time, the beginning of such a block or the whole.
+    /// Returns all that was drawn so far: each time, the beginning of such a block or the whole.
     pub(crate) fn drawn(&self) -> Vec<[u8; 32]> {
         let drawn = self.counter.load(Ordering::SeqCst);
         (0..drawn).map(|counter| self.block(counter)).collect()

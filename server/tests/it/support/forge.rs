@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{TestApp, Tokens};
 
-/// A header and claims in the making, those of an issued token to begin with.
+/// A builder of tokens that starts with the header and claims of an issued one.
 #[derive(Clone)]
 pub(crate) struct Forged {
     pub(crate) header: Value,
@@ -16,7 +16,7 @@ pub(crate) struct Forged {
 }
 
 impl Forged {
-    /// Of a token of a server that signs with HS256, and with its secret.
+    /// Starts with a token of a server that signs with HS256, and signs with its secret.
     pub(crate) fn like(test: &TestApp, tokens: &Tokens) -> Self {
         let keys = test.app.keys().now();
         let keys = keys.exported()["keys"].as_array().unwrap();
@@ -25,7 +25,7 @@ impl Forged {
         Self::with_secret(tokens, &URL_SAFE_NO_PAD.decode(secret).unwrap())
     }
 
-    /// Of a token, with another secret.
+    /// Starts with a token, and signs with another secret.
     pub(crate) fn with_secret(tokens: &Tokens, secret: &[u8]) -> Self {
         Self {
             header: tokens.header.clone(),
@@ -46,12 +46,12 @@ impl Forged {
         self
     }
 
-    /// The token, signed with HMAC whatever its header says.
+    /// Signs the token with HMAC, whatever its header says.
     pub(crate) fn sign(&self) -> String {
         self.sign_payload(self.claims.to_string())
     }
 
-    /// The token with another payload.
+    /// Signs the token with another payload.
     pub(crate) fn sign_payload(&self, payload: impl AsRef<[u8]>) -> String {
         let header = URL_SAFE_NO_PAD.encode(self.header.to_string());
         let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload));
@@ -69,7 +69,7 @@ fn put(object: &mut Value, name: &str, value: Option<Value>) {
     };
 }
 
-/// A public key in the forms that it goes around in: its own members, JWK, DER and PEM (RFC 5280 §4.1.2.7).
+/// A public key in all its encodings: JWK members, DER and PEM (RFC 5280 §4.1.2.7).
 pub(crate) fn forms_of(jwk: &Value) -> Vec<Vec<u8>> {
     let member = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
     let null = der(5, &[]);

@@ -1,4 +1,4 @@
-//! Whether what a guest was given still works.
+//! Checks that credentials and tokens still work.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::{Answer, Sent, TestApp, Tokens, introspect, refresh, verify};
 
 impl TestApp {
-    /// Whether tokens are LIVE, as the cases say: the refresh token at the token endpoint, the access token at
+    /// Returns whether tokens are LIVE, as the cases say: the refresh token at the token endpoint, the access token at
     /// forward-auth and at introspection. All three must agree.
     pub(crate) async fn is_live(&self, tokens: &Tokens) -> bool {
         let active = self.is_active(&tokens.access_token).await;
@@ -26,7 +26,7 @@ impl TestApp {
         refreshes
     }
 
-    /// Whether the refresh token works, however old the access token is.
+    /// Returns whether the refresh token works, however old the access token is.
     pub(crate) async fn refreshes(&self, tokens: &Tokens) -> bool {
         let client_id = tokens.claims["client_id"].as_str().unwrap();
         let request = refresh(&tokens.refresh_token).set("client_id", client_id);
@@ -38,7 +38,7 @@ impl TestApp {
         }
     }
 
-    /// Whether introspection by a confidential client calls a token active.
+    /// Returns whether introspection by a confidential client reports a token as active.
     pub(crate) async fn is_active(&self, token: &str) -> bool {
         const ASKS: &str = "asks";
         let request = introspect(token).set("client_id", ASKS);
@@ -46,7 +46,7 @@ impl TestApp {
         answer.json()["active"].as_bool().unwrap()
     }
 
-    /// Whether forward-auth lets an access token through.
+    /// Returns whether forward-auth lets an access token through.
     pub(crate) async fn passes(&self, access_token: &str) -> bool {
         self.app.follow().await;
         let answer = self.send(verify(access_token)).await;
@@ -57,8 +57,8 @@ impl TestApp {
         }
     }
 
-    /// Sends a request of that client to a server on a copy of the database: asking must not change what is asked about.
-    /// The copy knows a confidential client of any name, and has an API key for each.
+    /// Sends a request of that client to a server on a copy of the database: asking must not change what is asked
+    /// about. The copy knows a confidential client of any name, and has an API key for each.
     async fn ask_copy(&self, client_id: &str, request: Sent) -> Answer {
         let database = self.database.beside("copy");
         self.database.copy_to(&database).await;

@@ -1,4 +1,4 @@
-//! What all servers of this process have logged, at the finest level, in memory.
+//! The log of all servers of this process, at the finest level, in memory.
 
 use std::io;
 use std::sync::{Mutex, Once, PoisonError};
@@ -22,18 +22,18 @@ pub(super) fn start() {
     });
 }
 
-/// How much there is now.
+/// Returns the present length of the log, to read on from there.
 pub(super) fn length() -> usize {
     WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).len()
 }
 
-/// What has been written since there was that much.
+/// Returns what has been written since the log had that length.
 pub(super) fn since(start: usize) -> String {
     let written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
     String::from_utf8_lossy(&written[start..]).into_owned()
 }
 
-/// None of these secrets has been written since there was that much.
+/// Checks that none of these secrets has been written since the log had that length.
 pub(super) fn assert_free_of<'a>(start: usize, secrets: impl Iterator<Item = &'a String>) {
     let written = since(start);
     for secret in secrets {
@@ -44,7 +44,7 @@ pub(super) fn assert_free_of<'a>(start: usize, secrets: impl Iterator<Item = &'a
     }
 }
 
-/// The lines that hold this text, such as the id of a request.
+/// Returns the lines that contain this text, such as the id of a request.
 pub(crate) fn lines_of(text: &str) -> Vec<Value> {
     let written = since(0);
     let lines = written.lines().filter(|line| line.contains(text));
@@ -53,7 +53,7 @@ pub(crate) fn lines_of(text: &str) -> Vec<Value> {
         .collect()
 }
 
-/// What this thread logs while it lives, in the format for people; the common log doesn't get it.
+/// Captures the log of this thread while it lives, in the format for people; the common log doesn't get it.
 pub(crate) struct TextLog {
     written: &'static Mutex<Vec<u8>>,
     _guard: DefaultGuard,

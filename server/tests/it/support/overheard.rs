@@ -1,4 +1,4 @@
-//! What a store asks of PostgreSQL, overheard on the way there (PostgreSQL's manual, "Message Formats").
+//! A proxy between a store and PostgreSQL that records the statements (PostgreSQL's manual, "Message Formats").
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -7,26 +7,26 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// One statement, as the database was asked to run it.
+/// One recorded statement.
 #[derive(Clone, Debug)]
 pub(crate) struct Statement {
-    /// With one space between words.
+    /// The SQL, with one space between words.
     pub(crate) sql: String,
-    /// In binary. `None` is null.
+    /// The parameters in binary. `None` is null.
     pub(crate) values: Vec<Option<Vec<u8>>>,
-    /// Whether it shares a transaction with another one.
+    /// True if it shares a transaction with another one.
     pub(crate) in_transaction: bool,
 }
 
 impl Statement {
-    /// The value of `$number`, which is a `bigint`.
+    /// Decodes the value of `$number`, which is a `bigint`.
     pub(crate) fn number(&self, number: usize) -> i64 {
         let value = self.values[number - 1].as_deref().unwrap();
         i64::from_be_bytes(value.try_into().unwrap())
     }
 
-    /// How many elements `$number` has, which is an array: it begins with the number of its dimensions, something else,
-    /// the type of its elements, and the length of the first dimension.
+    /// Decodes the length of `$number`, which is an array: it begins with the number of its dimensions, flags, the type
+    /// of its elements, and the length of the first dimension.
     pub(crate) fn length(&self, number: usize) -> usize {
         let value = self.values[number - 1].as_deref().unwrap();
         match value.get(12..16) {
@@ -38,7 +38,7 @@ impl Statement {
     }
 }
 
-/// Stands between a store and the database, and passes everything on as it is.
+/// A proxy that passes everything on unchanged.
 #[derive(Clone)]
 pub(crate) struct Overheard {
     address: SocketAddr,
@@ -46,7 +46,7 @@ pub(crate) struct Overheard {
 }
 
 impl Overheard {
-    /// On the way to the server at that address.
+    /// Starts a proxy to the server at that address.
     pub(super) fn before(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -63,13 +63,12 @@ impl Overheard {
         }
     }
 
-    /// Where to connect to.
+    /// Returns the address of the proxy.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whether all transactions of what was asked since the last call have ended. One that only reads is left to end by
-    /// itself, behind its answer.
+    /// Returns whether all transactions since the last call have ended. One that only reads may end after its answer.
     pub(crate) fn is_settled(&self) -> bool {
         let statements = self.statements.lock().unwrap();
         let count = |words: [&str; 2]| {
@@ -82,7 +81,7 @@ impl Overheard {
         count(["start", "begin"]) == count(["rollback", "commit"])
     }
 
-    /// What was asked since the last call, but for what each new connection begins with.
+    /// Returns the statements since the last call, without those that set up a new connection.
     pub(crate) fn take(&self) -> Vec<Statement> {
         let mut statements = std::mem::take(&mut *self.statements.lock().unwrap());
         statements.retain(|statement| !begins_a_session(&statement.sql));
@@ -90,7 +89,8 @@ impl Overheard {
     }
 }
 
-/// Whether a connection begins with it: settings for its session, and whether its server takes writes.
+/// Returns whether a statement sets up a connection: the session's settings, and the question if the server takes
+/// writes.
 fn begins_a_session(sql: &str) -> bool {
     sql.starts_with("set statement_timeout = ")
         || sql.eq_ignore_ascii_case("show transaction_read_only")
@@ -154,7 +154,7 @@ fn requests(
             });
             is_alone = false;
         }
-        // What stands between two of these is one transaction.
+        // The statements between two of these are one transaction.
         if matches!(kind, b'S' | b'Q') {
             is_alone = true;
         }
@@ -174,7 +174,7 @@ fn answers(mut from: TcpStream, mut to: TcpStream, status: &AtomicU8) -> io::Res
     }
 }
 
-/// The type of a message, and the rest with its length.
+/// Reads the type of a message, and the rest with its length.
 fn message(from: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
     let mut kind = [0];
     from.read_exact(&mut kind)?;
@@ -198,7 +198,7 @@ fn text(rest: &mut &[u8]) -> String {
     text
 }
 
-/// The values of a `Bind` behind its names.
+/// Decodes the values of a `Bind`, which follow its names.
 fn values(mut rest: &[u8]) -> Vec<Option<Vec<u8>>> {
     let mut take = |bytes: usize| {
         let (taken, behind) = rest.split_at(bytes);

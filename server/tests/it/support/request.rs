@@ -1,4 +1,4 @@
-//! A request in the making.
+//! A builder of requests.
 
 use axum::body::Body;
 use axum::http::{Method, Request, header};
@@ -6,20 +6,20 @@ use serde_json::Value;
 
 use super::{CHALLENGE, REDIRECT_URI, SHOP, VERIFIER};
 
-/// A request in the making.
+/// A builder of one request.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(super) method: Method,
     path: String,
-    /// Names and values as they are meant; encoded when sent.
+    /// Names and values, unencoded.
     parameters: Vec<(String, String)>,
-    /// Stands behind the encoded parameters as it is.
+    /// Text that follows the encoded parameters as it is.
     raw: String,
     headers: Vec<(String, Vec<u8>)>,
     form: Form,
 }
 
-/// Where the parameters go.
+/// The place of the parameters.
 #[derive(Clone, Debug)]
 enum Form {
     Query,
@@ -28,7 +28,7 @@ enum Form {
     Raw(Vec<u8>),
 }
 
-/// `AZ`: an authorization request that is right in every way.
+/// `AZ`: returns an authorization request that is right in every way.
 pub(crate) fn authorize() -> Sent {
     Sent::new(Method::GET, "/oauth/authorize", Form::Query).with(&[
         ("redirect_uri", REDIRECT_URI),
@@ -40,7 +40,7 @@ pub(crate) fn authorize() -> Sent {
     ])
 }
 
-/// `TC`: a token request for a code that is right in every way.
+/// `TC`: returns a token request for a code that is right in every way.
 pub(crate) fn exchange(code: &str) -> Sent {
     Sent::new(Method::POST, "/oauth/token", Form::Body).with(&[
         ("grant_type", "authorization_code"),
@@ -51,7 +51,7 @@ pub(crate) fn exchange(code: &str) -> Sent {
     ])
 }
 
-/// `TR`: a refresh that is right in every way.
+/// `TR`: returns a refresh that is right in every way.
 pub(crate) fn refresh(refresh_token: &str) -> Sent {
     Sent::new(Method::POST, "/oauth/token", Form::Body).with(&[
         ("grant_type", "refresh_token"),
@@ -61,28 +61,28 @@ pub(crate) fn refresh(refresh_token: &str) -> Sent {
     ])
 }
 
-/// `RV`: a token ends.
+/// `RV`: returns a revocation.
 pub(crate) fn revoke(token: &str) -> Sent {
     Sent::new(Method::POST, "/oauth/revoke", Form::Body)
         .with(&[("client_id", SHOP), ("token", token)])
 }
 
-/// `IN`: whether a token works. Its client must be set, and its API key.
+/// `IN`: returns an introspection, whose client and API key must be set.
 pub(crate) fn introspect(token: &str) -> Sent {
     Sent::new(Method::POST, "/oauth/introspect", Form::Body).with(&[("token", token)])
 }
 
-/// `FA`: whether a gateway may let a request with that access token through.
+/// `FA`: returns a forward-auth request with that access token.
 pub(crate) fn verify(access_token: &str) -> Sent {
     request("GET", "/oauth/verify").bearer(access_token)
 }
 
-/// What is known of the guest with that access token.
+/// Returns a request for the profile of the guest with that access token.
 pub(crate) fn profile(access_token: &str) -> Sent {
     request("GET", "/oauth/profile").bearer(access_token)
 }
 
-/// Any other request.
+/// Returns any other request.
 pub(crate) fn request(method: &str, path: &str) -> Sent {
     Sent::new(
         Method::from_bytes(method.as_bytes()).unwrap(),
@@ -174,13 +174,13 @@ impl Sent {
         self
     }
 
-    /// The value of a parameter.
+    /// Returns the value of a parameter.
     pub(crate) fn value(&self, name: &str) -> &str {
         let mut parameters = self.parameters.iter();
         &parameters.find(|(known, _)| known == name).unwrap().1
     }
 
-    /// The parameters, encoded.
+    /// Encodes the parameters.
     pub(crate) fn encoded(&self) -> String {
         let pairs = self
             .parameters
@@ -192,7 +192,7 @@ impl Sent {
             .to_owned()
     }
 
-    /// The request target.
+    /// Returns the request target.
     pub(crate) fn target(&self) -> String {
         match &self.form {
             Form::Query if self.encoded().is_empty() => self.path.clone(),
@@ -242,7 +242,7 @@ impl Sent {
         builder.body(body).unwrap()
     }
 
-    /// What of this request must never be logged.
+    /// Returns the secrets of this request, which must never be logged.
     pub(super) fn secrets(&self) -> Vec<String> {
         const SECRET: [&str; 7] = [
             "code",

@@ -1,4 +1,4 @@
-//! What a store keeps, byte for byte, whatever table, free page or log it stands in.
+//! The stored bytes, whatever table, free page or log they stand in.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What is wrong is said before an embedded store is made.
+//! Mistakes are reported before an embedded store is created.
 
 use super::*;
 use crate::support::certified::Certified;

@@ -1,4 +1,5 @@
-//! The data directory of an embedded store: its one server, its database and the master key that the first server makes.
+//! The data directory of an embedded store: its one server, its database and the master key that the first server
+//! makes.
 
 use super::*;
 
@@ -112,7 +113,7 @@ fn a_systemd_credential_is_the_master_key_unless_another_file_is_named() {
     let credential = credentials.join("guestpass.master_key");
     std::fs::create_dir(&credentials).unwrap();
     binary.set_variable("CREDENTIALS_DIRECTORY", credentials.to_str().unwrap());
-    // What else the unit is given is not ours.
+    // The unit's other credentials are not ours.
     std::fs::write(credentials.join("tls.key"), "something else").unwrap();
     let usual = binary.data_dir().join("master.key");
     assert_eq!(master_key_file(&binary), of(&usual, "default"));

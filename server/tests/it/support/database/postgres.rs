@@ -25,7 +25,8 @@ pub(super) const SCHEMA: &str = "
     select table_name, column_name, data_type from information_schema.columns where table_schema = current_schema()
     union all select tablename, indexname, indexdef from pg_indexes where schemaname = current_schema()
     order by 1, 2";
-/// Old versions of rows go. VACUUM would leave those that a session could see that begins just now, in any database.
+/// Removes old versions of rows. VACUUM would keep those that a session which begins just now could see, in any
+/// database.
 pub(super) const SETTLE: &str = "
     do $$
     declare name text;
@@ -41,10 +42,10 @@ pub(super) const SETTLE: &str = "
 #[derive(Clone)]
 pub(crate) struct Database {
     own: Arc<Own>,
-    /// Copies stand in one database, each in its schema, so that one statement fills them.
+    /// The schema. Copies stand in one database, each in a schema, so that one statement fills them.
     schema: String,
     client: Arc<OnceCell<Client>>,
-    /// Where a store connects to, if that isn't the server itself.
+    /// The address that a store connects to, if that isn't the server itself.
     detour: Option<SocketAddr>,
 }
 
@@ -157,7 +158,7 @@ impl Database {
         rows
     }
 
-    /// The files of tables and indexes. The log isn't there: it is of all databases.
+    /// Reads the files of tables and indexes. The log isn't among them, which all databases share.
     pub(super) async fn bytes(&self) -> Vec<Vec<u8>> {
         const SQL: &str = "
             select pg_read_binary_file(pg_relation_filepath(oid)) from pg_class
@@ -168,7 +169,7 @@ impl Database {
         files.iter().map(|row| row.get(0)).collect()
     }
 
-    /// Another session that is about to change everything.
+    /// Opens another session that locks the tables of guests, so that writes wait.
     pub(super) async fn hold_writes(&self) -> Client {
         const LOCK: &str = "
             begin;
@@ -197,8 +198,8 @@ impl Database {
     }
 }
 
-/// The name of a database with the schema and nothing else, made once in a process: to copy it is quicker than to run the
-/// migrations.
+/// The name of a database with the schema and nothing else, made once in a process: to copy it is quicker than to run
+/// the migrations.
 async fn template(random: &dyn Random) -> &'static str {
     static TEMPLATE: OnceCell<String> = OnceCell::const_new();
     let make = async || {
@@ -213,7 +214,7 @@ async fn template(random: &dyn Random) -> &'static str {
     TEMPLATE.get_or_init(make).await
 }
 
-/// How a store reaches a database, as far as the configuration says.
+/// Parses a connection to a database as the configuration does.
 fn connection(url: &str, config: &Config) -> Connection {
     let number = |name| {
         let mut settings = config.shown.iter();
@@ -230,7 +231,7 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-/// A server for one test. On one that is shared, whoever logs in to whatever database keeps old versions of rows for a moment.
+/// A server for one test. On a shared one, any login to any database keeps old versions of rows for a moment.
 pub(crate) struct Alone {
     pub(crate) url: String,
     process: Option<Child>,
@@ -242,7 +243,7 @@ impl Alone {
         Self { url, process }
     }
 
-    /// A look at its one database, beside whoever uses it.
+    /// Connects to its one database, beside the store.
     pub(crate) async fn client(&self) -> Client {
         connect(&self.url).await
     }
