@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use guestpass_core::grant::{Generation, Grant, GrantId, MAX_STRIKES};
 use guestpass_core::profile::{Profile, ProfileId};
 
-use super::grants::{grant, key, profile_id, stored};
+use super::grants::{GRANT_COLUMNS, NEW_GRANT_COLUMNS, grant, key, profile_id, stored};
 use super::pool::{Failed, Pool};
 use super::row::bytes;
 
@@ -15,13 +15,13 @@ pub(super) async fn load_grants(
     pool: &Pool,
     ids: &BTreeSet<GrantId>,
 ) -> Result<HashMap<GrantId, Grant>, Failed> {
-    const SQL: &str = "
-        select profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes, issued_at,
-               advanced_at, expires_at, ends_at, revoked_at, revocation_reason
-          from unnest($1::bigint[], $2::bytea[]) as wanted (profile_id, grant_id)
-               join grants using (profile_id, grant_id)";
+    let sql = format!(
+        "select {GRANT_COLUMNS}
+           from unnest($1::bigint[], $2::bytea[]) as wanted (profile_id, grant_id)
+                join grants using (profile_id, grant_id)"
+    );
     let (profiles, randoms): (Vec<_>, Vec<_>) = ids.iter().map(key).unzip();
-    let rows = pool.read(SQL, &[&profiles, &randoms]).await?;
+    let rows = pool.read(&sql, &[&profiles, &randoms]).await?;
     let grants = rows.iter().map(|row| {
         let grant = grant(row).map_err(Failed::Nothing)?;
         Ok((grant.id, grant))
@@ -78,24 +78,21 @@ pub(super) async fn insert_guests(
     pool: &Pool,
     guests: &BTreeMap<ProfileId, (&Profile, &Grant)>,
 ) -> Result<HashSet<ProfileId>, Failed> {
-    const SQL: &str = "
-        with wanted as (
-            select profile_id, network_id, client_number, created_at, grant_id, challenge, generation, proven, strikes,
-                   issued_at, advanced_at, expires_at, ends_at
-              from unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::bigint[],
-                          $8::bigint[], $9::smallint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[])
-                   as wanted (profile_id, network_id, client_number, created_at, grant_id, challenge, generation, proven,
-                              strikes, issued_at, advanced_at, expires_at, ends_at)),
-        inserted as (
-            insert into profiles (profile_id, network_id, client_number, created_at)
-            select profile_id, network_id, client_number, created_at from wanted
-            on conflict do nothing returning profile_id)
-        insert into grants (profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes,
-                            issued_at, advanced_at, expires_at, ends_at)
-        select profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes, issued_at,
-               advanced_at, expires_at, ends_at
-          from wanted join inserted using (profile_id)
-        returning profile_id";
+    let sql = format!(
+        "with wanted as (
+             select {NEW_GRANT_COLUMNS}, created_at
+               from unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bytea[], $5::bytea[], $6::bigint[],
+                           $7::bigint[], $8::smallint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],
+                           $13::bigint[])
+                    as wanted ({NEW_GRANT_COLUMNS}, created_at)),
+         inserted as (
+             insert into profiles (profile_id, network_id, client_number, created_at)
+             select profile_id, network_id, client_number, created_at from wanted
+             on conflict do nothing returning profile_id)
+         insert into grants ({NEW_GRANT_COLUMNS})
+         select {NEW_GRANT_COLUMNS} from wanted join inserted using (profile_id)
+         returning profile_id"
+    );
     let rows = || guests.values().copied();
     let of = |value: fn(&Profile, &Grant) -> i64| -> Vec<i64> {
         rows()
@@ -110,13 +107,12 @@ pub(super) async fn insert_guests(
     let strikes: Vec<_> = rows().map(|(_, grant)| i16::from(grant.strikes)).collect();
     let done = pool
         .run(
-            SQL,
+            &sql,
             &[
                 &of(|profile, _| profile.id.as_i64()),
-                &bytes_of(|profile, _| profile.network_id.as_bytes()),
-                &of(|profile, _| profile.client.0),
-                &of(|profile, _| profile.created_at.as_millis()),
                 &bytes_of(|_, grant| &grant.id.random),
+                &of(|profile, _| profile.client.0),
+                &bytes_of(|profile, _| profile.network_id.as_bytes()),
                 &bytes_of(|_, grant| grant.challenge.as_bytes()),
                 &of(|_, grant| stored(grant.generation)),
                 &of(|_, grant| stored(grant.proven)),
@@ -125,6 +121,7 @@ pub(super) async fn insert_guests(
                 &of(|_, grant| grant.advanced_at.as_millis()),
                 &of(|_, grant| grant.expires_at.as_millis()),
                 &of(|_, grant| grant.ends_at.as_millis()),
+                &of(|profile, _| profile.created_at.as_millis()),
             ],
         )
         .await?;

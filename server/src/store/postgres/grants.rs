@@ -13,13 +13,20 @@ use super::pool::{Failed, Pool};
 use super::row::{bytes, malformed, value};
 use crate::store::{Outcome, Unavailable};
 
+/// The columns that [`grant`] reads.
+pub(super) const GRANT_COLUMNS: &str = "
+    profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes, issued_at, advanced_at,
+    expires_at, ends_at, revoked_at, revocation_reason";
+
+/// The columns of a grant that is inserted: all but those of a revocation.
+pub(super) const NEW_GRANT_COLUMNS: &str = "
+    profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes, issued_at, advanced_at,
+    expires_at, ends_at";
+
 pub(super) async fn load(pool: &Pool, id: GrantId) -> Result<Option<Grant>, Unavailable> {
-    const SQL: &str = "
-        select profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes, issued_at,
-               advanced_at, expires_at, ends_at, revoked_at, revocation_reason
-          from grants where profile_id = $1 and grant_id = $2";
+    let sql = format!("select {GRANT_COLUMNS} from grants where profile_id = $1 and grant_id = $2");
     let (profile, random) = key(&id);
-    let rows = pool.read(SQL, &[&profile, &random]).await?;
+    let rows = pool.read(&sql, &[&profile, &random]).await?;
     rows.first().map(grant).transpose()
 }
 
@@ -30,22 +37,21 @@ pub(super) async fn insert_guest(
     profile: &Profile,
     grant: &Grant,
 ) -> Result<Outcome, Failed> {
-    const SQL: &str = "
-        with profile as (
-            insert into profiles (profile_id, network_id, client_number, created_at) values ($1, $2, $3, $4))
-        insert into grants (profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes,
-                            issued_at, advanced_at, expires_at, ends_at)
-        values ($1, $5, $3, $2, $6, $7, $8, $9, $10, $11, $12, $13)";
+    let sql = format!(
+        "with profile as (
+             insert into profiles (profile_id, network_id, client_number, created_at) values ($1, $4, $3, $13))
+         insert into grants ({NEW_GRANT_COLUMNS})
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+    );
     let (_, random) = key(&grant.id);
     let done = pool
         .run(
-            SQL,
+            &sql,
             &[
                 &profile.id.as_i64(),
-                &&profile.network_id.as_bytes()[..],
-                &profile.client.0,
-                &profile.created_at.as_millis(),
                 &random,
+                &profile.client.0,
+                &&profile.network_id.as_bytes()[..],
                 &&grant.challenge.as_bytes()[..],
                 &stored(grant.generation),
                 &stored(grant.proven),
@@ -54,6 +60,7 @@ pub(super) async fn insert_guest(
                 &grant.advanced_at.as_millis(),
                 &grant.expires_at.as_millis(),
                 &grant.ends_at.as_millis(),
+                &profile.created_at.as_millis(),
             ],
         )
         .await;
@@ -65,15 +72,15 @@ pub(super) async fn insert_guest(
 
 /// Inserts nothing if the guest isn't there, erased between the caller's read and this, or the id is taken.
 pub(super) async fn insert_grant(pool: &Pool, grant: &Grant) -> Result<Outcome, Failed> {
-    const SQL: &str = "
-        insert into grants (profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes,
-                            issued_at, advanced_at, expires_at, ends_at)
-        select profile_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 from profiles where profile_id = $1
-        on conflict do nothing";
+    let sql = format!(
+        "insert into grants ({NEW_GRANT_COLUMNS})
+         select profile_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 from profiles where profile_id = $1
+         on conflict do nothing"
+    );
     let (profile, random) = key(&grant.id);
     let done = pool
         .run(
-            SQL,
+            &sql,
             &[
                 &profile,
                 &random,

@@ -7,10 +7,16 @@ use guestpass_core::grant::GrantId;
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
-use super::grants::{self, key, profile_id};
+use super::grants::{self, GRANT_COLUMNS, key, profile_id};
 use super::pool::{Failed, Interrupted, Pool};
 use super::row::{bytes, malformed, value};
 use crate::store::{CheckReport, EndedGrants, Guest, Outcome, Unavailable};
+
+/// Whether a grant had ended before `$3`, or its client or guest is gone.
+const ENDED: &str = "
+    (least(expires_at, ends_at, coalesce(revoked_at, ends_at)) < $3
+     or client_number not in (select client_number from clients)
+     or not exists (select 1 from profiles where profiles.profile_id = grants.profile_id))";
 
 pub(super) async fn ended_grants(
     pool: &Pool,
@@ -18,18 +24,16 @@ pub(super) async fn ended_grants(
     ended_before: Timestamp,
     limit: usize,
 ) -> Result<EndedGrants, Unavailable> {
-    const SQL: &str = "
-        select profile_id, grant_id,
-               least(expires_at, ends_at, coalesce(revoked_at, ends_at)) < $3
-               or client_number not in (select client_number from clients)
-               or not exists (select 1 from profiles where profiles.profile_id = grants.profile_id) as ended
-          from grants
-         where (profile_id, grant_id) > ($1, $2)
-         order by profile_id, grant_id limit $4";
+    let sql = format!(
+        "select profile_id, grant_id, {ENDED} as ended
+           from grants
+          where (profile_id, grant_id) > ($1, $2)
+          order by profile_id, grant_id limit $4"
+    );
     let (profile, random) = after.as_ref().map_or((0, &[][..]), key);
     let (ended_before, rows) = (ended_before.as_millis(), stored(limit));
     let rows = pool
-        .read(SQL, &[&profile, &random, &ended_before, &rows])
+        .read(&sql, &[&profile, &random, &ended_before, &rows])
         .await?;
     let seen = rows.iter().map(|row| {
         let id = GrantId::new(profile_id(row)?, bytes(row, "grant_id")?);
@@ -56,40 +60,38 @@ pub(super) async fn remove_ended(
     ids: &[GrantId],
     ended_before: Timestamp,
 ) -> Result<Outcome, Failed> {
-    const SQL: &str = "
-        with gone as (
-            delete from grants
-             using unnest($1::bigint[], $2::bytea[]) as named (profile_id, grant_id)
-             where grants.profile_id = named.profile_id and grants.grant_id = named.grant_id
-               and (least(expires_at, ends_at, coalesce(revoked_at, ends_at)) < $3
-                    or client_number not in (select client_number from clients)
-                    or not exists (select 1 from profiles where profiles.profile_id = grants.profile_id))
-            returning grants.profile_id, grants.grant_id, grants.generation)
-        delete from profiles
-         where profile_id in (select profile_id from gone where generation = 0)
-           and not exists (
-               select 1 from grants
-                where grants.profile_id = profiles.profile_id
-                  and grants.grant_id not in (
-                      select gone.grant_id from gone where gone.profile_id = profiles.profile_id))";
+    let sql = format!(
+        "with gone as (
+             delete from grants
+              using unnest($1::bigint[], $2::bytea[]) as named (profile_id, grant_id)
+              where grants.profile_id = named.profile_id and grants.grant_id = named.grant_id and {ENDED}
+             returning grants.profile_id, grants.grant_id, grants.generation)
+         delete from profiles
+          where profile_id in (select profile_id from gone where generation = 0)
+            and not exists (
+                select 1 from grants
+                 where grants.profile_id = profiles.profile_id
+                   and grants.grant_id not in (
+                       select gone.grant_id from gone where gone.profile_id = profiles.profile_id))"
+    );
     let (profiles, randoms): (Vec<_>, Vec<_>) = ids.iter().map(key).unzip();
     let ended_before = ended_before.as_millis();
-    pool.run(SQL, &[&profiles, &randoms, &ended_before]).await?;
+    pool.run(&sql, &[&profiles, &randoms, &ended_before])
+        .await?;
     Ok(Outcome::Done)
 }
 
 pub(super) async fn profile(pool: &Pool, id: ProfileId) -> Result<Option<Guest>, Unavailable> {
     const PROFILE: &str = "
         select profile_id, network_id, client_number, created_at from profiles where profile_id = $1";
-    const GRANTS: &str = "
-        select profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes, issued_at,
-               advanced_at, expires_at, ends_at, revoked_at, revocation_reason
-          from grants where profile_id = $1 order by issued_at, grant_id";
+    let grants = format!(
+        "select {GRANT_COLUMNS} from grants where profile_id = $1 order by issued_at, grant_id"
+    );
     let rows = pool.read(PROFILE, &[&id.as_i64()]).await?;
     let Some(profile) = rows.first() else {
         return Ok(None);
     };
-    let rows = pool.read(GRANTS, &[&id.as_i64()]).await?;
+    let rows = pool.read(&grants, &[&id.as_i64()]).await?;
     Ok(Some(Guest {
         profile: grants::profile(profile)?,
         grants: rows.iter().map(grants::grant).collect::<Result<_, _>>()?,
