@@ -1,4 +1,4 @@
-//! Connections to the primary, and what an error says about the statement that it ended.
+//! A connection pool to the primary, and what an error says about the outcome of the statement that it ended.
 
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
@@ -17,42 +17,45 @@ use super::connection::Connection;
 use crate::store::Unavailable;
 use crate::timing::{STATEMENT_DEADLINE, STATEMENT_TIMEOUT};
 
-/// Connections to whichever host takes writes now. Never to a replica: what that says may be out of date.
+/// A connection pool to the host that takes writes now, never to a replica, whose answers may be out of date.
+///
+/// After a failover all connections lead to the wrong host. The first that shows it has the whole pool replaced.
 pub(super) struct Pool {
     connection: Connection,
     tls: MakeRustlsConnect,
     current: RwLock<Connections>,
 }
 
-/// The connections that were made since all were last thrown away.
+/// The connections that were opened since the pool was last replaced.
 #[derive(Clone)]
 struct Connections {
-    generation: u64,
+    /// Counts the replacements.
+    epoch: u64,
     pool: deadpool_postgres::Pool,
 }
 
 /// A parameter of a statement.
 pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
 
-/// What came of a statement.
+/// The result of a statement.
 pub(super) struct Done {
     pub(super) rows: Vec<Row>,
-    /// How many rows it wrote.
+    /// The number of rows that it inserted, updated or deleted.
     pub(super) written: u64,
 }
 
-/// Why a statement, or a transaction, didn't come to its end.
+/// A statement or transaction that failed, classified by what is known about its effect.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// The database undid it, or is the wrong one for it: it may work the next time.
+    /// The database rolled it back, or the host takes no writes: a retry may succeed.
     Undone(Unavailable),
-    /// There is such a row already. Nothing has happened.
+    /// A row with that key exists already. Nothing was written.
     Duplicate(Unavailable),
-    /// Nothing has happened.
+    /// Nothing was written, for any other reason.
     Nothing(Unavailable),
-    /// There is no connection to be had, so nothing has happened, and nothing will soon.
+    /// No connection could be opened: nothing was written, and a retry would fail as well.
     Unreachable(Unavailable),
-    /// Nobody answered. It may have happened, or may still happen.
+    /// The connection was lost or nobody answered in time: the outcome is unknown. The database may still commit it.
     Unknown(Unavailable),
 }
 
@@ -68,50 +71,49 @@ impl From<Failed> for Unavailable {
     }
 }
 
-/// A connection for a transaction of several statements.
-pub(super) struct Session<'a> {
-    pool: &'a Pool,
-    lent: Connections,
-    client: Object,
+/// The time that a transaction may take, from `begin` to `commit`.
+#[derive(Clone, Copy)]
+pub(super) enum Deadline {
+    /// [`TRANSACTION_DEADLINE`], for a few statements on small tables.
+    Transaction,
+    /// None, for work that grows with the installation and that an operator waits for and can interrupt.
+    None,
 }
 
-/// Why a transaction ended early.
-pub(super) enum Interrupted<E> {
-    /// By the database.
+/// A transaction that ended before its commit.
+pub(super) enum TransactionError<E> {
+    /// The database or the connection failed.
     Database(Error),
-    /// By what it found.
-    Found(E),
-    /// By nothing: nobody answered.
-    Late,
+    /// The work in the transaction gave up.
+    Aborted(E),
+    /// The [`Deadline`] has passed.
+    TimedOut,
 }
 
-impl<E> From<Error> for Interrupted<E> {
+impl<E> From<Error> for TransactionError<E> {
     fn from(error: Error) -> Self {
         Self::Database(error)
     }
 }
 
 impl Pool {
-    /// Prepares connections; each is made when it is first needed.
+    /// Prepares a pool without connecting: a connection is opened when it is first needed.
     pub(super) fn new(connection: Connection) -> Result<Self, Unavailable> {
         let tls = connection.tls()?;
         let pool = pool(&connection, &tls);
         Ok(Self {
             connection,
             tls,
-            current: RwLock::new(Connections {
-                generation: 0,
-                pool,
-            }),
+            current: RwLock::new(Connections { epoch: 0, pool }),
         })
     }
 
-    /// What the database is called, without secrets.
+    /// Returns the URL of the database, without secrets.
     pub(super) fn name(&self) -> String {
         self.connection.to_string()
     }
 
-    /// Reads rows; once more, on another connection, if nobody answers.
+    /// Reads rows. Retries once, on another connection, if nobody answers: reading twice does no harm.
     pub(super) async fn read(
         &self,
         sql: &str,
@@ -124,7 +126,8 @@ impl Pool {
         Ok(done.rows)
     }
 
-    /// Runs one statement, in a transaction of its own.
+    /// Runs one statement as a transaction of its own, within [`STATEMENT_DEADLINE`]. Retries what the database rolled
+    /// back, with a growing backoff, up to [`MAX_ATTEMPTS`] in all.
     pub(super) async fn run(
         &self,
         sql: &str,
@@ -132,22 +135,24 @@ impl Pool {
     ) -> Result<Done, Failed> {
         let mut attempt = 1;
         loop {
-            let (lent, client) = self.lend().await?;
+            let session = self.check_out().await?;
             let mut is_sent = false;
-            let running = run(&client, sql, parameters, &mut is_sent);
-            let ran = tokio::time::timeout(STATEMENT_DEADLINE, running).await.ok();
-            let is_late = ran.is_none();
-            let failed = match self.judge(&lent, client, ran) {
-                // It was only described to the database.
-                Err(Failed::Unknown(error)) if !is_sent && is_late => Failed::Nothing(error),
+            let executed = execute(&session.client, sql, parameters, &mut is_sent);
+            let result = tokio::time::timeout(STATEMENT_DEADLINE, executed)
+                .await
+                .ok();
+            let timed_out = result.is_none();
+            let failed = match session.finish(result) {
+                // It was prepared but not executed, so the outcome is known after all.
+                Err(Failed::Unknown(error)) if !is_sent && timed_out => Failed::Nothing(error),
                 Err(Failed::Unknown(error)) if !is_sent => Failed::Undone(error),
                 Err(failed) => failed,
                 done => return done,
             };
             match failed {
-                Failed::Undone(error) if attempt < ATTEMPTS => {
+                Failed::Undone(error) if attempt < MAX_ATTEMPTS => {
                     tracing::debug!(attempt, %error, "a statement is tried again");
-                    tokio::time::sleep(BETWEEN_ATTEMPTS * attempt).await;
+                    tokio::time::sleep(BACKOFF * attempt).await;
                     attempt += 1;
                 }
                 failed => return Err(failed),
@@ -155,26 +160,65 @@ impl Pool {
         }
     }
 
-    /// Lends a connection for a transaction of several statements: for what operators do now and then.
-    pub(super) async fn session(&self) -> Result<Session<'_>, Unavailable> {
-        let (lent, client) = self.lend().await?;
-        Ok(Session {
-            pool: self,
-            lent,
-            client,
-        })
+    /// Runs `work` in a read-only transaction on one snapshot: all its statements see the same moment. They may take
+    /// longer than [`STATEMENT_TIMEOUT`], since to count a large table does; `deadline` alone limits them.
+    pub(super) async fn snapshot<T, E: From<Unavailable>>(
+        &self,
+        deadline: Deadline,
+        work: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, TransactionError<E>>,
+    ) -> Result<T, E> {
+        let mut session = self.session().await?;
+        let result = deadline
+            .limit(async {
+                let transaction = session.look().await?;
+                work(&transaction).await
+            })
+            .await;
+        session.end(result)
     }
 
-    async fn lend(&self) -> Result<(Connections, Object), Failed> {
+    /// Runs `work` in a transaction, and commits it if `work` returns `Ok`; otherwise rolls it back. Without a
+    /// deadline, [`STATEMENT_TIMEOUT`] doesn't hold either.
+    pub(super) async fn change<T, E: From<Unavailable>>(
+        &self,
+        deadline: Deadline,
+        work: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, TransactionError<E>>,
+    ) -> Result<T, E> {
+        let mut session = self.session().await?;
+        let result = deadline
+            .limit(async {
+                let transaction = session.change().await?;
+                if matches!(deadline, Deadline::None) {
+                    transaction.batch_execute(NO_TIMEOUT).await?;
+                }
+                let value = work(&transaction).await?;
+                transaction.commit().await?;
+                Ok(value)
+            })
+            .await;
+        session.end(result)
+    }
+
+    /// Checks out a connection for a transaction of several statements.
+    pub(super) async fn session(&self) -> Result<Session<'_>, Unavailable> {
+        Ok(self.check_out().await?)
+    }
+
+    /// Checks out a connection, and opens one if all are in use and there may be more.
+    async fn check_out(&self) -> Result<Session<'_>, Failed> {
         loop {
-            let lent = {
+            let connections = {
                 let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
                 current.clone()
             };
-            let waiting = tokio::time::timeout(CONNECT_DEADLINE, lent.pool.get());
-            return match waiting.await {
-                Ok(Ok(client)) => Ok((lent, client)),
-                // They were thrown away meanwhile, and there are others.
+            let got = tokio::time::timeout(CONNECT_DEADLINE, connections.pool.get()).await;
+            return match got {
+                Ok(Ok(client)) => Ok(Session {
+                    pool: self,
+                    connections,
+                    client,
+                }),
+                // The pool was replaced meanwhile: take the new one.
                 Ok(Err(PoolError::Closed)) => continue,
                 Ok(Err(error)) => Err(Failed::Unreachable(Unavailable(format!(
                     "no connection: {}",
@@ -188,41 +232,25 @@ impl Pool {
         }
     }
 
-    /// Says what a result means; `None` is none in time. A connection that was lost, or leads to where no writes are
-    /// taken, takes all others with it: they lead to the same host.
-    fn judge<T>(
-        &self,
-        lent: &Connections,
-        client: Object,
-        result: Option<Result<T, Error>>,
-    ) -> Result<T, Failed> {
-        let (failed, is_lost) = match result {
-            Some(Ok(done)) => return Ok(done),
-            Some(Err(error)) => verdict(&error),
-            None => {
-                let error = Unavailable("the database doesn't answer".to_owned());
-                (Failed::Unknown(error), true)
-            }
-        };
-        if is_lost {
-            drop(Object::take(client));
-            self.rebuild(lent, &failed);
-        }
-        Err(failed)
-    }
-
-    /// Throws away all connections that are as old as that one.
-    fn rebuild(&self, lent: &Connections, failed: &Failed) {
+    /// Replaces all connections that are as old as these, unless someone else has done it.
+    fn replace(&self, connections: &Connections, failed: &Failed) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if current.generation == lent.generation {
+        if current.epoch == connections.epoch {
             tracing::warn!(?failed, "the database is looked for anew");
             current.pool.close();
             *current = Connections {
-                generation: lent.generation + 1,
+                epoch: connections.epoch + 1,
                 pool: pool(&self.connection, &self.tls),
             };
         }
     }
+}
+
+/// A connection that is checked out of the pool.
+pub(super) struct Session<'a> {
+    pool: &'a Pool,
+    connections: Connections,
+    client: Object,
 }
 
 impl Session<'_> {
@@ -231,47 +259,75 @@ impl Session<'_> {
         self.client.transaction().await
     }
 
-    /// Begins a transaction that sees one moment, however long that takes.
+    /// Begins a read-only transaction on one snapshot, in which a statement may take any time.
     pub(super) async fn look(&mut self) -> Result<Transaction<'_>, Error> {
-        let builder = self.client.build_transaction().read_only(true);
-        let builder = builder.isolation_level(IsolationLevel::RepeatableRead);
-        let transaction = builder.start().await?;
+        let transaction = self
+            .client
+            .build_transaction()
+            .read_only(true)
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .start()
+            .await?;
         transaction.batch_execute(NO_TIMEOUT).await?;
         Ok(transaction)
     }
 
-    /// Says what came of the transaction, which has been committed if all went well.
-    pub(super) fn end<T, E>(self, ended: Result<T, Interrupted<E>>) -> Result<T, E>
+    /// Checks the connection in after a transaction, and returns its value or its error.
+    pub(super) fn end<T, E>(self, result: Result<T, TransactionError<E>>) -> Result<T, E>
     where
         E: From<Unavailable>,
     {
-        let ended = match ended {
-            Ok(result) => return Ok(result),
-            Err(Interrupted::Found(error)) => return Err(error),
-            Err(Interrupted::Database(error)) => Some(Err(error)),
-            Err(Interrupted::Late) => None,
+        let result = match result {
+            Ok(value) => return Ok(value),
+            Err(TransactionError::Aborted(error)) => return Err(error),
+            Err(TransactionError::Database(error)) => Some(Err(error)),
+            Err(TransactionError::TimedOut) => None,
         };
-        let judged = self.pool.judge(&self.lent, self.client, ended);
-        judged.map_err(|failed| Unavailable::from(failed).into())
+        self.finish(result)
+            .map_err(|failed| Unavailable::from(failed).into())
+    }
+
+    /// Checks the connection in and classifies the result; `None` is a timeout. Has the whole pool replaced if the
+    /// connection was lost or its host takes no writes, for all others lead to the same host.
+    fn finish<T>(self, result: Option<Result<T, Error>>) -> Result<T, Failed> {
+        let (failed, is_host_lost) = match result {
+            Some(Ok(value)) => return Ok(value),
+            Some(Err(error)) => classify(&error),
+            None => {
+                let error = Unavailable("the database doesn't answer".to_owned());
+                (Failed::Unknown(error), true)
+            }
+        };
+        if is_host_lost {
+            drop(Object::take(self.client));
+            self.pool.replace(&self.connections, &failed);
+        }
+        Err(failed)
     }
 }
 
-/// Waits for a transaction, but not for ever.
-pub(super) async fn in_time<T, E>(
-    transaction: impl Future<Output = Result<T, Interrupted<E>>>,
-) -> Result<T, Interrupted<E>> {
-    let ended = tokio::time::timeout(CHANGE_DEADLINE, transaction).await;
-    ended.unwrap_or(Err(Interrupted::Late))
+impl Deadline {
+    async fn limit<T, E>(
+        self,
+        transaction: impl Future<Output = Result<T, TransactionError<E>>>,
+    ) -> Result<T, TransactionError<E>> {
+        match self {
+            Self::Transaction => tokio::time::timeout(TRANSACTION_DEADLINE, transaction)
+                .await
+                .unwrap_or(Err(TransactionError::TimedOut)),
+            Self::None => transaction.await,
+        }
+    }
 }
 
-/// How often what the database undoes is tried.
-const ATTEMPTS: u32 = 5;
-/// How long it is left alone after the first attempt.
-const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(5);
-/// The longest that a transaction of an operator may take.
-const CHANGE_DEADLINE: Duration = Duration::from_secs(20);
+/// The most attempts at a statement that the database rolls back.
+const MAX_ATTEMPTS: u32 = 5;
+/// The pause after the first attempt; after the nth it is n times as long.
+const BACKOFF: Duration = Duration::from_millis(5);
+/// The longest that a transaction of several statements may take.
+const TRANSACTION_DEADLINE: Duration = Duration::from_secs(20);
 const NO_TIMEOUT: &str = "set local statement_timeout = 0";
-/// How long it may take to get hold of a host that takes writes.
+/// The longest wait for a connection to a host that takes writes.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
 
 /// Returns the settings of every connection: limits on a statement and on a transaction that does nothing.
@@ -280,7 +336,7 @@ fn session_settings() -> String {
         "set statement_timeout = {};
          set idle_in_transaction_session_timeout = {}",
         STATEMENT_TIMEOUT.as_millis(),
-        CHANGE_DEADLINE.as_millis()
+        TRANSACTION_DEADLINE.as_millis()
     )
 }
 
@@ -311,7 +367,8 @@ fn pool(connection: &Connection, tls: &MakeRustlsConnect) -> deadpool_postgres::
         .expect("a pool with timeouts has a runtime")
 }
 
-async fn run(
+/// Prepares and executes a statement. Sets `is_sent` between the two: before that, the database can't have run it.
+async fn execute(
     client: &Object,
     sql: &str,
     parameters: &[Parameter<'_>],
@@ -331,13 +388,13 @@ async fn run(
     })
 }
 
-/// What an error means for the statement, and whether the connection's host should be asked no more.
-fn verdict(error: &Error) -> (Failed, bool) {
+/// Classifies an error by its SQLSTATE, and says whether the host should no longer be used.
+fn classify(error: &Error) -> (Failed, bool) {
     let unavailable = Unavailable(causes(error));
-    let Some(told) = error.as_db_error() else {
+    let Some(reported) = error.as_db_error() else {
         return (Failed::Unknown(unavailable), true);
     };
-    let code = told.code();
+    let code = reported.code();
     if [
         &SqlState::T_R_SERIALIZATION_FAILURE,
         &SqlState::T_R_DEADLOCK_DETECTED,
@@ -348,29 +405,29 @@ fn verdict(error: &Error) -> (Failed, bool) {
     } else if *code == SqlState::UNIQUE_VIOLATION {
         (Failed::Duplicate(unavailable), false)
     } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
-        // It was the primary when the connection was made.
+        // The host was the primary when the connection was opened.
         (Failed::Undone(unavailable), true)
     } else if *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
         || code.code().starts_with("08")
-        || !is_only_an_error(told)
+        || !keeps_session(reported)
     {
-        // Of a session that was ended, not even the database says what became of its last statement: it may be durable
-        // here and wait for a replica.
+        // A session that was terminated may have committed here and been waiting for a replica to confirm.
         (Failed::Unknown(unavailable), true)
     } else {
         (Failed::Nothing(unavailable), false)
     }
 }
 
-/// Whether the session goes on after it. Not every engine says so in a language of its own choice.
-fn is_only_an_error(told: &DbError) -> bool {
-    match told.parsed_severity() {
+/// Returns whether the session goes on after an error: its severity is ERROR, not FATAL or PANIC. Not every engine
+/// sends the severity untranslated, in the field that `parsed_severity` reads.
+fn keeps_session(reported: &DbError) -> bool {
+    match reported.parsed_severity() {
         Some(severity) => severity == Severity::Error,
-        None => told.severity() == "ERROR",
+        None => reported.severity() == "ERROR",
     }
 }
 
-/// An error with what caused it: the outer ones say only that there was one.
+/// Formats an error with all that caused it: the outer ones say only that there was one.
 pub(super) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -379,4 +436,21 @@ pub(super) fn causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// The former name of [`TransactionError`], for the registry, the keys and the schema.
+pub(super) type Interrupted<E> = TransactionError<E>;
+
+impl<E> TransactionError<E> {
+    #[expect(non_snake_case, reason = "it stands in for a variant of that name")]
+    pub(super) fn Found(error: E) -> Self {
+        Self::Aborted(error)
+    }
+}
+
+/// Waits for a transaction within [`TRANSACTION_DEADLINE`].
+pub(super) async fn in_time<T, E>(
+    transaction: impl Future<Output = Result<T, TransactionError<E>>>,
+) -> Result<T, TransactionError<E>> {
+    Deadline::Transaction.limit(transaction).await
 }

@@ -5,7 +5,7 @@ use guestpass_core::profile::{Profile, ProfileId};
 use tokio_postgres::types::ToSql;
 
 use super::grants;
-use super::pool::{Interrupted, Parameter, Pool};
+use super::pool::{Deadline, Parameter, Pool, TransactionError};
 use super::row::{bytes, malformed, value};
 use crate::store::Unavailable;
 use crate::store::transfer::{Column, InstallationRow, Key, Kind, Part, Row, Table, Value, names};
@@ -33,14 +33,11 @@ pub(super) fn installation(row: &tokio_postgres::Row) -> Result<InstallationRow,
 
 pub(super) async fn count(pool: &Pool, table: Table) -> Result<u64, Unavailable> {
     let sql = format!("select count(*) from {}", table.name());
-    let mut session = pool.session().await?;
-    let counted = async {
-        let transaction = session.look().await?;
+    pool.snapshot(Deadline::None, async |transaction| {
         let count: i64 = transaction.query_one(&sql, &[]).await?.try_get(0)?;
-        u64::try_from(count).map_err(|_| Interrupted::Found(malformed("count")))
-    };
-    let counted = counted.await;
-    session.end(counted)
+        u64::try_from(count).map_err(|_| TransactionError::Aborted(malformed("count")))
+    })
+    .await
 }
 
 pub(super) async fn rows(
@@ -88,21 +85,14 @@ pub(super) async fn begin_copy(pool: &Pool, row: &InstallationRow) -> Result<boo
 pub(super) async fn replace(pool: &Pool, part: &Part) -> Result<bool, Unavailable> {
     // Whoever finishes the copy waits until the part is there.
     const UNFINISHED: &str = "select true from installation where unfinished_copy for update";
-    // As long as it takes: an operator looks on.
-    const PATIENCE: &str = "set local statement_timeout = 0";
-    let mut session = pool.session().await?;
-    let replaced = async {
-        let transaction = session.change().await?;
-        transaction.batch_execute(PATIENCE).await?;
+    pool.change(Deadline::None, async |transaction| {
         if transaction.query_opt(UNFINISHED, &[]).await?.is_none() {
             return Ok(false);
         }
-        replace_part(&transaction, part).await?;
-        transaction.commit().await?;
+        replace_part(transaction, part).await?;
         Ok(true)
-    };
-    let replaced = replaced.await;
-    session.end(replaced)
+    })
+    .await
 }
 
 pub(super) async fn replace_part(
@@ -116,7 +106,7 @@ pub(super) async fn replace_part(
 async fn delete(
     transaction: &Transaction<'_>,
     part: &Part,
-) -> Result<(), Interrupted<Unavailable>> {
+) -> Result<(), TransactionError<Unavailable>> {
     let key = key(part.table);
     let (mut conditions, mut parameters) = (vec!["true".to_owned()], Vec::new());
     for (than, bound) in [(">", &part.after), ("<=", &part.up_to)] {
@@ -136,7 +126,7 @@ async fn delete(
 async fn insert(
     transaction: &Transaction<'_>,
     part: &Part,
-) -> Result<(), Interrupted<Unavailable>> {
+) -> Result<(), TransactionError<Unavailable>> {
     let columns = part.table.columns();
     let arrays = columns.iter().enumerate().map(|(at, column)| {
         let kind = match column.kind {
@@ -243,7 +233,8 @@ fn read(row: &tokio_postgres::Row, column: &Column) -> Result<Value, Unavailable
     Ok(found.unwrap_or(Value::Null))
 }
 
-/// One column of all rows. What isn't of its kind becomes null, which shows in a comparison, if the table takes it at all.
+/// One column of all rows. What isn't of its kind becomes null, which shows in a comparison, if the table takes it at
+/// all.
 fn array(rows: &[Row], at: usize, column: &Column) -> Box<dyn ToSql + Sync + Send> {
     let values = rows.iter().map(|row| &row[at]);
     let integers = values.clone().map(|value| match value {

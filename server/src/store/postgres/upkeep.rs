@@ -1,5 +1,5 @@
-//! What keeps the store in order, and what operators ask of it. Nothing here is on a request's path but a guest's look at
-//! itself, which touches one guest.
+//! What keeps the store in order, and what operators ask of it. Nothing here is on a request's path but a guest's look
+//! at itself, which touches one guest.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
 use super::grants::{self, GRANT_COLUMNS, key, profile_id};
-use super::pool::{Failed, Interrupted, Pool};
+use super::pool::{Deadline, Failed, Pool, TransactionError};
 use super::row::{bytes, malformed, value};
 use crate::store::{CheckReport, EndedGrants, Guest, Outcome, Unavailable};
 
@@ -121,13 +121,10 @@ pub(super) async fn live_grants_idle_since(
          where advanced_at < $1 and revoked_at is null and expires_at > $2 and ends_at > $2
            and client_number in (select client_number from clients)";
     let (before, now) = (before.as_millis(), now.as_millis());
-    let mut session = pool.session().await?;
-    let counted = async {
-        let transaction = session.look().await?;
+    pool.snapshot(Deadline::None, async |transaction| {
         count(&transaction.query_one(SQL, &[&before, &now]).await?)
-    };
-    let counted = counted.await;
-    session.end(counted)
+    })
+    .await
 }
 
 /// Gives a node the right to clean, or leaves it to it.
@@ -176,27 +173,24 @@ pub(super) async fn has_mark(pool: &Pool, mark: [u8; 16]) -> Result<bool, Unavai
     Ok(!pool.read(SQL, &[&&mark[..]]).await?.is_empty())
 }
 
-/// Counts, all of one moment. Whether the files are sound is for PostgreSQL's own tools to say, and a grant without its guest
-/// is no damage: an erasure may be under way, and the cleaner removes what one leaves behind.
+/// Counts, all of one moment. Whether the files are sound is for PostgreSQL's own tools to say, and a grant without its
+/// guest is no damage: an erasure may be under way, and the cleaner removes what one leaves behind.
 pub(super) async fn check(pool: &Pool) -> Result<CheckReport, Unavailable> {
     const PROFILES: &str = "select count(*) from profiles";
     const GRANTS: &str = "select count(*) from grants";
-    let mut session = pool.session().await?;
-    let counted = async {
-        let transaction = session.look().await?;
+    pool.snapshot(Deadline::None, async |transaction| {
         Ok(CheckReport {
             problems: Vec::new(),
             profiles: count(&transaction.query_one(PROFILES, &[]).await?)?,
             grants: count(&transaction.query_one(GRANTS, &[]).await?)?,
         })
-    };
-    let counted = counted.await;
-    session.end(counted)
+    })
+    .await
 }
 
-fn count(row: &tokio_postgres::Row) -> Result<u64, Interrupted<Unavailable>> {
+fn count(row: &tokio_postgres::Row) -> Result<u64, TransactionError<Unavailable>> {
     let count = row.try_get::<_, i64>(0)?;
-    u64::try_from(count).map_err(|_| Interrupted::Found(malformed("count")))
+    u64::try_from(count).map_err(|_| TransactionError::Aborted(malformed("count")))
 }
 
 fn stored(limit: usize) -> i64 {
