@@ -55,13 +55,14 @@ impl PostgresStore {
     ) -> Result<Self, SchemaError> {
         let pool = Arc::new(pool(connection)?);
         schema::require_usable(&pool).await?;
-        // Batches gather while others are under way; what travels alone needs many under way.
-        let hands = match connection.batch {
+        // Two batches at once are enough for group commit: one gathers while the other commits. Without batches,
+        // throughput takes many writes at once, and half of the connections are left to reads.
+        let concurrency = match connection.batch {
             1 => connection.connections / 2,
             _ => 2,
         };
         let store = Self {
-            writer: writer::Writer::start(Arc::clone(&pool), connection.batch, hands),
+            writer: writer::Writer::start(Arc::clone(&pool), connection.batch, concurrency),
             pool,
             clock,
         };

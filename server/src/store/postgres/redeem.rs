@@ -1,64 +1,93 @@
-//! Redemptions that wait, in rounds: one statement reads the rows of all, each is decided, and one more statement writes
-//! those that advance. Others write between the two, another node or the other hand of this one, so the write is a
-//! compare-and-set; whoever was overtaken, or doesn't know what became of the write, has another round.
+//! Redemptions with optimistic concurrency: read the grant, decide in memory, write on condition that its generation is
+//! still the one that was read (a compare-and-set).
+//!
+//! A batch of redemptions goes in rounds, so that many share a statement:
+//!
+//! 1. One statement reads the grants of all.
+//! 2. Each redemption is decided on its grant. If there is nothing to write, it is answered. Of several that would
+//!    write the same grant, the first takes part in this round; the others wait for the next, to read what it has
+//!    written.
+//! 3. One statement writes the grants that advance, each on its own condition. Where the condition held, the redemption
+//!    is answered.
+//!
+//! Two outcomes of a write lead to a retry, which reads and decides again. A *conflict*: another node, or another batch
+//! of this one, has advanced the grant since it was read. *Outcome unknown*: the connection was lost, so the write may
+//! be committed or not. The retry may find the grant unchanged, and advances it; or exactly as the lost write would
+//! have made it, and is answered with that; or otherwise changed. Since that may be the lost write too, a decision that
+//! takes it for someone else's is not acted on, and the answer is an error ([`Decision::when_unsure`]).
+//!
+//! *Termination*: each round answers a redemption of every grant in it, or uses up one of that redemption's attempts.
+//! There are three at most: the second conflict is the last, and of unknown outcomes all but the first count as
+//! conflicts.
+//!
+//! If a shared statement fails without effect, one redemption may be to blame; so each is then carried out by itself.
+//!
+//! [`Decision::when_unsure`]: guestpass_core::grant::Decision::when_unsure
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use futures_util::{StreamExt, stream};
 use guestpass_core::grant::{Generation, Grant};
 
 use super::pool::{Failed, Pool};
-use super::writer::a_few_at_once;
+use super::writer::SINGLES_CONCURRENCY;
 use super::{batch, grants};
 use crate::store::writes::Reply;
 use crate::store::{Outcome, Redeemed, Redemption, Unavailable};
 
 /// A redemption that isn't answered yet.
-pub(super) struct Open {
+pub(super) struct PendingRedemption {
     redemption: Redemption,
     reply: Reply<Option<Redeemed>>,
-    /// How often someone else advanced the grant between our read and our write; then theirs is what to decide on.
-    overtaken: usize,
-    /// Whether an answer to our write was lost.
-    is_unsure: bool,
-    /// That write, if two requests may have made it.
-    lost: Option<Redeemed>,
+    /// The number of writes that conflicted. Of unknown outcomes, all but the first count too.
+    conflicts: usize,
+    /// Whether the outcome of an earlier write is unknown.
+    outcome_unknown: bool,
+    /// The last write whose outcome is unknown, if two requests may be answered with the same credential
+    /// ([`Redemption::may_be_shared`]): when the grant then reads exactly so, this answers the redemption.
+    unconfirmed: Option<Redeemed>,
 }
 
-/// A redemption that is to be written.
+/// A redemption that was decided and has something to write.
 struct Advance {
-    open: Open,
+    pending: PendingRedemption,
     redeemed: Redeemed,
+    /// The grant as it should become.
     next: Grant,
 }
 
-/// Carries out redemptions, answers them all, and says how many writes that took.
-///
-/// Each round answers a redemption of every grant, or finds it overtaken or unsure, which ends; so there is a last round.
-pub(super) async fn redeem(pool: &Pool, mut waiting: Vec<Open>) -> usize {
+/// Carries out a batch of redemptions, answers each, and returns the number of writes that it took.
+pub(super) async fn redeem(pool: &Pool, mut waiting: Vec<PendingRedemption>) -> usize {
     let mut writes = 0;
     while waiting.len() > 1 {
-        writes += round(pool, &mut waiting).await;
+        writes += run_round(pool, &mut waiting).await;
     }
-    writes + each_alone(pool, waiting).await
+    writes + run_singly(pool, waiting).await
 }
 
-/// Leaves those that need another round.
-async fn round(pool: &Pool, waiting: &mut Vec<Open>) -> usize {
-    let taken: Vec<_> = waiting.drain(..).filter_map(Open::unless_stale).collect();
-    let ids = taken.iter().map(|open| open.redemption.grant).collect();
+/// Runs one round, leaves in `waiting` what needs another, and returns the number of writes.
+async fn run_round(pool: &Pool, waiting: &mut Vec<PendingRedemption>) -> usize {
+    let batch: Vec<_> = waiting
+        .drain(..)
+        .filter_map(PendingRedemption::unless_stale)
+        .collect();
+    let ids = batch
+        .iter()
+        .map(|pending| pending.redemption.grant)
+        .collect();
     let rows = match batch::load_grants(pool, &ids).await {
         Ok(rows) => rows,
-        Err(failed) => return fail(pool, taken, failed).await,
+        Err(failed) => return recover(pool, batch, failed).await,
     };
     let mut advances = BTreeMap::new();
-    for open in taken {
-        match advances.entry(open.redemption.grant) {
-            // The row will be another by then.
-            Entry::Occupied(_) => waiting.push(open),
+    for pending in batch {
+        match advances.entry(pending.redemption.grant) {
+            // The grant will have changed by then.
+            Entry::Occupied(_) => waiting.push(pending),
             Entry::Vacant(entry) => {
                 let row = rows.get(entry.key()).cloned();
-                if let Some(advance) = open.decide(row) {
+                if let Some(advance) = pending.decide(row) {
                     entry.insert(advance);
                 }
             }
@@ -68,106 +97,118 @@ async fn round(pool: &Pool, waiting: &mut Vec<Open>) -> usize {
     if writes == 0 {
         return 0;
     }
-    let wanted = advances.iter().map(|(id, advance)| (*id, advance.write()));
-    match batch::advance_grants(pool, &wanted.collect()).await {
-        Ok(done) => waiting.extend(advances.into_iter().filter_map(|(id, advance)| {
-            advance.tried(Ok(if done.contains(&id) {
+    let conditional = advances
+        .iter()
+        .map(|(id, advance)| (*id, advance.compare_and_set()))
+        .collect();
+    match batch::advance_grants(pool, &conditional).await {
+        Ok(advanced) => waiting.extend(advances.into_iter().filter_map(|(id, advance)| {
+            advance.finish(Ok(if advanced.contains(&id) {
                 Outcome::Done
             } else {
                 Outcome::Conflict
             }))
         })),
-        Err(Failed::Unknown(error)) => {
-            let lost = |advance: Advance| advance.tried(Err(Failed::Unknown(error.clone())));
-            waiting.extend(advances.into_values().filter_map(lost));
-        }
+        Err(Failed::Unknown(error)) => waiting.extend(
+            advances
+                .into_values()
+                .filter_map(|advance| advance.finish(Err(Failed::Unknown(error.clone())))),
+        ),
         Err(failed) => {
-            let open = advances.into_values().map(|advance| advance.open);
-            return fail(pool, open.collect(), failed).await;
+            let batch = advances
+                .into_values()
+                .map(|advance| advance.pending)
+                .collect();
+            return recover(pool, batch, failed).await;
         }
     }
     writes
 }
 
-/// What becomes of redemptions whose statement has failed. If the database has said that nothing happened, each is carried
-/// out alone: one that fails leaves the others as they are.
-async fn fail(pool: &Pool, waiting: Vec<Open>, failed: Failed) -> usize {
+/// Goes on after a shared statement has failed: carries each redemption out by itself if nothing was written, and
+/// otherwise answers all with the error.
+async fn recover(pool: &Pool, batch: Vec<PendingRedemption>, failed: Failed) -> usize {
     match failed {
         Failed::Unreachable(error) | Failed::Unknown(error) => {
-            for open in waiting {
-                open.reply.send(Err(error.clone()));
+            for pending in batch {
+                pending.reply.send(Err(error.clone()));
             }
             0
         }
         Failed::Undone(_) | Failed::Duplicate(_) | Failed::Nothing(_) => {
-            each_alone(pool, waiting).await
+            run_singly(pool, batch).await
         }
     }
 }
 
-async fn each_alone(pool: &Pool, waiting: Vec<Open>) -> usize {
-    let writes = a_few_at_once(waiting.into_iter().map(|open| alone(pool, open))).await;
-    writes.into_iter().sum()
+async fn run_singly(pool: &Pool, batch: Vec<PendingRedemption>) -> usize {
+    stream::iter(batch.into_iter().map(|pending| redeem_one(pool, pending)))
+        .buffer_unordered(SINGLES_CONCURRENCY)
+        .fold(0, async |sum, writes| sum + writes)
+        .await
 }
 
-/// The same rounds for one.
-async fn alone(pool: &Pool, open: Open) -> usize {
-    let (mut waiting, mut writes) = (Some(open), 0);
-    while let Some(open) = waiting.and_then(Open::unless_stale) {
-        let row = match grants::load(pool, open.redemption.grant).await {
+/// Carries out one redemption: the same rounds, with statements of its own.
+async fn redeem_one(pool: &Pool, pending: PendingRedemption) -> usize {
+    let (mut waiting, mut writes) = (Some(pending), 0);
+    while let Some(pending) = waiting.and_then(PendingRedemption::unless_stale) {
+        let row = match grants::load(pool, pending.redemption.grant).await {
             Ok(row) => row,
             Err(error) => {
-                open.reply.send(Err(error));
+                pending.reply.send(Err(error));
                 break;
             }
         };
-        let Some(advance) = open.decide(row) else {
+        let Some(advance) = pending.decide(row) else {
             break;
         };
-        let (next, from) = advance.write();
+        let (next, from) = advance.compare_and_set();
         let outcome = grants::advance_grant(pool, next, from).await;
         writes += 1;
-        waiting = advance.tried(outcome);
+        waiting = advance.finish(outcome);
     }
     writes
 }
 
-impl Open {
+impl PendingRedemption {
     pub(super) fn new(redemption: Redemption, reply: Reply<Option<Redeemed>>) -> Self {
         Self {
             redemption,
             reply,
-            overtaken: 0,
-            is_unsure: false,
-            lost: None,
+            conflicts: 0,
+            outcome_unknown: false,
+            unconfirmed: None,
         }
     }
 
-    /// Refuses it if it has waited too long. Who has written perhaps had better find out.
+    /// Refuses it, answered, if it has waited too long. One that may have written goes on, to find out.
     fn unless_stale(self) -> Option<Self> {
-        if self.reply.is_stale() && !self.is_unsure {
+        if self.reply.is_stale() && !self.outcome_unknown {
             let error = Unavailable("the redemption has waited too long".to_owned());
             return self.answer(Err(error));
         }
         Some(self)
     }
 
-    /// Decides on the row. Answered, unless there is something to write.
+    /// Decides on the grant as it was read. Returns the write that this takes, or `None` if it was answered without
+    /// one.
     fn decide(mut self, row: Option<Grant>) -> Option<Advance> {
         let Some(read) = row else {
             return self.answer(Ok(None));
         };
-        // Exactly what this request wrote, and nobody told it so.
-        if let Some(written) = self.lost.take_if(|lost| lost.next() == Some(&read)) {
+        if let Some(written) = self
+            .unconfirmed
+            .take_if(|redeemed| redeemed.next() == Some(&read))
+        {
             return self.answer(Ok(Some(written)));
         }
         let mut redeemed = match self.redemption.decide(read) {
             Ok(redeemed) => redeemed,
             Err(error) => return self.answer(Err(error)),
         };
-        if self.is_unsure {
+        if self.outcome_unknown {
             let Some(decision) = redeemed.decision.when_unsure() else {
-                return self.answer(Err(unsure()));
+                return self.answer(Err(outcome_unknown()));
             };
             redeemed.decision = decision;
         }
@@ -175,12 +216,13 @@ impl Open {
             return self.answer(Ok(Some(redeemed)));
         };
         Some(Advance {
-            open: self,
+            pending: self,
             redeemed,
             next,
         })
     }
 
+    /// Answers it, and returns `None` for whoever asks what is left to do.
     fn answer<T>(self, result: Result<Option<Redeemed>, Unavailable>) -> Option<T> {
         self.reply.send(result);
         None
@@ -188,35 +230,39 @@ impl Open {
 }
 
 impl Advance {
-    /// The row as it should become, and the generation that it was decided on.
-    fn write(&self) -> (&Grant, Generation) {
+    /// Returns the grant as it should become, and the generation that the stored one must still have.
+    fn compare_and_set(&self) -> (&Grant, Generation) {
         (&self.next, self.redeemed.read.generation)
     }
 
-    /// Notes what came of the write. Answered, unless the row is to be read again: twice because of others, and once more
-    /// because an answer was lost.
-    fn tried(self, outcome: Result<Outcome, Failed>) -> Option<Open> {
+    /// Takes the outcome of the write. Returns the redemption if it is to be retried, or `None` if it was answered.
+    fn finish(self, outcome: Result<Outcome, Failed>) -> Option<PendingRedemption> {
         let Self {
-            mut open, redeemed, ..
+            mut pending,
+            redeemed,
+            ..
         } = self;
         match outcome {
-            Ok(Outcome::Done) => return open.answer(Ok(Some(redeemed))),
-            Ok(Outcome::Conflict) => open.overtaken += 1,
+            Ok(Outcome::Done) => return pending.answer(Ok(Some(redeemed))),
+            Ok(Outcome::Conflict) => pending.conflicts += 1,
             Err(Failed::Unknown(_)) => {
-                open.overtaken += usize::from(open.is_unsure);
-                open.is_unsure = true;
-                open.lost = open.redemption.may_be_shared().then_some(redeemed);
+                pending.conflicts += usize::from(pending.outcome_unknown);
+                pending.outcome_unknown = true;
+                pending.unconfirmed = pending.redemption.may_be_shared().then_some(redeemed);
             }
-            Err(failed) => return open.answer(Err(failed.into())),
+            Err(failed) => return pending.answer(Err(failed.into())),
         }
-        if open.overtaken < 2 {
-            return Some(open);
+        if pending.conflicts < MAX_CONFLICTS {
+            return Some(pending);
         }
         let error = "the grant was advanced by others twice in a row".to_owned();
-        open.answer(Err(Unavailable(error)))
+        pending.answer(Err(Unavailable(error)))
     }
 }
 
-fn unsure() -> Unavailable {
+/// The number of conflicts after which a redemption is refused; the client comes again.
+const MAX_CONFLICTS: usize = 2;
+
+fn outcome_unknown() -> Unavailable {
     Unavailable("whether the grant was advanced by this request or by another is not known".into())
 }

@@ -1,4 +1,5 @@
-//! Carries out what waits in the queue. A batch is what arrived while all hands were busy, so there is no timer.
+//! The worker behind the queue. It takes batches and carries out a fixed number of them at once (group commit): a batch
+//! is what arrived while all those were under way, so no timer is needed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,38 +10,39 @@ use guestpass_core::profile::ProfileId;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::pool::{Failed, Pool};
-use super::redeem::{Open, redeem};
+use super::redeem::{PendingRedemption, redeem};
 use super::{batch, grants, revoked, upkeep};
 use crate::store::writes::{Queue, Reply};
 use crate::store::{Batches, Outcome, Redeemed, Redemption, Unavailable, Write};
 
-/// The way to the database. What was queued is carried out even after this is dropped.
+/// The queue to the database, with its worker. What was queued is carried out even after this is dropped.
 pub(super) struct Writer {
     pub(super) batches: Batches,
     queue: Queue<Job>,
 }
 
-/// What waits.
+/// An entry of the queue.
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly all are redemptions, and a box for each would cost more than it saves"
 )]
 enum Job {
-    Write(Waiting),
-    Redeem(Open),
+    Write(PendingWrite),
+    Redeem(PendingRedemption),
 }
 
-/// A write that waits.
-struct Waiting {
+/// A write that isn't answered yet.
+struct PendingWrite {
     write: Write,
     reply: Reply<Outcome>,
 }
 
 impl Writer {
-    pub(super) fn start(pool: Arc<Pool>, size: usize, hands: usize) -> Self {
+    /// Starts the worker: at most `batch_size` jobs in a batch, and `concurrency` batches at once.
+    pub(super) fn start(pool: Arc<Pool>, batch_size: usize, concurrency: usize) -> Self {
         let (queue, jobs) = Queue::new();
         let batches = Batches::default();
-        tokio::spawn(run(pool, jobs, (size, hands), batches.clone()));
+        tokio::spawn(work(pool, jobs, batch_size, concurrency, batches.clone()));
         Self { batches, queue }
     }
 
@@ -48,7 +50,9 @@ impl Writer {
     pub(super) async fn write(&self, write: Write) -> Result<Outcome, Unavailable> {
         let must_be_free = write.must_be_free();
         self.queue
-            .put(must_be_free, |reply| Job::Write(Waiting { write, reply }))
+            .put(must_be_free, |reply| {
+                Job::Write(PendingWrite { write, reply })
+            })
             .await
     }
 
@@ -60,27 +64,29 @@ impl Writer {
         let must_be_free = redemption.must_be_free();
         self.queue
             .put(must_be_free, |reply| {
-                Job::Redeem(Open::new(redemption, reply))
+                Job::Redeem(PendingRedemption::new(redemption, reply))
             })
             .await
     }
 
-    /// An error if not even a refresh would be taken now.
+    /// Fails if the queue is so full that not even a refresh would be taken.
     pub(super) fn check_room(&self) -> Result<(), Unavailable> {
         self.queue.check_room(0)
     }
 }
 
-async fn run(
+/// Takes batches from the queue and carries them out, until the queue is dropped.
+async fn work(
     pool: Arc<Pool>,
     mut jobs: mpsc::Receiver<Job>,
-    (size, hands): (usize, usize),
+    batch_size: usize,
+    concurrency: usize,
     batches: Batches,
 ) {
-    let hands = Arc::new(Semaphore::new(hands));
-    while let Ok(hand) = Arc::clone(&hands).acquire_owned().await {
+    let permits = Arc::new(Semaphore::new(concurrency));
+    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
         let mut batch = Vec::new();
-        if jobs.recv_many(&mut batch, size).await == 0 {
+        if jobs.recv_many(&mut batch, batch_size).await == 0 {
             break;
         }
         let (pool, batches) = (Arc::clone(&pool), batches.clone());
@@ -90,52 +96,54 @@ async fn run(
             if writes > 0 {
                 batches.observe(writes, started.elapsed());
             }
-            drop(hand);
+            drop(permit);
         });
     }
 }
 
-/// Carries out a batch: redemptions together, new guests together, and alone everything else, with what stands in the batch
-/// twice. Says how many writes that took.
+/// Carries out a batch, and returns the number of writes that it took. Redemptions share statements, and so do new
+/// guests. Every other write has a statement of its own; so has a new guest whose id another one of the batch has drawn
+/// as well.
 async fn carry_out(pool: &Pool, batch: Vec<Job>) -> usize {
     let mut redemptions = Vec::new();
-    let mut guests: BTreeMap<ProfileId, Waiting> = BTreeMap::new();
+    let mut guests: BTreeMap<ProfileId, PendingWrite> = BTreeMap::new();
     let mut others = Vec::new();
     for job in batch {
         match job {
-            Job::Redeem(open) => redemptions.push(open),
-            Job::Write(waiting) => match &waiting.write {
+            Job::Redeem(pending) => redemptions.push(pending),
+            Job::Write(pending) => match &pending.write {
                 Write::InsertGuest(profile, _)
-                    if !waiting.reply.is_stale() && !guests.contains_key(&profile.id) =>
+                    if !pending.reply.is_stale() && !guests.contains_key(&profile.id) =>
                 {
-                    guests.insert(profile.id, waiting);
+                    guests.insert(profile.id, pending);
                 }
-                _ => others.push(waiting),
+                _ => others.push(pending),
             },
         }
     }
     let writes = guests.len() + others.len();
     let (redeemed, (), ()) = tokio::join!(
         redeem(pool, redemptions),
-        insert_together(pool, guests),
-        each_alone(pool, others)
+        insert_guests(pool, guests),
+        write_singly(pool, others)
     );
     redeemed + writes
 }
 
-/// If the database has said that nothing happened, each is carried out alone: one that fails leaves the others as they are.
-async fn insert_together(pool: &Pool, guests: BTreeMap<ProfileId, Waiting>) {
+/// Inserts new guests with one statement. If that fails without effect, one of them may be to blame, so each is then
+/// inserted by itself.
+async fn insert_guests(pool: &Pool, guests: BTreeMap<ProfileId, PendingWrite>) {
     if guests.len() < 2 {
-        return each_alone(pool, guests.into_values()).await;
+        return write_singly(pool, guests.into_values()).await;
     }
     let writes = guests.iter().filter_map(|(id, guest)| match &guest.write {
         Write::InsertGuest(profile, grant) => Some((*id, (profile, grant))),
         _ => None,
     });
     match batch::insert_guests(pool, &writes.collect()).await {
-        Ok(done) => {
+        Ok(inserted) => {
             for (id, guest) in guests {
-                guest.reply.send(Ok(if done.contains(&id) {
+                guest.reply.send(Ok(if inserted.contains(&id) {
                     Outcome::Done
                 } else {
                     Outcome::Conflict
@@ -148,23 +156,23 @@ async fn insert_together(pool: &Pool, guests: BTreeMap<ProfileId, Waiting>) {
             }
         }
         Err(Failed::Undone(_) | Failed::Duplicate(_) | Failed::Nothing(_)) => {
-            each_alone(pool, guests.into_values()).await;
+            write_singly(pool, guests.into_values()).await;
         }
     }
 }
 
-/// Carries out writes that have no statement in common.
-async fn each_alone(pool: &Pool, writes: impl IntoIterator<Item = Waiting>) {
-    a_few_at_once(writes.into_iter().map(|waiting| alone(pool, waiting))).await;
+/// The number of jobs with statements of their own that a batch carries out at once: few enough to leave connections
+/// for reads.
+pub(super) const SINGLES_CONCURRENCY: usize = 4;
+
+async fn write_singly(pool: &Pool, writes: impl IntoIterator<Item = PendingWrite>) {
+    stream::iter(writes)
+        .for_each_concurrent(SINGLES_CONCURRENCY, |pending| write_one(pool, pending))
+        .await;
 }
 
-/// A few at a time: few enough to leave connections for reads.
-pub(super) async fn a_few_at_once<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
-    stream::iter(all).buffer_unordered(4).collect().await
-}
-
-/// Carries out one write, and once more if nobody answered and that does no harm.
-async fn alone(pool: &Pool, Waiting { write, reply }: Waiting) {
+/// Carries out one write. Retries once if its outcome is unknown and it is idempotent.
+async fn write_one(pool: &Pool, PendingWrite { write, reply }: PendingWrite) {
     if reply.is_stale() {
         reply.send(Err(Unavailable("the write has waited too long".to_owned())));
         return;
@@ -172,7 +180,7 @@ async fn alone(pool: &Pool, Waiting { write, reply }: Waiting) {
     let mut result = apply(pool, &write).await;
     if matches!(result, Err(Failed::Unknown(_))) && is_idempotent(&write) {
         result = match (apply(pool, &write).await, &write) {
-            // Revoked by the first attempt, as far as anyone knows.
+            // Most likely revoked by the first attempt.
             (Ok(Outcome::Conflict), Write::RevokeGrant(..)) => Ok(Outcome::Done),
             (other, _) => other,
         };
@@ -207,7 +215,7 @@ async fn apply(pool: &Pool, write: &Write) -> Result<Outcome, Failed> {
         Write::RevokeGrant(id, revocation) => grants::revoke_grant(pool, *id, *revocation).await,
         Write::RevokeAccessToken(token) => revoked::insert_access_token(pool, token).await,
         Write::InsertTombstone(tombstone) => revoked::insert_tombstone(pool, tombstone).await,
-        // The rows first: whoever finds the tombstone may rely on the guest being gone.
+        // The rows first: a tombstone implies that the guest is gone.
         Write::EraseGuest(id, tombstone) => {
             grants::remove_guest(pool, *id).await?;
             revoked::insert_tombstone(pool, tombstone).await
@@ -223,13 +231,12 @@ async fn apply(pool: &Pool, write: &Write) -> Result<Outcome, Failed> {
             revoked::remove_forgotten(pool, *expired_before, *erased_before).await
         }
         Write::Probe => {
-            let nothing = pool
-                .run(
-                    "update installation set revision = revision where false",
-                    &[],
-                )
-                .await;
-            nothing.map(|_| Outcome::Done)
+            pool.run(
+                "update installation set revision = revision where false",
+                &[],
+            )
+            .await?;
+            Ok(Outcome::Done)
         }
     }
 }
