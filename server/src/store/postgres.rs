@@ -1,10 +1,10 @@
-//! PostgreSQL, or what speaks like it, for any number of nodes.
+//! The store in PostgreSQL, or in an engine that is compatible with it, for any number of nodes.
 //!
-//! What a request reads and writes belongs to one guest, whose `profile_id` is the shard key, and each write is one
-//! statement and a transaction of its own: engines that spread guests over many machines can do that. Nothing here uses
-//! foreign keys, sequences, triggers, advisory locks, savepoints or LISTEN. What looks beyond one guest is cleaning,
-//! copying (`transfer`: ranges of a table's key) and import, batches of more than one redemption or write, and the polls of
-//! the revision and of what has ended; all of it in bounded parts.
+//! A request reads and writes the rows of one guest, whose `profile_id` is the shard key, and each write is one
+//! statement in a transaction of its own: so the engine may shard guests over many machines. Nothing here uses foreign
+//! keys, sequences, triggers, advisory locks, savepoints or LISTEN. What looks beyond one guest does so in bounded
+//! parts: cleaning, copying (`transfer`: ranges of a table's key), import, batches of more than one redemption or
+//! write, and the polls of the revision and of the revocation lists.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ mod writer;
 pub use connection::Connection;
 use pool::Pool;
 
-/// A store in a PostgreSQL database.
+/// Stores an installation in a PostgreSQL database.
 pub struct PostgresStore {
     pool: Arc<Pool>,
     writer: writer::Writer,
@@ -45,7 +45,7 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Opens the store, which must have a schema that this program can use, and sets the clock by the database's.
+    /// Opens the store, checks that its schema is one that this program can use, and sets the clock by the database's.
     ///
     /// # Errors
     /// [`SchemaError`] if the database can't be reached, or has another schema.
@@ -66,14 +66,17 @@ impl PostgresStore {
             pool,
             clock,
         };
-        let revision = store.revision().await;
-        revision.map_err(|error| SchemaError::cannot_open(connection, &error))?;
-        let durable = warn_if_not_durable(&store.pool).await;
-        durable.map_err(|error| SchemaError::cannot_open(connection, &error))?;
+        store
+            .revision()
+            .await
+            .map_err(|error| SchemaError::cannot_open(connection, &error))?;
+        warn_if_not_durable(&store.pool)
+            .await
+            .map_err(|error| SchemaError::cannot_open(connection, &error))?;
         Ok(store)
     }
 
-    /// Brings the schema up to date, making it if there is none, and says what that took.
+    /// Brings the schema up to date, or creates it, and returns the steps that this took.
     ///
     /// # Errors
     /// [`SchemaError`] if the database can't be reached, or is newer than this program.
@@ -84,7 +87,7 @@ impl PostgresStore {
         schema::migrate(&pool(connection)?, random).await
     }
 
-    /// What [`PostgresStore::migrate`] would do.
+    /// Returns the steps that [`PostgresStore::migrate`] would take.
     ///
     /// # Errors
     /// As there.
@@ -261,7 +264,7 @@ impl Transfer for PostgresStore {
     }
 }
 
-/// An answer promises that its write is durable, so the database must not answer before.
+/// Logs a warning if the database confirms a commit before it is durable: then an answer promises too much.
 async fn warn_if_not_durable(pool: &Pool) -> Result<(), Unavailable> {
     const SQL: &str = "select current_setting('synchronous_commit', true) as synchronous_commit";
     let rows = pool.read(SQL, &[]).await?;

@@ -1,5 +1,5 @@
-//! Waiting writes of one node as one statement: no row twice, and in the order of their keys, so that two nodes seldom wait
-//! for each other in a circle. Where they do, the database undoes one.
+//! Statements for a whole batch of reads or writes. No statement names a row twice, and each takes rows in the order of
+//! their keys, which makes deadlocks between nodes rare; where one happens, the database rolls one statement back.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use super::grants::{GRANT_COLUMNS, NEW_GRANT_COLUMNS, grant, key, profile_id, st
 use super::pool::{Failed, Pool};
 use super::row::bytes;
 
-/// Reads grants; those that are gone are not among them.
+/// Reads grants. Those that are gone are missing from the result.
 pub(super) async fn load_grants(
     pool: &Pool,
     ids: &BTreeSet<GrantId>,
@@ -22,14 +22,16 @@ pub(super) async fn load_grants(
     );
     let (profiles, randoms): (Vec<_>, Vec<_>) = ids.iter().map(key).unzip();
     let rows = pool.read(&sql, &[&profiles, &randoms]).await?;
-    let grants = rows.iter().map(|row| {
-        let grant = grant(row).map_err(Failed::Nothing)?;
-        Ok((grant.id, grant))
-    });
-    grants.collect()
+    rows.iter()
+        .map(|row| {
+            let grant = grant(row).map_err(Failed::Nothing)?;
+            Ok((grant.id, grant))
+        })
+        .collect()
 }
 
-/// Advances of different grants. Answers which came about.
+/// Advances grants, each by compare-and-set from the generation beside it, and returns the ids of those whose condition
+/// held.
 pub(super) async fn advance_grants(
     pool: &Pool,
     advances: &BTreeMap<GrantId, (&Grant, Generation)>,
@@ -44,8 +46,7 @@ pub(super) async fn advance_grants(
            and grants.generation = wanted.from_generation and grants.revoked_at is null
            and (wanted.generation > 1 or grants.strikes < $8)
         returning grants.profile_id, grants.grant_id";
-    let keys: Vec<_> = advances.keys().map(key).collect();
-    let (profiles, randoms): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+    let (profiles, randoms): (Vec<_>, Vec<_>) = advances.keys().map(key).unzip();
     let of = |value: fn(&Grant) -> i64| -> Vec<i64> {
         advances.values().map(|(grant, _)| value(grant)).collect()
     };
@@ -65,15 +66,19 @@ pub(super) async fn advance_grants(
             ],
         )
         .await?;
-    let ids = done.rows.iter().map(|row| {
-        let id =
-            profile_id(row).and_then(|profile| Ok(GrantId::new(profile, bytes(row, "grant_id")?)));
-        id.map_err(Failed::Unknown)
-    });
-    ids.collect()
+    done.rows
+        .iter()
+        .map(|row| {
+            // By now it is written, whatever the rows say.
+            profile_id(row)
+                .and_then(|profile| Ok(GrantId::new(profile, bytes(row, "grant_id")?)))
+                .map_err(Failed::Unknown)
+        })
+        .collect()
 }
 
-/// New guests, each with its first grant. Answers which came about; a grant's id that is taken fails them all.
+/// Inserts new guests, each with its first grant, and returns the ids of those whose profile id was free. If the id of
+/// a grant is taken, the whole statement fails.
 pub(super) async fn insert_guests(
     pool: &Pool,
     guests: &BTreeMap<ProfileId, (&Profile, &Grant)>,
@@ -125,6 +130,8 @@ pub(super) async fn insert_guests(
             ],
         )
         .await?;
-    let ids = done.rows.iter().map(profile_id);
-    ids.map(|id| id.map_err(Failed::Unknown)).collect()
+    done.rows
+        .iter()
+        .map(|row| profile_id(row).map_err(Failed::Unknown))
+        .collect()
 }

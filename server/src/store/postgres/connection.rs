@@ -1,4 +1,4 @@
-//! How to reach the database.
+//! The settings of a connection to the database.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,21 +12,22 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::Unavailable;
 
-/// How to reach the database.
+/// Holds the settings of a connection, and the sizes of the pool and of a batch.
 #[derive(Clone)]
 pub struct Connection {
-    /// The hosts, and who calls.
+    /// The hosts, the database, the role and its password.
     pub(super) settings: tokio_postgres::Config,
-    /// Who vouches for the hosts' certificates. Without it, whoever the system trusts.
+    /// The file of the certificate authorities that the hosts' certificates are checked against; without it, those of
+    /// the system.
     root_certificates: Option<PathBuf>,
-    /// How many connections there may be.
+    /// The size of the connection pool.
     pub(super) connections: usize,
-    /// How many writes may travel as one statement.
+    /// The most writes that share a statement.
     pub(super) batch: usize,
 }
 
 impl fmt::Display for Connection {
-    /// As a URL without secrets.
+    /// Formats a URL without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("postgres://")?;
         if let Some(user) = self.settings.get_user() {
@@ -48,11 +49,11 @@ impl fmt::Display for Connection {
 }
 
 impl Connection {
-    /// Reads a URL as libpq does (PostgreSQL's manual, 34.1.1.2), but for two things: whoever encrypts also checks the
-    /// certificate, and nobody may ask a replica.
+    /// Parses a URL as libpq does (PostgreSQL's manual, 34.1.1.2), with two differences: encryption always includes
+    /// checking the certificate, and replicas can't be chosen.
     ///
     /// # Errors
-    /// What is wrong, and what to write instead.
+    /// A sentence that says what is wrong and what to write instead.
     pub fn parse(url: &str, connections: usize, batch: usize) -> Result<Self, String> {
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
         let (mut root_certificates, mut ssl_mode) = (None, None);
@@ -106,7 +107,7 @@ impl Connection {
             .target_session_attrs(TargetSessionAttrs::ReadWrite)
             .ssl_mode(ssl_mode);
         if !query.contains("load_balance_hosts=") {
-            // A host that accepts connections and says nothing must not always be the first that is asked.
+            // A host that accepts connections but never answers must not always be tried first.
             settings.load_balance_hosts(LoadBalanceHosts::Random);
         }
         if settings.get_connect_timeout().is_none() {
@@ -126,7 +127,7 @@ impl Connection {
         })
     }
 
-    /// Gives the password that the URL doesn't have.
+    /// Sets the password, unless the URL has one.
     #[must_use]
     pub fn with_password(mut self, password: &str) -> Self {
         if self.settings.get_password().is_none() {
@@ -135,7 +136,7 @@ impl Connection {
         self
     }
 
-    /// Names the node to the database, for whoever looks at its sessions.
+    /// Sets the session's `application_name` to the name of the node, unless the URL has one.
     #[must_use]
     pub fn with_node(mut self, node: &str) -> Self {
         if self.settings.get_application_name().is_none() {
@@ -144,7 +145,7 @@ impl Connection {
         self
     }
 
-    /// What checks the certificates of the hosts, if there are any.
+    /// Builds the TLS configuration, with the certificate authorities to check the hosts' certificates against.
     pub(super) fn tls(&self) -> Result<MakeRustlsConnect, Unavailable> {
         let mut roots = RootCertStore::empty();
         if let Some(file) = &self.root_certificates {
@@ -171,12 +172,12 @@ impl Connection {
     }
 }
 
-/// How long one host may take to accept a connection before the next is tried.
+/// The time that a host has to accept a connection before the next is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long what was sent may stay unacknowledged before the connection counts as lost.
+/// The time that sent data may stay unacknowledged before the connection counts as lost.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a host may say nothing while something long is under way before it is asked whether it is there.
+/// The idle time after which TCP probes whether the host is still there. It may be idle during a long statement.
 const KEEPALIVES_IDLE: Duration = Duration::from_secs(30);
 
 fn is_local(host: &Host) -> bool {

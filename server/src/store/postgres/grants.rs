@@ -1,4 +1,4 @@
-//! Guests and grants as rows: the statements of the hot path. Each touches what belongs to one guest and nothing else.
+//! The statements of the hot path on guests and grants. Each touches the rows of one guest and nothing else.
 
 use guestpass_core::client::ClientNumber;
 use guestpass_core::grant::{
@@ -30,8 +30,8 @@ pub(super) async fn load(pool: &Pool, id: GrantId) -> Result<Option<Grant>, Unav
     rows.first().map(grant).transpose()
 }
 
-/// Both rows or neither. A taken id is an error of the statement rather than a condition in it: where neither row waits for
-/// what became of the other, Citus needs no two-phase commit.
+/// Inserts both rows or neither. A taken id is an error of the statement rather than a condition in it, so that neither
+/// row depends on the other: then Citus needs no two-phase commit.
 pub(super) async fn insert_guest(
     pool: &Pool,
     profile: &Profile,
@@ -70,7 +70,7 @@ pub(super) async fn insert_guest(
     }
 }
 
-/// Inserts nothing if the guest isn't there, erased between the caller's read and this, or the id is taken.
+/// Inserts nothing if the guest is gone, erased since the caller read it, or the grant's id is taken.
 pub(super) async fn insert_grant(pool: &Pool, grant: &Grant) -> Result<Outcome, Failed> {
     let sql = format!(
         "insert into grants ({NEW_GRANT_COLUMNS})
@@ -100,6 +100,7 @@ pub(super) async fn insert_grant(pool: &Pool, grant: &Grant) -> Result<Outcome, 
     Ok(done_if_one(done.written))
 }
 
+/// Advances a grant by compare-and-set: if its generation is still `from`, it isn't revoked, and its code isn't dead.
 pub(super) async fn advance_grant(
     pool: &Pool,
     grant: &Grant,
@@ -151,7 +152,7 @@ pub(super) async fn revoke_grant(
     Ok(done_if_one(done.written))
 }
 
-/// All grants of a guest, and the guest.
+/// Deletes a guest and all its grants.
 pub(super) async fn remove_guest(pool: &Pool, id: ProfileId) -> Result<(), Failed> {
     const SQL: &str = "
         with gone as (delete from grants where profile_id = $1)
@@ -168,7 +169,7 @@ pub(super) fn done_if_one(written: u64) -> Outcome {
     }
 }
 
-/// The columns of a primary key.
+/// Splits a grant's id into the columns of the primary key, `profile_id` and `grant_id`.
 pub(super) fn key(id: &GrantId) -> (i64, &[u8]) {
     (id.profile.as_i64(), &id.random)
 }
@@ -176,8 +177,7 @@ pub(super) fn key(id: &GrantId) -> (i64, &[u8]) {
 pub(super) fn grant(row: &Row) -> Result<Grant, Unavailable> {
     let at = |name| value::<i64>(row, name).map(Timestamp::from_millis);
     let generation = |name| {
-        let stored = u64::try_from(value::<i64>(row, name)?);
-        stored
+        u64::try_from(value::<i64>(row, name)?)
             .map(Generation::from_u64)
             .map_err(|_| malformed(name))
     };
@@ -216,11 +216,10 @@ pub(super) fn profile(row: &Row) -> Result<Profile, Unavailable> {
 }
 
 pub(super) fn profile_id(row: &Row) -> Result<ProfileId, Unavailable> {
-    let id = ProfileId::from_i64(value(row, "profile_id")?);
-    id.ok_or_else(|| malformed("profile_id"))
+    ProfileId::from_i64(value(row, "profile_id")?).ok_or_else(|| malformed("profile_id"))
 }
 
-/// PostgreSQL's integers are signed; a generation never gets that far.
+/// Converts a generation to PostgreSQL's signed integer, which none is too large for in practice.
 pub(super) fn stored(generation: Generation) -> i64 {
     i64::try_from(generation.as_u64()).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,5 @@
-//! What ended before its time: revoked grants and access tokens, erased guests. The lists are read by every node, in
-//! bounded parts; they are the one thing besides cleaning that looks beyond a single guest.
+//! The revocation lists: revoked grants, revoked access tokens, and the tombstones of erased guests. Every node polls
+//! them, in bounded parts, across all guests.
 
 use guestpass_core::time::Timestamp;
 
@@ -31,16 +31,18 @@ pub(super) async fn after(
         RevokedList::AccessTokens => pool.read(ACCESS_TOKENS, &[&at, &&id[..], &limit]).await?,
         RevokedList::Guests => pool.read(GUESTS, &[&at, &&id[..], &limit]).await?,
     };
-    let entries = rows.iter().map(|row| {
-        let id = match list {
-            RevokedList::Grants => joined(profile_id(row)?.as_i64(), bytes(row, "grant_id")?),
-            RevokedList::AccessTokens | RevokedList::Guests => bytes(row, "id")?,
-        };
-        Ok((Timestamp::from_millis(value(row, "at")?), id))
-    });
-    entries.collect()
+    rows.iter()
+        .map(|row| {
+            let id = match list {
+                RevokedList::Grants => join(profile_id(row)?.as_i64(), bytes(row, "grant_id")?),
+                RevokedList::AccessTokens | RevokedList::Guests => bytes(row, "id")?,
+            };
+            Ok((Timestamp::from_millis(value(row, "at")?), id))
+        })
+        .collect()
 }
 
+/// Returns whether an id is in a list. A grant whose row is gone counts as revoked.
 pub(super) async fn holds(
     pool: &Pool,
     list: RevokedList,
@@ -101,7 +103,7 @@ pub(super) async fn remove_forgotten(
     Ok(Outcome::Done)
 }
 
-/// A grant's id as its row has it.
+/// Splits a grant's id into `profile_id` and `grant_id`.
 fn split(id: &RevokedId) -> (i64, &[u8]) {
     let (profile, random) = id.split_at(8);
     (
@@ -110,8 +112,8 @@ fn split(id: &RevokedId) -> (i64, &[u8]) {
     )
 }
 
-/// As `GrantId::to_bytes` puts it together.
-fn joined(profile: i64, random: [u8; 8]) -> RevokedId {
+/// Joins `profile_id` and `grant_id` as `GrantId::to_bytes` does.
+fn join(profile: i64, random: [u8; 8]) -> RevokedId {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&profile.to_be_bytes());
     id[8..].copy_from_slice(&random);

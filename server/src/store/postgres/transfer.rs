@@ -1,4 +1,5 @@
-//! A whole installation as rows, and guests that come without a grant. The statements are made of the tables' columns.
+//! Copying a whole installation as rows, and importing guests without grants. The statements of a copy are generated
+//! from the tables' columns.
 
 use deadpool_postgres::Transaction;
 use guestpass_core::profile::{Profile, ProfileId};
@@ -48,7 +49,7 @@ pub(super) async fn rows(
 ) -> Result<Vec<Row>, Unavailable> {
     let (columns, key) = (names(table.columns()), key(table));
     let behind = after.as_ref().map_or(String::new(), |after| {
-        format!("where ({key}) > ({})", marks(1, after.len()))
+        format!("where ({key}) > ({})", placeholders(1, after.len()))
     });
     let sql = format!(
         "select {columns} from {} {behind} order by {key} limit {limit}",
@@ -69,7 +70,8 @@ pub(super) fn values(table: Table, rows: &[tokio_postgres::Row]) -> Result<Vec<R
     rows.iter().map(|row| values(row).collect()).collect()
 }
 
-/// A store without clients, keys and guests is new, even if it was migrated already.
+/// Begins a copy into a store without clients, keys and guests, or resumes the copy of the same installation. Returns
+/// `false` if the store holds anything else.
 pub(super) async fn begin_copy(pool: &Pool, row: &InstallationRow) -> Result<bool, Unavailable> {
     const SQL: &str = "
         update installation
@@ -83,7 +85,7 @@ pub(super) async fn begin_copy(pool: &Pool, row: &InstallationRow) -> Result<boo
 }
 
 pub(super) async fn replace(pool: &Pool, part: &Part) -> Result<bool, Unavailable> {
-    // Whoever finishes the copy waits until the part is there.
+    // The lock makes the end of the copy wait for this part.
     const UNFINISHED: &str = "select true from installation where unfinished_copy for update";
     pool.change(Deadline::None, async |transaction| {
         if transaction.query_opt(UNFINISHED, &[]).await?.is_none() {
@@ -111,8 +113,8 @@ async fn delete(
     let (mut conditions, mut parameters) = (vec!["true".to_owned()], Vec::new());
     for (than, bound) in [(">", &part.after), ("<=", &part.up_to)] {
         if let Some(bound) = bound {
-            let marks = marks(parameters.len() + 1, bound.len());
-            conditions.push(format!("({key}) {than} ({marks})"));
+            let placeholders = placeholders(parameters.len() + 1, bound.len());
+            conditions.push(format!("({key}) {than} ({placeholders})"));
             parameters.extend(bound.iter().map(parameter));
         }
     }
@@ -122,7 +124,7 @@ async fn delete(
     Ok(())
 }
 
-/// As one statement, whatever the number of rows.
+/// Inserts all rows with one statement: its parameters are arrays, one for each column.
 async fn insert(
     transaction: &Transaction<'_>,
     part: &Part,
@@ -195,22 +197,29 @@ pub(super) async fn insert_profiles(pool: &Pool, profiles: &[Profile]) -> Result
     Ok(())
 }
 
-/// The columns of the key. Texts are compared byte by byte, as everywhere else, whatever the database's language.
+/// Lists the columns of the key. Text is ordered byte by byte, as in the other backends, whatever the database's
+/// collation.
 fn key(table: Table) -> String {
-    let columns = table.key().iter().map(|column| match column.kind {
-        Kind::Text => format!("{} collate \"C\"", column.name),
-        _ => column.name.to_owned(),
-    });
-    columns.collect::<Vec<_>>().join(", ")
+    table
+        .key()
+        .iter()
+        .map(|column| match column.kind {
+            Kind::Text => format!("{} collate \"C\"", column.name),
+            _ => column.name.to_owned(),
+        })
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
-/// So many parameters, the first of which has that number.
-fn marks(first: usize, number: usize) -> String {
-    let marks = (first..first + number).map(|number| format!("${number}"));
-    marks.collect::<Vec<_>>().join(", ")
+/// Lists `count` placeholders, from `$first` on.
+fn placeholders(first: usize, count: usize) -> String {
+    (first..first + count)
+        .map(|number| format!("${number}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
-/// A value of a key, which is never null.
+/// Converts a value of a key, which is never null.
 fn parameter(value: &Value) -> Parameter<'_> {
     match value {
         Value::Null => &None::<i64>,
@@ -233,8 +242,8 @@ fn read(row: &tokio_postgres::Row, column: &Column) -> Result<Value, Unavailable
     Ok(found.unwrap_or(Value::Null))
 }
 
-/// One column of all rows. What isn't of its kind becomes null, which shows in a comparison, if the table takes it at
-/// all.
+/// Collects one column of all rows into an array. A value that isn't of the column's kind becomes null: the table
+/// refuses it, or a later comparison shows it.
 fn array(rows: &[Row], at: usize, column: &Column) -> Box<dyn ToSql + Sync + Send> {
     let values = rows.iter().map(|row| &row[at]);
     let integers = values.clone().map(|value| match value {

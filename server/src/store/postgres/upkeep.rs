@@ -1,5 +1,5 @@
-//! What keeps the store in order, and what operators ask of it. Nothing here is on a request's path but a guest's look
-//! at itself, which touches one guest.
+//! Cleaning, the marks of the nodes' journals, and queries of operators. Of all this a request reaches [`profile`]
+//! alone, which touches one guest.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::pool::{Deadline, Failed, Pool, TransactionError};
 use super::row::{bytes, malformed, value};
 use crate::store::{CheckReport, EndedGrants, Guest, Outcome, Unavailable};
 
-/// Whether a grant had ended before `$3`, or its client or guest is gone.
+/// The condition that a grant had ended before `$3`, or its client or guest is gone.
 const ENDED: &str = "
     (least(expires_at, ends_at, coalesce(revoked_at, ends_at)) < $3
      or client_number not in (select client_number from clients)
@@ -35,26 +35,29 @@ pub(super) async fn ended_grants(
     let rows = pool
         .read(&sql, &[&profile, &random, &ended_before, &rows])
         .await?;
-    let seen = rows.iter().map(|row| {
-        let id = GrantId::new(profile_id(row)?, bytes(row, "grant_id")?);
-        Ok((id, value(row, "ended")?))
-    });
-    let seen = seen.collect::<Result<Vec<(GrantId, bool)>, Unavailable>>()?;
+    let seen = rows
+        .iter()
+        .map(|row| {
+            let id = GrantId::new(profile_id(row)?, bytes(row, "grant_id")?);
+            Ok((id, value(row, "ended")?))
+        })
+        .collect::<Result<Vec<(GrantId, bool)>, Unavailable>>()?;
     let next = if seen.len() < limit {
         None
     } else {
         seen.last().map(|(id, _)| *id)
     };
-    let ended = seen
-        .into_iter()
-        .filter_map(|(id, ended)| ended.then_some(id));
     Ok(EndedGrants {
-        ended: ended.collect(),
+        ended: seen
+            .into_iter()
+            .filter_map(|(id, ended)| ended.then_some(id))
+            .collect(),
         next,
     })
 }
 
-/// The condition stands in the statement: the rows may have changed since the walk saw them.
+/// Deletes grants that have ended, and guests that this leaves without a grant and that never redeemed a code. The
+/// statement repeats the condition, for the grants may have changed since [`ended_grants`] listed them.
 pub(super) async fn remove_ended(
     pool: &Pool,
     ids: &[GrantId],
@@ -127,7 +130,7 @@ pub(super) async fn live_grants_idle_since(
     .await
 }
 
-/// Gives a node the right to clean, or leaves it to it.
+/// Takes or renews the lease to clean, unless another node holds it at `now`.
 pub(super) async fn hold_cleaning(
     pool: &Pool,
     node: &str,
@@ -158,7 +161,7 @@ pub(super) async fn insert_mark(
     Ok(Outcome::Done)
 }
 
-/// A server that starts after so long repeats its journal, which does no harm.
+/// The time after which marks are deleted. A server that starts after so long replays its journal, which does no harm.
 const KEEP_MARKS: Duration = Duration::from_secs(2 * 31_557_600);
 
 pub(super) async fn last_mark(pool: &Pool, node: &str) -> Result<Option<[u8; 16]>, Unavailable> {
@@ -173,8 +176,8 @@ pub(super) async fn has_mark(pool: &Pool, mark: [u8; 16]) -> Result<bool, Unavai
     Ok(!pool.read(SQL, &[&&mark[..]]).await?.is_empty())
 }
 
-/// Counts, all of one moment. Whether the files are sound is for PostgreSQL's own tools to say, and a grant without its
-/// guest is no damage: an erasure may be under way, and the cleaner removes what one leaves behind.
+/// Counts guests and grants on one snapshot, and finds no problems: PostgreSQL's own tools check its files, and a grant
+/// without its guest is no damage, for an erasure may be under way, and the cleaner removes what one leaves behind.
 pub(super) async fn check(pool: &Pool) -> Result<CheckReport, Unavailable> {
     const PROFILES: &str = "select count(*) from profiles";
     const GRANTS: &str = "select count(*) from grants";
