@@ -1,4 +1,5 @@
-//! Many nodes on one PostgreSQL, whatever backend this run is about: what one has answered holds at all of them.
+//! Tests of several nodes on one PostgreSQL, whichever backend the run is for: an answer of one node holds at all of
+//! them.
 
 mod changes;
 mod cleaning;

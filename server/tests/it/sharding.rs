@@ -1,5 +1,5 @@
-//! What is asked of PostgreSQL is what an engine can do that spreads guests over many machines: a request touches one
-//! guest, each statement is a transaction of its own, and what looks further takes bounded parts.
+//! The statements are ones that a sharded engine can run: a request touches one guest, each statement is a transaction
+//! of its own, and what looks beyond one guest takes bounded parts.
 
 use guestpass_core::client::ClientSettings;
 use std::fs;
@@ -17,10 +17,11 @@ mod shape;
 
 const BACK_END: &str = "back-end";
 
-/// How many rows one statement may look at that looks beyond one guest.
+/// The most rows that a statement may read which looks beyond one guest.
 const MOST: i64 = 10_000;
 
-/// What a request asked for: how many statements read, and how many wrote. They touch one guest, each alone.
+/// Returns the numbers of statements since the last call that read and that wrote. Checks that all touch one guest,
+/// each in a transaction of its own.
 fn asked(overheard: &Overheard) -> (usize, usize) {
     let statements = overheard.take();
     let mut guests = Vec::new();
@@ -35,12 +36,14 @@ fn asked(overheard: &Overheard) -> (usize, usize) {
     }
     guests.dedup();
     assert!(guests.len() <= 1, "{guests:?} in {statements:#?}");
-    let reads = statements.iter().filter(|s| s.sql.starts_with("select "));
-    let reads = reads.count();
+    let reads = statements
+        .iter()
+        .filter(|statement| statement.sql.starts_with("select "))
+        .count();
     (reads, statements.len() - reads)
 }
 
-/// A server that sends each write alone, as on a sharded engine, and has a back end for a client.
+/// Starts a server without batches, as on a sharded engine, with a confidential client that may resume.
 async fn server() -> (TestApp, Overheard, String) {
     let (test, overheard) = TestApp::overheard(config(&[("postgres.batch", "1")])).await;
     let key = test.add_confidential_client(BACK_END).await;
@@ -172,7 +175,7 @@ async fn what_looks_beyond_one_guest_takes_bounded_parts() {
     test.app.follow().await;
     test.clock.advance(400 * DAY);
     test.clean().await;
-    // Who has a refresh token stays, for all that has ended since.
+    // A guest who has redeemed a code stays, though all its grants have ended.
     assert_eq!(test.counts().await, (1, 0));
     let mut batches = 0;
     for statement in overheard.take() {
@@ -195,7 +198,7 @@ async fn what_looks_beyond_one_guest_takes_bounded_parts() {
     assert!(batches > 0, "nothing was sent together");
 }
 
-/// Everything under a directory.
+/// Collects all files under a directory.
 fn files(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -225,7 +228,7 @@ fn no_statement_says_what_a_sharded_engine_lacks() {
         statements += said.len();
         for sql in said {
             let word = shape::refused_word(&sql);
-            // No request migrates or copies: there, one program waits for another.
+            // No request migrates or copies, and there one program has to wait for another.
             let no_request = ["schema.rs", "transfer.rs"]
                 .iter()
                 .any(|name| file.ends_with(name));

@@ -1,4 +1,4 @@
-//! What an operator changes by way of one node, or beside all of them, the others follow.
+//! Every node follows a change that an operator makes, through another node or on the command line.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use super::installation::{GATEWAY, Installation, Node, add_gateway, kids};
 use crate::support::binary::{Binary, PATIENCE, eventually};
 use crate::support::{Answer, Connection, Sent, authorize, exchange, refresh, verify};
 
-/// Waits until all nodes answer a request so.
-fn all_answer(nodes: &[Node], request: &Sent, what: &str, is_so: impl Fn(&Answer) -> bool) {
+/// Waits until every node's answer to a request meets a condition.
+fn all_answer(nodes: &[Node], request: &Sent, what: &str, condition: impl Fn(&Answer) -> bool) {
     for node in nodes {
-        eventually(what, || is_so(&node.server.send(request)));
+        eventually(what, || condition(&node.server.send(request)));
     }
 }
 
@@ -71,7 +71,7 @@ fn every_node_follows_what_becomes_of_a_client() {
     all_answer(&nodes, &of_gateway(second), "the other key stays", is_ok);
 }
 
-/// How many keys replace each other in each way.
+/// The number of rotations of each kind.
 const ROTATIONS: usize = 2;
 
 #[test]
@@ -84,7 +84,7 @@ fn what_one_node_has_signed_or_sealed_all_others_take_at_once() {
         busy.rotate(&["key", "rotate", "--force"]);
     }
     busy.rotate_sealing(&["key", "rotate", "--use", "credential"]);
-    // This makes a key, and the second time it uses it before its time.
+    // The first run adds a key; the second promotes it early.
     busy.rotate_sealing(&["key", "rotate", "--use", "credential", "--force"]);
     busy.stop();
 }
@@ -107,7 +107,7 @@ fn a_node_that_slept_knows_what_was_sealed_meanwhile() {
     eventually("the sealing key is used", || {
         kids(&operator, "credential", "current") != before
     });
-    // Whoever is awake has promoted it, and seals with it.
+    // The node that is awake has promoted it, and seals with it.
     let sealed: Vec<_> = (0..8)
         .map(|_| nodes[0].server.guest().refresh_token)
         .collect();
@@ -125,14 +125,14 @@ fn a_node_that_slept_knows_what_was_sealed_meanwhile() {
     }
 }
 
-/// Two nodes of which clients get one token after the other; each is shown to the other node at once.
+/// Two nodes under load: clients get tokens from one and have each verified by the other at once.
 struct Busy {
     operator: Binary,
     nodes: [Node; 2],
     _installation: Installation,
     clients: Vec<JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
-    /// The key of each token that was good.
+    /// The `kid` of each token that was verified.
     verified: mpsc::Receiver<Value>,
 }
 
@@ -158,7 +158,7 @@ impl Busy {
         }
     }
 
-    /// Rotates the signing key as soon as the command does it, and waits until the new one is well used.
+    /// Rotates the signing key as soon as that is allowed, and waits until 50 tokens of the new one were verified.
     fn rotate(&self, command: &[&str]) {
         let rotated = self.once_allowed(command);
         for _ in 0..50 {
@@ -166,7 +166,7 @@ impl Busy {
         }
     }
 
-    /// Rotates the sealing key, and waits until the new one is used.
+    /// Rotates the sealing key, and waits until 50 tokens were verified after the new one is current.
     fn rotate_sealing(&self, command: &[&str]) {
         let before = kids(&self.operator, "credential", "current");
         self.once_allowed(command);
@@ -205,7 +205,7 @@ impl Busy {
     }
 }
 
-/// A node whose tokens others verify, with keys that they may keep for a second.
+/// Configures a node that signs with ES256 and lets others cache its published keys for a second.
 fn signing(installation: &Installation, name: &str) -> Binary {
     let mut binary = installation.node(name);
     binary.set_variable("GUESTPASS_TOKENS__ALGORITHM", "ES256");
@@ -213,7 +213,7 @@ fn signing(installation: &Installation, name: &str) -> Binary {
     binary
 }
 
-/// A client: one new guest after the other, who comes back some times, each time to the other node.
+/// Runs a client: one new guest after another, each of whom refreshes a few times, at alternating nodes.
 fn act(mut nodes: [Connection; 2], stopping: &AtomicBool, verified: &mpsc::Sender<Value>) {
     while !stopping.load(Ordering::Relaxed) {
         let code = nodes[0].send(&authorize()).unwrap().text("code");

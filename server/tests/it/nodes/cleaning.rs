@@ -1,4 +1,4 @@
-//! Of many nodes, one cleans.
+//! Only the node with the lease cleans.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn one_node_cleans_until_it_is_silent() {
     first.clock.advance(8 * DAY);
     let (mut one, mut two) = (cleaner(&first), cleaner(&second));
     assert_eq!(one.step().await.unwrap(), Step::Finished { removed: 1 });
-    // It is the only one for as long as it goes on, and a while longer.
+    // It keeps the lease for as long as it renews it, and until the lease runs out.
     for _ in 0..48 {
         first.clock.advance(HOUR);
         assert_eq!(two.step().await.unwrap(), Step::Elsewhere);

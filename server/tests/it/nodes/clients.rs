@@ -1,4 +1,5 @@
-//! Clients as they are: each keeps a connection, and who gets a 503 or no answer asks again, at another node.
+//! Clients as they are in production: each keeps its connection, and retries at another node after a 503 or a lost
+//! connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use axum::http::StatusCode;
 use crate::support::binary::PATIENCE;
 use crate::support::{Answer, Connection, Sent};
 
-/// A client of many nodes.
+/// A client that knows several nodes.
 pub(super) struct Client {
     nodes: Vec<SocketAddr>,
     at: usize,
@@ -18,7 +19,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client that asks the node at that place first.
+    /// Makes a client that asks the node at that index first.
     pub(super) fn new(nodes: &[SocketAddr], at: usize) -> Self {
         Self {
             nodes: nodes.to_vec(),
@@ -27,7 +28,7 @@ impl Client {
         }
     }
 
-    /// Asks once.
+    /// Sends a request once, to the present node.
     pub(super) fn ask(&mut self, request: &Sent) -> io::Result<Answer> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
@@ -38,7 +39,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// Asks until there is an answer, which isn't a 503.
+    /// Sends a request until the answer is something else than a 503, at one node after another.
     pub(super) fn insist(&mut self, request: &Sent) -> Answer {
         let start = Instant::now();
         loop {
@@ -53,14 +54,14 @@ impl Client {
     }
 }
 
-/// Clients that wait for what they are to ask, each in a thread of its own. They end with this.
+/// Clients in threads of their own, each with a queue of requests. The threads end when this is dropped.
 pub(super) struct Clients {
     requests: Vec<mpsc::Sender<Sent>>,
     answers: mpsc::Receiver<(usize, Answer)>,
 }
 
 impl Clients {
-    /// Clients that begin at one node after the other.
+    /// Starts clients, and spreads them over the nodes in turn.
     pub(super) fn start(count: usize, nodes: &[SocketAddr]) -> Self {
         let (answered, answers) = mpsc::channel();
         let start = |at| {
@@ -79,12 +80,12 @@ impl Clients {
         }
     }
 
-    /// Lets a client ask.
+    /// Queues a request for the client at that index.
     pub(super) fn send(&self, at: usize, request: Sent) {
         self.requests[at].send(request).unwrap();
     }
 
-    /// The next answer, and whose it is.
+    /// Waits for the next answer, and returns it with the index of its client.
     pub(super) fn answer(&self) -> (usize, Answer) {
         self.answers.recv_timeout(PATIENCE).unwrap()
     }

@@ -1,5 +1,5 @@
-/* Moves the time of day of a process by CLOCK_SHIM_SECONDS. Loaded before the C library (LD_PRELOAD), whose function it
- * stands in front of. Time that only passes stays as it is. */
+/* Shifts a process's wall clock by CLOCK_SHIM_SECONDS. Preloaded (LD_PRELOAD), it replaces the C library's function. The
+ * monotonic clock stays as it is. */
 
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 int clock_gettime(clockid_t clock, struct timespec *time) {
-    /* The system call, because the function would come back here. */
+    /* The system call: the library's function would recurse into this one. */
     int result = (int)syscall(SYS_clock_gettime, clock, time);
     const char *seconds = getenv("CLOCK_SHIM_SECONDS");
     if (result == 0 && clock == CLOCK_REALTIME && seconds) {

@@ -1,4 +1,4 @@
-//! Whose time it is: the database's, whatever a node's own clock says.
+//! A node corrects its clock to the database's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::support::FakeClock;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A node, and how far ahead of it the database is.
+/// A node's clock, and a database whose clock is ahead of it.
 struct Corrected {
     local: Arc<FakeClock>,
     clock: CorrectedClock,
@@ -32,13 +32,13 @@ impl Corrected {
         self.local.now() + self.ahead
     }
 
-    /// How wrong the clock is now.
+    /// Returns the distance between the corrected clock and the database's.
     fn error(&self) -> Duration {
         let (now, right) = (self.clock.now(), self.right());
         now.since(right).max(right.since(now))
     }
 
-    /// Asks the database, which reads its clock after the first duration and is heard after the second.
+    /// Polls the database: the question travels for `there`, the answer for `back`.
     fn ask(&self, there: Duration, back: Duration) {
         let query = self.clock.start_query();
         self.local.advance(there);
@@ -124,7 +124,7 @@ mod of_machines {
             };
             let tokens = node.server.guest();
             let issued = issued_at(&tokens);
-            // A second is what rounding takes, and another what a correction may leave.
+            // One second of rounding, and one that a correction may leave.
             assert!(
                 last.is_none_or(|last| last <= issued + 2),
                 "{last:?} {issued}"
@@ -132,7 +132,7 @@ mod of_machines {
             last = Some(issued);
             let passed = other.server.send(&verify(&tokens.access_token));
             assert_eq!(passed.status, 200, "{passed:?}");
-            // Inside the window at both.
+            // Within the grace window at both.
             let first = node.server.send(&refresh(&tokens.refresh_token)).tokens();
             let again = other.server.send(&refresh(&tokens.refresh_token)).tokens();
             assert_eq!(first.refresh_token, again.refresh_token);
@@ -159,7 +159,7 @@ mod of_machines {
         share(&installation, doomed, &other);
     }
 
-    /// A node whose clock is twenty seconds ahead: more than the window is long.
+    /// Starts a node whose clock is 20 s ahead, more than the grace window.
     fn apart(installation: &Installation) -> Node {
         let mut binary = installation.node("ahead");
         let library = shim(binary.working_dir(), include_str!("clock_shim.c"));

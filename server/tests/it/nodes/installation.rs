@@ -1,4 +1,4 @@
-//! Nodes as an operator sets them up: one database, one master key, and a directory for each.
+//! Installations of several nodes: one database, one master key, and a data directory for each node.
 
 use std::any::Any;
 
@@ -10,20 +10,20 @@ use crate::support::{Backend, Database, ISSUER, Row, SHOP, SeededRandom, Tokens}
 
 pub(super) const MASTER_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-/// What all nodes share.
+/// The database that all nodes share.
 pub(super) struct Installation {
     database: Database,
     runtime: Runtime,
 }
 
-/// A server with the directory that it runs in.
+/// A running server with the binary and the directory that it was started from.
 pub(super) struct Node {
     pub(super) server: Server,
     pub(super) binary: Binary,
 }
 
 impl Installation {
-    /// With a schema, keys and the client [`SHOP`].
+    /// Makes an installation with a schema, keys and the client [`SHOP`].
     pub(super) fn new() -> Self {
         let runtime = Runtime::new().unwrap();
         let random = SeededRandom::new();
@@ -35,31 +35,31 @@ impl Installation {
         installation
     }
 
-    /// With an empty database.
+    /// Makes an installation with an empty database.
     pub(super) fn unmade() -> Self {
         let runtime = Runtime::new().unwrap();
         let database = runtime.block_on(Database::unmade());
         Self { database, runtime }
     }
 
-    /// What a node's setting `database` says.
+    /// Returns the value of the setting `database`.
     pub(super) fn url(&self) -> String {
         self.database.url()
     }
 
-    /// A node that isn't running.
+    /// Configures a node, without starting it.
     pub(super) fn node(&self, name: &str) -> Binary {
         self.node_on(name, &self.url())
     }
 
-    /// One that reaches the database by another way.
+    /// Configures a node that reaches the database by another URL.
     pub(super) fn node_on(&self, name: &str, url: &str) -> Binary {
         let mut binary = Self::keyless(name, url);
         binary.set_variable("GUESTPASS_MASTER_KEY", MASTER_KEY);
         binary
     }
 
-    /// One without the master key.
+    /// Configures a node without the master key.
     pub(super) fn keyless(name: &str, url: &str) -> Binary {
         let mut binary = Binary::new();
         binary.set_variable("GUESTPASS_DATABASE", url);
@@ -69,7 +69,7 @@ impl Installation {
         binary
     }
 
-    /// A node that runs.
+    /// Configures a node and starts it.
     pub(super) fn start(&self, name: &str) -> Node {
         Node::start(self.node(name))
     }
@@ -79,22 +79,22 @@ impl Installation {
         self.runtime.block_on(self.database.sql(sql))
     }
 
-    /// The number that is the answer to a query.
+    /// Runs a query whose result is one number.
     pub(super) fn number(&self, sql: &str) -> i64 {
         self.runtime.block_on(self.database.number(sql))
     }
 
-    /// Runs SQL in a transaction of its own, which is undone when what this answers is dropped.
+    /// Runs SQL in a transaction that stays open, and is rolled back when the returned value is dropped.
     pub(super) fn hold(&self, sql: &str) -> Box<dyn Any + Send> {
         self.runtime.block_on(self.database.hold(sql))
     }
 
-    /// How many grants were ended before their time.
+    /// Counts the revoked grants.
     pub(super) fn revoked(&self) -> i64 {
         self.number("select count(*) from grants where revoked_at is not null")
     }
 
-    /// Ends all sessions of nodes.
+    /// Terminates all sessions of nodes.
     pub(super) fn end_sessions(&self) {
         self.sql(
             "select pg_terminate_backend(pid) from pg_stat_activity
@@ -113,23 +113,25 @@ impl Node {
 /// A confidential client, which some tests add.
 pub(super) const GATEWAY: &str = "gateway";
 
-/// Adds [`GATEWAY`] and answers its API key.
+/// Adds [`GATEWAY`] and returns its API key.
 pub(super) fn add_gateway(operator: &Binary) -> String {
     let added = operator.json(&["client", "add", GATEWAY, "--confidential"]);
     added["api_key"].as_str().unwrap().to_owned()
 }
 
-/// When an access token was issued, as it says.
+/// Returns the claim `iat` of an access token.
 pub(super) fn issued_at(tokens: &Tokens) -> i64 {
     tokens.claims["iat"].as_i64().unwrap()
 }
 
-/// The names of the keys of a use that are in a state.
+/// Lists the `kid`s of the keys of a use that are in a state.
 pub(super) fn kids(operator: &Binary, key_use: &str, state: &str) -> Vec<String> {
     let listed = operator.json(&["key", "list"]);
-    let keys = listed.as_array().unwrap().iter();
-    let matching = keys.filter(|key| key["use"] == key_use && key["state"] == state);
-    matching
+    listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|key| key["use"] == key_use && key["state"] == state)
         .map(|key: &Value| key["kid"].as_str().unwrap().to_owned())
         .collect()
 }

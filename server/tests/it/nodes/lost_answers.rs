@@ -1,5 +1,5 @@
-//! Connections to the database that are lost while something is written: a refresh is then answered with the right successor
-//! or 503, and never is a guest lost for what the database did.
+//! Connections that are lost during a write, so that its outcome is unknown: a refresh is then answered with the right
+//! successor or 503, and no fault of the database ever costs a guest its grant.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use super::races::at_once;
 use crate::support::binary::eventually;
 use crate::support::{authorize, exchange, refresh, request, revoke, verify};
 
-/// Part of the statements that advance grants, alone and together.
+/// A part of both statements that advance grants, for one and for a batch.
 const ADVANCE: &str = "proven = ";
 const ALWAYS: usize = usize::MAX;
 
@@ -25,7 +25,7 @@ fn a_refresh_whose_write_was_lost_is_answered_all_the_same() {
         proxy.lose(ADVANCE, &[Some(lost)], 1);
         let answered = node.server.send(&refresh(&guest.refresh_token)).tokens();
         assert_eq!(proxy.heal(), 1);
-        // Written once, and the same for whoever asks again.
+        // It was written once, and a retry gets the same.
         let again = node.server.send(&refresh(&guest.refresh_token)).tokens();
         assert_eq!(answered.refresh_token, again.refresh_token);
         let successor = node.server.send(&refresh(&answered.refresh_token));
@@ -43,10 +43,10 @@ fn refreshes_whose_one_write_was_lost_are_answered_all_the_same() {
     let token = |()| node.server.guest().refresh_token;
     let (mut first, mut others) = ([(); 2].map(token), [(); GUESTS].map(token));
     for lost in [Lost::Answer, Lost::Request] {
-        // Both hands wait for the database, each with one guest, and all others for a hand.
+        // Both batches that may run at once wait for the lock, each with one guest; all others wait in the queue.
         let held = installation.hold("lock table grants in exclusive mode");
         proxy.lose(ADVANCE, &[None, None, Some(lost)], 1);
-        // Of each of the others, two tabs.
+        // Each of the others refreshes from two tabs.
         let tabs = others.each_ref().map(|token| refresh(token));
         let tabs = [tabs.clone(), tabs].concat();
         let (blocked, answers) = std::thread::scope(|scope| {
@@ -182,7 +182,7 @@ fn guests_outlive_sessions_that_are_ended_all_the_time() {
     }
 }
 
-/// Clients that are busy until all have had enough; meanwhile something happens again and again.
+/// Runs clients to their end, and calls `meanwhile` every 20 ms until then.
 fn crowd(nodes: &[SocketAddr], mut meanwhile: impl FnMut()) {
     const CLIENTS: usize = 8;
     let is_over = AtomicBool::new(false);
@@ -205,11 +205,12 @@ fn crowd(nodes: &[SocketAddr], mut meanwhile: impl FnMut()) {
     });
 }
 
-/// One new guest after the other, who comes back some times with the newest token that was acknowledged.
+/// Runs a client: one new guest after another, each of whom refreshes a few times with the newest token that was
+/// answered.
 fn act(client: &mut Client) {
     for _ in 0..15 {
         let code = client.insist(&authorize()).text("code");
-        // A client whose exchange isn't answered authorizes anew.
+        // After a 503 to an exchange, a client authorizes anew.
         let mut tokens = match client.ask(&exchange(&code)) {
             Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => continue,
             answer => answer.unwrap().tokens(),
@@ -220,7 +221,7 @@ fn act(client: &mut Client) {
     }
 }
 
-/// A node whose way to the database can break.
+/// Starts a node that reaches its database through a fault-injecting proxy.
 fn behind_a_proxy() -> (Installation, Proxy, Node) {
     let installation = Installation::new();
     let proxy = Proxy::start(&installation.url());

@@ -1,4 +1,4 @@
-//! A database is made and changed by `guestpass db migrate` alone, and never under the feet of nodes that run.
+//! Only `guestpass db migrate` creates and changes a schema, and nodes keep running while it does.
 
 use std::path::Path;
 use std::sync::Barrier;
@@ -12,7 +12,7 @@ use crate::support::{SHOP, authorize, refresh, request};
 
 const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0"];
 const MIGRATE: &[&str] = &["db", "migrate"];
-/// All that there is in a database.
+/// Counts the tables of a database.
 const TABLES: &str = "select count(*) from pg_tables where schemaname = 'public'";
 
 #[test]
@@ -78,7 +78,7 @@ fn of_many_migrations_at_once_one_does_it() {
     }
 }
 
-/// What the next version adds before its nodes start.
+/// The expanding step of the next version's migration, which runs before that version's nodes start.
 const EXPAND: &str = "
     alter table grants add column note text;
     alter table clients add column note text;
@@ -116,7 +116,7 @@ fn nodes_go_on_while_the_next_version_adds_what_it_needs() {
     assert_eq!(operator.json(MIGRATE), nothing);
     assert_eq!(operator.json(&["db", "check"])["ok"], true);
 
-    // The step after that takes away what this version needs, or could.
+    // The contracting step after that may remove what this version needs.
     installation.sql("update schema_version set version = 3, serves_since = 2");
     for command in [SERVE, MIGRATE, &["client", "list"]] {
         let problem = operator.failure(command);

@@ -1,4 +1,5 @@
-//! A database that takes no writes for a while: nobody is told anything final, and nobody has to restart a node.
+//! A database that takes no writes for a while, as during a failover: no client gets a final refusal, and no node needs
+//! a restart.
 
 use axum::http::StatusCode;
 
@@ -12,7 +13,7 @@ fn a_node_waits_for_a_database_that_takes_writes() {
     let node = installation.start("a");
     let guest = node.server.guest();
     read_only(&installation, true);
-    // A session that is there stays as it is; a new one isn't taken.
+    // The change holds for new sessions, and the nodes don't accept those.
     installation.end_sessions();
     refused(&node, &guest.refresh_token);
     read_only(&installation, false);
@@ -24,7 +25,7 @@ fn a_session_that_became_read_only_is_given_up() {
     let installation = Installation::new();
     let node = installation.start("a");
     let guest = node.server.guest();
-    // What the server says on a standby, of each write.
+    // The error that a standby returns for each write.
     installation.sql(
         "create function refuse() returns trigger language plpgsql as $$
          begin raise exception using errcode = '25006'; end $$;
@@ -42,7 +43,7 @@ fn a_session_that_became_read_only_is_given_up() {
     served(&node, &guest.refresh_token);
 }
 
-/// The processes behind the node's sessions, separated by commas.
+/// Lists the process ids of the node's sessions, separated by commas.
 fn sessions(installation: &Installation) -> String {
     let found = installation.sql(
         "select pid from pg_stat_activity
@@ -52,7 +53,7 @@ fn sessions(installation: &Installation) -> String {
     found.join(",")
 }
 
-/// Whether new sessions may write.
+/// Makes new sessions read-only, or writable again.
 fn read_only(installation: &Installation, only: bool) {
     let name = installation
         .sql("select current_database()")
@@ -70,7 +71,7 @@ fn refused(node: &Node, refresh_token: &str) {
         authorize(),
         request("GET", "/readyz"),
     ] {
-        // That this says when to come back is checked for every answer.
+        // Its `Retry-After` is checked for every answer.
         let answer = node.server.send(&request);
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
     }

@@ -1,5 +1,5 @@
-//! A wire between a node and PostgreSQL that breaks when a test says so. It understands as much of the protocol
-//! (PostgreSQL's manual, 54.7) as it takes to know which statement a message is about.
+//! A fault-injecting proxy between a node and PostgreSQL. It parses as much of the protocol (PostgreSQL's manual, 54.7)
+//! as it takes to know which statement a message belongs to.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -7,36 +7,36 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// What of a statement gets lost, and with it the connection.
+/// The message about a statement that is dropped, and the connection with it.
 #[derive(Clone, Copy)]
 pub(super) enum Lost {
-    /// It never arrives.
+    /// The request: the statement never reaches the database.
     Request,
-    /// It is carried out, for good, and nobody says so.
+    /// The answer: the statement is committed, and the node isn't told.
     Answer,
 }
 
-/// A wire. It is there until the test's process ends.
+/// A running proxy. It runs until the test's process ends.
 pub(super) struct Proxy {
     address: SocketAddr,
     plan: Arc<Mutex<Plan>>,
 }
 
-/// What is to break.
+/// The faults to inject.
 #[derive(Default)]
 struct Plan {
-    /// Part of the text of the statements that it is about.
+    /// A part of the text of the statements concerned.
     statement: &'static str,
-    /// What gets lost of each, in turn; `None` is nothing.
+    /// The fault for each such statement in turn; `None` lets it through.
     turns: Vec<Option<Lost>>,
-    /// How often the turns are taken.
+    /// The number of times that `turns` is repeated.
     rounds: usize,
     seen: usize,
     broken: usize,
 }
 
 impl Proxy {
-    /// A whole wire to the host that a URL names.
+    /// Starts a proxy to the host of a URL, without faults.
     pub(super) fn start(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = Self {
@@ -47,18 +47,18 @@ impl Proxy {
         std::thread::spawn(move || {
             for node in listener.incoming() {
                 let (host, plan) = (host.clone(), Arc::clone(&plan));
-                std::thread::spawn(move || drop(carry(&node.unwrap(), &host, &plan)));
+                std::thread::spawn(move || drop(forward(&node.unwrap(), &host, &plan)));
             }
         });
         proxy
     }
 
-    /// The URL by way of this wire.
+    /// Returns the URL with the proxy as its host.
     pub(super) fn url(&self, url: &str) -> String {
         url.replace(host(url), &self.address.to_string())
     }
 
-    /// Breaks it at the next statements that contain this text: what `turns` says, one after the other, so many times.
+    /// Injects faults into the next statements that contain a text: those of `turns`, in order, `rounds` times.
     pub(super) fn lose(&self, statement: &'static str, turns: &[Option<Lost>], rounds: usize) {
         *self.plan.lock().unwrap() = Plan {
             statement,
@@ -68,14 +68,14 @@ impl Proxy {
         };
     }
 
-    /// How often it broke since it was told to. From now on it is whole.
+    /// Ends the faults, and returns the number of those that were injected.
     pub(super) fn heal(&self) -> usize {
         std::mem::take(&mut *self.plan.lock().unwrap()).broken
     }
 }
 
 impl Plan {
-    /// What gets lost of this statement.
+    /// Decides on the fault for a statement.
     fn next(&mut self, statement: &str) -> Option<Lost> {
         if self.turns.is_empty() || !statement.contains(self.statement) {
             return None;
@@ -93,8 +93,8 @@ fn host(url: &str) -> &str {
     rest.split_once('/').unwrap().0
 }
 
-/// Carries a connection of a node, until either side ends it or it breaks.
-fn carry(mut node: &TcpStream, host: &str, plan: &Mutex<Plan>) -> io::Result<()> {
+/// Forwards a connection of a node, until either side closes it or a fault does.
+fn forward(mut node: &TcpStream, host: &str, plan: &Mutex<Plan>) -> io::Result<()> {
     let mut server = TcpStream::connect(host)?;
     node.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -102,7 +102,7 @@ fn carry(mut node: &TcpStream, host: &str, plan: &Mutex<Plan>) -> io::Result<()>
     let answers = {
         let (server, node, is_last) = (server.try_clone()?, node.try_clone()?, is_last.clone());
         std::thread::spawn(move || {
-            let _ = carry_answers(&server, &node, &is_last);
+            let _ = forward_answers(&server, &node, &is_last);
             let _ = server.shutdown(Shutdown::Both);
             let _ = node.shutdown(Shutdown::Both);
         })
@@ -138,14 +138,18 @@ fn carry(mut node: &TcpStream, host: &str, plan: &Mutex<Plan>) -> io::Result<()>
     Ok(())
 }
 
-/// Hands on what the server says, until it has done what nobody is to hear of.
-fn carry_answers(mut server: &TcpStream, node: &TcpStream, is_last: &AtomicBool) -> io::Result<()> {
+/// Forwards the server's messages. Once `is_last` is set it drops them, and ends when that statement is committed.
+fn forward_answers(
+    mut server: &TcpStream,
+    node: &TcpStream,
+    is_last: &AtomicBool,
+) -> io::Result<()> {
     loop {
         let (kind, body) = message(server)?;
         if !is_last.load(Ordering::SeqCst) {
             write_message(node, kind, &body)?;
         } else if kind == b'Z' {
-            // Ready for the next: what came before is committed.
+            // ReadyForQuery: the transaction is committed.
             return server.flush();
         }
     }

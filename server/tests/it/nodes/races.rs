@@ -1,4 +1,4 @@
-//! Requests for one grant at the same moment, at two nodes.
+//! Race conditions: simultaneous requests for one grant at two nodes.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ fn c063_of_fifty_redemptions_over_two_nodes_one_is_granted() {
             let outcome = (answer.status.as_u16(), answer.error());
             assert_eq!(outcome, (400, "invalid_grant"), "{answer:?}");
         }
-        // One family, which ended: the losers had every proof right, so they were replays.
+        // The grant is revoked: the losers had every proof right, so they were replays.
         let families = installation.number("select count(*) from grants where generation = 1");
         assert_eq!(families, i64::try_from(round).unwrap());
         assert_eq!(installation.revoked(), families);
@@ -49,8 +49,8 @@ fn tabs_that_share_a_token_outlive_a_node() {
     share(&installation, doomed, &other);
 }
 
-/// Tabs use the refresh token that they share at the same moment, again and again, and each stores what it gets. Midway a
-/// node is killed. They stay on one leaf.
+/// Has tabs refresh with the token that they share, all at once, round after round; each stores the token that it gets.
+/// Halfway a node is killed. In each round, all tabs must get the same token.
 pub(super) fn share(installation: &Installation, doomed: Node, other: &Node) {
     const TABS: usize = 64;
     const ROUNDS: usize = 12;
@@ -120,7 +120,7 @@ fn whoever_is_first_nothing_of_a_revoked_grant_lives() {
         }
         ended.extend(family.into_iter().map(|tokens| tokens.access_token));
     }
-    // Forward-auth knows it within a second; how long that takes here decides nothing.
+    // Forward-auth follows within a second in production; this test doesn't depend on the time.
     for asker in &mut askers {
         for token in &ended {
             eventually("forward-auth refuses what was revoked", || {
@@ -136,7 +136,7 @@ fn addresses(nodes: &[Node]) -> Vec<SocketAddr> {
     nodes.iter().map(|node| node.server.address).collect()
 }
 
-/// Sends all requests at the same time, each on a connection of its own, to one node after the other.
+/// Sends all requests simultaneously, each on a connection of its own, to the nodes in turn.
 pub(super) fn at_once(nodes: &[SocketAddr], requests: &[Sent]) -> Vec<Answer> {
     let start = Barrier::new(requests.len());
     std::thread::scope(|scope| {

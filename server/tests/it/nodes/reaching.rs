@@ -1,4 +1,4 @@
-//! How a node reaches its database: at which of several hosts, and who vouches for that.
+//! Connecting to the database: the choice among several hosts, and the check of their certificates.
 
 use std::fs;
 
@@ -32,7 +32,7 @@ fn a_host_that_nobody_trusted_vouches_for_is_refused() {
     assert!(unknown.contains("UnknownIssuer"), "{unknown}");
 }
 
-/// A node that knows who vouches for the test's PostgreSQL, and calls that by this name.
+/// Configures a node with the root certificate of the test's PostgreSQL, to be reached by a host name.
 fn trusting(installation: &Installation, host: &str) -> Binary {
     let mut node = installation.node("a");
     let root = installation.sql("select pg_read_file('root.crt')");

@@ -1,15 +1,15 @@
-//! The shapes of the statements that a request may send. What isn't recognised is refused: a statement of a new shape
-//! needs a look at what sharded engines make of it.
+//! An allowlist of the shapes of statements that a request may send. Before a new shape is added, look at how sharded
+//! engines run it.
 
-/// The one row, or the rows of one guest, that a statement touches.
+/// The key of the one row, or of the rows of one guest, that a statement touches.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Key {
     pub(super) column: &'static str,
-    /// The number of the parameter that has the column's value.
+    /// The number of the parameter that the column is compared with.
     pub(super) parameter: usize,
 }
 
-/// The tables that are spread, and by what.
+/// The sharded tables, each with its shard key.
 const KEYS: [(&str, &str); 4] = [
     ("profiles", "profile_id"),
     ("grants", "profile_id"),
@@ -17,7 +17,7 @@ const KEYS: [(&str, &str); 4] = [
     ("tombstones", "hash"),
 ];
 
-/// What no statement may say, with one space between words.
+/// Words that no statement may contain, with one space between two.
 const REFUSED: [&str; 22] = [
     "references",
     "foreign",
@@ -43,7 +43,7 @@ const REFUSED: [&str; 22] = [
     "returning *",
 ];
 
-/// A word, or two, that a sharded engine doesn't know or makes dear, or that breaks when columns are added.
+/// Finds a word, or two, that a sharded engine doesn't support or runs slowly, or that breaks when columns are added.
 pub(super) fn refused_word(sql: &str) -> Option<&'static str> {
     let words = format!(" {} ", words(sql).join(" "));
     REFUSED
@@ -51,8 +51,8 @@ pub(super) fn refused_word(sql: &str) -> Option<&'static str> {
         .find(|refused| words.contains(&format!(" {refused} ")))
 }
 
-/// What a statement touches, if it is of one of the shapes of a request; otherwise why it isn't. A statement is one of
-/// these, or one of these behind another in `with`, both with the same key:
+/// Returns the key of a statement that has one of these shapes, or that combines two of them by `with`, with the same
+/// key. The error says why a statement has none of them.
 ///
 /// ```sql
 /// select … from TABLE where KEY = $1 …
@@ -76,7 +76,7 @@ pub(super) fn key(sql: &str) -> Result<Key, String> {
     Ok(key)
 }
 
-/// Whether it touches a table that is spread.
+/// Returns whether a statement touches a sharded table.
 pub(super) fn is_of_guests(sql: &str) -> bool {
     let words = words(sql);
     words
@@ -84,12 +84,12 @@ pub(super) fn is_of_guests(sql: &str) -> bool {
         .any(|word| KEYS.iter().any(|(table, _)| word == table))
 }
 
-/// What bounds the number of rows.
+/// A bound on the number of rows that a statement reads.
 pub(super) enum Bound {
     Limit(i64),
-    /// By the parameter of that number.
+    /// The value of the parameter of that number.
     LimitOf(usize),
-    /// By the length of the array that is the parameter of that number.
+    /// The length of the array in the parameter of that number.
     LengthOf(usize),
 }
 
@@ -107,15 +107,19 @@ pub(super) fn bound(sql: &str) -> Option<Bound> {
     of.or_else(|| limit.parse().ok().map(Bound::Limit))
 }
 
-/// The literals of Rust code, but for those in comments.
+/// Extracts the string literals of Rust code, without comments.
 pub(super) fn literals(code: &str) -> Vec<String> {
     let code: Vec<_> = code
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .collect();
-    let code = code.join("\n").replace("\\\"", "");
-    let all = code.split('"').skip(1).step_by(2);
-    all.map(str::to_owned).collect()
+    code.join("\n")
+        .replace("\\\"", "")
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
 }
 
 pub(super) fn without_comments(sql: &str) -> String {
@@ -123,7 +127,7 @@ pub(super) fn without_comments(sql: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// In lower case; a sign is a word.
+/// Splits a statement into words in lower case; each punctuation mark is a word.
 fn words(sql: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     for char in sql.to_lowercase().chars() {
@@ -137,7 +141,7 @@ fn words(sql: &str) -> Vec<String> {
     words
 }
 
-/// The parts of a statement: each that stands in `with`, and the last.
+/// Splits a statement into the one in `with`, if there is one, and the main one.
 fn parts<'a>(words: &'a [&'a str]) -> Vec<&'a [&'a str]> {
     let ["with", _, "as", "(", rest @ ..] = words else {
         return vec![words];
@@ -160,7 +164,7 @@ fn nesting(word: &str) -> i32 {
 }
 
 fn part_key(words: &[&str]) -> Result<Key, String> {
-    // What stands behind `on conflict` is about the same row.
+    // The clause `on conflict` concerns the same row.
     let end = words.iter().position(|word| *word == "conflict");
     let words = &words[..end.unwrap_or(words.len())];
     let tables = words.iter().filter(|word| is_table(word)).count();
@@ -204,13 +208,13 @@ fn one_table(tables: usize) -> Result<(), String> {
 }
 
 fn column_of(table: &str) -> Result<&'static str, String> {
-    let known = KEYS.iter().find(|(known, _)| *known == table);
-    known
+    KEYS.iter()
+        .find(|(known, _)| *known == table)
         .map(|(_, column)| *column)
         .ok_or_else(|| format!("{table} is no table of guests"))
 }
 
-/// The key that must stand first behind `where`, with nothing that undoes it.
+/// Returns the key that the condition begins with, provided that no `or` weakens it.
 fn condition(words: &[&str], column: &'static str) -> Result<Key, String> {
     let condition = words.iter().position(|word| *word == "where");
     let condition = &words[condition.ok_or("it has no condition")? + 1..];
@@ -230,7 +234,7 @@ fn of_parameter(column: &'static str, value: &str) -> Result<Key, String> {
     Ok(Key { column, parameter })
 }
 
-/// The number in `$1`.
+/// Parses the number of a placeholder, such as `$1`.
 fn parameter(word: &str) -> Option<usize> {
     word.strip_prefix('$')?.parse().ok()
 }

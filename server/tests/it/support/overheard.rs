@@ -1,4 +1,4 @@
-//! A proxy between a store and PostgreSQL that records the statements (PostgreSQL's manual, "Message Formats").
+//! A proxy that records the statements that a store sends to PostgreSQL (PostgreSQL's manual, "Message Formats").
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -7,26 +7,26 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// One recorded statement.
+/// A statement as it was sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Statement {
-    /// The SQL, with one space between words.
+    /// Its text, with one space between words.
     pub(crate) sql: String,
-    /// The parameters in binary. `None` is null.
+    /// The values of its parameters, in the binary format; `None` is null.
     pub(crate) values: Vec<Option<Vec<u8>>>,
-    /// True if it shares a transaction with another one.
+    /// Whether it shares a transaction with another statement.
     pub(crate) in_transaction: bool,
 }
 
 impl Statement {
-    /// Decodes the value of `$number`, which is a `bigint`.
+    /// Decodes the parameter `$number`, a `bigint`.
     pub(crate) fn number(&self, number: usize) -> i64 {
         let value = self.values[number - 1].as_deref().unwrap();
         i64::from_be_bytes(value.try_into().unwrap())
     }
 
-    /// Decodes the length of `$number`, which is an array: it begins with the number of its dimensions, flags, the type
-    /// of its elements, and the length of the first dimension.
+    /// Decodes the number of elements of the parameter `$number`, an array. Its format begins with four 32-bit
+    /// integers: the number of dimensions, a flag, the type of the elements, and the length of the first dimension.
     pub(crate) fn length(&self, number: usize) -> usize {
         let value = self.values[number - 1].as_deref().unwrap();
         match value.get(12..16) {
@@ -38,7 +38,7 @@ impl Statement {
     }
 }
 
-/// A proxy that passes everything on unchanged.
+/// A recording proxy between a store and the database. It forwards everything unchanged.
 #[derive(Clone)]
 pub(crate) struct Overheard {
     address: SocketAddr,
@@ -46,7 +46,7 @@ pub(crate) struct Overheard {
 }
 
 impl Overheard {
-    /// Starts a proxy to the server at that address.
+    /// Starts a proxy to the server at an address.
     pub(super) fn before(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -54,7 +54,7 @@ impl Overheard {
         let heard = Arc::clone(&statements);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                pass_on(client, server, &heard).unwrap();
+                forward(client, server, &heard).unwrap();
             }
         });
         Self {
@@ -63,12 +63,13 @@ impl Overheard {
         }
     }
 
-    /// Returns the address of the proxy.
+    /// Returns the address to connect to.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Returns whether all transactions since the last call have ended. One that only reads may end after its answer.
+    /// Returns whether all transactions that were recorded since the last [`Overheard::take`] have ended. A read-only
+    /// one is rolled back in the background, after its answer.
     pub(crate) fn is_settled(&self) -> bool {
         let statements = self.statements.lock().unwrap();
         let count = |words: [&str; 2]| {
@@ -81,7 +82,7 @@ impl Overheard {
         count(["start", "begin"]) == count(["rollback", "commit"])
     }
 
-    /// Returns the statements since the last call, without those that set up a new connection.
+    /// Returns the statements since the last call, without those that each new connection begins with.
     pub(crate) fn take(&self) -> Vec<Statement> {
         let mut statements = std::mem::take(&mut *self.statements.lock().unwrap());
         statements.retain(|statement| !begins_a_session(&statement.sql));
@@ -89,14 +90,14 @@ impl Overheard {
     }
 }
 
-/// Returns whether a statement sets up a connection: the session's settings, and the question if the server takes
-/// writes.
+/// Returns whether a statement is one that each connection begins with: the settings of its session, or the check that
+/// the host takes writes.
 fn begins_a_session(sql: &str) -> bool {
     sql.starts_with("set statement_timeout = ")
         || sql.eq_ignore_ascii_case("show transaction_read_only")
 }
 
-fn pass_on(
+fn forward(
     client: TcpStream,
     server: SocketAddr,
     statements: &Arc<Mutex<Vec<Statement>>>,
@@ -104,11 +105,11 @@ fn pass_on(
     let server = TcpStream::connect(server)?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    // Idle, until the server says something else.
+    // The transaction status of the last ReadyForQuery: idle at first.
     let status = Arc::new(AtomicU8::new(b'I'));
     let (from, to) = (server.try_clone()?, client.try_clone()?);
     let said = Arc::clone(&status);
-    // Either direction ends with its connection.
+    // Each thread ends with the connection.
     thread::spawn(move || answers(from, to, &said));
     let statements = Arc::clone(statements);
     thread::spawn(move || requests(client, server, &status, &statements));
@@ -154,7 +155,7 @@ fn requests(
             });
             is_alone = false;
         }
-        // The statements between two of these are one transaction.
+        // Sync or Query: the statements between two of these share a transaction.
         if matches!(kind, b'S' | b'Q') {
             is_alone = true;
         }
@@ -174,7 +175,7 @@ fn answers(mut from: TcpStream, mut to: TcpStream, status: &AtomicU8) -> io::Res
     }
 }
 
-/// Reads the type of a message, and the rest with its length.
+/// Reads a message: its type, and the rest including its length.
 fn message(from: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
     let mut kind = [0];
     from.read_exact(&mut kind)?;
@@ -190,7 +191,7 @@ fn body(from: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(message)
 }
 
-/// Takes the text that stands first.
+/// Takes a null-terminated string from the front.
 fn text(rest: &mut &[u8]) -> String {
     let end = rest.iter().position(|byte| *byte == 0).unwrap();
     let text = String::from_utf8(rest[..end].to_vec()).unwrap();
@@ -198,7 +199,7 @@ fn text(rest: &mut &[u8]) -> String {
     text
 }
 
-/// Decodes the values of a `Bind`, which follow its names.
+/// Decodes the parameters of a Bind message, from behind the names of the portal and the statement.
 fn values(mut rest: &[u8]) -> Vec<Option<Vec<u8>>> {
     let mut take = |bytes: usize| {
         let (taken, behind) = rest.split_at(bytes);

@@ -1,4 +1,4 @@
-//! PostgreSQL: a database of a test's own, on a server that was started for the tests.
+//! A PostgreSQL database for each test, on a server that is started for the tests.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -25,8 +25,7 @@ pub(super) const SCHEMA: &str = "
     select table_name, column_name, data_type from information_schema.columns where table_schema = current_schema()
     union all select tablename, indexname, indexdef from pg_indexes where schemaname = current_schema()
     order by 1, 2";
-/// Removes old versions of rows. VACUUM would keep those that a session which begins just now could see, in any
-/// database.
+/// Removes dead rows. VACUUM would keep those that a session of any database might still see.
 pub(super) const SETTLE: &str = "
     do $$
     declare name text;
@@ -42,14 +41,14 @@ pub(super) const SETTLE: &str = "
 #[derive(Clone)]
 pub(crate) struct Database {
     own: Arc<Own>,
-    /// The schema. Copies stand in one database, each in a schema, so that one statement fills them.
+    /// The schema in that database. A copy has another schema in the same database, so that one statement fills it.
     schema: String,
     client: Arc<OnceCell<Client>>,
-    /// The address that a store connects to, if that isn't the server itself.
+    /// The address of a proxy that stores connect to instead of the server.
     detour: Option<SocketAddr>,
 }
 
-/// The name of a database that goes with this.
+/// The name of a database, which is dropped with this value.
 struct Own(String);
 
 impl Drop for Own {
@@ -65,8 +64,10 @@ impl Drop for Own {
 impl Database {
     pub(super) async fn new(random: &dyn Random) -> Self {
         let database = Self::copied(template(random).await).await;
-        let id = random.bytes::<16>().map(|byte| format!("{byte:02x}"));
-        let id = id.concat();
+        let id = random
+            .bytes::<16>()
+            .map(|byte| format!("{byte:02x}"))
+            .concat();
         let own_id = format!("update installation set installation_id = '\\x{id}'");
         database.sql(&own_id).await;
         database
@@ -158,7 +159,7 @@ impl Database {
         rows
     }
 
-    /// Reads the files of tables and indexes. The log isn't among them, which all databases share.
+    /// Reads the files of tables and indexes. The write-ahead log is missing, for all databases share it.
     pub(super) async fn bytes(&self) -> Vec<Vec<u8>> {
         const SQL: &str = "
             select pg_read_binary_file(pg_relation_filepath(oid)) from pg_class
@@ -169,7 +170,7 @@ impl Database {
         files.iter().map(|row| row.get(0)).collect()
     }
 
-    /// Opens another session that locks the tables of guests, so that writes wait.
+    /// Locks the tables of guests against writes, until the returned session is dropped.
     pub(super) async fn hold_writes(&self) -> Client {
         const LOCK: &str = "
             begin;
@@ -198,8 +199,8 @@ impl Database {
     }
 }
 
-/// The name of a database with the schema and nothing else, made once in a process: to copy it is quicker than to run
-/// the migrations.
+/// Returns the name of a template database with the schema and nothing else, which is made once in a process: copying
+/// it is quicker than running the migrations.
 async fn template(random: &dyn Random) -> &'static str {
     static TEMPLATE: OnceCell<String> = OnceCell::const_new();
     let make = async || {
@@ -214,7 +215,7 @@ async fn template(random: &dyn Random) -> &'static str {
     TEMPLATE.get_or_init(make).await
 }
 
-/// Parses a connection to a database as the configuration does.
+/// Builds the settings of a store's connection from a URL and the configuration.
 fn connection(url: &str, config: &Config) -> Connection {
     let number = |name| {
         let mut settings = config.shown.iter();
@@ -231,7 +232,7 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-/// A server for one test. On a shared one, any login to any database keeps old versions of rows for a moment.
+/// A server for one test alone. On a shared one, a login to any database delays the removal of dead rows.
 pub(crate) struct Alone {
     pub(crate) url: String,
     process: Option<Child>,
@@ -243,7 +244,7 @@ impl Alone {
         Self { url, process }
     }
 
-    /// Connects to its one database, beside the store.
+    /// Opens a session in its one database.
     pub(crate) async fn client(&self) -> Client {
         connect(&self.url).await
     }
@@ -263,17 +264,17 @@ struct Server {
     /// Its URL, up to the name of a database.
     address: String,
     client: Client,
-    /// Outlives the runtimes of the tests.
+    /// Drives the client beyond the runtimes of single tests.
     runtime: Runtime,
-    /// Ends with this process: then its standard input is closed.
+    /// Ends with this process, which closes its standard input.
     _started: Option<Child>,
 }
 
 impl Server {
-    /// The one that `GUESTPASS_TEST_POSTGRES` names, on which the user may do everything; or one of our own.
+    /// Returns the server that `GUESTPASS_TEST_POSTGRES` names, with a superuser, or starts one.
     fn of_this_run() -> &'static Self {
         static SERVER: OnceLock<Server> = OnceLock::new();
-        // No runtime may wait for another one, but any may wait for a thread.
+        // A runtime can't block on another one in the same thread.
         SERVER.get_or_init(|| std::thread::spawn(Self::find).join().unwrap())
     }
 
