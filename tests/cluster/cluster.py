@@ -15,7 +15,7 @@ from guests import Browser, Ledger
 from hosts import CLIENT, Cluster
 from programs import STATE, Trouble, postgresql_programs
 
-# A host takes its time to start again; the primary's lease has run out by then.
+# Seconds until a killed host starts again: longer than the primary's lease.
 REBOOT = 40
 
 
@@ -25,7 +25,7 @@ def main():
     )
     parser.add_argument("--seconds", type=float, help="end by itself after so long")
     options = parser.parse_args()
-    # Also where a shell has started us in the background, and had Ctrl-C ignored.
+    # A shell that starts this in the background has SIGINT ignored: handle it all the same.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))
@@ -54,7 +54,7 @@ async def play(cluster, seconds):
 
 
 async def greet(cluster):
-    """Three guests, by way of HAProxy."""
+    """Authorizes, exchanges and refreshes three guests through HAProxy."""
     ledger = Ledger()
     browser = Browser([cluster.public()], ledger)
     for _ in range(3):
@@ -66,7 +66,7 @@ async def greet(cluster):
 
 
 async def visit(cluster):
-    """One guest who comes by twice a second, and what it notices."""
+    """Refreshes one guest twice a second, and reports retries and refusals."""
     ledger = Ledger()
     browser = Browser([cluster.public()], ledger)
     guest = await browser.authorize()
@@ -89,7 +89,7 @@ async def visit(cluster):
 
 
 async def watch(cluster):
-    """Says who is what, when it changes."""
+    """Reports the roles of the hosts and the health of the nodes when they change."""
     before = None
     while True:
         now = await asyncio.to_thread(roles, cluster)
@@ -108,7 +108,7 @@ def roles(cluster):
 
 
 async def restart(cluster):
-    """Starts again what has been killed, after a while."""
+    """Restarts programs that were killed, after a delay."""
     of_hosts = {program for host in cluster.hosts.values() for program in (host.patroni, host.etcd)}
     due = {}
     while True:

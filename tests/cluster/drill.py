@@ -24,18 +24,18 @@ PLAN = [
     (ASYNCHRONOUS, "killed"),
     (ASYNCHRONOUS, "cut off, then killed"),
 ]
-# Only when asked for: Debian 12's Patroni and etcd don't survive it, as docs/reliability.md says.
+# Not part of the plan: Debian 12's Patroni and etcd lose data in these (docs/reliability.md).
 FROZEN = ("frozen", "frozen with its etcd")
-# Seconds of load before a kill, and after service has come back.
+# Seconds of load before a kill, and after the first success.
 BEFORE, AFTER = 8, 5
 CUT_OFF = 1
-# How late we may notice an answer, with everything on one machine.
+# Tolerance in seconds for measuring a request's time, with everything on one machine.
 SLACK = 2
 
 
 @dataclass
 class Round:
-    """One kill, and what was seen."""
+    """The figures of one kill."""
 
     mode: str
     kind: str
@@ -57,14 +57,14 @@ def main():
     def say(text):
         print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True)
 
-    # Also where a shell has started us in the background, and had Ctrl-C ignored.
+    # A shell that starts this in the background has SIGINT ignored: handle it all the same.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     plan = [(mode, kind) for mode, kind in PLAN if options.only in ("", mode) and options.kind in ("", kind)]
     plan = [(SYNCHRONOUS, options.kind)] if options.kind in FROZEN else plan
     try:
-        # Codes live long enough to be redeemed when all is over.
+        # Held codes must still be valid at the end of a round.
         with Cluster(say, {"GUESTPASS_TOKENS__CODE_TTL": "10m"}, options.patroni) as cluster:
             rounds = [drill(cluster, say, options, *step) for step in plan]
             versions = report.versions(cluster)
@@ -139,14 +139,14 @@ async def under_load(cluster, say, options, seen):
 
 
 async def strike(primary, kind):
-    """Returns when it was done."""
+    """Kills or freezes the primary, and returns the time at which that was done."""
     if kind in FROZEN:
         primary.freeze(with_etcd=kind.endswith("etcd"))
     elif kind == "killed with its etcd":
         primary.kill(with_etcd=True)
     else:
         if kind == "cut off, then killed":
-            # Its standbys get nothing any more, as if the network had gone first.
+            # Stopping the walsenders cuts the standbys off, as a network partition would.
             send(signal.SIGSTOP, primary.wal_senders())
             await asyncio.sleep(CUT_OFF)
         primary.kill()
@@ -161,7 +161,7 @@ def bring_back(primary, kind):
 
 
 async def first_success(crowd, killed):
-    """When the first request that was sent after the kill was answered with 200."""
+    """Waits for the first 200 to a request that was sent after the kill, and returns its time."""
     seen = 0
     end = time.monotonic() + 120
     while time.monotonic() < end:

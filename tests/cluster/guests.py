@@ -1,4 +1,4 @@
-"""Guests and what their honest clients do, over bare HTTP/1.1, with a record of every request."""
+"""Honest clients and their guests, over bare HTTP/1.1, with a record of every request."""
 
 import asyncio
 import base64
@@ -14,12 +14,12 @@ from urllib.parse import urlencode
 from hosts import CLIENT
 
 REDIRECT = "urn:ietf:wg:oauth:2.0:oob:auto"
-# Guestpass answers within this. Whoever waits longer has been left hanging.
+# The deadline in seconds within which Guestpass answers every request.
 DEADLINE = 20
-# Whoever tries again does so until then.
+# The seconds for which a client retries.
 PATIENCE = 90
 
-# What must not happen. The first three can, under asynchronous replication.
+# Faults. The first three can happen under asynchronous replication.
 CODE_LOST = "a code that was given out, and never presented, was refused"
 LOGGED_OUT = "a guest's newest refresh token was refused"
 TWICE = "a code was redeemed twice"
@@ -33,7 +33,7 @@ LOSSES = (CODE_LOST, LOGGED_OUT, TWICE)
 
 
 class Lost(Exception):
-    """No answer: the connection broke, or nothing came in time."""
+    """Raised without an answer: the connection broke, or timed out."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Answer:
 
 @dataclass
 class Request:
-    """What is remembered of a request: when it was sent, how long it took, its status, or None without an answer."""
+    """The record of a request: the time when it was sent, its duration, and its status, None without an answer."""
 
     sent: float
     seconds: float
@@ -57,7 +57,7 @@ class Guest:
     verifier: str
     code: str
     redeemed: int = 0
-    # An exchange was sent that was not answered with 200 or 400: it may have happened.
+    # An exchange was answered with neither 200 nor 400, so its outcome is unknown.
     in_doubt: bool = False
     refresh_token: str | None = None
     identity: tuple = ()
@@ -65,7 +65,7 @@ class Guest:
 
 @dataclass
 class Ledger:
-    """What was seen, and what should not have been."""
+    """The records of all requests, the guests, and the faults that were found."""
 
     requests: list = field(default_factory=list)
     faults: list = field(default_factory=list)
@@ -81,7 +81,7 @@ class Ledger:
 
 
 class Wire:
-    """A connection to one node, opened again when it breaks."""
+    """A connection to one node, which is reopened when it breaks."""
 
     def __init__(self, address, ledger):
         host, port = address.removeprefix("http://").split(":")
@@ -123,7 +123,7 @@ class Wire:
 
 
 class Browser:
-    """An honest client: takes what is given, keeps what it has, tries again when told so. One request at a time."""
+    """An honest client: it stores the newest token, and retries after a 503 or no answer. One request at a time."""
 
     def __init__(self, addresses, ledger):
         self.ledger = ledger
@@ -134,7 +134,7 @@ class Browser:
             wire.close()
 
     async def insist(self, request):
-        """Until there is an answer other than a 503, from any node. None if that takes too long."""
+        """Retries at any node until an answer is no 503, and returns it; None if that takes too long."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             with contextlib.suppress(Lost):
@@ -166,7 +166,7 @@ class Browser:
         return Guest(verifier, answer.body["code"])
 
     async def present(self, guest, wire):
-        """The code, once. A second 200 for it is never right."""
+        """Presents the code once. A second 200 for it is a fault."""
         parameters = {
             "grant_type": "authorization_code",
             "client_id": CLIENT,
@@ -191,7 +191,7 @@ class Browser:
         await self.insist(lambda wire: self.present(guest, wire))
 
     async def redeem(self, guest):
-        """True if the guest has its tokens. If an answer was lost, a refusal after it is what the contract says."""
+        """Redeems the code, and returns whether that gave tokens. After a lost answer, a refusal is no fault."""
         answer = await self.insist(lambda wire: self.present(guest, wire))
         if answer and answer.status == 200:
             return True
@@ -202,7 +202,7 @@ class Browser:
         return False
 
     async def race(self, guest):
-        """The code at all nodes at once: one of them may say yes."""
+        """Presents the code to all nodes at once, of which one at most may redeem it."""
         await asyncio.gather(*(self.present(guest, wire) for wire in self.wires), return_exceptions=True)
 
     async def refresh(self, guest):
@@ -224,7 +224,7 @@ class Browser:
 
 
 class Crowd:
-    """Many clients at once, each with guests of its own, until they are told to stop."""
+    """The load: many clients at once, each with guests of its own, until they are stopped."""
 
     def __init__(self, addresses, size, pause):
         self.ledger = Ledger()
@@ -261,10 +261,10 @@ class Crowd:
             mine.append(guest)
 
     async def settle(self):
-        """After the run: whatever was acknowledged must still be true."""
+        """Checks after the run that every acknowledged answer still holds."""
         await self.each(self.ledger.held, Browser.redeem)
         await self.each(self.ledger.guests, Browser.refresh)
-        # Last, for it ends their grants.
+        # Last, for a replayed code ends the grant.
         redeemed = [guest for guest in self.ledger.guests + self.ledger.held if guest.redeemed]
         await self.each(redeemed, Browser.present_again)
 

@@ -1,6 +1,6 @@
 """Three database hosts, HAProxy and two Guestpass nodes, all on 127.0.0.1, with the files of deploy/cluster.
 
-A host is what would run on one machine: etcd, Patroni and the PostgreSQL that Patroni starts.
+A host stands for one machine: etcd, Patroni and the PostgreSQL that Patroni starts.
 """
 
 import base64
@@ -37,7 +37,7 @@ HOSTS = {"db1": "10.0.0.11", "db2": "10.0.0.12", "db3": "10.0.0.13"}
 NODES = {"a": "10.0.0.21", "b": "10.0.0.22"}
 PATRONI = "/usr/bin/patroni"
 CLIENT = "shop"
-# Below the ports that outgoing connections take: a host that is away must not find its port taken.
+# Below the ephemeral ports: a host that restarts must find its port free.
 FIRST_PORT, LAST_PORT = 21000, 32000
 STARTING = 60
 
@@ -55,7 +55,7 @@ class Host:
         written = {
             "/var/lib/postgresql/15/guestpass": str(self.data),
             "/usr/lib/postgresql/15/bin": str(postgresql_programs()),
-            # None: a socket's path must be short, and ours may not be.
+            # No Unix socket: the length of its path is limited, and ours may exceed it.
             "/var/run/postgresql": "''",
             "shared_buffers: 1GB": "shared_buffers: 64MB",
             "mode: automatic": "mode: 'off'",
@@ -68,12 +68,12 @@ class Host:
             shutil.chown(self.home, user, user)
 
     def variables(self, recipe, **others):
-        """A file of environment variables as an operator would change it for this host."""
+        """Reads a file of environment variables from deploy/cluster, filled in for this host."""
         lines = self.layout.filled((DEPLOY / recipe).read_text(), self).splitlines()
         return dict(line.split("=", 1) for line in lines if line and not line.startswith("#")) | others
 
     def postmaster(self):
-        """The pid of the running PostgreSQL, or None."""
+        """Returns the pid of the running PostgreSQL, or None."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             pid = int((self.data / "postmaster.pid").read_text().split("\n")[0])
             if os.readlink(f"/proc/{pid}/cwd") == str(self.data.resolve()):
@@ -92,7 +92,7 @@ class Host:
         return [program.pid for program in programs if program.runs()] + self.database_processes()
 
     def freeze(self, with_etcd=False):
-        # Parents first, so that none is started behind our back.
+        # Parents first, for they would restart their children.
         send(signal.SIGSTOP, self.processes(with_etcd))
         frozen = self.processes(with_etcd)
         send(signal.SIGSTOP, frozen)
@@ -102,7 +102,7 @@ class Host:
         send(signal.SIGCONT, self.processes(with_etcd))
 
     def kill(self, with_etcd=False):
-        """All of the host at once, as when the power goes."""
+        """Kills all processes of the host at once, as a power failure would."""
         send(signal.SIGKILL, self.freeze(with_etcd))
         for program in [self.patroni] + ([self.etcd] if with_etcd else []):
             if program.process:
@@ -118,7 +118,7 @@ class Host:
 
 
 class Layout:
-    """Where things are: which port stands for which address, which word for which password."""
+    """Maps the addresses of deploy/cluster to local ports, and its placeholders to passwords."""
 
     def __init__(self, home):
         self.home, self.ports, self.words = home, {}, {}
@@ -136,7 +136,7 @@ class Layout:
         return self.words.setdefault(placeholder, secrets.token_hex(16))
 
     def filled(self, text, host=None):
-        """A file of deploy/cluster as it is for this host, with our ports and passwords."""
+        """Fills a file of deploy/cluster in for this host, with local ports and passwords."""
         if host:
             lines = text.splitlines(keepends=True)
             for number, line in enumerate(lines):
@@ -160,7 +160,7 @@ class Layout:
 
 
 class Cluster:
-    """All of it. Leaving its `with` ends everything that it has started."""
+    """The whole cluster. Leaving its `with` ends everything that it has started."""
 
     def __init__(self, say, settings=None, patroni=PATRONI):
         self.say = say
@@ -195,7 +195,7 @@ class Cluster:
         return self
 
     def __exit__(self, *_):
-        # Who is in a hurry now would leave something running.
+        # A second Ctrl-C would leave processes running.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         for program in [*self.nodes.values(), self.haproxy]:
@@ -240,7 +240,7 @@ class Cluster:
         self.wait("HAProxy to find them", lambda: fetch(f"{self.public()}/readyz")[0] == 200)
 
     def guestpass(self, *arguments):
-        """Runs a command of the operator's, on node a."""
+        """Runs a command of the operator's on node a."""
         command = self.nodes["a"].command[:3] + list(arguments)
         done = subprocess.run(command, capture_output=True, text=True, cwd=STATE, timeout=STARTING, env=surroundings())
         if done.returncode:
@@ -248,7 +248,7 @@ class Cluster:
         return done.stdout
 
     def sql(self, statement, database="postgres"):
-        """Asks the primary, by way of HAProxy. None if there is none."""
+        """Runs a statement on the primary through HAProxy, and returns its output; None if there is no primary."""
         host, port = self.layout.at("127.0.0.1", 5000).split(":")
         environment = surroundings() | {"PGPASSWORD": self.layout.word("change-me-superuser"), "PGCONNECT_TIMEOUT": "3"}
         command = [postgresql_programs() / "psql", "-XAtqw", "-h", host, "-p", port, "-U", "postgres", "-d", database]
@@ -269,7 +269,7 @@ class Cluster:
         return all((fetch(f"http://{address}/health")[1] or {}).get("health") == "true" for address in addresses)
 
     def roles(self):
-        """What Patroni says of each host, by any of them: {"db1": ("leader", "running"), …}."""
+        """Asks any Patroni for the role and state of each host: {"db1": ("leader", "running"), …}."""
         for host in self.hosts.values():
             answer = host.status("/cluster")
             if answer and answer.get("members"):
@@ -277,14 +277,14 @@ class Cluster:
         return {}
 
     def primary(self):
-        """The host that HAProxy sends to."""
+        """Returns the host that passes HAProxy's health check as primary, or None."""
         for host in self.hosts.values():
             if fetch(f"http://{self.layout.at(host.address, 8008)}/primary")[0] == 200:
                 return host
         return None
 
     def is_whole(self):
-        """A primary and two standbys that follow it; one of them synchronously, unless replication isn't."""
+        """Returns whether there is a primary with two standbys, one of them synchronous if replication is."""
         roles = self.roles()
         states = {state for _, state in roles.values()}
         kinds = sorted(role for role, _ in roles.values())
@@ -302,7 +302,7 @@ class Cluster:
         return bool(self.settings().get("synchronous_mode"))
 
     def set_synchronous(self, wanted):
-        """As `patronictl edit-config` would."""
+        """Changes the mode of replication, as `patronictl edit-config` does."""
         host = self.primary() or next(iter(self.hosts.values()))
         change = json.dumps({"synchronous_mode": wanted}).encode()
         url = f"http://{self.layout.at(host.address, 8008)}/config"
@@ -315,7 +315,7 @@ class Cluster:
         self.wait("the kind of replication to change", self.is_whole)
 
     def wait(self, what, condition, deadline=STARTING):
-        """Until the condition holds. It may be false, or fail to connect, until then."""
+        """Waits until a condition holds. A failure to connect counts as false."""
         end = time.monotonic() + deadline
         while not condition():
             for program in self.programs():

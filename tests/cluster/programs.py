@@ -1,4 +1,4 @@
-"""Programs that run until they are told to end, what is remembered of them, and the directory where their state is."""
+"""Long-running programs, the record of their pids, and the directory of their state."""
 
 import contextlib
 import fcntl
@@ -21,11 +21,11 @@ LOCKS = []
 
 
 class Trouble(Exception):
-    """Something did not happen in time, or ended when it should not have."""
+    """Raised when something did not happen in time, or a program ended unexpectedly."""
 
 
 class Program:
-    """A program that runs until it is told to end, and its log."""
+    """A long-running program and its log."""
 
     def __init__(self, name, command, home=STATE, user=None, **environment):
         self.name, self.command, self.environment = name, [str(part) for part in command], environment
@@ -36,7 +36,7 @@ class Program:
         entry = pwd.getpwnam(self.user) if self.user else None
         groups = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []} if entry else {}
         with self.log.open("ab") as log:
-            # A session of its own: Ctrl-C is for us, who then end it in order.
+            # A session of its own, so that Ctrl-C reaches only this process, which ends it in order.
             self.process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
@@ -71,7 +71,7 @@ class Program:
 
 
 def prepare_state(say):
-    """An empty target/cluster, and the directory in it that the user postgres may enter."""
+    """Empties target/cluster, and returns the directory in it that the user postgres may enter."""
     take_turns()
     end_leftovers(say)
     if STATE.is_symlink() or STATE.exists():
@@ -91,7 +91,7 @@ def prepare_state(say):
 
 
 def take_turns():
-    """One run at a time. The lock goes with the process, and with nothing that it starts."""
+    """Takes the lock that allows one run at a time. Child processes don't inherit it."""
     STATE.parent.mkdir(exist_ok=True)
     lock = STATE.with_suffix(".lock").open("w")
     try:
@@ -102,13 +102,13 @@ def take_turns():
 
 
 def remember(pid):
-    """In case that we are killed before we can end it."""
+    """Records a pid, so that the next run can end the process if this one is killed."""
     with STATE.joinpath("pids").open("a") as pids:
         pids.write(f"{pid}\n")
 
 
 def end_leftovers(say):
-    """What an earlier run left because it was killed itself: what it wrote down, if it still is what it was."""
+    """Ends the processes that a killed run has left: those recorded, if their pid hasn't been reused."""
     listed = STATE / "pids"
     pids = [int(line) for line in listed.read_text().split()] if listed.exists() else []
     for data in STATE.glob("hosts/*/postgresql/postmaster.pid"):
@@ -123,7 +123,7 @@ def end_leftovers(say):
 
 
 def surroundings():
-    """Our environment without what would change what we run."""
+    """Returns the environment without variables that would configure the programs."""
     ours = ("GUESTPASS_", "PATRONI_", "ETCD_", "PG", "LC_", "LANG")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | {"LANG": "C.UTF-8"}
 
@@ -166,7 +166,7 @@ def is_free(port):
 
 
 def fetch(url, timeout=3):
-    """Status and JSON, if there is any. (None, None) without an answer."""
+    """Fetches a URL, and returns its status and JSON, if any; (None, None) without an answer."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         try:

@@ -1,4 +1,4 @@
-"""The figures of docs/reliability.md, as the drill has seen them."""
+"""Writes the figures of the drill into docs/reliability.md."""
 
 import os
 import re
@@ -12,7 +12,7 @@ BEGIN, END = "<!-- Written by make drill -->\n", "<!-- End of what make drill wr
 
 
 def versions(cluster):
-    """What was running."""
+    """Returns the versions of the programs."""
     postgresql = cluster.sql("show server_version") or "?"
     said = {
         "Patroni": ["/usr/bin/patroni", "--version"],
