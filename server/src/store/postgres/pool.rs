@@ -96,6 +96,12 @@ impl<E> From<Error> for TransactionError<E> {
     }
 }
 
+impl From<Unavailable> for TransactionError<Unavailable> {
+    fn from(error: Unavailable) -> Self {
+        Self::Aborted(error)
+    }
+}
+
 impl Pool {
     /// Prepares a pool without connecting: a connection is opened when it is first needed.
     pub(super) fn new(connection: Connection) -> Result<Self, Unavailable> {
@@ -200,7 +206,7 @@ impl Pool {
     }
 
     /// Checks out a connection for a transaction of several statements.
-    pub(super) async fn session(&self) -> Result<Session<'_>, Unavailable> {
+    async fn session(&self) -> Result<Session<'_>, Unavailable> {
         Ok(self.check_out().await?)
     }
 
@@ -247,7 +253,7 @@ impl Pool {
 }
 
 /// A connection that is checked out of the pool.
-pub(super) struct Session<'a> {
+struct Session<'a> {
     pool: &'a Pool,
     connections: Connections,
     client: Object,
@@ -255,12 +261,12 @@ pub(super) struct Session<'a> {
 
 impl Session<'_> {
     /// Begins a transaction that changes something.
-    pub(super) async fn change(&mut self) -> Result<Transaction<'_>, Error> {
+    async fn change(&mut self) -> Result<Transaction<'_>, Error> {
         self.client.transaction().await
     }
 
     /// Begins a read-only transaction on one snapshot, in which a statement may take any time.
-    pub(super) async fn look(&mut self) -> Result<Transaction<'_>, Error> {
+    async fn look(&mut self) -> Result<Transaction<'_>, Error> {
         let transaction = self
             .client
             .build_transaction()
@@ -273,7 +279,7 @@ impl Session<'_> {
     }
 
     /// Checks the connection in after a transaction, and returns its value or its error.
-    pub(super) fn end<T, E>(self, result: Result<T, TransactionError<E>>) -> Result<T, E>
+    fn end<T, E>(self, result: Result<T, TransactionError<E>>) -> Result<T, E>
     where
         E: From<Unavailable>,
     {
@@ -436,21 +442,4 @@ pub(super) fn causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// The former name of [`TransactionError`], for the registry, the keys and the schema.
-pub(super) type Interrupted<E> = TransactionError<E>;
-
-impl<E> TransactionError<E> {
-    #[expect(non_snake_case, reason = "it stands in for a variant of that name")]
-    pub(super) fn Found(error: E) -> Self {
-        Self::Aborted(error)
-    }
-}
-
-/// Waits for a transaction within [`TRANSACTION_DEADLINE`].
-pub(super) async fn in_time<T, E>(
-    transaction: impl Future<Output = Result<T, TransactionError<E>>>,
-) -> Result<T, TransactionError<E>> {
-    Deadline::Transaction.limit(transaction).await
 }

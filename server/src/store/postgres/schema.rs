@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::error::SqlState;
 
-use super::pool::{Interrupted, Pool, in_time};
+use super::pool::{Deadline, Pool};
 use super::row::value;
 use crate::random::Random;
 use crate::store::Unavailable;
@@ -84,12 +84,7 @@ pub(super) async fn migrate(pool: &Pool, random: &dyn Random) -> Result<Migratio
         return Ok(pending);
     }
     let id = random.bytes::<16>();
-    let mut session = pool
-        .session()
-        .await
-        .map_err(|error| SchemaError::cannot_open(&pool.name(), &error))?;
-    let migrated = async {
-        let transaction = session.change().await?;
+    let migrated = pool.change(Deadline::None, async |transaction| {
         transaction.batch_execute(TURN).await?;
         transaction.batch_execute(VERSION).await?;
         let from = number(transaction.query_one(FROM, &[]).await?.try_get(0)?);
@@ -108,11 +103,9 @@ pub(super) async fn migrate(pool: &Pool, random: &dyn Random) -> Result<Migratio
                 .execute(DONE, &[&version[0], &version[1]])
                 .await?;
         }
-        transaction.commit().await?;
-        Ok::<_, Interrupted<Unavailable>>(migration)
-    };
-    let migrated = migrated.await;
-    let error = match session.end(migrated) {
+        Ok(migration)
+    });
+    let error: Unavailable = match migrated.await {
         Ok(migration) => return Ok(migration),
         Err(error) => error,
     };
@@ -123,12 +116,10 @@ pub(super) async fn migrate(pool: &Pool, random: &dyn Random) -> Result<Migratio
     }
 }
 
-/// The version of the schema, and since which it serves.
+/// Reads the version of the schema, and the oldest version whose programs it serves.
 async fn version(pool: &Pool) -> Result<Option<(usize, usize)>, Unavailable> {
     const SQL: &str = "select version, serves_since from schema_version";
-    let mut session = pool.session().await?;
-    let found = async {
-        let transaction = session.look().await?;
+    pool.snapshot(Deadline::Transaction, async |transaction| {
         let rows = match transaction.query(SQL, &[]).await {
             Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(None),
             rows => rows?,
@@ -137,9 +128,8 @@ async fn version(pool: &Pool) -> Result<Option<(usize, usize)>, Unavailable> {
             Some(row) => Ok(Some((number(row.try_get(0)?), number(row.try_get(1)?)))),
             None => Ok(None),
         }
-    };
-    let found = in_time(found).await;
-    session.end(found)
+    })
+    .await
 }
 
 fn number(stored: i64) -> usize {

@@ -100,7 +100,7 @@ pub(super) async fn replace(pool: &Pool, part: &Part) -> Result<bool, Unavailabl
 pub(super) async fn replace_part(
     transaction: &Transaction<'_>,
     part: &Part,
-) -> Result<(), Interrupted<Unavailable>> {
+) -> Result<(), TransactionError<Unavailable>> {
     delete(transaction, part).await?;
     insert(transaction, part).await
 }
