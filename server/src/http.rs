@@ -88,7 +88,7 @@ fn endpoints(routes: &[(&'static Endpoint, MethodRouter<Arc<App>>)]) -> Vec<&'st
 }
 
 impl IntoResponse for Error {
-    /// Leaves the error in the extensions of an empty response. The middleware ([`envelope`]) knows the endpoint and
+    /// Leaves the error in the extensions of an empty response. The middleware (`envelope`) knows the endpoint and
     /// the request, and renders it.
     fn into_response(self) -> Response {
         let mut response = Response::default();
