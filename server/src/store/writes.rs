@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use guestpass_core::grant::{Generation, Grant, GrantId, Revocation};
+use guestpass_core::grant::{Grant, GrantId, Revocation};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -20,14 +20,6 @@ pub enum Write {
     InsertGuest(Profile, Grant),
     /// One more grant of a known guest. [`Outcome::Conflict`] if the guest is gone or the grant's id is taken.
     InsertGrant(Grant),
-    /// Writes what a decision has advanced, if the stored generation is still `from`, the grant isn't revoked and its
-    /// code isn't dead. [`Outcome::Conflict`] otherwise: read again.
-    AdvanceGrant {
-        /// The row as it should become.
-        grant: Grant,
-        /// The generation of the row that was decided on.
-        from: Generation,
-    },
     /// Counts a wrong verifier, while the code is outstanding.
     StrikeGrant(GrantId),
     /// Ends a grant. One way, and the first revocation stands: [`Outcome::Conflict`] if there is one already.
@@ -61,13 +53,8 @@ impl Write {
         match self {
             Self::HoldCleaning(..) | Self::RemoveEnded(..) | Self::RemoveForgotten(..) => 6,
             Self::InsertGuest(..) | Self::InsertGrant(_) => 4,
-            Self::AdvanceGrant {
-                from: Generation::CODE,
-                ..
-            }
-            | Self::StrikeGrant(_) => 2,
-            Self::AdvanceGrant { .. }
-            | Self::RevokeGrant(..)
+            Self::StrikeGrant(_) => 2,
+            Self::RevokeGrant(..)
             | Self::RevokeAccessToken(_)
             | Self::InsertTombstone(_)
             | Self::EraseGuest(..)

@@ -3,19 +3,19 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use guestpass::clock::{CorrectedClock, SystemClock};
 use guestpass::store::postgres::{Connection, PostgresStore};
-use guestpass::store::{Outcome, Store, Write};
+use guestpass::store::{Outcome, Proof, Redemption, Store, Write};
 use guestpass_core::client::ClientNumber;
-use guestpass_core::grant::{Generation, Grant, GrantId};
-use guestpass_core::pkce::Challenge;
+use guestpass_core::grant::{Decision, Generation, Grant, GrantId};
+use guestpass_core::pkce::{Challenge, Verifier};
 use guestpass_core::policy::Policy;
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::time::Timestamp;
-use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
-use crate::support::{Alone, SeededRandom, sha256};
+use crate::support::{Alone, CHALLENGE, FakeClock, SeededRandom, VERIFIER, sha256};
 
 mod sqlite;
 
@@ -91,7 +91,7 @@ fn grant(number: u32) -> Grant {
         id,
         ClientNumber(1),
         NetworkId::from_bytes(random[..16].try_into().unwrap()),
-        Challenge::from_bytes(random),
+        Challenge::parse(CHALLENGE).unwrap(),
         &Policy::default(),
         NOW,
     )
@@ -103,44 +103,54 @@ async fn open(connection: &Connection) -> Arc<dyn Store> {
     Arc::new(store.unwrap())
 }
 
-/// Writes something for each grant, many at a time.
-async fn each(store: &Arc<dyn Store>, grants: &mut [Grant], write: fn(&mut Grant) -> Write) {
-    let mut writing = JoinSet::new();
-    for some in grants.chunks_mut(grants.len().div_ceil(AT_ONCE)) {
-        let writes: Vec<Write> = some.iter_mut().map(write).collect();
-        let store = Arc::clone(store);
-        writing.spawn(async move {
-            for write in writes {
-                assert_eq!(store.write(write).await.unwrap(), Outcome::Done);
-            }
-        });
-    }
-    while let Some(written) = writing.join_next().await {
-        written.unwrap();
-    }
+/// Takes a step with each grant, many at a time.
+async fn each(
+    store: &Arc<dyn Store>,
+    grants: &mut [Grant],
+    step: impl AsyncFn(&dyn Store, &mut Grant),
+) {
+    let chunks = grants.chunks_mut(grants.len().div_ceil(AT_ONCE));
+    let steps = chunks.map(async |chunk| {
+        for grant in chunk {
+            step(&**store, grant).await;
+        }
+    });
+    join_all(steps).await;
 }
 
 /// Below half of the queue, beyond which new guests are refused.
 const AT_ONCE: usize = 256;
 
-fn insert(grant: &mut Grant) -> Write {
+async fn insert(store: &dyn Store, grant: &mut Grant) {
     let profile = Profile {
         id: grant.id.profile,
         network_id: grant.network_id,
         client: grant.client,
         created_at: grant.issued_at,
     };
-    Write::InsertGuest(profile, grant.clone())
+    let write = Write::InsertGuest(profile, grant.clone());
+    assert_eq!(store.write(write).await.unwrap(), Outcome::Done);
 }
 
-fn advance(grant: &mut Grant) -> Write {
-    let from = grant.generation;
-    grant.proven = from;
-    grant.generation = Generation::next(from);
-    Write::AdvanceGrant {
-        grant: grant.clone(),
-        from,
-    }
+/// Exchanges the code or, once that is done, uses the newest refresh token.
+async fn advance(store: &dyn Store, grant: &mut Grant) {
+    let proof = if grant.generation == Generation::CODE {
+        Proof::Code(Verifier::parse(VERIFIER).unwrap())
+    } else {
+        Proof::RefreshToken(grant.generation)
+    };
+    let redemption = Redemption {
+        grant: grant.id,
+        proof,
+        client: grant.client,
+        policy: Arc::default(),
+        clock: Arc::new(FakeClock::new()),
+    };
+    let redeemed = store.redeem(redemption).await.unwrap().unwrap();
+    let Decision::Advance(next) = redeemed.decision else {
+        panic!("{redeemed:?}");
+    };
+    *grant = next;
 }
 
 /// The bytes of the table and of its indexes.

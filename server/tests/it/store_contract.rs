@@ -12,13 +12,13 @@ use guestpass::store::{
     Write,
 };
 use guestpass_core::client::{Change, ClientId, ClientNumber, ClientSettings};
-use guestpass_core::grant::{Generation, Grant, GrantId};
-use guestpass_core::pkce::Challenge;
+use guestpass_core::grant::{Decision, Generation, Grant, GrantId};
+use guestpass_core::pkce::{Challenge, Verifier};
 use guestpass_core::policy::Policy;
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
-use crate::support::{Backend, Database, SeededRandom, config};
+use crate::support::{Backend, Database, SeededRandom, config, sha256};
 
 mod grants;
 mod keys;
@@ -62,13 +62,14 @@ cases! {
         what_was_never_written_is_not_there
         values_come_back_as_they_were
         a_taken_id_is_a_conflict_and_leaves_nothing
-        an_advance_needs_the_generation_that_it_was_decided_on
+        a_credential_advances_its_grant_once
         an_advance_writes_what_a_decision_changes
+        nothing_is_written_over_what_others_wrote_since_the_read
         a_revoked_grant_does_not_advance
         a_code_that_was_guessed_at_does_not_advance
         strikes_count_while_the_code_is_outstanding
         the_first_revocation_stands
-        one_of_many_advances_wins
+        of_many_exchanges_of_a_code_one_advances
         a_redemption_is_decided_on_the_row_and_written
         a_redemption_that_is_refused_changes_nothing
         of_many_redemptions_one_advances_and_the_others_repeat
@@ -159,6 +160,13 @@ impl Store {
         self.grants.write(write).await.unwrap()
     }
 
+    /// Presents the outstanding credential of `grant`, a second after [`NOW`], and answers whether the stored grant has
+    /// advanced.
+    async fn advance(&self, grant: &Grant) -> bool {
+        let redeemed = self.grants.redeem(advance(grant)).await.unwrap();
+        redeemed.is_some_and(|redeemed| matches!(redeemed.decision, Decision::Advance(_)))
+    }
+
     /// Presents a refresh token, at a time.
     async fn refresh(
         &self,
@@ -176,14 +184,10 @@ impl Store {
         generation: Generation,
         now: Timestamp,
     ) -> Result<Option<Redeemed>, Unavailable> {
-        let redemption = Redemption {
-            grant: grant.id,
-            proof: Proof::RefreshToken(generation),
-            client: grant.client,
-            policy: Arc::new(Policy::default()),
-            clock: Arc::new(Stopped(now)),
-        };
-        self.grants.redeem(redemption).await
+        let proof = Proof::RefreshToken(generation);
+        self.grants
+            .redeem(redemption(grant, proof, Stopped(now)))
+            .await
     }
 
     async fn insert(&self, (profile, grant): &(Profile, Grant)) {
@@ -260,7 +264,7 @@ fn guest(number: u8) -> (Profile, Grant) {
         id: GrantId::new(profile.id, [number; 8]),
         client: profile.client,
         network_id: profile.network_id,
-        challenge: Challenge::from_bytes([number; 32]),
+        challenge: Challenge::from_bytes(sha256(verifier(profile.id).as_bytes())),
         generation: Generation::CODE,
         proven: Generation::CODE,
         strikes: 0,
@@ -273,7 +277,36 @@ fn guest(number: u8) -> (Profile, Grant) {
     (profile, grant)
 }
 
-/// The grant after one more step.
+/// The verifier behind the challenges of a guest's codes.
+fn verifier(guest: ProfileId) -> String {
+    format!("{:0>43}", guest.as_i64())
+}
+
+/// Presents the outstanding credential of `grant`, a second after [`NOW`].
+fn advance(grant: &Grant) -> Redemption {
+    let proof = if grant.generation == Generation::CODE {
+        Proof::Code(Verifier::parse(&verifier(grant.id.profile)).unwrap())
+    } else {
+        Proof::RefreshToken(grant.generation)
+    };
+    redemption(grant, proof, Stopped(at(1_000)))
+}
+
+fn redemption(grant: &Grant, proof: Proof, clock: impl Clock + 'static) -> Redemption {
+    let policy = Policy {
+        refresh_idle: Duration::from_secs(499),
+        ..Policy::default()
+    };
+    Redemption {
+        grant: grant.id,
+        proof,
+        client: grant.client,
+        policy: Arc::new(policy),
+        clock: Arc::new(clock),
+    }
+}
+
+/// The grant as [`advance`] leaves it.
 fn advanced(grant: &Grant) -> Grant {
     Grant {
         generation: grant.generation.next(),
@@ -281,12 +314,5 @@ fn advanced(grant: &Grant) -> Grant {
         advanced_at: at(1_000),
         expires_at: at(500_000),
         ..grant.clone()
-    }
-}
-
-fn advance(from: &Grant) -> Write {
-    Write::AdvanceGrant {
-        grant: advanced(from),
-        from: from.generation,
     }
 }

@@ -70,10 +70,6 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
     match write {
         Write::InsertGuest(profile, grant) => insert_guest(connection, profile, grant),
         Write::InsertGrant(grant) => insert_grant(connection, grant).map(done_if_one),
-        Write::AdvanceGrant { grant, from } => match find(connection, grant.id)? {
-            Some((number, _)) => advance_grant(connection, number, grant, *from),
-            None => Ok(Outcome::Conflict),
-        },
         Write::StrikeGrant(id) => strike_grant(connection, *id),
         Write::RevokeGrant(id, revocation) => revoke_grant(connection, *id, *revocation),
         Write::RevokeAccessToken(token) => revoked::insert_access_token(connection, token),

@@ -1,9 +1,12 @@
 //! The hot path: [`guestpass::store::Grants`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use guestpass::store::{Outcome, Redeemed, Tombstone, Write};
+use guestpass::clock::Clock;
+use guestpass::store::{Outcome, Redeemed, Redemption, Tombstone, Write};
 use guestpass_core::client::ClientNumber;
 use guestpass_core::grant::{
     Decision, Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
@@ -11,8 +14,11 @@ use guestpass_core::grant::{
 use guestpass_core::pkce::Challenge;
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::time::Timestamp;
+use tokio::runtime::Runtime;
+use tokio_postgres::NoTls;
 
 use super::{BROKEN, NOW, Store, advance, advanced, at, guest};
+use crate::support::Database;
 
 pub(super) async fn what_was_never_written_is_not_there(store: &Store) {
     let (profile, grant) = guest(1);
@@ -96,51 +102,142 @@ pub(super) async fn a_taken_id_is_a_conflict_and_leaves_nothing(store: &Store) {
     assert_eq!(store.counts().await, (1, 1));
 }
 
-pub(super) async fn an_advance_needs_the_generation_that_it_was_decided_on(store: &Store) {
+pub(super) async fn a_credential_advances_its_grant_once(store: &Store) {
     let (profile, code) = guest(1);
-    assert_eq!(
-        store.write(advance(&code)).await,
-        Outcome::Conflict,
-        "no such grant"
-    );
+    assert!(!store.advance(&code).await, "no such grant");
     assert_eq!(store.load(code.id).await, None);
 
     store.insert(&(profile, code.clone())).await;
     let first = advanced(&code);
-    assert_eq!(
-        store.write(advance(&first)).await,
-        Outcome::Conflict,
-        "from the future"
-    );
-    assert_eq!(store.load(code.id).await, Some(code.clone()));
-    assert_eq!(store.write(advance(&code)).await, Outcome::Done);
-    assert_eq!(
-        store.write(advance(&code)).await,
-        Outcome::Conflict,
-        "from the past"
-    );
+    assert!(store.advance(&code).await);
     assert_eq!(store.load(code.id).await, Some(first.clone()));
-    assert_eq!(store.write(advance(&first)).await, Outcome::Done);
+    assert!(!store.advance(&code).await, "the code once more");
+    assert_eq!(store.load(code.id).await, Some(first.clone()));
+    assert!(store.advance(&first).await);
     assert_eq!(store.load(code.id).await, Some(advanced(&first)));
 }
 
 pub(super) async fn an_advance_writes_what_a_decision_changes(store: &Store) {
-    let (profile, code) = guest(1);
-    store.insert(&(profile, code.clone())).await;
-    // A restored row catches up with a credential that is far ahead of it.
-    let ahead = Grant {
-        generation: Generation::from_u64(u64::try_from(i64::MAX).unwrap()),
-        proven: Generation::from_u64(u64::try_from(i64::MAX - 1).unwrap()),
-        advanced_at: Timestamp::from_millis(i64::MIN),
-        expires_at: Timestamp::from_millis(i64::MAX),
-        ..code.clone()
-    };
-    let write = Write::AdvanceGrant {
-        grant: ahead.clone(),
-        from: code.generation,
-    };
-    assert_eq!(store.write(write).await, Outcome::Done);
-    assert_eq!(store.load(code.id).await, Some(ahead));
+    let lowest = Timestamp::from_millis(i64::MIN);
+    let highest = Timestamp::from_millis(i64::MAX);
+    let just_before = Timestamp::from_millis(i64::MAX - 1);
+    for (number, now) in [(1, lowest), (2, just_before)] {
+        let (profile, mut code) = guest(number);
+        code.ends_at = highest;
+        store.insert(&(profile, code.clone())).await;
+        // A restored row catches up with a credential that is far ahead of it.
+        let ahead = Generation::from_u64(u64::try_from(i64::MAX - 1).unwrap());
+        let redeemed = store.refresh(&code, ahead, now).await.unwrap();
+        let Decision::Advance(next) = redeemed.decision else {
+            panic!("{redeemed:?}");
+        };
+        assert_eq!(
+            (next.generation, next.proven, next.advanced_at),
+            (ahead.next(), ahead, now)
+        );
+        assert_eq!(next.expires_at == highest, now == just_before);
+        assert_eq!(store.load(code.id).await, Some(next));
+    }
+}
+
+/// What a decision rests on changes between the read and the write, if the store lets it: whoever was overtaken decides
+/// once more. Redemptions that come together are written in another way than one that comes alone.
+pub(super) async fn nothing_is_written_over_what_others_wrote_since_the_read(store: &Store) {
+    const TOGETHER: u8 = 3;
+    let changes = [
+        "revoked_at = 0, revocation_reason = 'contested'",
+        "generation = generation + 1",
+        "strikes = 5",
+    ];
+    let mut numbers = 1..;
+    for change in changes {
+        for together in [1, TOGETHER] {
+            let guests: Vec<_> = numbers.by_ref().take(together.into()).map(guest).collect();
+            for guest in &guests {
+                store.insert(guest).await;
+            }
+            let clock = Arc::new(Meddler::new(store, change, &guests));
+            let redemptions = guests.iter().map(|(_, code)| {
+                store.grants.redeem(Redemption {
+                    clock: clock.clone(),
+                    ..advance(code)
+                })
+            });
+            let redeemed = join_all(redemptions).await;
+            let was_kept_out = !clock.has_changed.load(Ordering::SeqCst);
+            for ((_, code), redeemed) in guests.iter().zip(redeemed) {
+                let redeemed = redeemed.unwrap().unwrap();
+                let advances = matches!(redeemed.decision, Decision::Advance(_));
+                assert_eq!(advances, was_kept_out, "{change}: {redeemed:?}");
+                let stored = store.load(code.id).await.unwrap();
+                assert_eq!(
+                    stored == advanced(code),
+                    was_kept_out,
+                    "{change}: {stored:?}"
+                );
+            }
+        }
+    }
+}
+
+/// A clock that is asked between the read and the write, and then has another process change the rows, once.
+struct Meddler {
+    database: Database,
+    sql: String,
+    is_done: AtomicBool,
+    /// Whether the store let the other process in.
+    has_changed: AtomicBool,
+}
+
+impl Meddler {
+    fn new(store: &Store, change: &str, guests: &[(Profile, Grant)]) -> Self {
+        let ids = guests
+            .iter()
+            .map(|(profile, _)| profile.id.as_i64().to_string());
+        let ids = ids.collect::<Vec<_>>().join(", ");
+        Self {
+            database: store.database.clone(),
+            sql: format!("update grants set {change} where profile_id in ({ids})"),
+            is_done: AtomicBool::new(false),
+            has_changed: AtomicBool::new(false),
+        }
+    }
+
+    /// Changes the rows, unless they are locked.
+    fn change(&self) -> bool {
+        let url = self.database.url();
+        match self.database {
+            Database::Sqlite(_) => {
+                let file = url.strip_prefix("sqlite:").unwrap();
+                let connection = rusqlite::Connection::open(file).unwrap();
+                connection.busy_timeout(Duration::ZERO).unwrap();
+                connection.execute_batch(&self.sql).is_ok()
+            }
+            // On a runtime of its own: whoever asks the clock blocks the test's.
+            Database::Postgres(_) => std::thread::scope(|scope| {
+                let changed = async {
+                    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+                    tokio::spawn(connection);
+                    client.batch_execute(&self.sql).await.is_ok()
+                };
+                let thread = scope.spawn(|| Runtime::new().unwrap().block_on(changed));
+                thread.join().unwrap()
+            }),
+        }
+    }
+}
+
+impl Clock for Meddler {
+    fn now(&self) -> Timestamp {
+        if !self.is_done.swap(true, Ordering::SeqCst) {
+            self.has_changed.store(self.change(), Ordering::SeqCst);
+        }
+        at(1_000)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 pub(super) async fn a_revoked_grant_does_not_advance(store: &Store) {
@@ -148,7 +245,7 @@ pub(super) async fn a_revoked_grant_does_not_advance(store: &Store) {
         let (profile, mut grant) = guest(number);
         store.insert(&(profile, grant.clone())).await;
         for _ in 0..steps {
-            assert_eq!(store.write(advance(&grant)).await, Outcome::Done);
+            assert!(store.advance(&grant).await);
             grant = advanced(&grant);
         }
         let revoked = Revocation {
@@ -156,11 +253,7 @@ pub(super) async fn a_revoked_grant_does_not_advance(store: &Store) {
             reason: RevocationReason::Contested,
         };
         store.write(Write::RevokeGrant(grant.id, revoked)).await;
-        assert_eq!(
-            store.write(advance(&grant)).await,
-            Outcome::Conflict,
-            "after {steps} steps"
-        );
+        assert!(!store.advance(&grant).await, "after {steps} steps");
         let stored = store.load(grant.id).await;
         assert_eq!(
             stored,
@@ -179,18 +272,14 @@ pub(super) async fn a_code_that_was_guessed_at_does_not_advance(store: &Store) {
         for _ in 0..strikes {
             store.write(Write::StrikeGrant(code.id)).await;
         }
-        let outcome = store.write(advance(&code)).await;
-        assert_eq!(
-            outcome == Outcome::Done,
-            strikes < MAX_STRIKES,
-            "{strikes} strikes"
-        );
+        let has_advanced = store.advance(&code).await;
+        assert_eq!(has_advanced, strikes < MAX_STRIKES, "{strikes} strikes");
     }
     // Once it is redeemed, its strikes are of the past.
     let (profile, mut grant) = guest(99);
     (grant.strikes, grant.generation) = (MAX_STRIKES, Generation::CODE.next());
     store.insert(&(profile, grant.clone())).await;
-    assert_eq!(store.write(advance(&grant)).await, Outcome::Done);
+    assert!(store.advance(&grant).await);
 }
 
 pub(super) async fn strikes_count_while_the_code_is_outstanding(store: &Store) {
@@ -213,7 +302,7 @@ pub(super) async fn strikes_count_while_the_code_is_outstanding(store: &Store) {
         };
         assert_eq!(store.load(code.id).await, Some(struck));
     }
-    assert_eq!(store.write(advance(&code)).await, Outcome::Done);
+    assert!(store.advance(&code).await);
     assert_eq!(
         store.write(Write::StrikeGrant(code.id)).await,
         Outcome::Done
@@ -279,19 +368,25 @@ pub(super) async fn the_first_revocation_stands(store: &Store) {
     }
 }
 
-pub(super) async fn one_of_many_advances_wins(store: &Store) {
+pub(super) async fn of_many_exchanges_of_a_code_one_advances(store: &Store) {
     let (profile, code) = guest(1);
     store.insert(&(profile, code.clone())).await;
-    let outcomes = all_at_once(store, vec![advance(&code); 50]).await;
-    let won = outcomes.iter().filter(|outcome| **outcome == Outcome::Done);
-    assert_eq!((won.count(), outcomes.len()), (1, 50));
+    let (mut advances, mut replays) = (0, 0);
+    for redeemed in join_all((0..50).map(|_| store.grants.redeem(advance(&code)))).await {
+        match redeemed.unwrap().unwrap().decision {
+            Decision::Advance(_) => advances += 1,
+            Decision::Revoke(..) => replays += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((advances, replays), (1, 49));
     assert_eq!(store.load(code.id).await, Some(advanced(&code)));
 }
 
 pub(super) async fn a_redemption_is_decided_on_the_row_and_written(store: &Store) {
     let (profile, code) = guest(1);
     store.insert(&(profile, code.clone())).await;
-    store.write(advance(&code)).await;
+    assert!(store.advance(&code).await);
     let before = advanced(&code);
     let now = at(2_000);
     let redeemed = store
@@ -318,7 +413,7 @@ pub(super) async fn a_redemption_is_decided_on_the_row_and_written(store: &Store
 pub(super) async fn a_redemption_that_is_refused_changes_nothing(store: &Store) {
     let (profile, code) = guest(1);
     store.insert(&(profile, code.clone())).await;
-    store.write(advance(&code)).await;
+    assert!(store.advance(&code).await);
     let grant = advanced(&code);
     let other_client = Grant {
         client: ClientNumber(2),
@@ -345,7 +440,7 @@ pub(super) async fn a_redemption_that_is_refused_changes_nothing(store: &Store) 
 pub(super) async fn of_many_redemptions_one_advances_and_the_others_repeat(store: &Store) {
     let (profile, code) = guest(1);
     store.insert(&(profile, code.clone())).await;
-    store.write(advance(&code)).await;
+    assert!(store.advance(&code).await);
     let grant = advanced(&code);
     let all = (0..50).map(|_| store.refresh(&grant, grant.generation, at(2_000)));
     let (mut advances, mut repeats) = (0, 0);
@@ -366,7 +461,7 @@ pub(super) async fn redemptions_at_once_are_decided_on_their_own_rows(store: &St
     for number in [1, 3, 4, 5] {
         let (profile, code) = guest(number);
         store.insert(&(profile, code.clone())).await;
-        store.write(advance(&code)).await;
+        assert!(store.advance(&code).await);
     }
     let stolen = Grant {
         client: ClientNumber(2),
@@ -415,7 +510,7 @@ pub(super) async fn a_row_that_cannot_be_read_leaves_the_others_of_its_batch_alo
     for number in [1, 2, 3] {
         let (profile, code) = guest(number);
         store.insert(&(profile, code.clone())).await;
-        store.write(advance(&code)).await;
+        assert!(store.advance(&code).await);
     }
     let id = grants[1].id.profile.as_i64();
     let damage = format!("update grants set strikes = 256 where profile_id = {id}");
@@ -438,7 +533,7 @@ pub(super) async fn a_row_that_cannot_be_read_leaves_the_others_of_its_batch_alo
 pub(super) async fn a_decision_that_panics_leaves_the_others_of_its_batch_alone(store: &Store) {
     let (profile, code) = guest(1);
     store.insert(&(profile, code.clone())).await;
-    store.write(advance(&code)).await;
+    assert!(store.advance(&code).await);
     let grant = advanced(&code);
     let refresh = |now| store.try_refresh(&grant, grant.generation, now);
     let all = (0..20).map(|number| refresh(if number % 2 == 0 { BROKEN } else { at(2_000) }));
@@ -466,7 +561,7 @@ pub(super) async fn a_write_that_fails_leaves_the_others_of_its_batch_alone(stor
         (insert(&known.0, &new.1), Outcome::Conflict),
         (insert(&half_taken.0, &half_taken.1), Outcome::Conflict),
         (insert(&new.0, &new.1), Outcome::Done),
-        (advance(&advanced(&known.1)), Outcome::Conflict),
+        (Write::InsertGrant(known.1.clone()), Outcome::Conflict),
         (Write::RevokeGrant(other.1.id, revocation), Outcome::Done),
     ];
     let (writes, expected): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
@@ -557,16 +652,21 @@ pub(super) async fn the_grants_of_neighbours_are_told_apart(store: &Store) {
         reason: RevocationReason::Contested,
     };
     for (number, grant) in grants.iter_mut().enumerate() {
-        let write = match number % 4 {
-            0 | 1 => advance(grant),
-            2 => Write::StrikeGrant(grant.id),
-            _ => Write::RevokeGrant(grant.id, revocation),
-        };
-        assert_eq!(store.write(write).await, Outcome::Done);
         match number % 4 {
-            0 | 1 => *grant = advanced(grant),
-            2 => grant.strikes += 1,
-            _ => grant.revoked = Some(revocation),
+            0 | 1 => {
+                assert!(store.advance(grant).await);
+                *grant = advanced(grant);
+            }
+            2 => {
+                let strike = Write::StrikeGrant(grant.id);
+                assert_eq!(store.write(strike).await, Outcome::Done);
+                grant.strikes += 1;
+            }
+            _ => {
+                let revoke = Write::RevokeGrant(grant.id, revocation);
+                assert_eq!(store.write(revoke).await, Outcome::Done);
+                grant.revoked = Some(revocation);
+            }
         }
     }
     assert_eq!(stored(store, &grants).await, grants);
