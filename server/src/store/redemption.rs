@@ -64,14 +64,6 @@ impl Redemption {
         Redeemed { read, decision, at }
     }
 
-    /// As [`Write::must_be_free`]: to exchange a code may wait, for the guest can authorize again.
-    pub(super) fn must_be_free(&self) -> usize {
-        match self.proof {
-            Proof::Code(_) => 2,
-            Proof::RefreshToken(_) => 0,
-        }
-    }
-
     /// Whether two requests that have decided the same may both be answered. Of a code, and where no retry is good, only one
     /// may.
     pub(super) fn may_be_shared(&self) -> bool {

@@ -9,7 +9,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Unavailable;
+use super::{Proof, Redemption, Unavailable};
 use crate::timing::STALE;
 
 /// One write. All but an erasure, a mark and those for cleaning are one statement on one row, a new guest with its first
@@ -44,26 +44,6 @@ pub enum Write {
     Probe,
 }
 
-impl Write {
-    /// How much of the queue must be free for this write to be taken, as a fraction of 8.
-    ///
-    /// When there is too much to do, new guests wait before known ones: a guest whose refresh fails may be lost, one
-    /// who isn't there yet comes again.
-    pub(super) fn must_be_free(&self) -> usize {
-        match self {
-            Self::HoldCleaning(..) | Self::RemoveEnded(..) | Self::RemoveForgotten(..) => 6,
-            Self::InsertGuest(..) | Self::InsertGrant(_) => 4,
-            Self::StrikeGrant(_) => 2,
-            Self::RevokeGrant(..)
-            | Self::RevokeAccessToken(_)
-            | Self::InsertTombstone(_)
-            | Self::EraseGuest(..)
-            | Self::InsertMark(..)
-            | Self::Probe => 0,
-        }
-    }
-}
-
 /// An access token that ended before its time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RevokedAccessToken {
@@ -93,6 +73,58 @@ pub enum Outcome {
     Conflict,
 }
 
+/// The priority of a job in the queue to the database, the lowest first.
+///
+/// Load shedding: as the queue fills, jobs are refused at once, those of the lowest priority first. A refusal costs little,
+/// and its caller tries again later. A known guest comes before a new one: a guest whose refresh fails may be lost, one
+/// who isn't there yet comes again.
+#[derive(Clone, Copy)]
+pub(super) enum Priority {
+    /// Removes what has ended: the cleaner tries again in its next round.
+    Cleaning,
+    /// Adds a guest or a grant: whoever was refused authorizes later.
+    NewGuest,
+    /// Redeems a code or counts a wrong verifier: the guest can authorize again.
+    Exchange,
+    /// Refreshes or ends what is there, or serves the server itself: refused only when the queue is full.
+    Known,
+}
+
+impl Priority {
+    /// Returns the least part of the queue that must be free for a job of this priority to be admitted, in eighths.
+    const fn least_free_eighths(self) -> usize {
+        match self {
+            Self::Cleaning => 6,
+            Self::NewGuest => 4,
+            Self::Exchange => 2,
+            Self::Known => 0,
+        }
+    }
+
+    pub(super) const fn of_write(write: &Write) -> Self {
+        match write {
+            Write::HoldCleaning(..) | Write::RemoveEnded(..) | Write::RemoveForgotten(..) => {
+                Self::Cleaning
+            }
+            Write::InsertGuest(..) | Write::InsertGrant(_) => Self::NewGuest,
+            Write::StrikeGrant(_) => Self::Exchange,
+            Write::RevokeGrant(..)
+            | Write::RevokeAccessToken(_)
+            | Write::InsertTombstone(_)
+            | Write::EraseGuest(..)
+            | Write::InsertMark(..)
+            | Write::Probe => Self::Known,
+        }
+    }
+
+    pub(super) const fn of_redemption(redemption: &Redemption) -> Self {
+        match redemption.proof {
+            Proof::Code(_) => Self::Exchange,
+            Proof::RefreshToken(_) => Self::Known,
+        }
+    }
+}
+
 /// The bounded way to a backend, for what waits for its turn there.
 pub(super) struct Queue<J>(mpsc::Sender<J>);
 
@@ -103,13 +135,13 @@ impl<J> Queue<J> {
         (Self(sender), jobs)
     }
 
-    /// Queues a job and waits until it is done. Refused at once if less than so many eighths of the queue are free.
+    /// Queues a job and waits until it is done. An error at once if the queue is too full for that priority.
     pub(super) async fn put<T>(
         &self,
-        must_be_free: usize,
+        priority: Priority,
         job: impl FnOnce(Reply<T>) -> J,
     ) -> Result<T, Unavailable> {
-        self.check_room(must_be_free)?;
+        self.check_room(priority)?;
         let (sender, answer) = oneshot::channel();
         let since = Instant::now();
         let queued = self.0.try_send(job(Reply { since, sender }));
@@ -120,9 +152,9 @@ impl<J> Queue<J> {
         answer.await.map_err(|_| ended())?
     }
 
-    /// An error if less than so many eighths of the queue are free, or nothing.
-    pub(super) fn check_room(&self, must_be_free: usize) -> Result<(), Unavailable> {
-        if self.0.capacity() <= QUEUE / 8 * must_be_free {
+    /// Returns an error if the queue is too full for a job of that priority.
+    pub(super) fn check_room(&self, priority: Priority) -> Result<(), Unavailable> {
+        if self.0.capacity() <= QUEUE / 8 * priority.least_free_eighths() {
             return Err(too_many());
         }
         Ok(())

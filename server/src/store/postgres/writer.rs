@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::pool::{Failed, Pool};
 use super::redeem::{PendingRedemption, redeem};
 use super::{batch, grants, revoked, upkeep};
-use crate::store::writes::{Queue, Reply};
+use crate::store::writes::{Priority, Queue, Reply};
 use crate::store::{Batches, Outcome, Redeemed, Redemption, Unavailable, Write};
 
 /// The queue to the database, with its worker. What was queued is carried out even after this is dropped.
@@ -48,9 +48,9 @@ impl Writer {
 
     /// Queues a write and waits until it is durable. Refused at once if the queue is too full for its kind.
     pub(super) async fn write(&self, write: Write) -> Result<Outcome, Unavailable> {
-        let must_be_free = write.must_be_free();
+        let priority = Priority::of_write(&write);
         self.queue
-            .put(must_be_free, |reply| {
+            .put(priority, |reply| {
                 Job::Write(PendingWrite { write, reply })
             })
             .await
@@ -61,9 +61,9 @@ impl Writer {
         &self,
         redemption: Redemption,
     ) -> Result<Option<Redeemed>, Unavailable> {
-        let must_be_free = redemption.must_be_free();
+        let priority = Priority::of_redemption(&redemption);
         self.queue
-            .put(must_be_free, |reply| {
+            .put(priority, |reply| {
                 Job::Redeem(PendingRedemption::new(redemption, reply))
             })
             .await
@@ -71,7 +71,7 @@ impl Writer {
 
     /// Fails if the queue is so full that not even a refresh would be taken.
     pub(super) fn check_room(&self) -> Result<(), Unavailable> {
-        self.queue.check_room(0)
+        self.queue.check_room(Priority::Known)
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::checkpoint::Checkpointer;
 use super::{grants, unavailable};
-use crate::store::writes::{QUEUE, Queue, Reply};
+use crate::store::writes::{Priority, QUEUE, Queue, Reply};
 use crate::store::{Batches, Outcome, Redeemed, Redemption, Unavailable, Write};
 
 /// The way to the thread. When this is dropped, the thread finishes what was queued and ends.
@@ -50,9 +50,9 @@ impl Writer {
 
     /// Queues a write and waits until it is durable. Refused at once if the queue is too full for its kind.
     pub(super) async fn write(&self, write: Write) -> Result<Outcome, Unavailable> {
-        let must_be_free = write.must_be_free();
+        let priority = Priority::of_write(&write);
         self.queue()
-            .put(must_be_free, |reply| Job::Write(write, reply))
+            .put(priority, |reply| Job::Write(write, reply))
             .await
     }
 
@@ -61,15 +61,15 @@ impl Writer {
         &self,
         redemption: Redemption,
     ) -> Result<Option<Redeemed>, Unavailable> {
-        let must_be_free = redemption.must_be_free();
+        let priority = Priority::of_redemption(&redemption);
         self.queue()
-            .put(must_be_free, |reply| Job::Redeem(redemption, reply))
+            .put(priority, |reply| Job::Redeem(redemption, reply))
             .await
     }
 
     /// An error if not even a refresh would be taken now.
     pub(super) fn check_room(&self) -> Result<(), Unavailable> {
-        self.queue().check_room(0)
+        self.queue().check_room(Priority::Known)
     }
 
     fn queue(&self) -> &Queue<Job> {
