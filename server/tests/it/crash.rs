@@ -180,6 +180,46 @@ mod sqlite {
         }
     }
 
+    #[test]
+    fn on_a_full_disk_nothing_that_was_answered_is_lost_and_writes_go_on_once_there_is_room() {
+        let mut binary = Binary::new();
+        binary.json(&["client", "add", SHOP, "--grace", "300s"]);
+        let full = binary.working_dir().join("full");
+        let shim = shim(binary.working_dir(), include_str!("full_disk_shim.c"));
+        binary.set_variable("LD_PRELOAD", shim.to_str().unwrap());
+        binary.set_variable("FULL_DISK_SHIM_FILE", full.to_str().unwrap());
+        let server = binary.serve();
+        let first = server.guest();
+        let second = server.send(&refresh(&first.refresh_token)).tokens();
+        let code = server.send(&authorize()).text("code");
+        assert_eq!(server.log(), "");
+
+        std::fs::write(&full, "").unwrap();
+        for request in [authorize(), exchange(&code), refresh(&second.refresh_token)] {
+            let answer = server.send(&request);
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+        }
+        let log = server.log();
+        let reasons = log.matches("database or disk is full").count();
+        assert!(reasons >= 3, "{log}");
+        // What needs no write is answered.
+        let again = server.send(&refresh(&first.refresh_token)).tokens();
+        assert_eq!(again.refresh_token, second.refresh_token);
+
+        std::fs::remove_file(&full).unwrap();
+        server.send(&exchange(&code)).tokens();
+        let third = server.send(&refresh(&second.refresh_token)).tokens();
+        server.guest();
+        server.kill();
+        let server = binary.serve();
+        server.send(&refresh(&third.refresh_token)).tokens();
+        let report = binary.json(&["db", "check"]);
+        assert_eq!(
+            (&report["ok"], &report["grants"]),
+            (&true.into(), &3.into())
+        );
+    }
+
     /// The last write to the log is followed by a sync of it that has ended, and only then the answer leaves.
     fn is_synced(events: &[String]) -> bool {
         events.ends_with(&["write", "sync", "synced", "answer"].map(ToOwned::to_owned))

@@ -110,10 +110,10 @@ impl Job {
         }
     }
 
-    fn leave(self, because: Unavailable) -> Done {
+    fn fail(self, error: Unavailable) -> Done {
         match self {
-            Self::Write(_, reply) => Done::Write(reply, Err(because)),
-            Self::Redeem(_, reply) => Done::Redeem(reply, Err(because)),
+            Self::Write(_, reply) => Done::Write(reply, Err(error)),
+            Self::Redeem(_, reply) => Done::Redeem(reply, Err(error)),
         }
     }
 
@@ -146,7 +146,14 @@ impl Done {
         }
     }
 
-    /// Says what came of it or, if the transaction came to nothing, why.
+    fn error(&self) -> Option<&Unavailable> {
+        match self {
+            Self::Write(_, result) => result.as_ref().err(),
+            Self::Redeem(_, result) => result.as_ref().err(),
+        }
+    }
+
+    /// Answers the caller with the result of the job or, if the batch was rolled back, with the error that did it.
     fn answer(self, committed: &Result<(), Unavailable>) {
         match self {
             Self::Write(reply, result) => reply.send(committed.clone().and(result)),
@@ -181,10 +188,9 @@ fn run(
         if writes > 0 {
             batches.observe(writes, started.elapsed());
         }
-        let committed = committed.map_err(|error| {
+        if let Err(error) = &committed {
             tracing::error!(error = %error, writes, "the store could not commit");
-            unavailable(error)
-        });
+        }
         for done in done {
             done.answer(&committed);
         }
@@ -214,22 +220,22 @@ impl Pace {
 /// A sync is worth so many jobs in any case.
 const LEAST: usize = 16;
 
-/// Runs a batch. A statement that fails undoes only itself. If SQLite gave up the whole transaction, which is the error
-/// here, nothing of the batch has happened.
+/// Runs a batch in one transaction. A statement that fails undoes only itself, unless SQLite rolls the transaction back with
+/// it, as it does when the disk is full or broken (SQLite, "Response To Errors Within A Transaction"). Then, as when the
+/// commit fails, nothing of the batch has happened, and the error that did it is everyone's.
 fn commit(
     connection: &Connection,
     mut batch: impl Iterator<Item = Job>,
     done: &mut Vec<Done>,
     pace: &mut Pace,
-) -> rusqlite::Result<()> {
+) -> Result<(), Unavailable> {
     let started = Instant::now();
     let committed = run_alone(connection, "begin immediate").and_then(|()| {
         for job in batch.by_ref() {
             done.push(job.carry_out(connection));
             if connection.is_autocommit() {
-                let abort = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT);
-                let why = Some("the transaction was rolled back".into());
-                return Err(rusqlite::Error::SqliteFailure(abort, why));
+                let error = done.last().and_then(Done::error).cloned();
+                return Err(error.unwrap_or_else(rolled_back));
             }
         }
         let carried_out = Instant::now();
@@ -237,18 +243,121 @@ fn commit(
         pace.note(done.len(), carried_out - started, carried_out.elapsed());
         Ok(())
     });
-    if committed.is_err() && !connection.is_autocommit() {
-        let _ = run_alone(connection, "rollback");
+    if let Err(error) = &committed {
+        if !connection.is_autocommit() {
+            let _ = run_alone(connection, "rollback");
+        }
+        done.extend(batch.map(|job| job.fail(error.clone())));
     }
-    let untried = Unavailable("the write was not tried".to_owned());
-    done.extend(batch.map(|job| job.leave(untried.clone())));
     committed
 }
 
-fn run_alone(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
-    connection.prepare_cached(statement)?.execute([]).map(drop)
+/// Only a defect has SQLite roll back without an error.
+fn rolled_back() -> Unavailable {
+    Unavailable("the transaction was rolled back".to_owned())
+}
+
+fn run_alone(connection: &Connection, statement: &str) -> Result<(), Unavailable> {
+    connection
+        .prepare_cached(statement)
+        .and_then(|mut statement| statement.execute([]))
+        .map_err(unavailable)?;
+    Ok(())
 }
 
 fn told<T>(result: Result<T, Unavailable>) -> Result<T, Unavailable> {
     result.inspect_err(|error| tracing::error!(error = %error, "the store could not write"))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use guestpass_core::client::ClientNumber;
+    use guestpass_core::grant::{Grant, GrantId};
+    use guestpass_core::pkce::Challenge;
+    use guestpass_core::policy::Policy;
+    use guestpass_core::profile::{NetworkId, Profile, ProfileId};
+    use guestpass_core::time::Timestamp;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::random::SecureGenerator;
+    use crate::store::sqlite::{SqliteStore, Synchronous, open};
+
+    /// A statement finds the database full in the middle of a batch, and SQLite rolls the batch back.
+    #[test]
+    fn a_statement_that_ends_the_batch_gives_everyone_its_error() {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("guestpass.db");
+        SqliteStore::migrate(&file, &SecureGenerator::new()).unwrap();
+        let connection = open(&file, Synchronous::Off).unwrap();
+        let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        let full = number("pragma page_count").unwrap();
+        assert_eq!(number(&format!("pragma max_page_count = {full}")), Ok(full));
+
+        let answers = add_guests(&connection);
+        assert_eq!(answers.len(), GUESTS);
+        for answer in answers {
+            assert_eq!(answer.unwrap_err().0, "database or disk is full");
+        }
+        assert_eq!(number("select count(*) from grants"), Ok(0));
+
+        number("pragma max_page_count = 1000000").unwrap();
+        let answers = add_guests(&connection);
+        assert!(
+            answers
+                .iter()
+                .all(|answer| matches!(answer, Ok(Outcome::Done)))
+        );
+        assert_eq!(
+            number("select count(*) from grants"),
+            Ok(i64::try_from(GUESTS).unwrap())
+        );
+    }
+
+    /// More than fit on the pages that an empty database has.
+    const GUESTS: usize = 500;
+
+    /// Adds guests in one batch, and returns what each caller is told.
+    fn add_guests(connection: &Connection) -> Vec<Result<Outcome, Unavailable>> {
+        let (queue, mut jobs) = Queue::new();
+        let mut waiting: Vec<_> = (1..)
+            .take(GUESTS)
+            .map(|number| {
+                Box::pin(queue.put(Priority::Known, move |reply| {
+                    Job::Write(guest(number), reply)
+                }))
+            })
+            .collect();
+        for caller in &mut waiting {
+            assert!(caller.now_or_never().is_none());
+        }
+        let mut done = Vec::new();
+        let batch = std::iter::from_fn(|| jobs.try_recv().ok());
+        let committed = commit(connection, batch, &mut done, &mut Pace { most: LEAST });
+        for done in done {
+            done.answer(&committed);
+        }
+        waiting
+            .into_iter()
+            .map(|caller| caller.now_or_never().unwrap())
+            .collect()
+    }
+
+    fn guest(number: i64) -> Write {
+        let profile = Profile {
+            id: ProfileId::from_i64(number).unwrap(),
+            network_id: NetworkId::from_bytes([1; 16]),
+            client: ClientNumber(1),
+            created_at: Timestamp::from_millis(0),
+        };
+        let grant = Grant::issue(
+            GrantId::new(profile.id, [1; 8]),
+            (profile.client, profile.network_id),
+            Challenge::from_bytes([1; 32]),
+            &Policy::default(),
+            profile.created_at,
+        );
+        Write::InsertGuest(profile, grant)
+    }
 }
