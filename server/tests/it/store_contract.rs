@@ -124,6 +124,7 @@ cases! {
         an_orphan_goes_with_its_grant_and_a_redeemed_guest_stays
         a_removal_takes_what_it_names_and_no_more
         a_guest_is_shown_with_its_grants
+        a_mark_may_be_kept_twice
         an_erased_guest_is_gone_and_the_others_stay
         the_check_counts_and_finds_nothing_wrong
         all_guests_are_read_in_parts

@@ -63,7 +63,7 @@ pub(super) fn profile(connection: &Connection, id: ProfileId) -> rusqlite::Resul
         return Ok(None);
     };
     let grants = connection
-        .prepare("select * from grants where profile_id = ? order by issued_at")?
+        .prepare("select * from grants where profile_id = ? order by issued_at, grant_id")?
         .query_map([id.as_i64()], grants::grant)?
         .collect::<Result<_, _>>()?;
     Ok(Some(Guest { profile, grants }))
@@ -118,7 +118,7 @@ pub(super) fn insert_mark(
     let old = now.before(KEEP_MARKS).as_millis();
     connection.execute("delete from journal_marks where created_at < ?", [old])?;
     connection.execute(
-        "insert into journal_marks (mark, node, created_at) values (?, ?, ?)",
+        "insert into journal_marks (mark, node, created_at) values (?, ?, ?) on conflict do nothing",
         params![mark, node, now.as_millis()],
     )?;
     Ok(Outcome::Done)

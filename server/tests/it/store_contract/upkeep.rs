@@ -2,7 +2,7 @@
 
 use guestpass::store::{Outcome, RevokedList, Tombstone, Write};
 use guestpass_core::client::Change;
-use guestpass_core::grant::{GrantId, Revocation, RevocationReason};
+use guestpass_core::grant::{Grant, GrantId, Revocation, RevocationReason};
 use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
 
@@ -154,7 +154,37 @@ pub(super) async fn a_guest_is_shown_with_its_grants(store: &Store) {
     let found = store.upkeep.profile(profile.id).await.unwrap().unwrap();
     let revoked = store.load(grant.id).await.unwrap();
     assert!(revoked.revoked.is_some());
-    assert_eq!((found.profile, found.grants), (profile, vec![revoked]));
+    assert_eq!(
+        (found.profile, found.grants),
+        (profile.clone(), vec![revoked.clone()])
+    );
+
+    // The oldest first and, of those of one moment, in the order of their ids.
+    let more = [(9, NOW), (8, NOW), (0, at(1)), (7, at(-1))].map(|(random, issued_at)| Grant {
+        id: GrantId::new(profile.id, [random; 8]),
+        issued_at,
+        ..grant.clone()
+    });
+    for grant in &more {
+        let insert = Write::InsertGrant(grant.clone());
+        assert_eq!(store.write(insert).await, Outcome::Done);
+    }
+    let [ninth, eighth, later, earlier] = more;
+    let found = store.upkeep.profile(profile.id).await.unwrap().unwrap();
+    assert_eq!(found.grants, [earlier, revoked, eighth, ninth, later]);
+}
+
+pub(super) async fn a_mark_may_be_kept_twice(store: &Store) {
+    let mark = [1; 16];
+    assert!(!store.upkeep.has_mark(mark).await.unwrap());
+    assert_eq!(store.upkeep.last_mark("a").await.unwrap(), None);
+    for _ in 0..2 {
+        let insert = Write::InsertMark("a".to_owned(), mark, NOW);
+        assert_eq!(store.write(insert).await, Outcome::Done);
+        assert!(store.upkeep.has_mark(mark).await.unwrap());
+        assert_eq!(store.upkeep.last_mark("a").await.unwrap(), Some(mark));
+    }
+    assert_eq!(store.upkeep.last_mark("b").await.unwrap(), None);
 }
 
 pub(super) async fn an_erased_guest_is_gone_and_the_others_stay(store: &Store) {
