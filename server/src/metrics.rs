@@ -6,7 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use crate::store::Batches;
+use crate::store::BatchMetrics;
 
 /// Every metric of a process.
 pub struct Metrics {
@@ -56,7 +56,7 @@ pub struct Revoked {
 impl Metrics {
     /// Registers all metrics: our counters, at zero, and the store's histograms.
     #[must_use]
-    pub fn new(batches: &Batches) -> Self {
+    pub fn new(batches: &BatchMetrics) -> Self {
         let mut registry = Registry::with_prefix("guestpass");
         let (answers, refusals) = (Family::default(), Family::default());
         let (tokens, revocations) = (Family::default(), Family::default());

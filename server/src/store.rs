@@ -26,7 +26,7 @@ pub use redemption::{Proof, Redeemed, Redemption};
 pub use schema::{Migration, SchemaError};
 pub use transfer::Transfer;
 use transfer::{InstallationRow, Row, Snapshot, Table};
-pub use writes::{Batches, Outcome, RevokedAccessToken, Tombstone, Write};
+pub use writes::{BatchMetrics, Outcome, RevokedAccessToken, Tombstone, Write};
 
 /// What an asynchronous call of an object-safe trait returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -34,7 +34,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A store, by all its contracts.
 pub trait Store: Grants + Revoked + Registry + Upkeep + Transfer {
     /// What is measured of the writes.
-    fn batches(&self) -> &Batches;
+    fn batches(&self) -> &BatchMetrics;
 }
 
 /// The hot path: what a request from a guest reads and writes.

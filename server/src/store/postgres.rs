@@ -15,7 +15,7 @@ use guestpass_core::time::Timestamp;
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
-    Batches, BoxFuture, CheckReport, EndedGrants, Grants, Guest, Outcome, Redeemed, Redemption,
+    BatchMetrics, BoxFuture, CheckReport, EndedGrants, Grants, Guest, Outcome, Redeemed, Redemption,
     Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable, Upkeep, Write,
 };
 use crate::clock::CorrectedClock;
@@ -97,7 +97,7 @@ impl PostgresStore {
 }
 
 impl Store for PostgresStore {
-    fn batches(&self) -> &Batches {
+    fn batches(&self) -> &BatchMetrics {
         &self.writer.batches
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
-    Batches, BoxFuture, CheckReport, EndedGrants, Grants, Guest, Outcome, Redeemed, Redemption,
+    BatchMetrics, BoxFuture, CheckReport, EndedGrants, Grants, Guest, Outcome, Redeemed, Redemption,
     Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable, Upkeep, Write,
 };
 use crate::random::Random;
@@ -137,7 +137,7 @@ impl SqliteStore {
 const READERS: usize = 4;
 
 impl Store for SqliteStore {
-    fn batches(&self) -> &Batches {
+    fn batches(&self) -> &BatchMetrics {
         &self.writer.batches
     }
 }

@@ -194,14 +194,14 @@ fn ended() -> Unavailable {
 
 /// What a backend measures of its batches.
 #[derive(Clone)]
-pub struct Batches {
+pub struct BatchMetrics {
     /// How many writes each had.
     pub writes: Histogram,
     /// How long each took, from its first statement until it was durable.
     pub seconds: Histogram,
 }
 
-impl Batches {
+impl BatchMetrics {
     /// Notes a batch.
     pub(super) fn observe(&self, writes: usize, took: Duration) {
         self.writes
@@ -210,7 +210,7 @@ impl Batches {
     }
 }
 
-impl Default for Batches {
+impl Default for BatchMetrics {
     fn default() -> Self {
         Self {
             writes: Histogram::new(exponential_buckets(1.0, 2.0, 11)),

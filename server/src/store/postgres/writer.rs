@@ -13,11 +13,11 @@ use super::pool::{Failed, Pool};
 use super::redeem::{PendingRedemption, redeem};
 use super::{batch, grants, revoked, upkeep};
 use crate::store::writes::{Priority, Queue, Reply};
-use crate::store::{Batches, Outcome, Redeemed, Redemption, Unavailable, Write};
+use crate::store::{BatchMetrics, Outcome, Redeemed, Redemption, Unavailable, Write};
 
 /// The queue to the database, with its worker. What was queued is carried out even after this is dropped.
 pub(super) struct Writer {
-    pub(super) batches: Batches,
+    pub(super) batches: BatchMetrics,
     queue: Queue<Job>,
 }
 
@@ -41,7 +41,7 @@ impl Writer {
     /// Starts the worker: at most `batch_size` jobs in a batch, and `concurrency` batches at once.
     pub(super) fn start(pool: Arc<Pool>, batch_size: usize, concurrency: usize) -> Self {
         let (queue, jobs) = Queue::new();
-        let batches = Batches::default();
+        let batches = BatchMetrics::default();
         tokio::spawn(work(pool, jobs, batch_size, concurrency, batches.clone()));
         Self { batches, queue }
     }
@@ -81,7 +81,7 @@ async fn work(
     mut jobs: mpsc::Receiver<Job>,
     batch_size: usize,
     concurrency: usize,
-    batches: Batches,
+    batches: BatchMetrics,
 ) {
     let permits = Arc::new(Semaphore::new(concurrency));
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {

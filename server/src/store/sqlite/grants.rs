@@ -95,7 +95,7 @@ fn insert_guest(
     profile: &Profile,
     grant: &Grant,
 ) -> rusqlite::Result<Outcome> {
-    let inserted = together(connection, || {
+    let inserted = savepoint(connection, || {
         insert_profile(connection, profile)?;
         match insert_grant(connection, grant)? {
             1 => Ok(()),
@@ -113,7 +113,7 @@ fn insert_guest(
 }
 
 /// Runs statements that are carried out together or not at all, whatever becomes of the rest of the batch.
-fn together<T>(
+fn savepoint<T>(
     connection: &Connection,
     statements: impl FnOnce() -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
@@ -174,7 +174,7 @@ fn erase_guest(
     id: ProfileId,
     tombstone: &Tombstone,
 ) -> rusqlite::Result<Outcome> {
-    together(connection, || {
+    savepoint(connection, || {
         for table in ["grants", "profiles"] {
             connection
                 .prepare_cached(&format!("delete from {table} where profile_id = ?"))?

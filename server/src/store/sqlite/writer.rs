@@ -1,6 +1,6 @@
 //! The one thread that writes. It takes what is waiting, runs it in one transaction, commits, then answers each caller:
 //! a batch is what arrived while the last one was synced, so there is no timer and no choice between speed and delay. When
-//! very much is waiting, [`Pace`] leaves some for the next batch; when little is, others may have the core first.
+//! very much is waiting, [`BatchSizer`] leaves some for the next batch; when little is, others may have the core first.
 //!
 //! A redemption is read, decided and written here, so nobody comes between, and a second one of the same batch finds what
 //! the first has written.
@@ -14,11 +14,11 @@ use tokio::sync::mpsc;
 use super::checkpoint::Checkpointer;
 use super::{grants, unavailable};
 use crate::store::writes::{Priority, QUEUE, Queue, Reply};
-use crate::store::{Batches, Outcome, Redeemed, Redemption, Unavailable, Write};
+use crate::store::{BatchMetrics, Outcome, Redeemed, Redemption, Unavailable, Write};
 
 /// The way to the thread. When this is dropped, the thread finishes what was queued and ends.
 pub(super) struct Writer {
-    pub(super) batches: Batches,
+    pub(super) batches: BatchMetrics,
     queue: Option<Queue<Job>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -31,7 +31,7 @@ impl Writer {
         connection.pragma_update(None, "cache_size", CACHE)?;
         checkpointer.watch(&mut connection)?;
         let (queue, jobs) = Queue::new();
-        let batches = Batches::default();
+        let batches = BatchMetrics::default();
         let measured = batches.clone();
         let thread = thread::Builder::new()
             .name("sqlite-writer".into())
@@ -102,10 +102,10 @@ impl Job {
         match self {
             Self::Write(write, reply) => Done::Write(
                 reply,
-                told(grants::apply(connection, &write).map_err(unavailable)),
+                log_error(grants::apply(connection, &write).map_err(unavailable)),
             ),
             Self::Redeem(redemption, reply) => {
-                Done::Redeem(reply, told(grants::redeem(connection, &redemption)))
+                Done::Redeem(reply, log_error(grants::redeem(connection, &redemption)))
             }
         }
     }
@@ -165,25 +165,25 @@ impl Done {
 fn run(
     connection: &Connection,
     checkpointer: &Checkpointer,
-    batches: &Batches,
+    batches: &BatchMetrics,
     mut jobs: mpsc::Receiver<Job>,
 ) {
     let mut batch = Vec::with_capacity(QUEUE);
-    let mut pace = Pace { most: LEAST };
-    while jobs.blocking_recv_many(&mut batch, pace.most) > 0 {
+    let mut sizer = BatchSizer { most: LEAST };
+    while jobs.blocking_recv_many(&mut batch, sizer.most) > 0 {
         if batch.len() < LEAST {
             // A commit costs the same for few as for many. Who waits for this core may be about to bring more; if nobody
             // does, this is nothing.
             thread::yield_now();
             if !jobs.is_empty() {
-                let room = pace.most - batch.len();
+                let room = sizer.most - batch.len();
                 jobs.blocking_recv_many(&mut batch, room);
             }
         }
         let started = Instant::now();
         let has_erased = batch.iter().any(Job::is_erasure);
         let mut done = Vec::with_capacity(batch.len());
-        let committed = commit(connection, batch.drain(..), &mut done, &mut pace);
+        let committed = commit(connection, batch.drain(..), &mut done, &mut sizer);
         let writes = done.iter().filter(|done| done.has_written()).count();
         if writes > 0 {
             batches.observe(writes, started.elapsed());
@@ -205,11 +205,11 @@ fn run(
 ///
 /// With more, everyone waits for the one batch and then all go on at once, so that either this thread has nothing to do or
 /// all others haven't. With fewer, too much time goes into syncing. So the slower the disk, the larger the batches.
-struct Pace {
+struct BatchSizer {
     most: usize,
 }
 
-impl Pace {
+impl BatchSizer {
     fn note(&mut self, jobs: usize, carried_out_in: Duration, committed_in: Duration) {
         let each = carried_out_in.as_nanos() / jobs.max(1) as u128;
         let fit = committed_in.as_nanos() / each.max(1);
@@ -227,7 +227,7 @@ fn commit(
     connection: &Connection,
     mut batch: impl Iterator<Item = Job>,
     done: &mut Vec<Done>,
-    pace: &mut Pace,
+    sizer: &mut BatchSizer,
 ) -> Result<(), Unavailable> {
     let started = Instant::now();
     let committed = run_alone(connection, "begin immediate").and_then(|()| {
@@ -240,7 +240,7 @@ fn commit(
         }
         let carried_out = Instant::now();
         run_alone(connection, "commit")?;
-        pace.note(done.len(), carried_out - started, carried_out.elapsed());
+        sizer.note(done.len(), carried_out - started, carried_out.elapsed());
         Ok(())
     });
     if let Err(error) = &committed {
@@ -334,7 +334,12 @@ mod tests {
         }
         let mut done = Vec::new();
         let batch = std::iter::from_fn(|| jobs.try_recv().ok());
-        let committed = commit(connection, batch, &mut done, &mut Pace { most: LEAST });
+        let committed = commit(
+            connection,
+            batch,
+            &mut done,
+            &mut BatchSizer { most: LEAST },
+        );
         for done in done {
             done.answer(&committed);
         }
