@@ -15,8 +15,9 @@ use guestpass_core::time::Timestamp;
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
-    BatchMetrics, BoxFuture, CheckReport, EndedGrants, Grants, Guest, Outcome, Redeemed, Redemption,
-    Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable, Upkeep, Write,
+    BatchMetrics, BoxFuture, CheckReport, EndedGrants, Grants, Guest, Outcome, Redeemed,
+    Redemption, Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable, Upkeep,
+    Write,
 };
 use crate::clock::CorrectedClock;
 use crate::random::Random;

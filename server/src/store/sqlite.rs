@@ -16,8 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
-    BatchMetrics, BoxFuture, CheckReport, EndedGrants, Grants, Guest, Outcome, Redeemed, Redemption,
-    Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable, Upkeep, Write,
+    BatchMetrics, BoxFuture, CheckReport, EndedGrants, Grants, Guest, Outcome, Redeemed,
+    Redemption, Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable, Upkeep,
+    Write,
 };
 use crate::random::Random;
 use crate::timing::BUSY_TIMEOUT;

@@ -50,9 +50,7 @@ impl Writer {
     pub(super) async fn write(&self, write: Write) -> Result<Outcome, Unavailable> {
         let priority = Priority::of_write(&write);
         self.queue
-            .put(priority, |reply| {
-                Job::Write(PendingWrite { write, reply })
-            })
+            .put(priority, |reply| Job::Write(PendingWrite { write, reply }))
             .await
     }
 

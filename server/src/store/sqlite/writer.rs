@@ -265,7 +265,7 @@ fn run_alone(connection: &Connection, statement: &str) -> Result<(), Unavailable
     Ok(())
 }
 
-fn told<T>(result: Result<T, Unavailable>) -> Result<T, Unavailable> {
+fn log_error<T>(result: Result<T, Unavailable>) -> Result<T, Unavailable> {
     result.inspect_err(|error| tracing::error!(error = %error, "the store could not write"))
 }
 
@@ -358,7 +358,8 @@ mod tests {
         };
         let grant = Grant::issue(
             GrantId::new(profile.id, [1; 8]),
-            (profile.client, profile.network_id),
+            profile.client,
+            profile.network_id,
             Challenge::from_bytes([1; 32]),
             &Policy::default(),
             profile.created_at,
