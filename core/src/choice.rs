@@ -1,4 +1,4 @@
-//! What a client may choose for itself: the name, the text and the rules of each choice.
+//! The choices of a client: the name, the text and the rules of each.
 //!
 //! The text of a choice is the same in a setting, a flag, the store and a list: what is written is read again by the
 //! same version, and a name that only a newer version knows is kept as it is ([`Client::unknown_choices`]).

@@ -38,7 +38,7 @@ pub struct Client {
     pub unknown_choices: BTreeMap<String, String>,
     /// The keys it may authenticate with; several, so that one can replace another without a gap.
     pub api_keys: Vec<ApiKey>,
-    /// When it was added.
+    /// The time at which it was added.
     pub created_at: Timestamp,
 }
 
@@ -205,7 +205,7 @@ pub struct ApiKey {
     pub id: ApiKeyId,
     /// The hash that a presented key's is compared with.
     pub hash: ApiKeyHash,
-    /// When it was made.
+    /// The time at which it was made.
     pub created_at: Timestamp,
     /// From when on it is refused.
     pub expires_at: Option<Timestamp>,

@@ -1,7 +1,13 @@
-//! The contract with the database: everything that Guestpass asks of one, in terms of what it keeps.
+//! The contract with the database: everything that Guestpass asks of one, as five traits.
 //!
-//! No transaction shows here. Each call is atomic and, when it has answered, durable; whoever calls has nothing to hold
-//! or to roll back. The same cases run against every implementation (`tests/it/store_contract.rs`).
+//! [`Grants`] is the hot path: a request calls [`Grants::redeem`] or [`Grants::write`] and waits until its write is durable;
+//! a worker behind a bounded queue carries many out in one transaction (group commit). [`Revoked`] and [`Registry`] are polled
+//! by every node, [`Upkeep`] serves the cleaner and the command line, [`Transfer`] moves whole installations.
+//!
+//! No transaction shows here. Each call is atomic and, when it has answered, durable; a caller has nothing to hold or to
+//! roll back. Two errors matter: [`Unavailable`] says that the database can't answer now, and after a write also that its
+//! outcome is unknown. To add a call, add it to a trait, to `store/sqlite.rs` and `store/postgres.rs`, and a case to
+//! `tests/it/store_contract.rs`, which runs the same cases against every implementation.
 
 use std::fmt;
 use std::pin::Pin;
@@ -28,16 +34,16 @@ pub use transfer::Transfer;
 use transfer::{InstallationRow, Row, Snapshot, Table};
 pub use writes::{BatchMetrics, Outcome, RevokedAccessToken, Tombstone, Write};
 
-/// What an asynchronous call of an object-safe trait returns.
+/// The future that an asynchronous call of an object-safe trait returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A store, by all its contracts.
 pub trait Store: Grants + Revoked + Registry + Upkeep + Transfer {
-    /// What is measured of the writes.
+    /// Returns the metrics of the batches of writes.
     fn batches(&self) -> &BatchMetrics;
 }
 
-/// The hot path: what a request from a guest reads and writes.
+/// Reads and writes grants: the hot path.
 pub trait Grants: Send + Sync {
     /// Reads one grant, as of some moment after the call.
     fn load(&self, id: GrantId) -> BoxFuture<'_, Result<Option<Grant>, Unavailable>>;
@@ -52,14 +58,14 @@ pub trait Grants: Send + Sync {
         redemption: Redemption,
     ) -> BoxFuture<'_, Result<Option<Redeemed>, Unavailable>>;
 
-    /// An error if so much waits that no redemption would be taken now. To be asked before a credential is looked at: when
-    /// there is too much to do, what is refused shall cost little.
+    /// Fails if the queue is so full that no redemption would be taken now (load shedding). Asked before a credential is
+    /// opened, so that a refusal under overload costs little.
     fn check_room(&self) -> Result<(), Unavailable>;
 }
 
-/// What ended before its time, for every node to follow.
+/// Lists what ended before its time, for every node to poll.
 pub trait Revoked: Send + Sync {
-    /// Up to `limit` entries of a list behind `after`, in the order of their times and ids.
+    /// Returns up to `limit` entries of a list behind `after`, in the order of their times and ids.
     fn revoked_after(
         &self,
         list: RevokedList,
@@ -67,7 +73,7 @@ pub trait Revoked: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<(Timestamp, RevokedId)>, Unavailable>>;
 
-    /// Whether that id stands in the list; for a grant, also whether its row is gone.
+    /// Tells whether the list holds that id. A grant whose row is gone counts as well.
     fn is_revoked(
         &self,
         list: RevokedList,
@@ -144,7 +150,7 @@ pub trait Registry: Send + Sync {
     }
 }
 
-/// What keeps a store in order, and what operators ask of it.
+/// Serves the cleaner, a start after a restore, and operators.
 pub trait Upkeep: Send + Sync {
     /// Looks at up to `limit` grants behind `after`, in the order of their keys, and says which had ended before
     /// `ended_before`. Removing them is [`Write::RemoveEnded`].
@@ -165,7 +171,7 @@ pub trait Upkeep: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Profile>, Unavailable>>;
 
-    /// How many grants are alive whose outstanding credential was issued before that time. Reads every grant.
+    /// Counts the live grants whose outstanding credential was issued before that time. Reads every grant.
     fn live_grants_idle_since(
         &self,
         before: Timestamp,
@@ -178,7 +184,7 @@ pub trait Upkeep: Send + Sync {
         node: &'a str,
     ) -> BoxFuture<'a, Result<Option<[u8; 16]>, Unavailable>>;
 
-    /// Whether the store has that mark.
+    /// Tells whether the store has that mark.
     fn has_mark(&self, mark: [u8; 16]) -> BoxFuture<'_, Result<bool, Unavailable>>;
 
     /// Checks the files from end to end and counts what they hold.
@@ -221,7 +227,7 @@ impl From<Unavailable> for ChangeFailed {
 /// Holds the installation's own row and its keys.
 #[derive(Clone, Debug)]
 pub struct Installation {
-    /// What [`Registry::revision`] was at that moment.
+    /// The revision at that moment, as [`Registry::revision`] returns it.
     pub revision: i64,
     /// Random, made with the store.
     pub id: [u8; 16],
@@ -241,13 +247,13 @@ pub struct WrappedKey {
     pub key_use: String,
     /// As `keys::KeyAlgorithm` names it.
     pub algorithm: String,
-    /// When it was made.
+    /// The time at which it was made.
     pub created_at: Timestamp,
-    /// From when on it may be used.
+    /// The time from which on it may be used.
     pub usable_at: Timestamp,
-    /// Since when it signs or seals.
+    /// The time since which it signs or seals.
     pub current_at: Option<Timestamp>,
-    /// Since when it only verifies or opens.
+    /// The time since which it only verifies or opens.
     pub retiring_at: Option<Timestamp>,
     /// The longest life of anything that it signed or sealed.
     pub lifetime: Duration,
@@ -269,17 +275,17 @@ pub struct Guest {
 pub struct EndedGrants {
     /// Those that had ended.
     pub ended: Vec<GrantId>,
-    /// Where the next part starts. `None` at the end.
+    /// The start of the next part. `None` at the end.
     pub next: Option<GrantId>,
 }
 
-/// What a check of the files found.
+/// The result of a check of the files.
 #[derive(Debug)]
 pub struct CheckReport {
-    /// What is wrong, in the words of the database; empty if nothing is.
+    /// Problems in the words of the database; empty if there is none.
     pub problems: Vec<String>,
-    /// How many guests there are.
+    /// The number of guests.
     pub profiles: u64,
-    /// How many grants there are, ended ones included.
+    /// The number of grants, ended ones included.
     pub grants: u64,
 }

@@ -1,5 +1,5 @@
-//! What operators do to clients, decided over the list of all of them: a rule may ask about the others too, as the one that
-//! no two have the same id.
+//! Decides on an operator's change to clients, over the list of all of them: a rule may ask about the others too, as the one
+//! that no two have the same id.
 
 use crate::choice::Choice;
 use crate::policy::{Policy, PolicyError, PolicyOverrides};
@@ -14,7 +14,7 @@ pub enum Change {
     AddClient {
         /// The public id, not yet taken.
         id: ClientId,
-        /// What else it is.
+        /// Its settings.
         settings: ClientSettings,
         /// Its first key, if any.
         api_key: Option<ApiKey>,

@@ -163,7 +163,7 @@ async fn add(
     Ok(())
 }
 
-/// What `client add --json` prints, in this order.
+/// The output of `client add --json`, in this order.
 #[derive(Serialize)]
 struct Added<'a> {
     client_id: &'a str,
@@ -400,7 +400,7 @@ fn joined(origins: &[Origin]) -> String {
         .join(" ")
 }
 
-/// What a pair of flags says: on, off, or nothing.
+/// Reads a pair of flags: on, off, or neither.
 pub(super) fn switch(on: bool, off: bool) -> Option<bool> {
     match (on, off) {
         (true, _) => Some(true),

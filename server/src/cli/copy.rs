@@ -57,7 +57,7 @@ pub(super) async fn run(to: &str, config: &Config, output: Output) -> Result<(),
     Ok(())
 }
 
-/// What was read on both sides, and was the same.
+/// A table that was read on both sides, and was the same.
 struct Compared {
     table: Table,
     rows: u64,
@@ -70,14 +70,14 @@ impl Compared {
     }
 }
 
-/// Whether the target holds all of this installation already, and may have gone on with it.
+/// Tells whether the target holds all of this installation already, and may have gone on with it.
 async fn is_finished(source: &Opened, target: &Opened) -> Result<bool, Failure> {
     let own = source.store.installation_row().await?;
     let found = target.store.installation_row().await?;
     Ok(found.id == own.id && !found.unfinished_copy)
 }
 
-/// What is copied must be all that there is.
+/// Checks that the database lacks nothing of its journal: a copy must be complete.
 async fn require_journal(config: &Config, source: &Opened) -> Result<(), Failure> {
     let journal = Journal::since_last_mark(&config.journal)?;
     if has_lost(&*source.store, &journal, source.clock.now()).await? {
@@ -191,7 +191,7 @@ struct Walk {
     table: Table,
     /// Behind what the last part begins.
     from: Option<Key>,
-    /// Where it ends; `None` at the end of the table.
+    /// The key of its last row; `None` at the end of the table.
     after: Option<Key>,
     rows: u64,
     ended: bool,

@@ -1,4 +1,4 @@
-//! What is the same about the schemas of all stores: a number, and what is wrong with it.
+//! Versions of a schema, the same for all stores: which one a program can use, and the sentence for one that it can't.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,7 +13,7 @@ pub(super) struct Step {
     pub(super) serves_since: usize,
 }
 
-/// What a migration did, or would do.
+/// The steps that a migration took, or would take.
 #[derive(Clone, Debug)]
 pub struct Migration {
     /// The version before; 0 if there was nothing.
@@ -35,7 +35,7 @@ impl Migration {
     }
 }
 
-/// Why a database can't be used, and what to do about it. Each begins with the name of the database.
+/// Says why a database can't be used, and what to do about it. Each variant begins with the name of the database.
 #[derive(Debug)]
 pub enum SchemaError {
     /// There is nothing.

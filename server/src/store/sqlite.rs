@@ -42,7 +42,7 @@ pub struct SqliteStore {
     file: Arc<File>,
 }
 
-/// When SQLite syncs the log to the disk.
+/// Chooses when SQLite syncs the log to the disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Synchronous {
     /// Before each batch of writes is answered.
@@ -92,7 +92,7 @@ impl SqliteStore {
         schema::migrate(file, random)
     }
 
-    /// What [`SqliteStore::migrate`] would do.
+    /// Returns the steps that [`SqliteStore::migrate`] would take.
     ///
     /// # Errors
     /// As there.
@@ -381,7 +381,7 @@ fn open(file: &Path, synchronous: Synchronous) -> rusqlite::Result<Connection> {
     )?;
     // Whoever commits doesn't pay for moving the log into the file: see `checkpoint`.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    // What is deleted is overwritten: of an erased guest nothing may be left.
+    // Deleted rows are overwritten: nothing may be left of an erased guest.
     connection.pragma_update(None, "secure_delete", true)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)

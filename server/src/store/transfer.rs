@@ -12,7 +12,7 @@ pub trait Transfer: Send + Sync {
     /// The row of the installation as a whole.
     fn installation_row(&self) -> BoxFuture<'_, Result<InstallationRow, Unavailable>>;
 
-    /// How many rows a table has.
+    /// Counts the rows of a table.
     fn count(&self, table: Table) -> BoxFuture<'_, Result<u64, Unavailable>>;
 
     /// Up to `limit` rows of a table behind the key `after`, in the order of their keys.
@@ -44,7 +44,7 @@ pub trait Transfer: Send + Sync {
     fn insert_profiles(&self, profiles: Vec<Profile>) -> BoxFuture<'_, Result<(), Unavailable>>;
 }
 
-/// What belongs to an installation as a whole.
+/// The row that belongs to an installation as a whole.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InstallationRow {
     /// As [`Installation::id`](super::Installation::id).
@@ -55,7 +55,7 @@ pub struct InstallationRow {
     pub revision: i64,
     /// The number of the client that is added next.
     pub next_client_number: i64,
-    /// Whether the store holds the beginning of a copy.
+    /// The store holds only the beginning of a copy.
     pub unfinished_copy: bool,
 }
 
@@ -75,7 +75,7 @@ pub enum Table {
     Keys,
     /// Access tokens that ended before their time.
     RevokedAccessTokens,
-    /// What is left of erased guests.
+    /// The tombstones of erased guests.
     Tombstones,
     /// The marks of journals.
     JournalMarks,
@@ -85,14 +85,14 @@ pub enum Table {
     Grants,
 }
 
-/// What a column holds, and what it is called.
+/// A column: its name and its type.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
 }
 
-/// What a column can hold, beside nothing.
+/// The type of a column's values, beside null.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     /// 64 bits.
@@ -104,7 +104,7 @@ pub(super) enum Kind {
     Bytes,
 }
 
-/// What a row has in a column.
+/// A value in a column.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Value {
     /// Nothing.
@@ -130,11 +130,11 @@ pub type Key = Vec<Value>;
 pub struct Part {
     /// The table.
     pub table: Table,
-    /// Where the part begins; the beginning of the table, if there is none.
+    /// The key behind which the part begins; `None` is the beginning of the table.
     pub after: Option<Key>,
     /// The last key of the part.
     pub up_to: Option<Key>,
-    /// What it is to hold.
+    /// The rows that it is to hold.
     pub rows: Vec<Row>,
 }
 

@@ -42,7 +42,7 @@ pub(super) struct PendingRedemption {
     reply: Reply<Option<Redeemed>>,
     /// The number of writes that conflicted. Of unknown outcomes, all but the first count too.
     conflicts: usize,
-    /// Whether the outcome of an earlier write is unknown.
+    /// The outcome of an earlier write is unknown.
     outcome_unknown: bool,
     /// The last write whose outcome is unknown, if two requests may be answered with the same credential
     /// ([`Redemption::may_be_shared`]): when the grant then reads exactly so, this answers the redemption.
