@@ -128,20 +128,20 @@ async fn move_all(
 async fn copy(from: &dyn Store, to: &dyn Store) -> Result<(), Failure> {
     for table in Table::ALL {
         let mut progress = progress("copied", table, from).await?;
-        let mut walk = Walk::of(table);
-        while let Some([source, target]) = walk.next(from, to).await? {
+        let mut cursor = TableCursor::of(table);
+        while let Some([source, target]) = cursor.next(from, to).await? {
             if source != target {
                 let part = Part {
                     table,
-                    after: walk.from.clone(),
-                    up_to: walk.after.clone(),
+                    after: cursor.from.clone(),
+                    up_to: cursor.after.clone(),
                     rows: source,
                 };
                 if !to.replace(part).await? {
                     return Err(interrupted());
                 }
             }
-            progress.at(walk.rows);
+            progress.at(cursor.rows);
         }
     }
     Ok(())
@@ -152,15 +152,15 @@ async fn compare(from: &dyn Store, to: &dyn Store) -> Result<Vec<Compared>, Fail
     let mut compared = Vec::new();
     for table in Table::ALL {
         let mut progress = progress("compared", table, from).await?;
-        let mut walk = Walk::of(table);
+        let mut cursor = TableCursor::of(table);
         let mut sum = Context::new(&SHA256);
-        while let Some([source, target]) = walk.next(from, to).await? {
+        while let Some([source, target]) = cursor.next(from, to).await? {
             if source != target {
                 let row = first_difference(table, &source, &target);
                 return Err(different(table.name(), &row));
             }
             target.iter().for_each(|row| add(&mut sum, row));
-            progress.at(walk.rows);
+            progress.at(cursor.rows);
         }
         let digits = sum
             .finish()
@@ -170,7 +170,7 @@ async fn compare(from: &dyn Store, to: &dyn Store) -> Result<Vec<Compared>, Fail
             .collect();
         compared.push(Compared {
             table,
-            rows: walk.rows,
+            rows: cursor.rows,
             sha256: digits,
         });
     }
@@ -187,7 +187,7 @@ async fn compare(from: &dyn Store, to: &dyn Store) -> Result<Vec<Compared>, Fail
 
 /// A table, read in parts on both sides. The parts are the source's; of the target they have all that lies between, as far
 /// as that isn't more than it can be.
-struct Walk {
+struct TableCursor {
     table: Table,
     /// Behind what the last part begins.
     from: Option<Key>,
@@ -197,7 +197,7 @@ struct Walk {
     ended: bool,
 }
 
-impl Walk {
+impl TableCursor {
     fn of(table: Table) -> Self {
         Self {
             table,
