@@ -35,7 +35,7 @@ impl App {
     /// # Errors
     /// The first thing that is wrong with the token.
     pub fn verify(&self, token: &str) -> Result<VerifiedToken, Refusal> {
-        let token = self.verify_of_any(token)?;
+        let token = self.verify_even_if_disabled(token)?;
         if token.client.disabled {
             return Err(Refusal::AccessTokenOfNoClient);
         }
@@ -47,7 +47,7 @@ impl App {
     ///
     /// # Errors
     /// As [`App::verify`].
-    pub fn verify_of_any(&self, token: &str) -> Result<VerifiedToken, Refusal> {
+    pub fn verify_even_if_disabled(&self, token: &str) -> Result<VerifiedToken, Refusal> {
         let now = self.clock.now();
         let keys = self.keys.now();
         let claims = self
@@ -75,8 +75,8 @@ impl App {
     /// A refusal; or [`Unavailable`] if the filter is stale and `verify.when_stale` is `refuse`.
     pub async fn check_recent(&self, token: &VerifiedToken) -> Result<(), Error> {
         self.check_staleness()?;
-        for (list, id, refusal) in self.ends(token) {
-            if self.revocations.holds(list, id).await? {
+        for (list, id, refusal) in self.revocations_of(token) {
+            if self.revocations.is_revoked(list, id).await? {
                 return Err(refusal.into());
             }
         }
@@ -109,7 +109,7 @@ impl App {
             .await?
             .filter(|grant| grant.client == token.client.number && grant.is_live(now))
             .ok_or(Refusal::AccessTokenGrantEnded)?;
-        for (list, id, refusal) in self.ends(token) {
+        for (list, id, refusal) in self.revocations_of(token) {
             if list != RevokedList::Grants && self.revoked.is_revoked(list, id).await? {
                 return Err(refusal.into());
             }
@@ -118,7 +118,7 @@ impl App {
     }
 
     /// Returns the entries that would each revoke the token, with the refusal for it.
-    fn ends(&self, token: &VerifiedToken) -> [(RevokedList, RevokedId, Refusal); 3] {
+    fn revocations_of(&self, token: &VerifiedToken) -> [(RevokedList, RevokedId, Refusal); 3] {
         let tombstone = self.keys.now().tombstone(token.grant.profile);
         [
             (

@@ -8,8 +8,8 @@ use guestpass_core::time::Timestamp;
 
 /// Tells the time.
 ///
-/// A date is taken from [`Clock::now`] and an interval from [`Clock::monotonic`]: only the latter is right across a change of
-/// the time of day.
+/// A date is taken from [`Clock::now`] and an interval from [`Clock::monotonic`]: only the latter is right across a
+/// change of the time of day.
 pub trait Clock: Send + Sync {
     /// Returns the time of day, which may be set back or forward at any time.
     fn now(&self) -> Timestamp;
@@ -41,9 +41,9 @@ impl Now {
 /// A clock that follows the database's, so that all nodes tell the same time.
 ///
 /// Call [`CorrectedClock::start_query`], ask the database for its time, and call [`CorrectedClock::correct`] with the
-/// answer. The database read its clock somewhere within the round trip, so by now its time lies between the answer and the
-/// answer plus the round trip (Cristian's algorithm). A clock that is inside that interval is left alone; one that is
-/// outside is moved to the nearest end.
+/// answer. The database read its clock somewhere within the round trip, so by now its time lies between the answer and
+/// the answer plus the round trip (Cristian's algorithm). A clock that is inside that interval is left alone; one that
+/// is outside is moved to the nearest end.
 pub struct CorrectedClock {
     local: Arc<dyn Clock>,
     /// Milliseconds to be added to the local clock.
@@ -70,8 +70,8 @@ impl CorrectedClock {
         }
     }
 
-    /// Corrects the time by `answer`, the database's time. An answer whose round trip took too long corrects nothing; it can
-    /// only show that the clock is unreliable.
+    /// Corrects the time by `answer`, the database's time. An answer whose round trip took too long corrects nothing;
+    /// it can only show that the clock is unreliable.
     pub fn correct(&self, query: TimeQuery, answer: Timestamp) {
         let round_trip = query.sent_at.abs_diff(self.local.monotonic());
         let now = self.now();
@@ -95,8 +95,8 @@ impl CorrectedClock {
         }
     }
 
-    /// Returns whether the time is off by more than five seconds while answers are too slow to correct it. A node in this
-    /// state fails its health check.
+    /// Returns whether the time is off by more than five seconds while answers are too slow to correct it. A node in
+    /// this state fails its health check.
     #[must_use]
     pub fn is_unreliable(&self) -> bool {
         self.is_unreliable.load(Ordering::Relaxed)
@@ -155,8 +155,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// Returns the machine's time of day, at least 1970. Only the log calls it directly, because it starts before there is a
-/// clock to inject.
+/// Returns the machine's time of day, at least 1970. Only the log calls it directly, because it starts before there is
+/// a clock to inject.
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the clock that everything else is given"

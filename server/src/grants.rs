@@ -37,7 +37,7 @@ impl App {
         request: &AuthorizeRequest<'_>,
     ) -> Result<String, Error> {
         let policy = self.clients.policy_of(client);
-        for _ in 0..DRAWS {
+        for _ in 0..ATTEMPTS {
             let now = self.clock.now();
             let profile = Profile {
                 id: ProfileId::new(now, self.random.bytes()),
@@ -195,7 +195,7 @@ impl App {
 
 /// The attempts to draw a profile id that isn't taken. Two guests of one millisecond share an id once in two million
 /// times.
-const DRAWS: usize = 4;
+const ATTEMPTS: usize = 4;
 
 fn warn_of_rewind(row: &Grant, presented: Generation) {
     tracing::error!(

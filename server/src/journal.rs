@@ -131,7 +131,7 @@ impl Journal {
         file: &Path,
         is_enough: impl Fn(&[Entry]) -> bool,
     ) -> Result<Vec<Entry>, JournalError> {
-        let mut bytes = FIRST_LOOK;
+        let mut bytes = FIRST_READ;
         loop {
             let entries = Self::read_from(file, Some(bytes))?;
             let is_all = std::fs::metadata(file).map_or(0, |file| file.len()) <= bytes;
@@ -178,7 +178,7 @@ impl Journal {
 const WORTH_COMPACTING: u64 = 1024 * 1024;
 
 /// The bytes at the end that are read first.
-const FIRST_LOOK: u64 = 4 * 1024;
+const FIRST_READ: u64 = 4 * 1024;
 
 /// Ends a line that a crash cut off, so that the next one doesn't join it. Nobody was told that the cut-off entry is
 /// durable.

@@ -50,32 +50,32 @@ impl SecureGenerator {
 
 impl Random for SecureGenerator {
     fn fill(&self, bytes: &mut [u8]) {
-        STOCK.with_borrow_mut(|stock| {
-            if bytes.len() > AHEAD {
+        BUFFER.with_borrow_mut(|buffer| {
+            if bytes.len() > CAPACITY {
                 return self.draw(bytes);
             }
-            if stock.left < bytes.len() {
-                self.draw(&mut stock.bytes);
-                stock.left = AHEAD;
+            if buffer.left < bytes.len() {
+                self.draw(&mut buffer.bytes);
+                buffer.left = CAPACITY;
             }
-            let from = stock.left - bytes.len();
-            let taken = &mut stock.bytes[from..stock.left];
+            let from = buffer.left - bytes.len();
+            let taken = &mut buffer.bytes[from..buffer.left];
             bytes.copy_from_slice(taken);
             taken.fill(0);
-            stock.left = from;
+            buffer.left = from;
         });
     }
 }
 
 /// A buffer of bytes that a thread has drawn ahead, because the fixed cost of a draw exceeds that of the few bytes that
 /// a request needs. Bytes are erased as they are taken.
-struct Stock {
-    bytes: [u8; AHEAD],
+struct Buffer {
+    bytes: [u8; CAPACITY],
     left: usize,
 }
 
-const AHEAD: usize = 512;
+const CAPACITY: usize = 512;
 
 thread_local! {
-    static STOCK: RefCell<Stock> = const { RefCell::new(Stock { bytes: [0; AHEAD], left: 0 }) };
+    static BUFFER: RefCell<Buffer> = const { RefCell::new(Buffer { bytes: [0; CAPACITY], left: 0 }) };
 }

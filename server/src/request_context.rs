@@ -1,5 +1,5 @@
-//! The context of a request, in a task-local: its id, for every line that it causes in the log, and what its own line says
-//! beside the answer.
+//! The context of a request, in a task-local: its id, for every line that it causes in the log, and what its own line
+//! says beside the answer.
 
 use std::cell::Cell;
 

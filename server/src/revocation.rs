@@ -112,13 +112,13 @@ impl App {
             request_context::grant(grant.id);
             return Ok(self.end_grant(&owner, grant.id, revocation).await?);
         }
-        let Ok(token) = self.verify_of_any(token) else {
+        let Ok(token) = self.verify_even_if_disabled(token) else {
             return Ok(());
         };
         let owner = Arc::clone(&token.client);
         permitted(client, &owner, Refusal::AccessTokenOfAnotherClient)?;
         let grant = self.grants.load(token.grant).await?;
-        if self.has_been_ended(&token, grant.as_ref()).await? {
+        if self.is_revoked_already(&token, grant.as_ref()).await? {
             return Ok(());
         }
         request_context::grant(token.grant);
@@ -135,7 +135,7 @@ impl App {
     }
 
     /// Returns whether that token, or its grant, is revoked already: to do it again would only lengthen the journal.
-    async fn has_been_ended(
+    async fn is_revoked_already(
         &self,
         token: &VerifiedToken,
         grant: Option<&Grant>,

@@ -65,7 +65,7 @@ impl RevocationFilter {
     }
 
     /// Inserts the grants that were revoked by the journal: one that a restore has lost has no row to be read from.
-    pub fn remember(&self, journal: &[Entry]) {
+    pub fn insert_from_journal(&self, journal: &[Entry]) {
         for entry in journal {
             if let Entry::GrantRevoked(grant, _) = entry {
                 self.insert(RevokedList::Grants, grant.to_bytes());
@@ -112,7 +112,7 @@ impl RevocationFilter {
     ///
     /// # Errors
     /// [`Unavailable`] if there is a row to read and the store can't answer.
-    pub async fn holds(&self, list: RevokedList, id: RevokedId) -> Result<bool, Unavailable> {
+    pub async fn is_revoked(&self, list: RevokedList, id: RevokedId) -> Result<bool, Unavailable> {
         let item = (tag(list), id);
         let perhaps = {
             let filters = self.filters.read().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,5 @@
-//! The one assembly of a server, for `serve`, the tests and the benchmark: everything that requests share, put together in
-//! the order that restores and rolling changes need.
+//! The one assembly of a server, for `serve`, the tests and the benchmark: everything that requests share, put together
+//! in the order that restores and rolling changes need.
 
 use std::fmt;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
         RevocationFilter::load(store.clone(), Now::of(&*clock), lifetime),
         restore::mark(&*store, &journal, &config.node, &*random, clock.now())
     )?;
-    revocations.remember(&Journal::since(
+    revocations.insert_from_journal(&Journal::since(
         &config.journal,
         clock.now().before(lifetime),
     )?);

@@ -66,10 +66,10 @@ where
 /// Standard error behind a buffer, so that the line of a request costs a copy and no system call. A warning or an error
 /// flushes the buffer.
 #[derive(Clone)]
-struct Log(Arc<Waiting>);
+struct Log(Arc<Buffer>);
 
 #[derive(Default)]
-struct Waiting {
+struct Buffer {
     lines: Mutex<Vec<u8>>,
     filled: Condvar,
     dropped: AtomicU64,
@@ -146,7 +146,7 @@ impl Write for Line<'_> {
             let was_empty = lines.is_empty();
             // Backpressure from a slow reader of the log would stop the server, so lines are dropped and counted
             // instead.
-            if lines.len() < MOST_WAITING {
+            if lines.len() < CAPACITY {
                 lines.extend_from_slice(line);
             } else {
                 self.log.0.dropped.fetch_add(1, Ordering::Relaxed);
@@ -170,4 +170,4 @@ impl Write for Line<'_> {
 const GATHER: Duration = Duration::from_millis(5);
 
 /// The size in bytes at which lines are dropped: some tenths of a second under full load.
-const MOST_WAITING: usize = 4 * 1024 * 1024;
+const CAPACITY: usize = 4 * 1024 * 1024;

@@ -33,7 +33,7 @@ pub struct Cleaner {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
     /// There is more to scan.
-    Walked {
+    Scanned {
         /// The number of grants that were removed.
         removed: usize,
     },
@@ -77,7 +77,7 @@ impl Cleaner {
         if self.jumped(now) {
             return Ok(Step::ClockJumped);
         }
-        if !self.hold(now).await? {
+        if !self.hold_lease(now).await? {
             self.position = None;
             return Ok(Step::Elsewhere);
         }
@@ -102,14 +102,14 @@ impl Cleaner {
         }
         self.position = part.next;
         Ok(if part.next.is_some() {
-            Step::Walked { removed }
+            Step::Scanned { removed }
         } else {
             Step::Finished { removed }
         })
     }
 
     /// Acquires the lease, or renews it when half of it has passed. Returns whether this node has it.
-    async fn hold(&mut self, now: Timestamp) -> Result<bool, Unavailable> {
+    async fn hold_lease(&mut self, now: Timestamp) -> Result<bool, Unavailable> {
         if now + LEASE / 2 < self.held_until {
             return Ok(true);
         }
@@ -128,8 +128,8 @@ impl Cleaner {
         tokio::time::sleep(delay).await;
         loop {
             let pause = match self.step().await {
-                Ok(Step::Walked { .. }) => BETWEEN_PARTS,
-                Ok(Step::Finished { .. }) => BETWEEN_WALKS,
+                Ok(Step::Scanned { .. }) => BETWEEN_PARTS,
+                Ok(Step::Finished { .. }) => BETWEEN_SCANS,
                 Ok(Step::Elsewhere) => BEFORE_RETRY,
                 Ok(Step::ClockJumped) => {
                     tracing::warn!(
@@ -159,13 +159,13 @@ pub const PART: usize = 500;
 /// The grants that one write removes; few, so that other writes get their turn.
 pub const REMOVED_AT_ONCE: usize = 100;
 const BETWEEN_PARTS: Duration = Duration::from_millis(50);
-const BETWEEN_WALKS: Duration = Duration::from_secs(3600);
+const BETWEEN_SCANS: Duration = Duration::from_secs(3600);
 /// The pause after a step that couldn't clean, before the next try.
 const BEFORE_RETRY: Duration = Duration::from_secs(60);
 /// The duration of a lease. Half of it is left after each step, which lasts until the next scan begins, so that the
 /// node that cleans goes on cleaning.
 const LEASE: Duration = Duration::from_secs(2 * 3600);
-const _: () = assert!(LEASE.as_secs() >= 2 * BETWEEN_WALKS.as_secs());
+const _: () = assert!(LEASE.as_secs() >= 2 * BETWEEN_SCANS.as_secs());
 /// The difference that counts as a jump: more than any honest correction, far less than would make a live grant look
 /// ended.
 const TOLERATED_JUMP: Duration = Duration::from_secs(3600);

@@ -1,8 +1,8 @@
 //! The life of keys, decided in pure code: next, current, retiring, gone.
 //!
 //! A key is published before it is used, so that whoever verifies knows it in time; and it is kept after its use until
-//! the last thing that it signed or sealed has expired. Access tokens always have a next key waiting; a next sealing key
-//! is made when it is asked for, because each one costs a try at every credential that is opened.
+//! the last thing that it signed or sealed has expired. Access tokens always have a next key waiting; a next sealing
+//! key is made when it is asked for, because each one costs a try at every credential that is opened.
 
 use std::time::Duration;
 
@@ -162,8 +162,8 @@ pub(super) fn due(
                 steps.push(make_next);
             }
         }
-        // Of another algorithm: the setting has changed. Not at once, for while nodes are restarted one after the other,
-        // two settings would replace each other's key without end.
+        // Of another algorithm: the setting has changed. Not at once, for while nodes are restarted one after the
+        // other, two settings would replace each other's key without end.
         Some(next) if now < next.created_at + FOLLOWED => {}
         other => {
             steps.extend(other.map(|key| Step::Remove(key.kid.clone())));
@@ -178,8 +178,8 @@ pub(super) fn due(
     steps
 }
 
-/// Decides on the steps of a rotation that an operator asks for. `forced` skips the waiting, and gives up the oldest sealing key. Only
-/// signing and sealing keys rotate.
+/// Decides on the steps of a rotation that an operator asks for. `forced` skips the waiting, and gives up the oldest
+/// sealing key. Only signing and sealing keys rotate.
 ///
 /// # Errors
 /// [`RotationRefused`] if it would break verifiers or log guests out.

@@ -154,8 +154,8 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Opens a credential. If no key does, another node may seal with one that came while this node was asleep or cut off:
-    /// then it looks first, lest a guest be turned away for good.
+    /// Opens a credential. If no key does, another node may seal with one that came while this node was asleep or cut
+    /// off: then it looks first, lest a guest be turned away for good.
     ///
     /// # Errors
     /// [`Unavailable`] if it looks and can't see.
@@ -198,8 +198,8 @@ impl KeyRing {
         self.carry_out(steps, now).await.map(drop)
     }
 
-    /// Rotates the keys of a use, as an operator asks for. `forced` skips the waiting, and gives up the oldest sealing key.
-    /// `false` if another process changed the keys meanwhile.
+    /// Rotates the keys of a use, as an operator asks for. `forced` skips the waiting, and gives up the oldest sealing
+    /// key. `false` if another process changed the keys meanwhile.
     ///
     /// # Errors
     /// [`RotateError`] if it would do harm, or as [`KeyRing::refresh`].

@@ -37,8 +37,8 @@ pub struct SqliteStore {
     path: PathBuf,
     readers: Arc<Readers>,
     writer: writer::Writer,
-    /// The database file, to sync it. To close it takes the locks of all connections of this process (POSIX), so whoever has
-    /// a connection shares it, and drops it last.
+    /// The database file, to sync it. To close it takes the locks of all connections of this process (POSIX), so
+    /// whoever has a connection shares it, and drops it last.
     file: Arc<File>,
 }
 

@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Proof, Redemption, Unavailable};
 use crate::timing::STALE;
 
-/// One write. All but an erasure, a mark and those for cleaning are one statement on one row, a new guest with its first
-/// grant counting as one.
+/// One write. All but an erasure, a mark and those for cleaning are one statement on one row, a new guest with its
+/// first grant counting as one.
 #[derive(Clone, Debug)]
 pub enum Write {
     /// A new guest and its first grant. [`Outcome::Conflict`] if the profile id is taken: draw again.
@@ -30,15 +30,16 @@ pub enum Write {
     InsertTombstone(Tombstone),
     /// Removes a guest and all its grants, and then says that it was erased. Idempotent.
     EraseGuest(ProfileId, Tombstone),
-    /// Gives a node the right to clean until the second time, or leaves it to it. [`Outcome::Conflict`] if another has it,
-    /// at the first.
+    /// Gives a node the right to clean until the second time, or leaves it to it. [`Outcome::Conflict`] if another has
+    /// it, at the first.
     HoldCleaning(String, Timestamp, Timestamp),
     /// Keeps a mark of a node's journal: all that the journal says before it is in the store. Marks of years ago go.
     InsertMark(String, [u8; 16], Timestamp),
-    /// Removes grants if they had ended before that time or their client or guest is gone, and with each the guest, if it
-    /// has no other grant and its code was never redeemed.
+    /// Removes grants if they had ended before that time or their client or guest is gone, and with each the guest, if
+    /// it has no other grant and its code was never redeemed.
     RemoveEnded(Vec<GrantId>, Timestamp),
-    /// Forgets some revoked access tokens that expired before the first time, and some tombstones from before the second.
+    /// Forgets some revoked access tokens that expired before the first time, and some tombstones from before the
+    /// second.
     RemoveForgotten(Timestamp, Timestamp),
     /// Changes nothing: asks whether writes get through.
     Probe,
@@ -172,8 +173,8 @@ pub(super) struct Reply<T> {
 }
 
 impl<T> Reply<T> {
-    /// Whether it has waited so long that whoever asked was told something else by now. To carry it out after that would
-    /// surprise: it was decided on what was true then.
+    /// Whether it has waited so long that whoever asked was told something else by now. To carry it out after that
+    /// would surprise: it was decided on what was true then.
     pub(super) fn is_stale(&self) -> bool {
         self.since.elapsed() > STALE
     }

@@ -87,11 +87,14 @@ async fn a_walk_goes_in_parts_and_the_next_one_starts_again() {
     test.clock.advance(MILLISECOND);
     test.code(SHOP).await;
     test.clock.advance(8 * DAY);
-    for expected in [Step::Walked { removed: 0 }, Step::Finished { removed: 1 }] {
+    for expected in [Step::Scanned { removed: 0 }, Step::Finished { removed: 1 }] {
         assert_eq!(cleaner.step().await.unwrap(), expected);
     }
     test.clock.advance(Policy::default().refresh_idle);
-    for expected in [Step::Walked { removed: 500 }, Step::Finished { removed: 1 }] {
+    for expected in [
+        Step::Scanned { removed: 500 },
+        Step::Finished { removed: 1 },
+    ] {
         assert_eq!(cleaner.step().await.unwrap(), expected);
     }
     assert_eq!(test.counts().await, (501, 0));
@@ -229,7 +232,7 @@ async fn walk(cleaner: &mut Cleaner) -> usize {
     let mut removed = 0;
     for _ in 0..100 {
         match cleaner.step().await.unwrap() {
-            Step::Walked { removed: some } => removed += some,
+            Step::Scanned { removed: some } => removed += some,
             Step::Finished { removed: some } => return removed + some,
             Step::ClockJumped | Step::Elsewhere => panic!("this cleaner must not clean"),
         }

@@ -92,8 +92,8 @@ fn run(file: &Path, random: &dyn Random) -> rusqlite::Result<(usize, Connection)
         insert into installation (only_row, installation_id, revision, next_client_number) values (1, ?, 0, 1)";
     let mut connection = Connection::open(file)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Of a new file. A refresh writes one page to the log and one to the file, so a page should be small; but the smaller,
-    // the deeper the trees.
+    // Of a new file. A refresh writes one page to the log and one to the file, so a page should be small; but the
+    // smaller, the deeper the trees.
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
