@@ -19,11 +19,53 @@ pub(super) fn load(connection: &Connection, id: GrantId) -> rusqlite::Result<Opt
     Ok(find(connection, id)?.map(|(_, grant)| grant))
 }
 
+/// A macro, so that [`find`] has its statements without putting them together each time.
+macro_rules! grant_columns {
+    () => {
+        "profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes, issued_at, \
+         advanced_at, expires_at, ends_at, revoked_at, revocation_reason"
+    };
+}
+
+/// The columns that [`grant`] reads and [`insert_grant`] writes.
+pub(super) const GRANT_COLUMNS: &str = grant_columns!();
+
+/// The columns that [`profile`] reads and [`insert_profile`] writes.
+pub(super) const PROFILE_COLUMNS: &str = "profile_id, network_id, client_number, created_at";
+
+/// Returns the position of a column in a list. In a constant this costs a refresh nothing, and a name that isn't in the
+/// list doesn't compile.
+const fn position(columns: &str, name: &str) -> usize {
+    let (columns, name) = (columns.as_bytes(), name.as_bytes());
+    let (mut position, mut start) = (0, 0);
+    while start < columns.len() {
+        let mut length = 0;
+        let mut is_same = true;
+        while start + length < columns.len() && columns[start + length] != b',' {
+            is_same = is_same && length < name.len() && columns[start + length] == name[length];
+            length += 1;
+        }
+        if is_same && length == name.len() {
+            return position;
+        }
+        position += 1;
+        start += length + ", ".len();
+    }
+    panic!("no such column")
+}
+
 /// Looks first where nearly every grant is, which takes the way down one tree instead of two.
 fn find(connection: &Connection, id: GrantId) -> rusqlite::Result<Option<(GrantNumber, Grant)>> {
-    const UNDER_ITS_GUEST: &str =
-        "select * from grants where grant_number = ?1 and profile_id = ?1 and grant_id = ?2";
-    const ANYWHERE: &str = "select * from grants where profile_id = ?1 and grant_id = ?2";
+    const UNDER_ITS_GUEST: &str = concat!(
+        "select ",
+        grant_columns!(),
+        ", grant_number from grants where grant_number = ?1 and profile_id = ?1 and grant_id = ?2"
+    );
+    const ANYWHERE: &str = concat!(
+        "select ",
+        grant_columns!(),
+        ", grant_number from grants where profile_id = ?1 and grant_id = ?2"
+    );
     for sql in [UNDER_ITS_GUEST, ANYWHERE] {
         let mut find = connection.prepare_cached(sql)?;
         let found = find.query_row(params![id.profile.as_i64(), id.random], |row| {
@@ -40,8 +82,8 @@ fn find(connection: &Connection, id: GrantId) -> rusqlite::Result<Option<(GrantN
 #[derive(Clone, Copy)]
 struct GrantNumber(i64);
 
-/// Its column, behind those that make a [`grant`].
-const GRANT_NUMBER: usize = 14;
+/// The position of its column in what [`find`] selects.
+const GRANT_NUMBER: usize = position(concat!(grant_columns!(), ", grant_number"), "grant_number");
 
 /// The number of a new grant, whose guest is `?1`. If another lies under that id, it is null: SQLite then draws one.
 pub(super) const NEW_NUMBER: &str =
@@ -131,8 +173,9 @@ fn savepoint<T>(
 }
 
 fn insert_profile(connection: &Connection, profile: &Profile) -> rusqlite::Result<()> {
-    const SQL: &str = "insert into profiles (profile_id, network_id, client_number, created_at) values (?, ?, ?, ?)";
-    connection.prepare_cached(SQL)?.execute(params![
+    static SQL: LazyLock<String> =
+        LazyLock::new(|| format!("insert into profiles ({PROFILE_COLUMNS}) values (?, ?, ?, ?)"));
+    connection.prepare_cached(&SQL)?.execute(params![
         profile.id.as_i64(),
         profile.network_id.as_bytes(),
         profile.client.0,
@@ -146,9 +189,8 @@ fn insert_grant(connection: &Connection, grant: &Grant) -> rusqlite::Result<usiz
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
             "
-        insert into grants (profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes,
-                            issued_at, advanced_at, expires_at, ends_at, grant_number)
-        select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, {NEW_NUMBER}
+        insert into grants ({GRANT_COLUMNS}, grant_number)
+        select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, {NEW_NUMBER}
          where exists (select 1 from profiles where profile_id = ?1)
         on conflict do nothing"
         )
@@ -166,6 +208,8 @@ fn insert_grant(connection: &Connection, grant: &Grant) -> rusqlite::Result<usiz
         grant.advanced_at.as_millis(),
         grant.expires_at.as_millis(),
         grant.ends_at.as_millis(),
+        grant.revoked.map(|revocation| revocation.at.as_millis()),
+        grant.revoked.map(|revocation| revocation.reason.name()),
     ])
 }
 
@@ -293,7 +337,7 @@ fn remove_ended(
     Ok(())
 }
 
-/// A row, with the columns in the order of the table.
+/// Reads a row that begins with [`GRANT_COLUMNS`].
 pub(super) fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
     let at = |column| row.get(column).map(Timestamp::from_millis);
     let generation = |column| {
@@ -302,42 +346,52 @@ pub(super) fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
             .map(Generation::from_u64)
             .map_err(|_| malformed(row, column))
     };
-    let revoked = match row.get(12)? {
+    macro_rules! column {
+        ($name:literal) => {
+            const { position(GRANT_COLUMNS, $name) }
+        };
+    }
+    let revoked = match row.get(column!("revoked_at"))? {
         None => None,
-        Some(at) => Some(Revocation {
-            at: Timestamp::from_millis(at),
-            reason: RevocationReason::from_name(row.get_ref(13)?.as_str()?),
-        }),
+        Some(at) => {
+            let reason = row.get_ref(column!("revocation_reason"))?.as_str()?;
+            Some(Revocation {
+                at: Timestamp::from_millis(at),
+                reason: RevocationReason::from_name(reason),
+            })
+        }
     };
     Ok(Grant {
-        id: GrantId::new(profile_id(row)?, row.get(1)?),
-        client: ClientNumber(row.get(2)?),
-        network_id: NetworkId::from_bytes(row.get(3)?),
-        challenge: Challenge::from_bytes(row.get(4)?),
-        generation: generation(5)?,
-        proven: generation(6)?,
-        strikes: row.get(7)?,
-        issued_at: at(8)?,
-        advanced_at: at(9)?,
-        expires_at: at(10)?,
-        ends_at: at(11)?,
+        id: GrantId::new(
+            profile_id(row, column!("profile_id"))?,
+            row.get(column!("grant_id"))?,
+        ),
+        client: ClientNumber(row.get(column!("client_number"))?),
+        network_id: NetworkId::from_bytes(row.get(column!("network_id"))?),
+        challenge: Challenge::from_bytes(row.get(column!("challenge"))?),
+        generation: generation(column!("generation"))?,
+        proven: generation(column!("proven"))?,
+        strikes: row.get(column!("strikes"))?,
+        issued_at: at(column!("issued_at"))?,
+        advanced_at: at(column!("advanced_at"))?,
+        expires_at: at(column!("expires_at"))?,
+        ends_at: at(column!("ends_at"))?,
         revoked,
     })
 }
 
-/// As [`grant`].
+/// Reads a row of [`PROFILE_COLUMNS`].
 pub(super) fn profile(row: &Row<'_>) -> rusqlite::Result<Profile> {
     Ok(Profile {
-        id: profile_id(row)?,
-        network_id: NetworkId::from_bytes(row.get(1)?),
-        client: ClientNumber(row.get(2)?),
-        created_at: Timestamp::from_millis(row.get(3)?),
+        id: profile_id(row, const { position(PROFILE_COLUMNS, "profile_id") })?,
+        network_id: NetworkId::from_bytes(row.get("network_id")?),
+        client: ClientNumber(row.get("client_number")?),
+        created_at: Timestamp::from_millis(row.get("created_at")?),
     })
 }
 
-/// The first column.
-pub(super) fn profile_id(row: &Row<'_>) -> rusqlite::Result<ProfileId> {
-    ProfileId::from_i64(row.get(0)?).ok_or_else(|| malformed(row, 0))
+pub(super) fn profile_id(row: &Row<'_>, column: usize) -> rusqlite::Result<ProfileId> {
+    ProfileId::from_i64(row.get(column)?).ok_or_else(|| malformed(row, column))
 }
 
 /// A value that this program never wrote.

@@ -4,7 +4,7 @@ use guestpass_core::profile::{Profile, ProfileId};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, params, params_from_iter};
 
-use super::grants;
+use super::grants::{self, PROFILE_COLUMNS};
 use crate::store::transfer::{Column, InstallationRow, Kind, Part, Row, Table, Value, names};
 
 pub(super) fn installation_row(connection: &Connection) -> rusqlite::Result<InstallationRow> {
@@ -118,7 +118,9 @@ pub(super) fn known_profiles(
     connection: &Connection,
     ids: &[ProfileId],
 ) -> rusqlite::Result<Vec<Profile>> {
-    let mut find = connection.prepare_cached("select * from profiles where profile_id = ?")?;
+    let mut find = connection.prepare_cached(&format!(
+        "select {PROFILE_COLUMNS} from profiles where profile_id = ?"
+    ))?;
     let mut known = Vec::new();
     for id in ids {
         known.extend(find.query_row([id.as_i64()], grants::profile).optional()?);
@@ -130,10 +132,9 @@ pub(super) fn insert_profiles(
     transaction: &Transaction<'_>,
     profiles: &[Profile],
 ) -> rusqlite::Result<()> {
-    const SQL: &str = "
-        insert into profiles (profile_id, network_id, client_number, created_at) values (?, ?, ?, ?)
-        on conflict do nothing";
-    let mut insert = transaction.prepare(SQL)?;
+    let mut insert = transaction.prepare(&format!(
+        "insert into profiles ({PROFILE_COLUMNS}) values (?, ?, ?, ?) on conflict do nothing"
+    ))?;
     for profile in profiles {
         insert.execute(params![
             profile.id.as_i64(),

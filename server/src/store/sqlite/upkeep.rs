@@ -7,7 +7,7 @@ use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
-use super::grants::{self, ENDED};
+use super::grants::{self, ENDED, GRANT_COLUMNS, PROFILE_COLUMNS};
 use crate::store::{CheckReport, EndedGrants, Guest, Outcome};
 
 pub(super) fn ended_grants(
@@ -33,7 +33,7 @@ pub(super) fn ended_grants(
             },
             |row| {
                 Ok((
-                    GrantId::new(grants::profile_id(row)?, row.get(1)?),
+                    GrantId::new(grants::profile_id(row, 0)?, row.get(1)?),
                     row.get(2)?,
                 ))
             },
@@ -54,7 +54,7 @@ pub(super) fn ended_grants(
 pub(super) fn profile(connection: &Connection, id: ProfileId) -> rusqlite::Result<Option<Guest>> {
     let profile = connection
         .query_row(
-            "select * from profiles where profile_id = ?",
+            &format!("select {PROFILE_COLUMNS} from profiles where profile_id = ?"),
             [id.as_i64()],
             grants::profile,
         )
@@ -63,7 +63,9 @@ pub(super) fn profile(connection: &Connection, id: ProfileId) -> rusqlite::Resul
         return Ok(None);
     };
     let grants = connection
-        .prepare("select * from grants where profile_id = ? order by issued_at, grant_id")?
+        .prepare(&format!(
+            "select {GRANT_COLUMNS} from grants where profile_id = ? order by issued_at, grant_id"
+        ))?
         .query_map([id.as_i64()], grants::grant)?
         .collect::<Result<_, _>>()?;
     Ok(Some(Guest { profile, grants }))
@@ -77,7 +79,9 @@ pub(super) fn profiles(
     let after = after.map_or(0, ProfileId::as_i64);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     connection
-        .prepare_cached("select * from profiles where profile_id > ? order by profile_id limit ?")?
+        .prepare_cached(&format!(
+            "select {PROFILE_COLUMNS} from profiles where profile_id > ? order by profile_id limit ?"
+        ))?
         .query_map([after, limit], grants::profile)?
         .collect()
 }
