@@ -1,14 +1,13 @@
-//! The part of docs/performance.md that is written by this program, and its charts.
+//! The part of docs/performance.md that is written by this program.
 
 use std::fs;
 use std::path::Path;
 
-use crate::chart;
 use crate::failure::Failure;
 use crate::report::{Report, SHARED};
 use crate::scenario::Scenario;
 
-/// Puts a report into the document, between its marks, and the charts beside it.
+/// Puts a report into the document, between its marks.
 pub(crate) fn write(report: &Report, docs: &Path) -> Result<(), Failure> {
     let file = docs.join("performance.md");
     let document = match fs::read_to_string(&file) {
@@ -20,10 +19,6 @@ pub(crate) fn write(report: &Report, docs: &Path) -> Result<(), Failure> {
     };
     let spliced = splice(&document, &markdown(report))
         .ok_or_else(|| Failure(format!("{} has no {BEGIN} before {END}", file.display())))?;
-    let charts = docs.join("performance");
-    fs::create_dir_all(&charts)?;
-    fs::write(charts.join("ratios.svg"), chart::ratios(&report.found))?;
-    fs::write(charts.join("latency.svg"), chart::latency(report))?;
     Ok(fs::write(file, spliced)?)
 }
 
@@ -60,11 +55,11 @@ fn markdown(report: &Report) -> String {
             millis(0.99)
         );
     }
-    let (ratios, scenarios) = (table(&report.ratios()), table(&report.scenarios()));
     format!(
-        "\n{}\n\n{ratios}\n![What Guestpass does, as a share of what is wanted](performance/ratios.svg)\n\n\
-         {scenarios}\n![How long it takes](performance/latency.svg)\n",
-        wrapped(&text)
+        "\n{}\n\n{}\n{}",
+        wrapped(&text),
+        table(&report.ratios()),
+        table(&report.scenarios())
     )
 }
 

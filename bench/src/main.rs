@@ -24,7 +24,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod answer;
 mod certificate;
-mod chart;
 mod connection;
 mod count;
 mod document;
