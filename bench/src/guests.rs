@@ -1,4 +1,4 @@
-//! Guests that are there already: an installation made in one go, and the refresh tokens of some of its guests.
+//! Seeds an installation with guests, and keeps the newest refresh token of some of them.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -24,9 +24,9 @@ use guestpass_core::time::Timestamp;
 use crate::failure::Failure;
 use crate::process;
 use crate::progress::Progress;
-use crate::workload::Chance;
+use crate::workload::FastRandom;
 
-/// The text of a refresh token or a code.
+/// Holds the text of a refresh token or a code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Token(pub(crate) [u8; Self::LENGTH]);
 
@@ -44,7 +44,7 @@ impl Default for Token {
     }
 }
 
-/// The newest refresh token of each guest, in no order.
+/// Holds the newest refresh token of each guest, in random order.
 #[derive(Clone, Default)]
 pub(crate) struct Guests {
     tokens: Vec<Token>,
@@ -67,12 +67,12 @@ impl Guests {
         self.tokens[guest]
     }
 
-    /// Takes a guest that nobody has taken.
+    /// Marks a guest as busy; returns `false` if it is already.
     pub(crate) fn take(&mut self, guest: usize) -> bool {
         !std::mem::replace(&mut self.busy[guest], true)
     }
 
-    /// Gives a guest back, perhaps with a new token.
+    /// Marks a guest as free, with its new token if there is one.
     pub(crate) fn put_back(&mut self, guest: usize, token: Option<Token>) {
         self.busy[guest] = false;
         if let Some(token) = token {
@@ -81,21 +81,21 @@ impl Guests {
     }
 }
 
-/// An installation to make.
+/// Describes an installation to seed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seed {
     pub(crate) guests: u64,
     pub(crate) algorithm: KeyAlgorithm,
-    /// How many of those that live to keep the tokens of.
+    /// Number of live guests whose tokens are kept.
     pub(crate) sample: usize,
-    /// How many of them, the oldest, have ended, long enough ago to be cleaned up.
+    /// Number of guests, the oldest, whose grants ended long enough ago to be cleaned up.
     pub(crate) ended: u64,
 }
 
-/// The client in whose name everything is asked.
+/// The client of all requests.
 pub(crate) const CLIENT_ID: &str = "bench";
 
-/// Makes an installation in a new directory and answers the tokens of a random part of its guests.
+/// Seeds an installation in a new directory and returns the tokens of a random sample of its live guests.
 pub(crate) fn seed(directory: &Path, seed: Seed) -> Result<Guests, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -104,9 +104,10 @@ pub(crate) fn seed(directory: &Path, seed: Seed) -> Result<Guests, Failure> {
     let file = process::database(directory);
     SqliteStore::migrate(&file, &SecureGenerator::new())?;
     let mut tokens = runtime.block_on(fill(directory, &file, seed))?;
-    let mut chance = Chance::new();
+    // Fisher-Yates.
+    let mut random = FastRandom::new();
     for last in (1..tokens.len()).rev() {
-        tokens.swap(last, chance.below(last + 1));
+        tokens.swap(last, random.below(last + 1));
     }
     Ok(Guests::new(tokens))
 }
@@ -114,21 +115,33 @@ pub(crate) fn seed(directory: &Path, seed: Seed) -> Result<Guests, Failure> {
 async fn fill(directory: &Path, file: &Path, seed: Seed) -> Result<Vec<Token>, Failure> {
     let random: Arc<dyn Random> = Arc::new(SecureGenerator::new());
     let now = SystemClock::new().now();
-    let (mut store, (keys, client)) = begin(directory, file, seed.algorithm, &random).await?;
+    let Begun {
+        mut store,
+        keys,
+        client,
+    } = begin(directory, file, seed.algorithm, &random).await?;
     let policy = Policy::default();
     let mut progress = Progress::new(format!("making {} guests", seed.guests), seed.guests);
-    let (mut tokens, mut after) = (Vec::with_capacity(seed.sample), [None, None]);
-    let mut numbers = Numbers::of(seed, now);
+    let mut tokens = Vec::with_capacity(seed.sample);
+    let mut after = [None, None];
+    let mut plans = Plans {
+        seed,
+        now,
+        done: 0,
+        kept: 0,
+    };
     loop {
         let (mut profiles, mut grants) = (Vec::new(), Vec::new());
-        for (created_at, has_ended, in_sample) in numbers.by_ref().take(AT_ONCE) {
-            let id = GrantId::new(ProfileId::new(created_at, random.bytes()), random.bytes());
+        for plan in plans.by_ref().take(BATCH) {
+            let profile = ProfileId::new(plan.created_at, random.bytes());
+            let id = GrantId::new(profile, random.bytes());
             let network_id = NetworkId::new(random.bytes());
             let challenge = Challenge::parse(EXAMPLE_CHALLENGE).expect("this is a challenge");
+            let created_at = plan.created_at;
             let issued = Grant::issue(id, client, network_id, challenge, &policy, created_at);
             let grant = Grant {
                 generation: Generation::CODE.next(),
-                expires_at: match has_ended {
+                expires_at: match plan.has_ended {
                     true => now.before(2 * KEEP_ENDED),
                     false => (now + policy.refresh_idle).min(issued.ends_at),
                 },
@@ -136,7 +149,7 @@ async fn fill(directory: &Path, file: &Path, seed: Seed) -> Result<Vec<Token>, F
             };
             profiles.push(profile_row(&grant));
             grants.push(grant_row(&grant));
-            if in_sample {
+            if plan.in_sample {
                 let token = keys.seal(Credential {
                     grant: id,
                     generation: grant.generation,
@@ -162,9 +175,9 @@ async fn fill(directory: &Path, file: &Path, seed: Seed) -> Result<Vec<Token>, F
                 })
                 .await?;
         }
-        progress.at(numbers.done);
-        if numbers.done.is_multiple_of(BETWEEN_CHECKPOINTS) {
-            // Whoever closes the file last moves the log into it.
+        progress.at(plans.done);
+        if plans.done.is_multiple_of(BETWEEN_CHECKPOINTS) {
+            // SQLite checkpoints when the last connection closes.
             drop(store);
             store = open(file)?;
         }
@@ -173,27 +186,34 @@ async fn fill(directory: &Path, file: &Path, seed: Seed) -> Result<Vec<Token>, F
     Ok(tokens)
 }
 
-/// An installation without guests, as the beginning of a copy: the parts of that may be as large as one likes.
+/// An installation that has a client and keys, but no guests yet.
+struct Begun {
+    store: Arc<SqliteStore>,
+    keys: Arc<Keys>,
+    client: ClientNumber,
+}
+
+/// Makes an installation without guests, as an unfinished copy: its rows may be inserted in batches of any size.
 async fn begin(
     directory: &Path,
     file: &Path,
     algorithm: KeyAlgorithm,
     random: &Arc<dyn Random>,
-) -> Result<(Arc<SqliteStore>, (Arc<Keys>, ClientNumber)), Failure> {
+) -> Result<Begun, Failure> {
     let small = directory.join("begin.db");
     SqliteStore::migrate(&small, &**random)?;
     let (from, to) = (open(&small)?, open(file)?);
-    let now = SystemClock::new().now();
     let client = Change::AddClient {
         id: CLIENT_ID.parse().expect("this is an id"),
         settings: ClientSettings::default(),
         api_key: None,
-        now,
+        now: SystemClock::new().now(),
     };
-    let added = from.change(client).await;
-    added.map_err(|error| Failure(format!("{error:?}")))?;
+    from.change(client)
+        .await
+        .map_err(|error| Failure(format!("{error:?}")))?;
     let (_, clients) = from.clients().await?;
-    let keys = make_keys(directory, from.clone(), (algorithm, random), now).await?;
+    let keys = make_keys(directory, from.clone(), algorithm, random).await?;
     to.begin_copy(from.installation_row().await?).await?;
     for table in [Table::Clients, Table::Keys] {
         let part = Part {
@@ -206,41 +226,40 @@ async fn begin(
     }
     drop(from);
     fs::remove_file(small)?;
-    Ok((to, (keys, clients[0].number)))
+    Ok(Begun {
+        store: to,
+        keys,
+        client: clients[0].number,
+    })
 }
 
-/// How many guests travel together.
-const AT_ONCE: usize = 20_000;
+/// Guests that are inserted in one transaction.
+const BATCH: usize = 20_000;
 const BETWEEN_CHECKPOINTS: u64 = 500_000;
 
 fn open(file: &Path) -> Result<Arc<SqliteStore>, Failure> {
     Ok(Arc::new(SqliteStore::open(file, Synchronous::Off)?))
 }
 
-/// When each guest came, evenly over the last year and the oldest first, whether it has ended, and whether its token is
-/// wanted.
-struct Numbers {
+/// What a guest is to be.
+struct GuestPlan {
+    created_at: Timestamp,
+    has_ended: bool,
+    in_sample: bool,
+}
+
+/// Yields the plans of all guests: created evenly over the last year, the oldest first, and sampled evenly.
+struct Plans {
     seed: Seed,
     now: Timestamp,
     done: u64,
     kept: u64,
 }
 
-impl Numbers {
-    fn of(seed: Seed, now: Timestamp) -> Self {
-        Self {
-            seed,
-            now,
-            done: 0,
-            kept: 0,
-        }
-    }
-}
+impl Iterator for Plans {
+    type Item = GuestPlan;
 
-impl Iterator for Numbers {
-    type Item = (Timestamp, bool, bool);
-
-    fn next(&mut self) -> Option<Self::Item> {
+    fn next(&mut self) -> Option<GuestPlan> {
         const YEAR: u64 = 365 * 86_400_000;
         let left = self
             .seed
@@ -248,49 +267,62 @@ impl Iterator for Numbers {
             .checked_sub(self.done)
             .filter(|left| *left > 0)?;
         self.done += 1;
-        let living = self.done.saturating_sub(self.seed.ended);
-        let of = self.seed.guests - self.seed.ended;
-        let is_wanted = self.kept * of < living * self.seed.sample as u64;
-        self.kept += u64::from(is_wanted);
+        let live = self.done.saturating_sub(self.seed.ended);
+        let all_live = self.seed.guests - self.seed.ended;
+        let in_sample = self.kept * all_live < live * self.seed.sample as u64;
+        self.kept += u64::from(in_sample);
         let ago = Duration::from_millis(YEAR / self.seed.guests * left);
-        Some((self.now.before(ago), living == 0, is_wanted))
+        Some(GuestPlan {
+            created_at: self.now.before(ago),
+            has_ended: live == 0,
+            in_sample,
+        })
     }
 }
 
 fn profile_row(grant: &Grant) -> Row {
-    vec![
-        Value::Integer(grant.id.profile.as_i64()),
-        Value::Bytes(grant.network_id.as_bytes().to_vec()),
-        Value::Integer(grant.client.0),
-        Value::Integer(grant.issued_at.as_millis()),
-    ]
+    row(Table::Profiles, |column| match column {
+        "profile_id" => Value::Integer(grant.id.profile.as_i64()),
+        "network_id" => Value::Bytes(grant.network_id.as_bytes().to_vec()),
+        "client_number" => Value::Integer(grant.client.0),
+        "created_at" => Value::Integer(grant.issued_at.as_millis()),
+        _ => panic!("guests have a new column, {column}"),
+    })
 }
 
 fn grant_row(grant: &Grant) -> Row {
-    vec![
-        Value::Integer(grant.id.profile.as_i64()),
-        Value::Bytes(grant.id.random.to_vec()),
-        Value::Integer(grant.client.0),
-        Value::Bytes(grant.network_id.as_bytes().to_vec()),
-        Value::Bytes(grant.challenge.as_bytes().to_vec()),
-        Value::Integer(1),
-        Value::Integer(0),
-        Value::Integer(0),
-        Value::Integer(grant.issued_at.as_millis()),
-        Value::Integer(grant.advanced_at.as_millis()),
-        Value::Integer(grant.expires_at.as_millis()),
-        Value::Integer(grant.ends_at.as_millis()),
-        Value::Null,
-        Value::Null,
-    ]
+    let generation =
+        |generation: Generation| Value::Integer(generation.as_u64().try_into().unwrap_or(i64::MAX));
+    row(Table::Grants, |column| match column {
+        "profile_id" => Value::Integer(grant.id.profile.as_i64()),
+        "grant_id" => Value::Bytes(grant.id.random.to_vec()),
+        "client_number" => Value::Integer(grant.client.0),
+        "network_id" => Value::Bytes(grant.network_id.as_bytes().to_vec()),
+        "challenge" => Value::Bytes(grant.challenge.as_bytes().to_vec()),
+        "generation" => generation(grant.generation),
+        "proven" => generation(grant.proven),
+        "strikes" => Value::Integer(grant.strikes.into()),
+        "issued_at" => Value::Integer(grant.issued_at.as_millis()),
+        "advanced_at" => Value::Integer(grant.advanced_at.as_millis()),
+        "expires_at" => Value::Integer(grant.expires_at.as_millis()),
+        "ends_at" => Value::Integer(grant.ends_at.as_millis()),
+        "revoked_at" | "revocation_reason" => Value::Null,
+        _ => panic!("grants have a new column, {column}"),
+    })
 }
 
-/// The keys of an installation that has none yet; the master key goes where the server looks for it.
+/// Makes a row of the values of its columns, each by its name.
+fn row(table: Table, value: impl Fn(&str) -> Value) -> Row {
+    let columns = table.columns().iter();
+    columns.map(|column| value(column.name())).collect()
+}
+
+/// Makes the keys of an installation that has none yet, and the file of the master key.
 pub(crate) async fn make_keys(
     directory: &Path,
     store: Arc<dyn Store>,
-    (algorithm, random): (KeyAlgorithm, &Arc<dyn Random>),
-    now: Timestamp,
+    algorithm: KeyAlgorithm,
+    random: &Arc<dyn Random>,
 ) -> Result<Arc<Keys>, Failure> {
     let make = || {
         let key = MasterKey::generate(&**random);
@@ -312,11 +344,12 @@ pub(crate) async fn make_keys(
         jwks_max_age: Duration::from_secs(300),
         rotate_every: None,
     };
+    let now = SystemClock::new().now();
     let ring = KeyRing::load(store, source, Arc::clone(random), schedule, now).await?;
     Ok(ring.now())
 }
 
-/// Copies an installation that nobody uses.
+/// Copies an installation while no process has it open.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
     fs::create_dir_all(to)?;
     for name in ["guestpass.db", "master.key"] {
@@ -325,14 +358,13 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How many there are, in an installation that nobody uses.
-pub(crate) fn count(directory: &Path) -> Result<u64, Failure> {
+/// Counts the grants of an installation while no process has it open.
+pub(crate) fn count_grants(directory: &Path) -> Result<u64, Failure> {
     let connection = rusqlite::Connection::open(process::database(directory))?;
-    let count = connection.query_row("select count(*) from grants", [], |row| row.get(0))?;
-    Ok(count)
+    Ok(connection.query_row("select count(*) from grants", [], |row| row.get(0))?)
 }
 
-/// How large the database is, the log included.
+/// Returns the size of the database and its log in bytes.
 pub(crate) fn size(directory: &Path) -> u64 {
     let file = process::database(directory);
     let with = |end: &str| PathBuf::from(format!("{}{end}", file.display()));

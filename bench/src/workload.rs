@@ -89,7 +89,7 @@ pub(crate) struct Refresh<'a> {
     /// Everything before the token.
     request: Vec<u8>,
     under_way: Vec<Option<usize>>,
-    chance: Chance,
+    chance: FastRandom,
 }
 
 impl<'a> Refresh<'a> {
@@ -99,7 +99,7 @@ impl<'a> Refresh<'a> {
             guests,
             request: target.refresh(),
             under_way: Vec::new(),
-            chance: Chance::new(),
+            chance: FastRandom::new(),
         }
     }
 }
@@ -318,9 +318,9 @@ impl Workload for Same {
 }
 
 /// Cheap random numbers (xorshift64*): a choice of guests must cost next to nothing.
-pub(crate) struct Chance(u64);
+pub(crate) struct FastRandom(u64);
 
-impl Chance {
+impl FastRandom {
     pub(crate) fn new() -> Self {
         let random = &SecureGenerator::new() as &dyn Random;
         Self(u64::from_le_bytes(random.bytes()) | 1)

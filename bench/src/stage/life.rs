@@ -129,7 +129,7 @@ impl Stage {
         let rate = self.highest(time)? / 2.0;
         if self.half_ended.is_none() {
             let (directory, guests) = self.seeded(Kind::HalfEnded)?;
-            let left = guests::count(&directory)?;
+            let left = guests::count_grants(&directory)?;
             self.half_ended = Some(HalfEnded {
                 directory,
                 guests,
@@ -152,7 +152,7 @@ impl Stage {
         let load = (256, Pace::Open(rate), 2 * time);
         let measured = measure(&server, load, &mut workload, &mut unwatched)?;
         server.process.stop()?;
-        let before = std::mem::replace(left, guests::count(directory)?);
+        let before = std::mem::replace(left, guests::count_grants(directory)?);
         if start_after.is_some() && before == *left && before > *living {
             return Err(Failure("nothing was cleaned".into()));
         }

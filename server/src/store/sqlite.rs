@@ -23,6 +23,7 @@ use super::{
 use crate::random::Random;
 use crate::timing::BUSY_TIMEOUT;
 
+pub mod bare;
 mod checkpoint;
 mod grants;
 mod registry;

@@ -91,6 +91,11 @@ impl Checkpointer {
         self.wake();
     }
 
+    /// Moves all of the log at once, however long that takes.
+    pub(super) fn empty_now(&self, connection: &Connection) -> rusqlite::Result<()> {
+        self.log.move_pages(connection, TRUNCATE).map(drop)
+    }
+
     fn wake(&self) {
         // If the thread is at work already, it is awake.
         let _ = self.wake.as_ref().map(|wake| wake.try_send(()));

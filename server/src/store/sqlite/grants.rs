@@ -80,7 +80,7 @@ fn find(connection: &Connection, id: GrantId) -> rusqlite::Result<Option<(GrantN
 
 /// Where a grant lies: under the id of its guest, or under a number that SQLite has drawn.
 #[derive(Clone, Copy)]
-struct GrantNumber(i64);
+pub(super) struct GrantNumber(pub(super) i64);
 
 /// The position of its column in what [`find`] selects.
 const GRANT_NUMBER: usize = position(concat!(grant_columns!(), ", grant_number"), "grant_number");
@@ -228,7 +228,7 @@ fn erase_guest(
     })
 }
 
-fn advance_grant(
+pub(super) fn advance_grant(
     connection: &Connection,
     number: GrantNumber,
     grant: &Grant,

@@ -28,7 +28,7 @@ impl Writer {
         mut connection: Connection,
         checkpointer: Checkpointer,
     ) -> rusqlite::Result<Self> {
-        connection.pragma_update(None, "cache_size", CACHE)?;
+        set_cache(&connection)?;
         checkpointer.watch(&mut connection)?;
         let (queue, jobs) = Queue::new();
         let batches = BatchMetrics::default();
@@ -90,6 +90,10 @@ impl Drop for Writer {
 /// 4 MiB, which SQLite wants as a negative number of KiB. Pages that it drops are still in the cache of the operating system,
 /// and twice as many made a refresh no faster.
 const CACHE: i64 = -4096;
+
+pub(super) fn set_cache(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "cache_size", CACHE)
+}
 
 /// What waits.
 enum Job {
@@ -230,19 +234,21 @@ fn commit(
     sizer: &mut BatchSizer,
 ) -> Result<(), Unavailable> {
     let started = Instant::now();
-    let committed = run_alone(connection, "begin immediate").and_then(|()| {
-        for job in batch.by_ref() {
-            done.push(job.carry_out(connection));
-            if connection.is_autocommit() {
-                let error = done.last().and_then(Done::error).cloned();
-                return Err(error.unwrap_or_else(rolled_back));
+    let committed = run_alone(connection, "begin immediate")
+        .map_err(unavailable)
+        .and_then(|()| {
+            for job in batch.by_ref() {
+                done.push(job.carry_out(connection));
+                if connection.is_autocommit() {
+                    let error = done.last().and_then(Done::error).cloned();
+                    return Err(error.unwrap_or_else(rolled_back));
+                }
             }
-        }
-        let carried_out = Instant::now();
-        run_alone(connection, "commit")?;
-        sizer.note(done.len(), carried_out - started, carried_out.elapsed());
-        Ok(())
-    });
+            let carried_out = Instant::now();
+            run_alone(connection, "commit").map_err(unavailable)?;
+            sizer.note(done.len(), carried_out - started, carried_out.elapsed());
+            Ok(())
+        });
     if let Err(error) = &committed {
         if !connection.is_autocommit() {
             let _ = run_alone(connection, "rollback");
@@ -257,12 +263,8 @@ fn rolled_back() -> Unavailable {
     Unavailable("the transaction was rolled back".to_owned())
 }
 
-fn run_alone(connection: &Connection, statement: &str) -> Result<(), Unavailable> {
-    connection
-        .prepare_cached(statement)
-        .and_then(|mut statement| statement.execute([]))
-        .map_err(unavailable)?;
-    Ok(())
+pub(super) fn run_alone(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(statement)?.execute([]).map(drop)
 }
 
 fn log_error<T>(result: Result<T, Unavailable>) -> Result<T, Unavailable> {
