@@ -1,4 +1,4 @@
-//! What becomes of a grant whose credential is presented: read, decided by the core, written.
+//! A redemption: a credential is presented, its grant is read, the core decides, and the decision is written.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,21 +12,21 @@ use guestpass_core::time::Timestamp;
 use super::Unavailable;
 use crate::clock::Clock;
 
-/// A credential that an authenticated client presents, and what decides on it beside its row.
+/// A credential that an authenticated client presents, and the inputs to the decision that aren't in its row.
 pub struct Redemption {
     /// The grant that the credential is of.
     pub grant: GrantId,
-    /// What shows that it may be used.
+    /// Proves that the credential may be used.
     pub proof: Proof,
-    /// Who presents it.
+    /// The client that presents it.
     pub client: ClientNumber,
-    /// What holds for that client.
+    /// The policy of that client.
     pub policy: Arc<Policy>,
     /// Asked for the time after the row was read: what the row says of time is then past.
     pub clock: Arc<dyn Clock>,
 }
 
-/// What shows that a credential may be used.
+/// The proof that a credential may be used.
 #[derive(Clone, Copy)]
 pub enum Proof {
     /// Of a code, the verifier.
@@ -35,19 +35,19 @@ pub enum Proof {
     RefreshToken(Generation),
 }
 
-/// What has become of a grant.
+/// The result of a redemption.
 #[derive(Debug)]
 pub struct Redeemed {
     /// The row that was decided on.
     pub read: Grant,
-    /// What was decided. To advance is done, and durable; all else is left to the caller.
+    /// The decision. An advance or a reissue has been written and is durable; all else is left to the caller.
     pub decision: Decision,
-    /// When it was decided.
+    /// The time of the decision.
     pub at: Timestamp,
 }
 
 impl Redemption {
-    /// Decides on the row. A panic in that is an error of this redemption alone: a thread that serves others does this.
+    /// Decides on the row. A panic is an error of this redemption alone, because the worker that calls this serves others too.
     pub(super) fn decide(&self, read: Grant) -> Result<Redeemed, Unavailable> {
         catch_unwind(AssertUnwindSafe(|| self.decided(read)))
             .map_err(|_| Unavailable("the decision on a grant panicked".to_owned()))
@@ -64,15 +64,15 @@ impl Redemption {
         Redeemed { read, decision, at }
     }
 
-    /// Whether two requests that have decided the same may both be answered. Of a code, and where no retry is good, only one
-    /// may.
+    /// Returns whether two requests that reach the same decision may both be answered: not for a code, and not where the
+    /// policy allows no retry.
     pub(super) fn may_be_shared(&self) -> bool {
         matches!(self.proof, Proof::RefreshToken(_)) && !self.policy.grace.is_zero()
     }
 }
 
 impl Redeemed {
-    /// The row to write, if there is one.
+    /// Returns the row to write, if the decision has one.
     pub(super) fn next(&self) -> Option<&Grant> {
         match &self.decision {
             Decision::Advance(next) | Decision::Reissue(next) => Some(next),

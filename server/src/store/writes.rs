@@ -1,4 +1,8 @@
-//! The hot writes as values. A backend takes what is waiting, carries it out as one batch and answers each.
+//! The writes of the request path as values, and the bounded queue in front of each backend.
+//!
+//! Group commit: a backend's worker takes the jobs that are waiting, carries them out as one batch and answers each caller
+//! once the batch is durable. Backpressure: a caller waits for its own job. Load shedding: as the queue fills, jobs of
+//! low [`Priority`] are refused at once.
 
 use std::time::{Duration, Instant};
 
@@ -56,7 +60,7 @@ pub struct RevokedAccessToken {
     pub expires_at: Timestamp,
 }
 
-/// What is left of an erased guest.
+/// The record that a guest was erased, which stays when the guest's rows are gone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Tombstone {
     /// A keyed hash of the guest's `sub`: `keys::Keys::tombstone`.
@@ -65,7 +69,7 @@ pub struct Tombstone {
     pub at: Timestamp,
 }
 
-/// What came of a write.
+/// The result of a write that the database has answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
     /// It is durable.
@@ -126,17 +130,17 @@ impl Priority {
     }
 }
 
-/// The bounded way to a backend, for what waits for its turn there.
+/// The sending end of a backend's bounded queue of jobs.
 pub(super) struct Queue<J>(mpsc::Sender<J>);
 
 impl<J> Queue<J> {
-    /// A queue, and the end that the backend takes jobs from. That ends when the queue is dropped.
+    /// Makes a queue of [`QUEUE`] jobs and returns its two ends. The receiver ends when the queue is dropped.
     pub(super) fn new() -> (Self, mpsc::Receiver<J>) {
         let (sender, jobs) = mpsc::channel(QUEUE);
         (Self(sender), jobs)
     }
 
-    /// Queues a job and waits until it is done. An error at once if the queue is too full for that priority.
+    /// Queues a job and waits for its result. Fails at once if the queue is too full for that priority.
     pub(super) async fn put<T>(
         &self,
         priority: Priority,
@@ -166,44 +170,44 @@ fn too_many() -> Unavailable {
     Unavailable("too many writes are waiting".into())
 }
 
-/// The way back to whoever waits.
+/// The sending end of a job's result.
 pub(super) struct Reply<T> {
     since: Instant,
     sender: oneshot::Sender<Result<T, Unavailable>>,
 }
 
 impl<T> Reply<T> {
-    /// Whether it has waited so long that whoever asked was told something else by now. To carry it out after that
-    /// would surprise: it was decided on what was true then.
+    /// Returns whether the job has waited for longer than [`STALE`]. The request may have been answered without it by now, so
+    /// to carry it out would surprise.
     pub(super) fn is_stale(&self) -> bool {
         self.since.elapsed() > STALE
     }
 
-    /// Tells the caller. Nobody waits any more if its task has ended; what was done stands all the same.
+    /// Sends the result to the caller. If the caller's task has ended, nobody receives it, and the write stands all the same.
     pub(super) fn send(self, result: Result<T, Unavailable>) {
         let _ = self.sender.send(result);
     }
 }
 
-/// How many writes may wait. A few hundred fill a batch; more only adds delay.
+/// The capacity of the queue. A few hundred jobs fill a batch; more only adds delay.
 pub(super) const QUEUE: usize = 1024;
 
-/// Only a defect ends a backend before its queue.
+/// Only a defect ends a worker before its queue.
 fn ended() -> Unavailable {
     Unavailable("the store's writer has ended: restart the server".into())
 }
 
-/// What a backend measures of its batches.
+/// The figures that a backend measures of its batches.
 #[derive(Clone)]
 pub struct BatchMetrics {
-    /// How many writes each had.
+    /// The number of writes in each.
     pub writes: Histogram,
-    /// How long each took, from its first statement until it was durable.
+    /// The seconds from its first statement until it was durable.
     pub seconds: Histogram,
 }
 
 impl BatchMetrics {
-    /// Notes a batch.
+    /// Records one batch.
     pub(super) fn observe(&self, writes: usize, took: Duration) {
         self.writes
             .observe(f64::from(u32::try_from(writes).unwrap_or(u32::MAX)));

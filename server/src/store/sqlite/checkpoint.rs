@@ -1,12 +1,13 @@
-//! Moves the log into the database file, and lets it start over, so that it stays bounded and commits wait little for that.
+//! Checkpoints the write-ahead log: moves its pages into the database file and lets it start over, so that it stays bounded
+//! while commits wait little.
 //!
-//! Nothing is moved until the log is long. Then a thread with a connection of its own moves what stands in it while the
-//! writer goes on. The log starts over with a transaction that begins when nothing is left to move; under steady load there
-//! always is something. So the thread moves and syncs again and again until little is left, and leaves the rest to the
-//! writer, which moves it between two batches.
+//! No checkpoint runs until the log is long. Then a worker thread with a connection of its own moves the log's pages while
+//! the writer goes on. SQLite starts the log over with the first transaction that begins when no page is left to move;
+//! under steady load there always is one. So the worker moves and syncs until few pages are left, and the writer moves
+//! those between two batches.
 //!
-//! What was moved is written back to the disk in small pieces before the file is synced. Otherwise each commit meanwhile would
-//! wait behind all of it.
+//! The worker has the moved pages written back to the disk in small pieces before it syncs the file. Otherwise each commit
+//! meanwhile would wait behind all of them.
 
 use std::fs::File;
 use std::io;
@@ -19,30 +20,30 @@ use std::time::Duration;
 use guestpass_write_back::write_back;
 use rusqlite::Connection;
 
-/// The way to the thread. When this is dropped, the thread ends.
+/// The handle of the worker thread. When it is dropped, the thread ends.
 pub(super) struct Checkpointer {
     wake: Option<SyncSender<()>>,
     log: Arc<Log>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// What the writer and the thread know of the log.
+/// The state of the log that the writer and the worker share.
 #[derive(Default)]
 struct Log {
-    /// How many pages it has.
+    /// The number of pages in the log.
     pages: AtomicU32,
-    /// How many of them stand in the file too.
+    /// The number of those that are in the file too.
     moved: AtomicU32,
     /// The writer is to move the rest.
     rest_is_writers: AtomicBool,
-    /// What was erased still stands in it.
+    /// Erased data still is in the log.
     has_erased: AtomicBool,
-    /// It could not be moved: someone reads an old part of it perhaps, a backup. The thread tries again [`LATER`].
+    /// The last checkpoint didn't finish, perhaps because a backup reads an old part of the log. The worker retries [`LATER`].
     is_stuck: AtomicBool,
 }
 
 impl Checkpointer {
-    /// `open` opens the thread's connection, when there is something to move. `file` is the database file, to be synced.
+    /// Starts the worker. `open` opens its connection at the first checkpoint; `file` is the database file, to be synced.
     pub(super) fn start(
         open: impl Fn() -> rusqlite::Result<Connection> + Send + 'static,
         file: Arc<File>,
@@ -64,7 +65,7 @@ impl Checkpointer {
         }
     }
 
-    /// Has the writer's connection say after each commit how long the log is.
+    /// Has the writer's connection report the length of the log after each commit.
     pub(super) fn watch(&self, connection: &mut Connection) -> rusqlite::Result<()> {
         let log = Arc::clone(&self.log);
         connection.wal_hook(Some(move |_: &mut _, pages| {
@@ -74,18 +75,18 @@ impl Checkpointer {
         }))
     }
 
-    /// The writer has answered a batch: it moves what is left to it, or wakes the thread when the log is long.
+    /// Runs on the writer between two batches: moves the pages that are left to it, or wakes the worker if the log is long.
     pub(super) fn after_batch(&self, connection: &Connection) {
         if self.log.rest_is_writers.swap(false, Ordering::AcqRel) {
             if let Err(error) = self.log.move_pages(connection, PASSIVE) {
-                note(&error);
+                log_error(&error);
             }
         } else if self.log.is_long() && !self.log.is_stuck.load(Ordering::Relaxed) {
             self.wake();
         }
     }
 
-    /// Has the log emptied soon: what was erased still stands in it.
+    /// Wakes the worker to empty the log, which still holds erased data.
     pub(super) fn erased(&self) {
         self.log.has_erased.store(true, Ordering::SeqCst);
         self.wake();
@@ -111,29 +112,29 @@ impl Drop for Checkpointer {
     }
 }
 
-/// So many pages, some 256 MiB, wait to be moved at most. The more there are, the more often one that is moved stands for many
-/// writes of it, and the more of them lie side by side in the file; but a crash leaves so much to read again.
+/// The length of the log, in pages, at which a checkpoint starts: some 256 MiB. In a longer log one moved page stands for
+/// more writes of it, and more of the pages are neighbours in the file; but a crash leaves more to read again.
 const LONG: u32 = 131_072;
 
-/// What the writer moves in some two milliseconds.
+/// The pages that may be left to the writer, which moves so many in some two milliseconds.
 const LITTLE: u32 = 256;
 
-/// As much as may be left to the writer if less doesn't come about: it writes as fast as the thread moves.
+/// Fallback for [`LITTLE`], when the writer adds pages as fast as the worker moves them.
 const ENOUGH: u32 = 2048;
 
-/// A commit waits a millisecond or two for so many pages here and there in the file.
+/// Changed pages in a piece that is written back. A commit waits a millisecond or two for so many.
 const TOGETHER: u64 = 256;
 
-/// In bytes. What lies side by side is written at once.
+/// The smallest piece in bytes: neighbouring pages are written at once.
 const SMALLEST_PIECE: u64 = 256 * 1024;
 
-/// How often the thread moves before it lets the log grow, because someone reads an old part of it.
+/// Passes of a checkpoint before it gives up and lets the log grow, because someone reads an old part of it.
 const MOVES: usize = 8;
 
-/// How long the writer may be made to wait in vain, for the same reason.
+/// The longest wait that a checkpoint imposes on the writer in vain, for the same reason.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How long after that the thread tries again.
+/// The delay before the worker retries after that.
 const LATER: Duration = Duration::from_secs(3);
 
 fn run(
@@ -160,7 +161,7 @@ fn run(
             }
         });
         let done = tried.unwrap_or_else(|error| {
-            note(&error);
+            log_error(&error);
             false
         });
         log.has_erased
@@ -169,7 +170,7 @@ fn run(
     }
 }
 
-/// Waits for something to do. `false` if there will be nothing any more.
+/// Waits until the worker is woken or has to retry. Returns `false` when the handle is dropped.
 fn wait(woken: &Receiver<()>, log: &Log) -> bool {
     if log.is_stuck.load(Ordering::Relaxed) {
         woken.recv_timeout(LATER) != Err(RecvTimeoutError::Disconnected)
@@ -178,11 +179,12 @@ fn wait(woken: &Receiver<()>, log: &Log) -> bool {
     }
 }
 
-fn note(error: &rusqlite::Error) {
+fn log_error(error: &rusqlite::Error) {
     tracing::warn!(error = %error, "the log could not be moved into the database file");
 }
 
-/// Leaves no log. `false` if someone reads it. The writer waits for the end of this, so nearly all is done before.
+/// Empties the log. Returns `false` if someone reads it. The writer waits while it is truncated, so nearly all is moved
+/// before.
 fn empty(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<bool> {
     move_and_sync(connection, file, log)?;
     connection.busy_timeout(PATIENCE)?;
@@ -190,7 +192,7 @@ fn empty(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<bo
     Ok(!was_busy)
 }
 
-/// Leaves little of the log, to the writer. `false` if someone reads an old part of it.
+/// Moves all but a few pages, which are left to the writer. Returns `false` if someone reads an old part of the log.
 fn shorten(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<bool> {
     let mut last_left = u32::MAX;
     for _ in 0..MOVES {
@@ -205,7 +207,8 @@ fn shorten(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<
     Ok(false)
 }
 
-/// Moves what stands in the log. SQLite syncs the file itself before it lets the log start over; that is short after this.
+/// Moves the pages of the log and syncs the file. SQLite syncs it again before it starts the log over; after this, that is
+/// short.
 fn move_and_sync(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<()> {
     let waiting = log.left();
     log.move_pages(connection, PASSIVE)?;
@@ -219,7 +222,7 @@ fn move_and_sync(connection: &Connection, file: &File, log: &Log) -> rusqlite::R
     Ok(())
 }
 
-/// In pieces of which [`TOGETHER`] pages were changed, if `changed` pages were and they lie all over the file.
+/// Writes the file back in pieces of some [`TOGETHER`] changed pages, as if `changed` pages were spread evenly over it.
 fn write_back_in_pieces(file: &File, changed: u32) -> io::Result<()> {
     let length = file.metadata()?.len();
     let piece = (length * TOGETHER / u64::from(changed.max(1))).max(SMALLEST_PIECE);
@@ -231,10 +234,10 @@ fn write_back_in_pieces(file: &File, changed: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for nobody.
+/// A checkpoint that waits for nobody.
 const PASSIVE: &str = "pragma wal_checkpoint(passive)";
 
-/// Waits for everyone, and leaves no log.
+/// A checkpoint that waits for readers and writers, and truncates the log.
 const TRUNCATE: &str = "pragma wal_checkpoint(truncate)";
 
 impl Log {
@@ -251,7 +254,7 @@ impl Log {
         pages.checked_sub(moved).unwrap_or(pages)
     }
 
-    /// Whether someone was in the way.
+    /// Runs a checkpoint. Returns whether a reader or writer blocked it.
     fn move_pages(&self, connection: &Connection, how: &str) -> rusqlite::Result<bool> {
         let mut statement = connection.prepare_cached(how)?;
         let (was_busy, moved): (bool, i64) =

@@ -1,9 +1,10 @@
-//! The one thread that writes. It takes what is waiting, runs it in one transaction, commits, then answers each caller:
-//! a batch is what arrived while the last one was synced, so there is no timer and no choice between speed and delay. When
-//! very much is waiting, [`BatchSizer`] leaves some for the next batch; when little is, others may have the core first.
+//! The one worker thread that writes, with group commit: it takes the jobs that are waiting, runs them in one transaction,
+//! commits, then answers each caller. A batch is what arrived while the last one was synced, so there is no timer and no
+//! choice between throughput and latency. [`BatchSizer`] limits a batch when very many jobs wait; when few do, the worker
+//! yields its core once before it starts.
 //!
-//! A redemption is read, decided and written here, so nobody comes between, and a second one of the same batch finds what
-//! the first has written.
+//! A redemption is read, decided and written in that transaction, so no other write comes between, and a second redemption
+//! in the same batch reads what the first has written.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use super::{grants, unavailable};
 use crate::store::writes::{Priority, QUEUE, Queue, Reply};
 use crate::store::{BatchMetrics, Outcome, Redeemed, Redemption, Unavailable, Write};
 
-/// The way to the thread. When this is dropped, the thread finishes what was queued and ends.
+/// The handle of the worker thread. When it is dropped, the thread finishes the queue and ends.
 pub(super) struct Writer {
     pub(super) batches: BatchMetrics,
     queue: Option<Queue<Job>>,
@@ -87,15 +88,15 @@ impl Drop for Writer {
     }
 }
 
-/// 4 MiB, which SQLite wants as a negative number of KiB. Pages that it drops are still in the cache of the operating system,
-/// and twice as many made a refresh no faster.
+/// 4 MiB, which SQLite wants as a negative number of KiB. Pages that it drops are still in the cache of the operating
+/// system, and twice as many made a refresh no faster.
 const CACHE: i64 = -4096;
 
 pub(super) fn set_cache(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", CACHE)
 }
 
-/// What waits.
+/// A job in the queue.
 enum Job {
     Write(Write, Reply<Outcome>),
     Redeem(Redemption, Reply<Option<Redeemed>>),
@@ -126,7 +127,7 @@ impl Job {
     }
 }
 
-/// What waits to be durable, and then to be told.
+/// A job that was carried out and is answered once its batch is durable.
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly all are redemptions, and a box for each would cost more than it saves"
@@ -140,7 +141,7 @@ enum Done {
 }
 
 impl Done {
-    /// A redemption that is refused or repeated writes nothing.
+    /// Returns whether the job has written: a redemption that is refused or repeated hasn't.
     fn has_written(&self) -> bool {
         match self {
             Self::Write(..) => true,
@@ -205,7 +206,7 @@ fn run(
     }
 }
 
-/// How many jobs a batch takes: as many as are carried out in the time of a commit.
+/// Limits a batch to as many jobs as are carried out in the time of a commit.
 ///
 /// With more, everyone waits for the one batch and then all go on at once, so that either this thread has nothing to do or
 /// all others haven't. With fewer, too much time goes into syncing. So the slower the disk, the larger the batches.
@@ -221,12 +222,12 @@ impl BatchSizer {
     }
 }
 
-/// A sync is worth so many jobs in any case.
+/// The smallest limit of a batch, however quick a commit is.
 const LEAST: usize = 16;
 
-/// Runs a batch in one transaction. A statement that fails undoes only itself, unless SQLite rolls the transaction back with
-/// it, as it does when the disk is full or broken (SQLite, "Response To Errors Within A Transaction"). Then, as when the
-/// commit fails, nothing of the batch has happened, and the error that did it is everyone's.
+/// Runs a batch in one transaction. A statement that fails undoes only itself, unless SQLite rolls the transaction back
+/// with it, as it does when the disk is full or broken (SQLite, "Response To Errors Within A Transaction"). Then, as when
+/// the commit fails, nothing of the batch has happened, and the error that did it is everyone's.
 fn commit(
     connection: &Connection,
     mut batch: impl Iterator<Item = Job>,
@@ -274,16 +275,12 @@ fn log_error<T>(result: Result<T, Unavailable>) -> Result<T, Unavailable> {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
-    use guestpass_core::client::ClientNumber;
-    use guestpass_core::grant::{Grant, GrantId};
-    use guestpass_core::pkce::Challenge;
-    use guestpass_core::policy::Policy;
-    use guestpass_core::profile::{NetworkId, Profile, ProfileId};
     use guestpass_core::time::Timestamp;
     use tempfile::TempDir;
 
     use super::*;
     use crate::random::SecureGenerator;
+    use crate::store::RevokedAccessToken;
     use crate::store::sqlite::{SqliteStore, Synchronous, open};
 
     /// A statement finds the database full in the middle of a batch, and SQLite rolls the batch back.
@@ -293,79 +290,55 @@ mod tests {
         let file = directory.path().join("guestpass.db");
         SqliteStore::migrate(&file, &SecureGenerator::new()).unwrap();
         let connection = open(&file, Synchronous::Off).unwrap();
-        let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-        let full = number("pragma page_count").unwrap();
-        assert_eq!(number(&format!("pragma max_page_count = {full}")), Ok(full));
+        let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, usize>(0));
+        let pages = number("pragma page_count").unwrap();
+        let full = format!("pragma max_page_count = {pages}");
+        assert_eq!(number(&full), Ok(pages));
+        let stored = || number("select count(*) from revoked_access_tokens");
 
-        let answers = add_guests(&connection);
-        assert_eq!(answers.len(), GUESTS);
-        for answer in answers {
+        for answer in revoke_tokens(&connection) {
             assert_eq!(answer.unwrap_err().0, "database or disk is full");
         }
-        assert_eq!(number("select count(*) from grants"), Ok(0));
+        assert_eq!(stored(), Ok(0));
 
         number("pragma max_page_count = 1000000").unwrap();
-        let answers = add_guests(&connection);
-        assert!(
-            answers
-                .iter()
-                .all(|answer| matches!(answer, Ok(Outcome::Done)))
-        );
-        assert_eq!(
-            number("select count(*) from grants"),
-            Ok(i64::try_from(GUESTS).unwrap())
-        );
+        for answer in revoke_tokens(&connection) {
+            assert_eq!(answer.unwrap(), Outcome::Done);
+        }
+        assert_eq!(stored(), Ok(TOKENS));
     }
 
-    /// More than fit on the pages that an empty database has.
-    const GUESTS: usize = 500;
+    /// More than fit on the pages of an empty database, and fewer than the queue holds.
+    const TOKENS: usize = 1000;
 
-    /// Adds guests in one batch, and returns what each caller is told.
-    fn add_guests(connection: &Connection) -> Vec<Result<Outcome, Unavailable>> {
+    /// Revokes access tokens in one batch, and returns the answer that each caller gets.
+    fn revoke_tokens(connection: &Connection) -> Vec<Result<Outcome, Unavailable>> {
         let (queue, mut jobs) = Queue::new();
-        let mut waiting: Vec<_> = (1..)
-            .take(GUESTS)
-            .map(|number| {
-                Box::pin(queue.put(Priority::Known, move |reply| {
-                    Job::Write(guest(number), reply)
-                }))
-            })
-            .collect();
-        for caller in &mut waiting {
+        let put = |number: usize| {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            let token = RevokedAccessToken {
+                id,
+                at: Timestamp::from_millis(0),
+                expires_at: Timestamp::from_millis(0),
+            };
+            let write = Write::RevokeAccessToken(token);
+            Box::pin(queue.put(Priority::Known, |reply| Job::Write(write, reply)))
+        };
+        let mut callers: Vec<_> = (0..TOKENS).map(put).collect();
+        for caller in &mut callers {
             assert!(caller.now_or_never().is_none());
         }
         let mut done = Vec::new();
         let batch = std::iter::from_fn(|| jobs.try_recv().ok());
-        let committed = commit(
-            connection,
-            batch,
-            &mut done,
-            &mut BatchSizer { most: LEAST },
-        );
+        let mut sizer = BatchSizer { most: LEAST };
+        let committed = commit(connection, batch, &mut done, &mut sizer);
         for done in done {
             done.answer(&committed);
         }
-        waiting
+        callers
             .into_iter()
             .map(|caller| caller.now_or_never().unwrap())
             .collect()
-    }
-
-    fn guest(number: i64) -> Write {
-        let profile = Profile {
-            id: ProfileId::from_i64(number).unwrap(),
-            network_id: NetworkId::from_bytes([1; 16]),
-            client: ClientNumber(1),
-            created_at: Timestamp::from_millis(0),
-        };
-        let grant = Grant::issue(
-            GrantId::new(profile.id, [1; 8]),
-            profile.client,
-            profile.network_id,
-            Challenge::from_bytes([1; 32]),
-            &Policy::default(),
-            profile.created_at,
-        );
-        Write::InsertGuest(profile, grant)
     }
 }
