@@ -1,28 +1,28 @@
-//! Reading answers: as much of HTTP/1.1 as a server needs that says how long its answers are.
+//! Parses answers of HTTP/1.1 that have a `Content-Length`.
 
 use std::io;
 
 use memchr::memmem;
 
-/// Collects the bytes of a connection until they are an answer.
+/// Buffers the bytes of a connection until an answer is complete.
 #[derive(Default)]
 pub(crate) struct Reader {
     bytes: Vec<u8>,
-    /// Where the body begins and ends, once the header is there.
+    /// Range of the body, once the header is complete.
     body: Option<(usize, usize)>,
 }
 
-/// One answer.
+/// A complete answer.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Answer<'a> {
     pub(crate) status: u16,
     pub(crate) body: &'a [u8],
-    /// With its header.
+    /// Length with the header.
     pub(crate) bytes: usize,
 }
 
 impl Reader {
-    /// Reads once from `source`. `false` if there is nothing to read now.
+    /// Reads once from `source`; returns `false` if that would block.
     pub(crate) fn read(&mut self, source: &mut impl io::Read) -> io::Result<bool> {
         let before = self.bytes.len();
         self.bytes.resize(before + AT_ONCE, 0);
@@ -42,7 +42,7 @@ impl Reader {
         }
     }
 
-    /// The answer, if all of it is there.
+    /// Returns the answer if it is complete.
     pub(crate) fn answer(&mut self) -> io::Result<Option<Answer<'_>>> {
         if self.body.is_none() {
             let Some(end) = memmem::find(&self.bytes, b"\r\n\r\n") else {
@@ -62,14 +62,14 @@ impl Reader {
         }
     }
 
-    /// Forgets the answer: the next one may come.
+    /// Drops the answer before the next one is read.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.body = None;
     }
 }
 
-/// More than any answer of the token endpoint has.
+/// Longer than any answer of the token endpoint.
 const AT_ONCE: usize = 4096;
 
 fn status(header: &[u8]) -> Option<u16> {
@@ -88,7 +88,7 @@ fn content_length(header: &[u8]) -> Option<usize> {
     value.trim().parse().ok()
 }
 
-/// The text of a JSON member, where it has no escapes.
+/// Finds the text of a JSON member, which must have no escapes.
 pub(crate) fn member<'a>(body: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let name = format!("\"{name}\":\"");
     let begin = memmem::find(body, name.as_bytes())? + name.len();

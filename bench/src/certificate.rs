@@ -31,12 +31,12 @@ pub(crate) fn make(directory: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// No authority: a client takes none for a server.
+/// Not an authority: rustls refuses those as servers.
 const SELF_SIGNED: &str = "req -x509 -days 2 -subj /CN=bench -addext subjectAltName=IP:127.0.0.1 \
     -addext basicConstraints=critical,CA:false -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
     -keyout key.pem -out certificate.pem";
 
-/// With what a server speaks TLS.
+/// Returns the TLS settings of a server.
 pub(crate) fn server(directory: &Path) -> Tls {
     Tls {
         certificate_file: directory.join("certificate.pem"),
@@ -44,7 +44,7 @@ pub(crate) fn server(directory: &Path) -> Tls {
     }
 }
 
-/// With what the generator shakes hands: in full, each time.
+/// Returns the TLS settings of the generator, without resumption: each handshake is a full one.
 pub(crate) fn client(directory: &Path) -> Result<Arc<ClientConfig>, Failure> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(

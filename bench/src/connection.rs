@@ -1,4 +1,4 @@
-//! One connection of the generator.
+//! A connection of the load generator.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -10,20 +10,21 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::answer::{Answer, Reader};
 
-/// A connection that has at most one request under way.
+/// A non-blocking connection with at most one outstanding request.
 pub(crate) struct Connection {
     stream: Stream,
     reader: Reader,
-    /// What the socket didn't take yet.
+    /// Rest of a request that the socket hasn't taken yet.
     unsent: Vec<u8>,
 }
 
 impl Connection {
-    /// Connects, and waits until that is done. The handshake, if there is one, comes with the first request.
+    /// Connects and waits for it. The TLS handshake follows with the first request.
     pub(crate) fn open(
         address: SocketAddr,
         tls: Option<&Arc<ClientConfig>>,
-        (registry, token): (&Registry, Token),
+        registry: &Registry,
+        token: Token,
     ) -> io::Result<Self> {
         let stream = std::net::TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -34,8 +35,8 @@ impl Connection {
             stream: match tls {
                 None => Stream::Plain(stream),
                 Some(tls) => {
-                    let session = ClientConnection::new(Arc::clone(tls), address.ip().into());
-                    let session = session.map_err(io::Error::other)?;
+                    let session = ClientConnection::new(Arc::clone(tls), address.ip().into())
+                        .map_err(io::Error::other)?;
                     Stream::Tls(Box::new(StreamOwned::new(session, stream)))
                 }
             },
@@ -44,7 +45,7 @@ impl Connection {
         })
     }
 
-    /// Sends a request, or as much of it as goes now.
+    /// Sends a request, or as much of it as the socket takes.
     pub(crate) fn send(&mut self, request: &[u8]) -> io::Result<()> {
         match self.stream.write(request) {
             Ok(written) if written == request.len() => Ok(()),
@@ -60,13 +61,13 @@ impl Connection {
         }
     }
 
-    /// Goes on sending, and reads what has come. `None` if the answer isn't there yet.
+    /// Sends the rest of the request and reads; returns `None` while the answer is incomplete.
     pub(crate) fn receive(&mut self) -> io::Result<Option<Answer<'_>>> {
         if !self.unsent.is_empty() {
             let unsent = std::mem::take(&mut self.unsent);
             self.send(&unsent)?;
         }
-        // Notified once of what has come: read until there is an answer or nothing more.
+        // Notifications are edge-triggered: read until the answer is complete or reading would block.
         while self.reader.answer()?.is_none() {
             if !self.reader.read(&mut self.stream)? {
                 return Ok(None);
@@ -75,12 +76,12 @@ impl Connection {
         self.reader.answer()
     }
 
-    /// The answer was read: the next request may be sent.
+    /// Drops the answer, so that the next request may be sent.
     pub(crate) fn answered(&mut self) {
         self.reader.clear();
     }
 
-    /// Takes leave, as far as that goes without waiting.
+    /// Sends the TLS close_notify alert, if that doesn't block.
     pub(crate) fn close(self) {
         if let Stream::Tls(mut stream) = self.stream {
             stream.conn.send_close_notify();
@@ -89,7 +90,7 @@ impl Connection {
     }
 }
 
-/// What HTTP goes over. Its calls don't wait.
+/// A plain or a TLS stream. Its calls don't block.
 enum Stream {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
@@ -110,7 +111,7 @@ impl Write for Stream {
             Self::Plain(stream) => return stream.write(bytes),
             Self::Tls(stream) => stream,
         };
-        // The session keeps it until the handshake is done, which reading goes on with.
+        // The session buffers it until the handshake is done; reading drives that on.
         let taken = stream.conn.writer().write(bytes)?;
         match stream.conn.complete_io(&mut stream.sock) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),

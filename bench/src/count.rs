@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use clap::ValueEnum;
 
 use crate::failure::Failure;
+use crate::report::Table;
 use callgrind::Profile;
 use figures::{Compiler, Counts, Figures};
 use requests::{Operation, TIMES};
@@ -131,7 +132,7 @@ const PROFILE: &str = "callgrind.out";
 const LOG: &str = "log";
 
 /// Returns a row for each stage and a column for each operation.
-fn table(counted: &[(&'static str, Counts)]) -> (Vec<&'static str>, Vec<Vec<String>>) {
+fn table(counted: &[(&'static str, Counts)]) -> Table {
     let mut header = vec!["instructions"];
     header.extend(counted.iter().map(|(operation, _)| operation));
     let row = |name: &str, of: &dyn Fn(&Counts) -> i64| {
@@ -143,7 +144,7 @@ fn table(counted: &[(&'static str, Counts)]) -> (Vec<&'static str>, Vec<Vec<Stri
         .map(|stage| row(stage.name(), &|counts| counts.of(stage.name())))
         .collect();
     rows.push(row("total", &Counts::total));
-    (header, rows)
+    Table { header, rows }
 }
 
 /// Writes a number with commas between thousands.

@@ -1,22 +1,19 @@
-//! The part of docs/performance.md that is written by this program.
+//! Writes the report into docs/performance.md, between two marks.
 
 use std::fs;
 use std::path::Path;
 
 use crate::failure::Failure;
-use crate::report::{Report, SHARED};
+use crate::report::{Report, SHARED, Table};
 use crate::scenario::Scenario;
 
-/// Puts a report into the document, between its marks.
+/// Replaces what stands between the marks by the report.
+///
+/// # Errors
+/// [`Failure`] if the document can't be read or written, or has no marks.
 pub(crate) fn write(report: &Report, docs: &Path) -> Result<(), Failure> {
     let file = docs.join("performance.md");
-    let document = match fs::read_to_string(&file) {
-        Ok(document) => document,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            format!("# Performance\n\n{BEGIN}\n{END}\n")
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let document = fs::read_to_string(&file)?;
     let spliced = splice(&document, &markdown(report))
         .ok_or_else(|| Failure(format!("{} has no {BEGIN} before {END}", file.display())))?;
     Ok(fs::write(file, spliced)?)
@@ -25,7 +22,7 @@ pub(crate) fn write(report: &Report, docs: &Path) -> Result<(), Failure> {
 const BEGIN: &str = "<!-- bench:begin -->";
 const END: &str = "<!-- bench:end -->";
 
-/// The document with another text between the marks. `None` if they aren't there.
+/// Returns the document with another text between the marks, or `None` if it has no marks.
 fn splice(document: &str, text: &str) -> Option<String> {
     let (before, rest) = document.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;
@@ -63,16 +60,20 @@ fn markdown(report: &Report) -> String {
     )
 }
 
-fn table((header, rows): &(Vec<&'static str>, Vec<Vec<String>>)) -> String {
-    let header: Vec<String> = header.iter().map(|&cell| cell.to_owned()).collect();
-    let line = vec!["---".to_owned(); header.len()];
-    let lines = [header, line].into_iter().chain(rows.iter().cloned());
-    lines
-        .map(|cells| format!("| {} |\n", cells.join(" | ")))
-        .collect()
+fn table(table: &Table) -> String {
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let cells: Vec<_> = cells.collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
+    let mut text = line(&mut table.header.iter().copied());
+    text += &line(&mut table.header.iter().map(|_| "---"));
+    for row in &table.rows {
+        text += &line(&mut row.iter().map(String::as_str));
+    }
+    text
 }
 
-/// In lines of at most 120 columns, as all prose here.
+/// Breaks a text into lines of at most 120 columns.
 fn wrapped(text: &str) -> String {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {

@@ -1,8 +1,8 @@
-//! Why something could not be measured.
+//! The error of a measurement that could not be made.
 
 use std::fmt;
 
-/// A sentence for whoever started this.
+/// Holds a sentence for the person at the terminal.
 #[derive(Debug)]
 pub(crate) struct Failure(pub(crate) String);
 

@@ -1,9 +1,10 @@
-//! The load: requests over a number of connections, by one thread that does little else, because it shares the machine with
-//! what it measures.
+//! The load generator: one thread with an event loop over many connections. It does as little as it can, since it shares the
+//! processor with the server.
 //!
-//! Closed loop: every connection is busy all the time. Open loop: operations begin at a given rate, whether or not the
-//! server keeps up, and their latency counts from the moment at which they should have begun. That of a failure counts from
-//! when its request was sent: it says how fast the server refuses.
+//! In a closed loop every connection is always busy. In an open loop operations begin at a fixed rate whether or not the
+//! server keeps up, and latency counts from when an operation was due, so a stall delays all that were due in it
+//! (no coordinated omission). The latency of a failure counts from when its request was sent, as it shows how fast load is
+//! shed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -22,27 +23,27 @@ mod schedule;
 pub(crate) use schedule::Pace;
 use schedule::{Schedule, Timer};
 
-/// What is asked, and what the answers are.
+/// Makes requests and judges the answers. A slot is the number of a connection.
 pub(crate) trait Workload {
-    /// Appends the next request of that connection. `false` if there is nothing to ask at the moment.
+    /// Appends the next request of a slot; returns `false` if there is none at the moment.
     fn request(&mut self, slot: usize, request: &mut Vec<u8>) -> bool;
 
-    /// Whether there will be nothing to ask any more.
+    /// Returns whether there will be no more requests.
     fn is_exhausted(&self) -> bool {
         false
     }
 
-    /// Takes the answer to it.
+    /// Takes the answer to the last request of a slot.
     fn answer(&mut self, slot: usize, status: u16, body: &[u8]) -> Step;
 
-    /// The answer will not come.
+    /// Hears that the answer will not come, and the outcome is unknown.
     fn lost(&mut self, slot: usize);
 }
 
-/// What an answer means for an operation.
+/// The state of an operation after an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Step {
-    /// It is done.
+    /// It has succeeded.
     Done,
     /// It goes on with another request.
     Next,
@@ -50,34 +51,34 @@ pub(crate) enum Step {
     Failed,
 }
 
-/// A load.
+/// Describes a load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) connections: usize,
     pub(crate) pace: Pace,
     pub(crate) time: Duration,
-    /// With what each operation shakes hands, on a TLS connection of its own; else they follow each other on plain ones.
-    pub(crate) fresh: Option<&'a Arc<ClientConfig>>,
+    /// Opens a TLS connection with these settings for each operation; without them plain connections are kept alive.
+    pub(crate) fresh_tls: Option<&'a Arc<ClientConfig>>,
 }
 
-/// What came of a load.
+/// The results of a load.
 pub(crate) struct Outcome {
-    /// How many operations were done within the time, per second.
+    /// Operations per second that ended within the time.
     pub(crate) rate: f64,
-    /// How many were begun within the time, per second.
+    /// Operations per second that began within the time.
     pub(crate) offered: f64,
-    /// How many were done in all; some end after the time.
+    /// Operations that succeeded, those after the time included.
     pub(crate) done: u64,
     /// Bytes of all answers.
     pub(crate) received: u64,
-    /// Microseconds, of those that were done.
+    /// Of those that succeeded, in microseconds.
     pub(crate) latency: Histogram<u64>,
-    /// Microseconds from the last request to its answer, of those that failed with one.
+    /// Of those that failed with an answer, in microseconds since the last request.
     pub(crate) latency_of_failed: Histogram<u64>,
-    /// How many failed, by the status that did it; 0 if there was no answer.
+    /// Failures by status; 0 without an answer.
     pub(crate) failed: BTreeMap<u16, u64>,
-    /// What the first failure said.
+    /// Text of the first failure.
     pub(crate) first_failure: Option<String>,
 }
 
@@ -97,8 +98,8 @@ impl Default for Outcome {
 }
 
 impl Load<'_> {
-    /// Runs the load, and waits for what is under way at its end. `watch` hears now and then how long it has run and what is
-    /// done. It ends early if there is nothing to ask any more.
+    /// Runs the load, and waits for the answers that are outstanding at its end. Ends early if the workload is exhausted.
+    /// `watch` hears about twice a second of the time that has passed and the operations that succeeded.
     pub(crate) fn run(
         self,
         workload: &mut dyn Workload,
@@ -121,11 +122,11 @@ struct Run<'a> {
     timer: Timer,
     slots: Vec<Slot>,
     idle: Vec<usize>,
-    /// Operations that are due and find no connection free, by when they should have begun.
+    /// Backlog of the open loop: when each operation without a free connection was due.
     waiting: VecDeque<Duration>,
     schedule: Schedule,
     busy: usize,
-    /// When the last answer was there, if the workload had nothing more to ask.
+    /// When the workload was exhausted.
     exhausted: Option<Duration>,
     begun_in_time: u64,
     in_time: u64,
@@ -134,9 +135,9 @@ struct Run<'a> {
 }
 
 struct Slot {
-    /// None between two operations, if each has its own.
+    /// `None` between two operations, if each has a connection of its own.
     connection: Option<Connection>,
-    /// When the operation under way should have begun.
+    /// When the operation under way was due.
     since: Option<Duration>,
     /// When its last request was sent.
     sent: Instant,
@@ -148,7 +149,7 @@ impl<'a> Run<'a> {
         let timer = Timer::new(poll.registry(), TIMER)?;
         let slots = (0..load.connections).map(|slot| {
             Ok(Slot {
-                connection: match load.fresh {
+                connection: match load.fresh_tls {
                     None => Some(open(&load, &poll, slot)?),
                     Some(_) => None,
                 },
@@ -211,19 +212,19 @@ impl<'a> Run<'a> {
             }
             for event in &events {
                 match event.token() {
-                    TIMER => self.timer.go_on(),
-                    Token(slot) => self.look_at(slot, start, workload),
+                    TIMER => self.timer.acknowledge(),
+                    Token(slot) => self.handle(slot, start, workload),
                 }
             }
         }
     }
 
-    /// Begins what is due.
+    /// Begins the operations that are due.
     fn begin(&mut self, now: Duration, workload: &mut dyn Workload) {
         match self.load.pace {
             Pace::Closed if now < self.load.time => {
                 while let Some(slot) = self.idle.pop() {
-                    if !self.start(slot, (now, now), workload) {
+                    if !self.start(slot, now, now, workload) {
                         break;
                     }
                 }
@@ -234,7 +235,7 @@ impl<'a> Run<'a> {
                 while let (Some(slot), Some(due)) = (self.idle.last(), self.waiting.front()) {
                     let (slot, due) = (*slot, *due);
                     self.idle.pop();
-                    if !self.start(slot, (due, now), workload) {
+                    if !self.start(slot, due, now, workload) {
                         break;
                     }
                     self.waiting.pop_front();
@@ -246,7 +247,8 @@ impl<'a> Run<'a> {
     fn start(
         &mut self,
         slot: usize,
-        (since, now): (Duration, Duration),
+        due: Duration,
+        now: Duration,
         workload: &mut dyn Workload,
     ) -> bool {
         self.request.clear();
@@ -254,14 +256,14 @@ impl<'a> Run<'a> {
             self.idle.push(slot);
             return false;
         }
-        self.slots[slot].since = Some(since);
+        self.slots[slot].since = Some(due);
         self.busy += 1;
         self.begun_in_time += u64::from(now < self.load.time);
         self.send(slot, workload);
         true
     }
 
-    /// Sends the request that stands ready.
+    /// Sends what is in `request`.
     fn send(&mut self, slot: usize, workload: &mut dyn Workload) {
         let Slot {
             connection, sent, ..
@@ -277,14 +279,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn look_at(&mut self, slot: usize, start: Instant, workload: &mut dyn Workload) {
+    fn handle(&mut self, slot: usize, start: Instant, workload: &mut dyn Workload) {
         let Slot {
             connection: Some(connection),
             since: Some(since),
             sent,
         } = &mut self.slots[slot]
         else {
-            // Closed by the server while nothing was asked, perhaps: a new one will do.
+            // The server may close an idle connection; the next send finds out.
             return;
         };
         let (since, sent) = (*since, *sent);
@@ -336,7 +338,7 @@ impl<'a> Run<'a> {
                 self.end(slot);
             }
             Err(_) => {
-                // One connection less.
+                // The load goes on with one connection less.
                 self.slots[slot].since = None;
                 self.busy -= 1;
             }
@@ -345,7 +347,7 @@ impl<'a> Run<'a> {
 
     fn end(&mut self, slot: usize) {
         self.slots[slot].since = None;
-        if self.load.fresh.is_some()
+        if self.load.fresh_tls.is_some()
             && let Some(connection) = self.slots[slot].connection.take()
         {
             connection.close();
@@ -356,18 +358,19 @@ impl<'a> Run<'a> {
 }
 
 fn open(load: &Load<'_>, poll: &Poll, slot: usize) -> io::Result<Connection> {
-    Connection::open(load.address, load.fresh, (poll.registry(), Token(slot)))
+    Connection::open(load.address, load.fresh_tls, poll.registry(), Token(slot))
 }
 
-/// No connection has that number.
+/// Token of the timer; no slot has that number.
 const TIMER: Token = Token(usize::MAX);
 
+/// Interval of `watch`.
 const WATCHED: Duration = Duration::from_millis(500);
 
-/// How long answers may take after the end.
+/// How long outstanding answers are awaited after the end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Of microseconds, up to a minute, to three digits.
+/// Makes a histogram of microseconds up to a minute, to three significant digits.
 pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000, 3).expect("these bounds are sound")
 }

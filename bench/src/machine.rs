@@ -1,4 +1,4 @@
-//! Where and of what the figures are.
+//! The machine, time and commit of a run.
 
 use std::fs;
 use std::process::Command;
@@ -6,14 +6,14 @@ use std::process::Command;
 use guestpass::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
-/// The machine, the moment and the code.
+/// Describes the environment of a run.
 pub(crate) struct Machine {
     pub(crate) cores: usize,
     pub(crate) processor: String,
     pub(crate) kernel: String,
-    /// Day and time, UTC.
+    /// Date and time, UTC (RFC 3339).
     pub(crate) at: String,
-    /// The commit, and whether more than that was built.
+    /// As `git describe --always --dirty` prints it.
     pub(crate) commit: String,
 }
 

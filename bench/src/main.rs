@@ -18,7 +18,7 @@ use rows::{ROWS, Round, Row};
 use scenario::Scenario;
 use stage::{Plan, Stage};
 
-/// As the server has it: a floor must not be lower than it need be.
+/// The server's allocator, lest the floors be slower for another one.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -45,31 +45,31 @@ mod workload;
 #[derive(Parser)]
 #[command(name = "guestpass-bench", args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// All rows, not only the headline ones
+    /// Measure all rows, not only the headline ones
     #[arg(long)]
     full: bool,
-    /// How many rounds; at least five are needed for a spread that says something
+    /// Number of rounds; a spread needs at least five
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
-    /// How long each scenario is run in each round; in less than five seconds the log may not become full
+    /// Seconds that each scenario runs in each round; in less than five there may be no checkpoint
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     seconds: f64,
-    /// Only this row; may be repeated
+    /// Measure only this row; may be repeated
     #[arg(long, value_name = "ROW")]
     only: Vec<String>,
-    /// Also write all figures to a file
+    /// Write all figures to a file, too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// The server's binary [default: beside this one]
+    /// Binary of the server [default: beside this one]
     #[arg(long, value_name = "FILE", hide = true)]
     server: Option<PathBuf>,
-    /// Where to keep the data meanwhile [default: target/bench]
+    /// Directory for the data [default: target/bench]
     #[arg(long, value_name = "DIR", hide = true)]
     directory: Option<PathBuf>,
-    /// How many guests to sign up at the target [default: 1000]; without one, the most that an installation is made with
+    /// Guests to sign up at the target [default: 1000]; without a target, an upper bound for seeded installations
     #[arg(long, value_name = "N")]
     guests: Option<u64>,
-    /// Put the report into docs/performance.md of this directory
+    /// Write the report into docs/performance.md
     #[arg(long)]
     write_docs: bool,
     #[command(flatten)]
@@ -80,20 +80,22 @@ struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// What this program starts itself
+    /// Serves or writes as a floor
     #[command(subcommand, hide = true)]
     Floor(Floor),
     /// Counts the instructions of a request, and compares them with those that are written down
     Count(Count),
-    /// Carries out one operation again and again, to be counted
+    /// Repeats one operation, to be counted
     #[command(hide = true)]
     Repeat(Repeat),
 }
 
 fn main() -> ExitCode {
-    // For tests, which have no other binary: these are the server's commands.
-    let first = std::env::args().nth(1);
-    if first.is_some_and(|first| first == "serve" || first == "db" || first == "client") {
+    // Tests have no other binary, so this one has the server's commands too.
+    if std::env::args()
+        .nth(1)
+        .is_some_and(|first| ["serve", "db", "client"].contains(&&*first))
+    {
         return guestpass::cli::run();
     }
     let arguments = Arguments::parse();
@@ -116,7 +118,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures, reports, and says whether nothing failed.
+/// Measures and reports; returns whether nothing failed.
 fn bench(arguments: &Arguments) -> Result<bool, Failure> {
     let rows = chosen(arguments)?;
     let plan = Plan {
@@ -145,7 +147,7 @@ fn bench(arguments: &Arguments) -> Result<bool, Failure> {
     Ok(report.found.iter().all(|found| found.failed == 0))
 }
 
-/// Drives another installation, and says whether nothing failed.
+/// Drives another installation; returns whether nothing failed.
 fn drive(arguments: &Arguments, url: &Uri) -> Result<bool, Failure> {
     let guests = usize::try_from(arguments.guests.unwrap_or(1000))?;
     let time = Duration::try_from_secs_f64(arguments.seconds)?;
@@ -165,15 +167,13 @@ fn write_json(arguments: &Arguments, value: &Value) -> Result<(), Failure> {
 }
 
 fn chosen(arguments: &Arguments) -> Result<Vec<&'static Row>, Failure> {
-    // Not to be known to the optimiser, which would sit for ever over all comparisons of names with names.
+    // Hidden from the optimiser, which would take minutes to unroll the comparison of all names.
     let all = std::hint::black_box(ROWS);
     let is_known = |key: &String| all.iter().any(|row| row.key == key);
     if let Some(key) = arguments.only.iter().find(|key| !is_known(key)) {
         let keys: Vec<_> = all.iter().map(|row| row.key).collect();
-        return Err(Failure(format!(
-            "there is no row {key}, but {}",
-            keys.join(", ")
-        )));
+        let keys = keys.join(", ");
+        return Err(Failure(format!("there is no row {key}, but {keys}")));
     }
     let rows = all.iter().filter(|row| match arguments.only.as_slice() {
         [] => row.headline || arguments.full,
@@ -192,14 +192,14 @@ fn measure(plan: Plan, rows: &[&'static Row], rounds: usize) -> Result<Vec<Round
     let time = plan.time;
     let mut stage = Stage::new(plan)?;
     for scenario in &scenarios {
-        say("warm-up", *scenario);
+        announce("warm-up", *scenario);
         stage.run(*scenario, time.min(WARM_UP))?;
     }
     let mut measured = Vec::new();
     for number in 1..=rounds {
         let mut round = Round::new();
         for scenario in &scenarios {
-            say(&format!("round {number} of {rounds}"), *scenario);
+            announce(&format!("round {number} of {rounds}"), *scenario);
             let found = stage.run(*scenario, time)?;
             for (status, number) in &found.failed {
                 let first = found.first_failure.as_deref().unwrap_or_default();
@@ -208,7 +208,7 @@ fn measure(plan: Plan, rows: &[&'static Row], rounds: usize) -> Result<Vec<Round
             round.insert(*scenario, found);
         }
         measured.push(round);
-        // What comes behind what changes from round to round.
+        // Counterbalancing: no scenario always comes before the same other one.
         scenarios.reverse();
     }
     Ok(measured)
@@ -216,18 +216,16 @@ fn measure(plan: Plan, rows: &[&'static Row], rounds: usize) -> Result<Vec<Round
 
 const WARM_UP: Duration = Duration::from_secs(2);
 
-fn say(when: &str, scenario: Scenario) {
+fn announce(when: &str, scenario: Scenario) {
     eprintln!("{when}: {}", scenario.name());
 }
 
-fn print((header, rows): &(Vec<&'static str>, Vec<Vec<String>>)) {
+fn print(cells: &report::Table) {
     let mut table = comfy_table::Table::new();
     table
         .load_style(comfy_table::presets::NOTHING)
-        .set_header(header.iter().copied());
-    for row in rows {
-        table.add_row(row);
-    }
+        .set_header(cells.header.iter().copied())
+        .add_rows(&cells.rows);
     for line in table.lines() {
         println!("{}", line.trim_end());
     }

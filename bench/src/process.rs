@@ -1,4 +1,4 @@
-//! Processes that are measured: started, asked what they use, ended.
+//! Starts the processes that are measured, reads what they use and ends them.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,33 +12,34 @@ use rustls::ClientConfig;
 
 use crate::failure::Failure;
 
-/// A process that does what is asked of it.
+/// A process that is driven over its standard input and output.
 pub(crate) struct Process {
     child: Child,
     output: BufReader<ChildStdout>,
     input: Option<ChildStdin>,
 }
 
-/// A process that listens.
+/// A process with a listening socket.
 pub(crate) struct Server {
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
-    /// If it speaks TLS: with what to shake hands, for each operation.
+    /// If it speaks TLS: the settings for its clients.
     pub(crate) tls: Option<Arc<ClientConfig>>,
-    operators: Option<SocketAddr>,
+    /// Where the operators' API listens.
+    admin: Option<SocketAddr>,
     log: PathBuf,
 }
 
-/// What a process has used so far.
+/// The resources that a process has used since its start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Used {
-    /// By all its threads, those that have ended included.
+    /// Of all threads, those that have ended included.
     pub(crate) cpu: Duration,
-    /// Bytes that it has written, to files and sockets, but for its log.
+    /// Bytes written to files and sockets, without the log.
     pub(crate) written: u64,
-    /// How many batches it has committed; each is one sync of the log.
+    /// Group commits; each syncs SQLite's log once.
     pub(crate) commits: u64,
-    /// How many writes were in them.
+    /// Writes in these commits.
     pub(crate) writes: u64,
 }
 
@@ -55,12 +56,12 @@ impl std::ops::Sub for Used {
     }
 }
 
-/// Kibibytes in memory.
+/// Memory of a process in KiB.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
-    /// `VmRSS`: all of it, mapped files included.
+    /// `VmRSS`, mapped files included.
     pub(crate) resident: u64,
-    /// `RssAnon`: what is its own.
+    /// `RssAnon`, without mapped files.
     pub(crate) anonymous: u64,
 }
 
@@ -79,7 +80,7 @@ impl Process {
         })
     }
 
-    /// The next line that the process prints.
+    /// Reads a line of its output.
     pub(crate) fn line(&mut self) -> Result<String, Failure> {
         let mut line = String::new();
         match self.output.read_line(&mut line)? {
@@ -88,7 +89,7 @@ impl Process {
         }
     }
 
-    /// Sends a line, and reads one.
+    /// Sends a line and reads one.
     pub(crate) fn ask(&mut self, question: &str) -> Result<String, Failure> {
         let input = self.input.as_mut().expect("it is open until the end");
         writeln!(input, "{question}")?;
@@ -96,17 +97,17 @@ impl Process {
         self.line()
     }
 
-    /// CPU time, user and system, to the hundredth of a second.
+    /// Returns the CPU time, user and system, to the hundredth of a second.
     pub(crate) fn cpu(&self) -> Result<Duration, Failure> {
         let stat = self.read("stat")?;
-        // The name of the program may hold anything; behind its parenthesis come numbers.
+        // The name in parentheses may hold anything; numbers follow.
         let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
         let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
         let ticks: u64 = ticks.sum::<Result<_, _>>()?;
         Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
     }
 
-    /// How much of it is in memory.
+    /// Reads how much memory it has.
     pub(crate) fn memory(&self) -> Result<Memory, Failure> {
         let status = self.read("status")?;
         Ok(Memory {
@@ -115,7 +116,7 @@ impl Process {
         })
     }
 
-    /// Asks the process to end, and waits until it has.
+    /// Sends SIGTERM and waits for the end.
     pub(crate) fn stop(&mut self) -> Result<(), Failure> {
         let own = self.child.id().to_string();
         let asked = Command::new("kill").args(["-TERM", &own]).status()?;
@@ -134,7 +135,7 @@ impl Process {
     }
 }
 
-/// The unit of `/proc/PID/stat`, the same on every Linux that this runs on.
+/// `USER_HZ`, the unit of `/proc/PID/stat`.
 const TICKS_PER_SECOND: u64 = 100;
 
 impl Drop for Process {
@@ -146,39 +147,38 @@ impl Drop for Process {
 }
 
 impl Server {
-    /// Starts `guestpass serve` on a data directory, with these settings.
+    /// Starts `guestpass serve` on a data directory, with settings for the environment.
     pub(crate) fn guestpass(
         program: &Path,
         directory: &Path,
         settings: &[(&str, &str)],
     ) -> Result<Self, Failure> {
-        let operators = free_address()?;
+        let admin = free_address()?;
         let log = directory.with_extension("log");
         let mut command = Command::new(program);
         command
             .arg("serve")
             .env("GUESTPASS_DATA_DIR", directory)
             .env("GUESTPASS_LISTEN", "127.0.0.1:0")
-            .env("GUESTPASS_ADMIN_LISTEN", operators.to_string())
+            .env("GUESTPASS_ADMIN_LISTEN", admin.to_string())
             .envs(settings.iter().copied())
             .stderr(File::create(&log)?);
-        let started = Self::listening(&mut command, log.clone());
-        let mut server = started.map_err(|Failure(error)| {
+        let mut server = Self::listening(&mut command, log.clone()).map_err(|Failure(error)| {
             let log = fs::read_to_string(&log).unwrap_or_default();
             Failure(format!("guestpass serve: {error}\n{log}"))
         })?;
-        server.operators = Some(operators);
+        server.admin = Some(admin);
         Ok(server)
     }
 
-    /// Starts a floor of our own.
+    /// Starts a floor.
     pub(crate) fn floor(arguments: &[&str]) -> Result<Self, Failure> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("floor").args(arguments);
         Self::listening(&mut command, PathBuf::new())
     }
 
-    /// The same, which speaks TLS to those who shake hands like this.
+    /// Sets the TLS settings for its clients.
     pub(crate) fn with_tls(self, client: Arc<ClientConfig>) -> Self {
         Self {
             tls: Some(client),
@@ -197,12 +197,12 @@ impl Server {
             process,
             address: address.ok_or_else(|| Failure(format!("no address in: {line}")))?,
             tls: None,
-            operators: None,
+            admin: None,
             log,
         })
     }
 
-    /// What it has used so far.
+    /// Reads the resources that it has used since its start.
     pub(crate) fn used(&self) -> Result<Used, Failure> {
         let logged = fs::metadata(&self.log).map_or(0, |metadata| metadata.len());
         let metrics = self.metrics()?;
@@ -219,9 +219,9 @@ impl Server {
         })
     }
 
-    /// What the operators' listener says of it; nothing, if there is none.
-    pub(crate) fn metrics(&self) -> Result<String, Failure> {
-        let Some(address) = self.operators else {
+    /// Reads the metrics from the operators' API; nothing if there is none.
+    fn metrics(&self) -> Result<String, Failure> {
+        let Some(address) = self.admin else {
             return Ok(String::new());
         };
         let mut stream = TcpStream::connect(address)?;
@@ -239,18 +239,18 @@ fn field(text: &str, name: &str) -> u64 {
     number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// An address that nobody listens on, most probably also in a moment.
+/// Returns an address that nobody listens on at the moment.
 fn free_address() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-/// The database of a data directory.
+/// Returns the path of the database in a data directory.
 pub(crate) fn database(directory: &Path) -> PathBuf {
     directory.join("guestpass.db")
 }
 
-/// Has everything written that waits to be, so that nothing is carried to the disk for what ran before. Goes on after a
-/// while even so: others may write all the time.
+/// Writes back all dirty pages, lest a scenario pay for the one before it. Gives up after a while, since others may write all
+/// the time.
 pub(crate) fn settle() -> Result<(), Failure> {
     let (start, mut sync) = (Instant::now(), Command::new("sync").spawn()?);
     while sync.try_wait()?.is_none() && start.elapsed() < SETTLED_AFTER {
@@ -261,7 +261,7 @@ pub(crate) fn settle() -> Result<(), Failure> {
 
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
 
-/// How long the disk takes to sync 4 KiB at the end of a file, in microseconds, again and again for so long.
+/// Records how long appending 4 KiB and syncing them takes, again and again for so long.
 pub(crate) fn measure_sync(
     directory: &Path,
     time: Duration,

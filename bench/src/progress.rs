@@ -1,9 +1,9 @@
-//! How far things are, on standard error.
+//! Progress on standard error.
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-/// How far one long thing is: one line that changes on a terminal, a line every few seconds elsewhere.
+/// Shows the progress of one task: a line that changes on a terminal, a line every ten seconds elsewhere.
 pub(crate) struct Progress {
     what: String,
     total: u64,
@@ -27,7 +27,7 @@ impl Progress {
         }
     }
 
-    /// Says that so much is done, if that is worth a line.
+    /// Prints the progress, unless it did so a moment ago.
     pub(crate) fn at(&mut self, done: u64) {
         let is_done = done >= self.total;
         if !is_done && self.said.is_some_and(|said| said.elapsed() < self.between) {

@@ -1,4 +1,4 @@
-//! What a run has found: medians over its rounds, and how far the rounds lie apart.
+//! The report of a run: medians over its rounds, with the minimum and the maximum.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::rows::{Round, Row, Wanted};
 use crate::scenario::Scenario;
 use crate::stage::Measured;
 
-/// The middle of some values, and their ends.
+/// The median of some values, with the minimum and the maximum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -16,7 +16,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Of at least one value.
+    /// Sorts the values, of which there must be one.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -29,11 +29,17 @@ impl Spread {
     }
 }
 
-/// A row with what came of it.
+/// A table for the terminal or a document.
+pub(crate) struct Table {
+    pub(crate) header: Vec<&'static str>,
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+/// A row with its figure.
 pub(crate) struct Found {
     pub(crate) row: &'static Row,
     pub(crate) ratio: Spread,
-    /// Answers that should not have been, in the scenarios that it needs.
+    /// Unexpected answers in the scenarios that it needs.
     pub(crate) failed: u64,
 }
 
@@ -43,15 +49,15 @@ impl Found {
     }
 }
 
-/// What all figures are to be read with.
+/// A caveat of all figures.
 pub(crate) const SHARED: &str =
     "The generator of the load runs on the same cores as what it measures.";
 
-/// A whole run.
+/// The figures of a whole run.
 pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) rounds: Vec<Round>,
-    /// How long each scenario was run in each round.
+    /// Duration of each scenario in each round.
     pub(crate) seconds: f64,
     pub(crate) found: Vec<Found>,
 }
@@ -76,8 +82,8 @@ impl Report {
         }
     }
 
-    /// The ratios, as cells.
-    pub(crate) fn ratios(&self) -> (Vec<&'static str>, Vec<Vec<String>>) {
+    /// Lists the rows with their targets.
+    pub(crate) fn ratios(&self) -> Table {
         let header = vec!["row", "ratio of", "median", "spread", "wanted", ""];
         let rows = self.found.iter().map(|found| {
             let Spread {
@@ -104,11 +110,14 @@ impl Report {
                 verdict,
             ]
         });
-        (header, rows.collect())
+        Table {
+            header,
+            rows: rows.collect(),
+        }
     }
 
-    /// What was measured of each scenario, as cells.
-    pub(crate) fn scenarios(&self) -> (Vec<&'static str>, Vec<Vec<String>>) {
+    /// Lists the scenarios with medians of what was measured.
+    pub(crate) fn scenarios(&self) -> Table {
         let header = vec![
             "scenario", "per s", "CPU µs", "p50 ms", "p99 ms", "commits", "bytes",
         ];
@@ -131,10 +140,13 @@ impl Report {
                 or_nothing(over(&|m| m.per_operation(m.used.written as f64)), 0),
             ]
         });
-        (header, rows.collect())
+        Table {
+            header,
+            rows: rows.collect(),
+        }
     }
 
-    /// One value of a scenario over all rounds.
+    /// Returns the spread of one figure of a scenario over all rounds.
     pub(crate) fn over(&self, scenario: Scenario, of: &dyn Fn(&Measured) -> f64) -> Spread {
         Spread::of(self.rounds.iter().map(|round| of(&round[&scenario])))
     }
@@ -144,7 +156,7 @@ impl Report {
         first.map_or(Vec::new(), |round| round.keys().copied().collect())
     }
 
-    /// Everything, for programs.
+    /// Returns all figures for programs.
     pub(crate) fn json(&self) -> Value {
         let rows = self.found.iter().map(|found| {
             json!({
@@ -175,16 +187,17 @@ impl Report {
 }
 
 fn failed(row: &Row, rounds: &[Round]) -> u64 {
-    let measured = rounds.iter().flat_map(|round| {
-        row.needs
-            .iter()
-            .map(|scenario| (*scenario, &round[scenario]))
-    });
-    measured
+    rounds
+        .iter()
+        .flat_map(|round| {
+            row.needs
+                .iter()
+                .map(move |scenario| (*scenario, &round[scenario]))
+        })
         .flat_map(|(scenario, measured)| {
             measured.failed.iter().map(move |failed| (scenario, failed))
         })
-        // Too much to do: that is what an overload is to be answered with.
+        // Load shedding is the right answer to overload.
         .filter(|(scenario, (status, _))| *scenario != Scenario::Overload || *status != 503)
         .map(|(_, (_, number))| number)
         .sum()

@@ -1,30 +1,30 @@
-//! The rows of the report: each a ratio of what was measured in one round, and what it is wanted to be.
+//! The rows of the report: each is a figure of one round, mostly a ratio, with a target.
 
 use std::collections::BTreeMap;
 
 use crate::scenario::Scenario;
 use crate::stage::Measured;
 
-/// What was measured in one round.
+/// Holds the measurements of one round.
 pub(crate) type Round = BTreeMap<Scenario, Measured>;
 
-/// One row.
+/// A row of the report.
 pub(crate) struct Row {
-    /// What it is called on the command line.
+    /// Name on the command line.
     pub(crate) key: &'static str,
-    /// What the ratio is of.
+    /// Description for people.
     pub(crate) about: &'static str,
     pub(crate) wanted: Wanted,
-    /// Better than wanted.
+    /// A stricter target, which isn't checked.
     pub(crate) aim: Option<f64>,
-    /// Whether `make bench` measures it.
+    /// `make bench` measures it.
     pub(crate) headline: bool,
-    /// What must be run for it, in this order.
+    /// The scenarios that it needs, in this order.
     pub(crate) needs: &'static [Scenario],
     pub(crate) ratio: fn(&Round) -> f64,
 }
 
-/// On which side of a threshold a ratio is good.
+/// A threshold, and the side on which a figure meets it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Wanted {
     AtLeast(f64),
@@ -48,8 +48,8 @@ impl Wanted {
 
 use Scenario as S;
 
-/// In this order they are measured, so what is compared stands together where it can: the machine is not as fast all the
-/// time.
+/// All rows in the order in which they are measured. The speed of a machine drifts, so scenarios that are compared stand
+/// side by side where possible.
 pub(crate) const ROWS: &[Row] = &[
     Row {
         key: "refresh",
@@ -162,7 +162,7 @@ pub(crate) const ROWS: &[Row] = &[
         wanted: Wanted::AtMost(4.0),
         aim: None,
         headline: true,
-        // The empty handler says in the tables what there is to gain.
+        // The empty handler is in the table only: its p99 shows the part of the scheduler.
         needs: &[S::Sync, S::EmptyHalfLoad, S::HalfLoad],
         ratio: |round| quantile(round, S::HalfLoad, 0.99) / quantile(round, S::Sync, 0.99),
     },
@@ -196,7 +196,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         key: "overload-offered",
         about: "requests sent at three times the highest load / the highest",
-        // Else the load was not what it should have been.
+        // With less, the generator was the bottleneck.
         wanted: Wanted::AtLeast(2.9),
         aim: None,
         headline: false,
@@ -265,7 +265,6 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         key: "start-guests",
         about: "start with 10,000,000 guests / with 10,000",
-        // The same, as far as that can be told.
         wanted: Wanted::AtMost(1.2),
         aim: None,
         headline: false,
@@ -312,7 +311,7 @@ fn rate(round: &Round, scenario: Scenario) -> f64 {
     round[&scenario].rate
 }
 
-/// Microseconds.
+/// Returns a percentile of the latency in microseconds.
 fn quantile(round: &Round, scenario: Scenario, quantile: f64) -> f64 {
     round[&scenario].latency.value_at_quantile(quantile) as f64
 }

@@ -1,6 +1,6 @@
-//! What can be run, and what it is called.
+//! The scenarios and their names.
 
-/// One thing that is run for a few seconds in each round.
+/// A load or another measurement that runs for a few seconds in each round.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Scenario {
     EmptyPost,
@@ -38,7 +38,7 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    /// What it is called in tables.
+    /// Returns the name that tables show.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::EmptyPost => "empty POST handler",

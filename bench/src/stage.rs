@@ -1,4 +1,4 @@
-//! What a run needs: data directories and processes, made when they are first wanted and kept for the rounds that follow.
+//! The servers, floors and data directories of a run. They are made on first use and kept for later rounds.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::generator::{Load, Outcome, Pace, Workload, histogram};
 use crate::guests::{self, CLIENT_ID, Guests, Seed};
 use crate::process::{Memory, Process, Server, Used, measure_sync, settle};
 use crate::scenario::Scenario;
-use crate::workload::{Refresh, Retry, Same, SignUp, Target};
+use crate::workload::{Fixed, Refresh, Retry, SignUp, Target};
 
 mod fresh;
 mod life;
@@ -22,30 +22,30 @@ mod postgres;
 use life::HalfEnded;
 use postgres::Postgres;
 
-/// What one scenario did in one round.
+/// The measurement of one scenario in one round.
 pub(crate) struct Measured {
     /// Operations per second.
     pub(crate) rate: f64,
-    /// How many were begun per second.
+    /// Operations begun per second.
     pub(crate) offered: f64,
-    /// How many there were.
+    /// Operations that succeeded.
     pub(crate) done: u64,
     /// Microseconds.
     pub(crate) latency: Histogram<u64>,
     pub(crate) latency_of_failed: Histogram<u64>,
-    /// Answers that were none, by status.
+    /// Failures by status.
     pub(crate) failed: Vec<(u16, u64)>,
     pub(crate) first_failure: Option<String>,
-    /// What the server used for it; nothing, where there is no server.
+    /// Resources that the server used for it.
     pub(crate) used: Used,
-    /// What the server has in memory after it.
+    /// Memory of the server after it.
     pub(crate) memory: Option<Memory>,
-    /// What is neither a rate nor a latency of it: a size, a ratio that was found in one go, what was measured just before.
+    /// A figure that is neither a rate nor a latency, such as a size, or the highest rate just before an overload.
     pub(crate) value: f64,
 }
 
 impl Measured {
-    /// Of something that is only a value.
+    /// Measured nothing but a value.
     fn value(value: f64) -> Self {
         Self {
             value,
@@ -68,7 +68,7 @@ impl Measured {
         }
     }
 
-    /// Microseconds of server CPU per operation.
+    /// Returns the server's CPU time per operation in microseconds.
     pub(crate) fn cpu(&self) -> f64 {
         self.per_operation(self.used.cpu.as_secs_f64() * 1e6)
     }
@@ -78,7 +78,7 @@ impl Measured {
     }
 }
 
-/// Servers, each with an installation of its own.
+/// The servers, each with an installation of its own.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Kind {
     Million,
@@ -108,49 +108,38 @@ impl Kind {
         }
     }
 
-    const fn directory(self) -> &'static str {
-        match self {
-            Self::Million => "million",
-            Self::Unsynced => "unsynced",
-            Self::Ended => "ended",
-            Self::HalfEnded => "half-ended",
-            Self::Fresh => "fresh",
-            Self::HundredThousand => "hundred-thousand",
-            Self::EdDsa => "eddsa",
-            Self::Es256 => "es256",
-            Self::TenThousand => "ten-thousand",
-            Self::TenMillion => "ten-million",
-        }
+    fn directory(self) -> String {
+        format!("{self:?}").to_lowercase()
     }
 }
 
-/// A server and its guests.
+/// A running server and its guests.
 struct Served {
     server: Server,
     guests: Guests,
     target: Target,
-    /// How many times a guest was refreshed since the start.
+    /// Refreshes since its start.
     refreshed: u64,
 }
 
-/// How a run is made.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// The server's binary.
+    /// Binary of the server.
     pub(crate) program: PathBuf,
-    /// Where everything is kept meanwhile.
+    /// Directory for all data; it is removed at the end.
     pub(crate) directory: PathBuf,
-    /// How long each scenario is run in each round.
+    /// Duration of each scenario in each round.
     pub(crate) time: Duration,
-    /// Takes the place of a million guests, in tests.
+    /// Upper bound of the guests of an installation, for tests.
     pub(crate) guests: Option<u64>,
 }
 
-/// The processes and data of a run. Everything ends and goes with it.
+/// Holds the processes and data of a run; dropping it ends and removes all of them.
 pub(crate) struct Stage {
     plan: Plan,
     served: HashMap<Kind, Served>,
-    /// The installations as they were made, with the tokens that hold in a copy.
+    /// Installations as they were seeded, with the tokens that are valid in a copy.
     seeded: HashMap<String, (PathBuf, Guests)>,
     empty: Option<Server>,
     fresh: Option<Server>,
@@ -158,7 +147,7 @@ pub(crate) struct Stage {
     writing: Option<Process>,
     postgres: Option<Postgres>,
     half_ended: Option<HalfEnded>,
-    /// What was found once and doesn't change.
+    /// Measured once; it is the same in every round.
     growth: Option<f64>,
 }
 
@@ -174,7 +163,7 @@ impl Drop for Stage {
 
 impl Stage {
     pub(crate) fn new(plan: Plan) -> Result<Self, Failure> {
-        // What a run that was killed has left.
+        // A run that was killed leaves its data.
         let _ = fs::remove_dir_all(&plan.directory);
         fs::create_dir_all(&plan.directory)?;
         Ok(Self {
@@ -191,13 +180,13 @@ impl Stage {
         })
     }
 
-    /// Runs a scenario for so long.
+    /// Runs a scenario for that time.
     pub(crate) fn run(&mut self, scenario: Scenario, time: Duration) -> Result<Measured, Failure> {
-        let closed = |connections| (connections, Pace::Closed, time);
+        let closed = |connections| Demand::closed(connections, time);
         match scenario {
-            Scenario::EmptyPost => same(empty(&mut self.empty)?, closed(64), Same::refresh),
-            Scenario::EmptyPair => same(empty(&mut self.empty)?, closed(64), Same::sign_up),
-            Scenario::SignOnly => same(self.signing()?, closed(64), Same::refresh),
+            Scenario::EmptyPost => fixed(empty(&mut self.empty)?, closed(64), Fixed::refresh),
+            Scenario::EmptyPair => fixed(empty(&mut self.empty)?, closed(64), Fixed::sign_up),
+            Scenario::SignOnly => fixed(self.signing()?, closed(64), Fixed::refresh),
             Scenario::BareWrites => self.bare_writes(time),
             Scenario::Sync => self.sync(time.min(Duration::from_secs(1))),
             Scenario::Refresh => self.refresh(Kind::Million, closed(64), usize::MAX),
@@ -206,24 +195,24 @@ impl Stage {
             Scenario::Unsynced256 => self.refresh(Kind::Unsynced, closed(256), usize::MAX),
             Scenario::RefreshEdDsa => self.refresh(Kind::EdDsa, closed(64), usize::MAX),
             Scenario::RefreshEs256 => self.refresh(Kind::Es256, closed(64), usize::MAX),
-            Scenario::FreshEmpty => same(self.fresh()?, closed(64), Same::refresh),
+            Scenario::FreshEmpty => fixed(self.fresh()?, closed(64), Fixed::refresh),
             Scenario::FreshRefresh => self.refresh(Kind::Fresh, closed(64), usize::MAX),
             Scenario::Refresh10Thousand => self.refresh(Kind::TenThousand, closed(64), usize::MAX),
             Scenario::Refresh10Million => self.refresh(Kind::TenMillion, closed(64), usize::MAX),
             Scenario::EmptyHalfLoad => {
                 let server = empty(&mut self.empty)?;
-                let rate = same(server, closed(64), Same::refresh)?.rate / 2.0;
-                same(server, (256, Pace::Open(rate), time), Same::refresh)
+                let rate = fixed(server, closed(64), Fixed::refresh)?.rate / 2.0;
+                fixed(server, Demand::open(256, rate, time), Fixed::refresh)
             }
             Scenario::HalfLoad => {
                 let rate = self.highest(time)? / 2.0;
-                self.refresh(Kind::Million, (256, Pace::Open(rate), time), usize::MAX)
+                self.refresh(Kind::Million, Demand::open(256, rate, time), usize::MAX)
             }
             Scenario::Overload => self.overload(time),
             Scenario::SignUp => {
                 let served = self.served(Kind::Million)?;
                 let mut workload = SignUp::new(&served.target);
-                measure(&served.server, closed(64), &mut workload, &mut unwatched)
+                measure(&served.server, closed(64), &mut workload)
             }
             Scenario::Retry => self.retry(time),
             Scenario::Memory10Thousand => self.memory(Kind::TenThousand),
@@ -241,32 +230,27 @@ impl Stage {
         }
     }
 
-    fn refresh(
-        &mut self,
-        kind: Kind,
-        load: (usize, Pace, Duration),
-        among: usize,
-    ) -> Result<Measured, Failure> {
+    fn refresh(&mut self, kind: Kind, demand: Demand, among: usize) -> Result<Measured, Failure> {
         let served = self.served(kind)?;
         let mut workload = Refresh::new(&served.target, &mut served.guests, among);
-        let measured = measure(&served.server, load, &mut workload, &mut unwatched)?;
+        let measured = measure(&served.server, demand, &mut workload)?;
         served.refreshed += measured.done;
         Ok(measured)
     }
 
-    /// Sends the tokens of before the last refresh. The first request of each connection is that refresh.
+    /// Repeats refreshes within the grace window.
     fn retry(&mut self, time: Duration) -> Result<Measured, Failure> {
         let served = self.served(Kind::Million)?;
         let mut workload = Retry::new(&served.target, &mut served.guests, 64);
-        // Well within the window, which begins with the warm-up.
-        let load = (64, Pace::Closed, time.min(Duration::from_secs(25)));
-        measure(&served.server, load, &mut workload, &mut unwatched)
+        // The grace window begins with the warm-up.
+        let load = Demand::closed(64, time.min(Duration::from_secs(25)));
+        measure(&served.server, load, &mut workload)
     }
 
-    /// Three times what the server can do.
+    /// Offers three times the highest rate.
     fn overload(&mut self, time: Duration) -> Result<Measured, Failure> {
         let highest = self.highest(time)?;
-        let load = (OVERLOADING, Pace::Open(highest * 3.0), time);
+        let load = Demand::open(OVERLOADING, highest * 3.0, time);
         let measured = self.refresh(Kind::Million, load, usize::MAX)?;
         Ok(Measured {
             value: highest,
@@ -274,9 +258,9 @@ impl Stage {
         })
     }
 
-    /// Refreshes per second that the server can do at this moment: the machine is not always equally fast.
+    /// Measures the saturation throughput of refreshes just now, as the speed of the machine drifts.
     fn highest(&mut self, time: Duration) -> Result<f64, Failure> {
-        let load = (64, Pace::Closed, time);
+        let load = Demand::closed(64, time);
         Ok(self.refresh(Kind::Million, load, usize::MAX)?.rate)
     }
 
@@ -364,7 +348,7 @@ impl Stage {
         Ok(self.served.get_mut(&kind).expect("it is there by now"))
     }
 
-    /// The installation that a kind of server begins with.
+    /// Returns the seeded installation of a kind of server.
     fn seeded(&mut self, kind: Kind) -> Result<(PathBuf, Guests), Failure> {
         let (guests, algorithm) = kind.seed();
         let guests = self.plan.guests.map_or(guests, |most| guests.min(most));
@@ -390,16 +374,17 @@ impl Stage {
     }
 }
 
-/// So many guests take part, if there are more.
+/// Guests whose tokens are kept, at most.
 const SAMPLE: usize = 1_000_000;
+/// Size of the hot set, which fits into SQLite's cache.
 const HOT: usize = 10_000;
-/// Enough for those that wait their turn and as many that are refused meanwhile.
+/// Connections of an overload: the server's queue is full, and as many requests are shed meanwhile.
 const OVERLOADING: usize = 2048;
-/// How long a load runs before it is measured: until caches hold what it needs.
+/// How long a load runs unmeasured to warm the caches.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Has the operating system keep the files of an installation in memory, the log too, as it would under use: some take away
-/// what was idle for minutes, and of a page that isn't there even a write reads the rest first.
+/// Reads the files of an installation into the page cache. Some kernels reclaim pages that were idle for minutes, and even a
+/// write must read such a page first.
 fn read_through(directory: &Path) -> Result<(), Failure> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
@@ -425,39 +410,64 @@ fn target(server: &Server) -> Target {
     }
 }
 
-/// A floor, asked the same again and again.
-fn same(
+/// Measures a floor under fixed requests.
+fn fixed(
     server: &Server,
-    load: (usize, Pace, Duration),
-    workload: fn(&Target) -> Same,
+    demand: Demand,
+    workload: fn(&Target) -> Fixed,
 ) -> Result<Measured, Failure> {
-    measure(server, load, &mut workload(&target(server)), &mut unwatched)
+    measure(server, demand, &mut workload(&target(server)))
 }
 
-/// Runs a load, first for a moment that doesn't count, and says what the server used for it.
+/// The demand of a load, whatever it consists of.
+#[derive(Clone, Copy, Debug)]
+struct Demand {
+    connections: usize,
+    pace: Pace,
+    time: Duration,
+}
+
+impl Demand {
+    fn closed(connections: usize, time: Duration) -> Self {
+        Self {
+            connections,
+            pace: Pace::Closed,
+            time,
+        }
+    }
+
+    fn open(connections: usize, rate: f64, time: Duration) -> Self {
+        Self {
+            connections,
+            pace: Pace::Open(rate),
+            time,
+        }
+    }
+}
+
+/// Warms up, runs a load and reads the resources that the server used for it.
 fn measure(
     server: &Server,
-    (connections, pace, time): (usize, Pace, Duration),
+    demand: Demand,
     workload: &mut dyn Workload,
-    watch: &mut dyn FnMut(Duration, u64),
 ) -> Result<Measured, Failure> {
     let load = Load {
         address: server.address,
-        connections,
-        pace,
-        time,
-        fresh: server.tls.as_ref(),
+        connections: demand.connections,
+        pace: demand.pace,
+        time: demand.time,
+        fresh_tls: server.tls.as_ref(),
     };
     settle()?;
     let warm_up = Load {
-        time: time.min(WARM_UP),
+        time: load.time.min(WARM_UP),
         ..load
     };
-    warm_up.run(workload, &mut unwatched)?;
+    warm_up.run(workload, &mut |_, _| {})?;
     let before = server.used()?;
-    let outcome = load.run(workload, watch)?;
+    let outcome = load.run(workload, &mut |_, _| {})?;
     let mut used = server.used()? - before;
-    // What is left was written to files.
+    // Without the answers, what was written went to files.
     used.written = used.written.saturating_sub(outcome.received);
     Ok(Measured {
         memory: Some(server.process.memory()?),
@@ -465,10 +475,7 @@ fn measure(
     })
 }
 
-/// Hears how far a load is, and doesn't care.
-fn unwatched(_: Duration, _: u64) {}
-
-/// The server that was built with this program.
+/// Returns the path of the server that was built with this program.
 pub(crate) fn default_program() -> Result<PathBuf, Failure> {
     let own = std::env::current_exe()?;
     let directory = own.parent().unwrap_or(Path::new("."));

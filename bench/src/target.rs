@@ -1,4 +1,4 @@
-//! Driving an installation that runs somewhere else: guests are signed up, then refreshed.
+//! Drives a running installation: signs guests up, then refreshes them.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
@@ -10,29 +10,30 @@ use crate::failure::Failure;
 use crate::generator::{Load, Outcome, Pace, Workload};
 use crate::guests::Guests;
 use crate::progress::Progress;
+use crate::report::Table;
 use crate::workload::{Refresh, SignUp, Target};
 
-/// What to do to an installation.
+/// The flags that describe the installation and the load.
 #[derive(clap::Args)]
 pub(crate) struct Remote {
-    /// Drive this installation instead, such as http://127.0.0.1:8080. It gets real guests
+    /// Drive this installation, such as http://127.0.0.1:8080, instead; it gets real guests
     #[arg(long, value_name = "URL")]
     pub(crate) target: Option<Uri>,
-    /// How many connections
+    /// Number of connections
     #[arg(long, value_name = "N", default_value_t = 64, requires = "target")]
     connections: usize,
-    /// How many refreshes begin in a second, whether or not the server keeps up [default: as many as it takes]
+    /// Refreshes that begin per second, whether or not the server keeps up [default: a closed loop]
     #[arg(long, value_name = "R", requires = "target")]
     rate: Option<f64>,
-    /// In whose name: a public client
+    /// Public client of the requests
     #[arg(long, value_name = "ID", default_value = "bench", requires = "target")]
     client_id: String,
 }
 
-/// What came of each operation.
+/// The results of each operation.
 pub(crate) type Outcomes = Vec<(&'static str, Outcome)>;
 
-/// Signs up so many guests, then refreshes them for so long. Answers what came of both.
+/// Signs up so many guests, then refreshes them for that time.
 pub(crate) fn run(
     arguments: &Remote,
     url: &Uri,
@@ -41,13 +42,14 @@ pub(crate) fn run(
 ) -> Result<Outcomes, Failure> {
     let (address, target) = target(url, &arguments.client_id)?;
     let mut sign_up = SignUp::new(&target);
-    (sign_up.limit, sign_up.tokens) = (guests, Some(Vec::with_capacity(guests)));
+    sign_up.limit = guests;
+    sign_up.tokens = Some(Vec::with_capacity(guests));
     let load = Load {
         address,
         connections: arguments.connections.clamp(1, guests.max(1)),
         pace: Pace::Closed,
         time: LONGEST,
-        fresh: None,
+        fresh_tls: None,
     };
     let mut progress = Progress::new(format!("signing up {guests} guests"), guests as u64);
     let signed_up = load.run(&mut sign_up, &mut |_, done| progress.at(done))?;
@@ -67,7 +69,7 @@ pub(crate) fn run(
     Ok(vec![("sign-up", signed_up), ("refresh", refreshed)])
 }
 
-/// More than signing up should ever take.
+/// Longer than any sign-up takes.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 fn refreshing(load: Load<'_>, workload: &mut dyn Workload) -> Result<Outcome, Failure> {
@@ -96,8 +98,8 @@ fn target(url: &Uri, client_id: &str) -> Result<(SocketAddr, Target), Failure> {
     Ok((address, target))
 }
 
-/// What came of it, as cells.
-pub(crate) fn table(outcomes: &[(&'static str, Outcome)]) -> (Vec<&'static str>, Vec<Vec<String>>) {
+/// Lists the results with percentiles of the latency.
+pub(crate) fn table(outcomes: &[(&'static str, Outcome)]) -> Table {
     let header = vec![
         "operation",
         "done",
@@ -126,10 +128,13 @@ pub(crate) fn table(outcomes: &[(&'static str, Outcome)]) -> (Vec<&'static str>,
         ];
         first.into_iter().chain(quantiles).chain([failed]).collect()
     });
-    (header, rows.collect())
+    Table {
+        header,
+        rows: rows.collect(),
+    }
 }
 
-/// The same for programs.
+/// Returns the results for programs.
 pub(crate) fn json(outcomes: &[(&'static str, Outcome)]) -> Value {
     let described = outcomes.iter().map(|(name, outcome)| {
         let quantile = |quantile| outcome.latency.value_at_quantile(quantile);

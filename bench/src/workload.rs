@@ -1,4 +1,4 @@
-//! What is asked of a server.
+//! The workloads: requests of guests, and the fixed requests to the floors.
 
 use guestpass::random::{Random, SecureGenerator};
 use guestpass_core::pkce::{EXAMPLE_CHALLENGE, EXAMPLE_VERIFIER};
@@ -7,61 +7,45 @@ use crate::answer::member;
 use crate::generator::{Step, Workload};
 use crate::guests::{Guests, Token};
 
-/// Who is asked, and in whose name.
+/// The server and the client of all requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// The `Host` field.
     pub(crate) host: String,
-    /// What stands before `/oauth/…`.
+    /// Path before `/oauth/…`.
     pub(crate) base_path: String,
     pub(crate) client_id: String,
 }
 
 impl Target {
-    fn post(&self, body: &[u8], request: &mut Vec<u8>) {
+    /// Returns a request to the token endpoint whose form lacks a token at its end.
+    fn post_without_token(&self, form: &str) -> Vec<u8> {
         let Self {
             host, base_path, ..
         } = self;
-        let header = format!(
+        format!(
             "POST {base_path}/oauth/token HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/x-www-form-urlencoded\r\n\
-             content-length: {}\r\n\r\n",
-            body.len()
-        );
-        request.extend_from_slice(header.as_bytes());
-        request.extend_from_slice(body);
+             content-length: {}\r\n\r\n{form}",
+            form.len() + Token::LENGTH
+        )
+        .into_bytes()
     }
 
+    /// Returns a refresh up to the token.
     fn refresh(&self) -> Vec<u8> {
-        let mut request = Vec::new();
-        let body = [
-            format!(
-                "client_id={}&grant_type=refresh_token&refresh_token=",
-                self.client_id
-            )
-            .as_bytes(),
-            &Token::default().0,
-        ]
-        .concat();
-        self.post(&body, &mut request);
-        request.truncate(request.len() - Token::LENGTH);
-        request
+        let client_id = &self.client_id;
+        self.post_without_token(&format!(
+            "client_id={client_id}&grant_type=refresh_token&refresh_token="
+        ))
     }
 
+    /// Returns an exchange up to the code.
     fn exchange(&self) -> Vec<u8> {
-        let mut request = Vec::new();
-        let body = [
-            format!(
-                "client_id={}&grant_type=authorization_code&redirect_uri={REDIRECT_URI}\
-                 &code_verifier={EXAMPLE_VERIFIER}&code=",
-                self.client_id
-            )
-            .as_bytes(),
-            &Token::default().0,
-        ]
-        .concat();
-        self.post(&body, &mut request);
-        request.truncate(request.len() - Token::LENGTH);
-        request
+        let client_id = &self.client_id;
+        self.post_without_token(&format!(
+            "client_id={client_id}&grant_type=authorization_code&redirect_uri={REDIRECT_URI}\
+             &code_verifier={EXAMPLE_VERIFIER}&code="
+        ))
     }
 
     fn authorize(&self) -> Vec<u8> {
@@ -81,15 +65,15 @@ impl Target {
 
 const REDIRECT_URI: &str = "urn%3Aietf%3Awg%3Aoauth%3A2.0%3Aoob%3Aauto";
 
-/// Refreshes guests, each time a random one that no other connection refreshes at the moment.
+/// Refreshes random guests, never one of them on two connections at once.
 pub(crate) struct Refresh<'a> {
     guests: &'a mut Guests,
-    /// Only so many guests, the first ones of the set; their places in the store are random.
+    /// Number of guests that take part, from the start of the set; their places in the store are random.
     among: usize,
-    /// Everything before the token.
+    /// The request up to the token.
     request: Vec<u8>,
     under_way: Vec<Option<usize>>,
-    chance: FastRandom,
+    random: FastRandom,
 }
 
 impl<'a> Refresh<'a> {
@@ -99,7 +83,7 @@ impl<'a> Refresh<'a> {
             guests,
             request: target.refresh(),
             under_way: Vec::new(),
-            chance: FastRandom::new(),
+            random: FastRandom::new(),
         }
     }
 }
@@ -110,7 +94,7 @@ impl Workload for Refresh<'_> {
             self.under_way.resize(slot + 1, None);
         }
         let Some(guest) = (0..1000).find_map(|_| {
-            let guest = self.chance.below(self.among);
+            let guest = self.random.below(self.among);
             self.guests.take(guest).then_some(guest)
         }) else {
             return false;
@@ -137,25 +121,25 @@ impl Workload for Refresh<'_> {
     }
 
     fn lost(&mut self, slot: usize) {
-        // What became of the refresh isn't known, but the old token still works.
+        // Whether or not the refresh was carried out, the old token works within the grace window.
         if let Some(guest) = self.under_way[slot].take() {
             self.guests.put_back(guest, None);
         }
     }
 }
 
-/// Sends the token that each connection's guest had before its last refresh, again and again.
+/// Repeats a refresh: each connection sends the token that its guest had before the last one.
 pub(crate) struct Retry<'a> {
     guests: &'a mut Guests,
     request: Vec<u8>,
-    /// The guest of each connection, and its old token.
+    /// Guest of each connection, with its old token.
     old: Vec<(usize, Token)>,
     newest: Vec<Option<Token>>,
 }
 
 impl<'a> Retry<'a> {
-    /// For so many connections, whose guests are the last ones of the set; each must be refreshed once, first, with the
-    /// first request of its connection.
+    /// Takes a guest for each connection, from the end of the set. The first request of a connection is the refresh that the
+    /// others repeat.
     pub(crate) fn new(target: &Target, guests: &'a mut Guests, connections: usize) -> Self {
         let first = guests.len() - connections.min(guests.len());
         let old = (first..guests.len()).map(|guest| (guest, guests.token(guest)));
@@ -183,7 +167,7 @@ impl Workload for Retry<'_> {
         let (Some(token), 200) = (token, status) else {
             return Step::Failed;
         };
-        // The same answer again, or it was no repetition.
+        // A repetition has the same answer.
         if self.newest[slot].is_some_and(|newest| newest != token) {
             return Step::Failed;
         }
@@ -195,14 +179,14 @@ impl Workload for Retry<'_> {
     fn lost(&mut self, _slot: usize) {}
 }
 
-/// Signs guests up: authorizes, and exchanges the code. One operation is both.
+/// Signs guests up. An operation is two requests: authorize and exchange.
 pub(crate) struct SignUp {
     authorize: Vec<u8>,
     exchange: Vec<u8>,
     codes: Vec<Option<Token>>,
-    /// The refresh tokens, if they are wanted.
+    /// Collects the refresh tokens, if it is set.
     pub(crate) tokens: Option<Vec<Token>>,
-    /// Stop when there are so many.
+    /// Number of guests to stop at.
     pub(crate) limit: usize,
     begun: usize,
 }
@@ -267,14 +251,14 @@ impl Workload for SignUp {
     }
 }
 
-/// The same requests, without a thought for the answers: for the floors.
-pub(crate) struct Same {
+/// Sends fixed requests to a floor, whatever the answers say.
+pub(crate) struct Fixed {
     requests: Vec<Vec<u8>>,
     next: Vec<usize>,
 }
 
-impl Same {
-    /// What a refresh sends.
+impl Fixed {
+    /// Sends the request of a refresh.
     pub(crate) fn refresh(target: &Target) -> Self {
         let request = [&target.refresh()[..], &Token::default().0].concat();
         Self {
@@ -283,7 +267,7 @@ impl Same {
         }
     }
 
-    /// What a sign-up sends.
+    /// Sends the requests of a sign-up.
     pub(crate) fn sign_up(target: &Target) -> Self {
         let exchange = [&target.exchange()[..], &Token::default().0].concat();
         Self {
@@ -293,7 +277,7 @@ impl Same {
     }
 }
 
-impl Workload for Same {
+impl Workload for Fixed {
     fn request(&mut self, slot: usize, request: &mut Vec<u8>) -> bool {
         if self.next.len() <= slot {
             self.next.resize(slot + 1, 0);
@@ -317,7 +301,7 @@ impl Workload for Same {
     }
 }
 
-/// Cheap random numbers (xorshift64*): a choice of guests must cost next to nothing.
+/// Draws random numbers quickly (xorshift64*): the generator shares the processor with the server.
 pub(crate) struct FastRandom(u64);
 
 impl FastRandom {
@@ -326,7 +310,7 @@ impl FastRandom {
         Self(u64::from_le_bytes(random.bytes()) | 1)
     }
 
-    /// A number from 0 to below `limit`.
+    /// Returns a number from 0 to below `limit`.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

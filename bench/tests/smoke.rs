@@ -1,4 +1,5 @@
-//! The program as a whole, on few guests and for moments: that it measures, not what. The server is in the same binary.
+//! Runs the whole program on few guests and for moments: checks that it measures, not the figures. The server is in the same
+//! binary.
 
 #![cfg(test)]
 
@@ -22,7 +23,7 @@ fn scenarios_with_servers_of_their_own_do_something_and_nothing_fails() {
     assert_eq!(measure(&["fresh", "cleaning-latency"]), 2);
 }
 
-/// Measures these rows, or the headline ones, and answers how many that were.
+/// Measures these rows, or the headline ones, and returns their number.
 fn measure(only: &[&str]) -> usize {
     let directory = TempDir::new().unwrap();
     let json = directory.path().join("report.json");
@@ -65,7 +66,7 @@ fn a_running_installation_is_driven() {
     let done = |at: usize| (&report[at]["done"], &report[at]["failed"]);
     let nothing = Value::Array(Vec::new());
     assert_eq!(done(0), (&30.into(), &nothing));
-    // At that rate, over that time, however fast the server is.
+    // An open loop of 100/s over 0.3 s, however fast the server is.
     assert_eq!(done(1), (&30.into(), &nothing));
 }
 

@@ -1,4 +1,4 @@
-//! When operations begin.
+//! The schedule of an open loop.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -11,16 +11,16 @@ use rustix::time::{
     timerfd_settime,
 };
 
-/// How operations follow each other.
+/// Selects a closed or an open loop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
-    /// Each connection begins the next when the last is done.
+    /// Each connection begins the next operation when the last has ended.
     Closed,
-    /// So many begin in a second, evenly.
+    /// So many operations begin in a second, at even intervals.
     Open(f64),
 }
 
-/// When operations are due, from the start on. Nothing of it depends on how fast they are.
+/// Yields when operations are due, counted from the start, whatever becomes of earlier ones.
 #[derive(Clone, Debug)]
 pub(super) struct Schedule {
     interval: Option<Duration>,
@@ -40,13 +40,13 @@ impl Schedule {
         }
     }
 
-    /// When the next one is due.
+    /// Returns when the next operation is due.
     fn peek(&self) -> Option<Duration> {
         let due = self.interval? * self.begun;
         (due < self.end).then_some(due)
     }
 
-    /// All that are due by then.
+    /// Yields all that are due by then.
     pub(super) fn due_by(&mut self, now: Duration) -> impl Iterator<Item = Duration> {
         std::iter::from_fn(move || {
             self.peek()
@@ -66,11 +66,11 @@ impl Iterator for Schedule {
     }
 }
 
-/// Ends a poll whenever an operation is due, which a poll by itself is punctual for to a millisecond only.
+/// Wakes a poll when an operation is due; the timeout of a poll has a resolution of a millisecond only.
 pub(super) struct Timer(OwnedFd);
 
 impl Timer {
-    /// A timer that is not running. Its events have that token.
+    /// Makes a timer that doesn't run yet.
     pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
@@ -78,7 +78,7 @@ impl Timer {
         Ok(Self(timer))
     }
 
-    /// Has it run as operations of that schedule are due, if they are due at times.
+    /// Starts the timer at the rate of an open loop; a closed loop needs none.
     pub(super) fn start(&self, schedule: &Schedule) -> io::Result<()> {
         let Some(interval) = schedule.interval else {
             return Ok(());
@@ -92,9 +92,9 @@ impl Timer {
         Ok(())
     }
 
-    /// Has it run on after an event.
-    pub(super) fn go_on(&self) {
-        // If it hasn't run out again meanwhile, it runs anyway.
+    /// Acknowledges an event.
+    pub(super) fn acknowledge(&self) {
+        // An error means that nothing has expired.
         let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }
 }
@@ -109,7 +109,7 @@ mod tests {
         let mut schedule = Schedule::new(Pace::Open(1000.0), second);
         assert_eq!(schedule.due_by(Duration::ZERO).count(), 1);
         assert_eq!(schedule.due_by(Duration::from_micros(999)).count(), 0);
-        // A stall of half a second: all that should have begun in it are due, each at its own time.
+        // After a stall of half a second all that were due in it follow, each with its own time.
         let late: Vec<_> = schedule.due_by(second / 2).collect();
         assert_eq!(late.len(), 500);
         assert_eq!(late[0], Duration::from_millis(1));

@@ -1,4 +1,4 @@
-//! Servers that speak TLS, each operation on a connection of its own.
+//! Servers with TLS, for operations that each open a connection.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::process::Server;
 
 impl Stage {
-    /// The floor with TLS.
+    /// Returns the empty handler with TLS.
     pub(super) fn fresh(&mut self) -> Result<&Server, Failure> {
         if self.fresh.is_none() {
             let certificate = self.certificate()?;
@@ -41,7 +41,7 @@ impl Stage {
         Ok(server.with_tls(certificate::client(&certificate)?))
     }
 
-    /// Where the certificate of both is.
+    /// Returns the directory of the certificate of both.
     fn certificate(&self) -> Result<PathBuf, Failure> {
         let directory = self.plan.directory.join("certificate");
         if !directory.exists() {

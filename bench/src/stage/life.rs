@@ -1,4 +1,4 @@
-//! What is measured apart from load: memory, files, starting, cleaning.
+//! Measurements other than load: memory, file sizes, starts, cleaning.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,24 +7,24 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::{HOT, Kind, Measured, Stage, measure, read_through, target, unwatched};
+use super::{Demand, HOT, Kind, Measured, Stage, measure, read_through, target};
 use crate::failure::Failure;
 use crate::floor;
 use crate::generator::{Load, Outcome, Pace, Workload, histogram};
 use crate::guests::{self, Guests};
 use crate::process::{Process, Server, Used, settle};
-use crate::workload::{Refresh, Same};
+use crate::workload::{Fixed, Refresh};
 
 impl Stage {
-    /// Memory of a server after a million refreshes, in MiB.
+    /// Measures the memory of a server after a million refreshes, in MiB.
     pub(super) fn memory(&mut self, kind: Kind) -> Result<Measured, Failure> {
         let enough = self
             .plan
             .guests
             .map_or(1_000_000, |guests| guests.min(1_000_000));
         while self.served(kind)?.refreshed < enough {
-            let load = (64, Pace::Closed, Duration::from_secs(5));
-            let measured = self.refresh(kind, load, usize::MAX)?;
+            let demand = Demand::closed(64, Duration::from_secs(5));
+            let measured = self.refresh(kind, demand, usize::MAX)?;
             if measured.done == 0 {
                 return Ok(measured);
             }
@@ -36,7 +36,7 @@ impl Stage {
         })
     }
 
-    /// Bytes for each of ten million guests.
+    /// Measures the bytes on disk for each of ten million guests.
     pub(super) fn size(&mut self) -> Result<Measured, Failure> {
         let (directory, _) = self.seeded(Kind::TenMillion)?;
         let (guests, _) = Kind::TenMillion.seed();
@@ -46,7 +46,7 @@ impl Stage {
         ))
     }
 
-    /// How much larger the file is after a thousand refreshes of each guest than after one.
+    /// Compares the file after a thousand refreshes of each guest with that after one.
     pub(super) fn growth(&mut self) -> Result<Measured, Failure> {
         if let Some(found) = self.growth {
             return Ok(Measured::value(found));
@@ -62,20 +62,20 @@ impl Stage {
         Ok(Measured::value(found))
     }
 
-    /// The time from starting a process that does nothing to its first answer.
+    /// Measures the time from the start of an empty server to its first answer.
     pub(super) fn start_empty(&mut self) -> Result<Measured, Failure> {
         let mut latency = histogram();
         for _ in 0..STARTS {
             rest()?;
             let start = Instant::now();
             let server = Server::floor(&["empty"])?;
-            let mut workload = Same::refresh(&target(&server));
+            let mut workload = Fixed::refresh(&target(&server));
             measure_first(&server, &mut workload, start, &mut latency)?;
         }
         Ok(started(latency))
     }
 
-    /// The time from starting the server to its first token. It has ended in order before.
+    /// Measures the time from the start of the server to its first token, after a graceful stop.
     pub(super) fn start(&mut self, kind: Kind) -> Result<Measured, Failure> {
         let mut latency = histogram();
         for _ in 0..STARTS {
@@ -95,7 +95,7 @@ impl Stage {
         Ok(started(latency))
     }
 
-    /// Removes ended grants as the cleaner does, but without its pauses.
+    /// Measures the removal of ended grants without the cleaner's pauses.
     pub(super) fn cleaning(&mut self) -> Result<Measured, Failure> {
         let (from, _) = self.seeded(Kind::Ended)?;
         let own = self.plan.directory.join(Kind::Ended.directory());
@@ -119,8 +119,8 @@ impl Stage {
         Ok(Measured::of(outcome, used))
     }
 
-    /// Refreshes at half of the highest rate where half of the guests have ended, on a server that has just been started and
-    /// cleans from the start, or not.
+    /// Refreshes at half of the highest rate on a new server, half of whose guests have ended. With `start_after` it cleans
+    /// meanwhile.
     pub(super) fn beside_cleaning(
         &mut self,
         start_after: Option<&str>,
@@ -133,14 +133,14 @@ impl Stage {
             self.half_ended = Some(HalfEnded {
                 directory,
                 guests,
-                living: left - left / 2,
+                live: left - left / 2,
                 left,
             });
         }
         let HalfEnded {
             directory,
             guests,
-            living,
+            live,
             left,
         } = self.half_ended.as_mut().expect("it was just made");
         let setting = start_after.map(|delay| ("GUESTPASS_CLEANING__START_AFTER", delay));
@@ -148,12 +148,11 @@ impl Stage {
         let program = &self.plan.program;
         let mut server = Server::guestpass(program, directory, setting.as_slice())?;
         let mut workload = Refresh::new(&target(&server), guests, usize::MAX);
-        // As long as it takes for the log to be moved in every round, and not just in some: that costs more than cleaning.
-        let load = (256, Pace::Open(rate), 2 * time);
-        let measured = measure(&server, load, &mut workload, &mut unwatched)?;
+        // Twice the time, so that each round has a checkpoint and not only some: it costs more than cleaning.
+        let measured = measure(&server, Demand::open(256, rate, 2 * time), &mut workload)?;
         server.process.stop()?;
         let before = std::mem::replace(left, guests::count_grants(directory)?);
-        if start_after.is_some() && before == *left && before > *living {
+        if start_after.is_some() && before == *left && before > *live {
             return Err(Failure("nothing was cleaned".into()));
         }
         Ok(Measured {
@@ -163,27 +162,27 @@ impl Stage {
     }
 }
 
-/// An installation that becomes cleaner from round to round.
+/// An installation that loses ended grants from round to round.
 pub(super) struct HalfEnded {
     directory: PathBuf,
     guests: Guests,
-    /// How many guests live.
-    living: u64,
-    /// How many there are.
+    /// Grants that have not ended.
+    live: u64,
+    /// Grants that are left.
     left: u64,
 }
 
-/// How many starts make a round.
+/// Starts in a round.
 const STARTS: usize = 5;
 
-/// Has every start begin alike: right after another one, the disk and the processor are a sixth faster than after a pause.
+/// Pauses before a start: right after another one it would be a sixth faster.
 fn rest() -> Result<(), Failure> {
     settle()?;
     thread::sleep(Duration::from_millis(100));
     Ok(())
 }
 
-/// How often the first request may come too late.
+/// Loads of a millisecond until the first request counts as missing.
 const TRIES: usize = 100;
 
 fn measure_first(
@@ -193,14 +192,14 @@ fn measure_first(
     latency: &mut Histogram<u64>,
 ) -> Result<(), Failure> {
     let mut first = None;
-    // A millisecond may be over before the generator has a core and asks at all.
+    // The millisecond may pass before the generator is scheduled.
     for _ in 0..TRIES {
         let load = Load {
             address: server.address,
             connections: 1,
             pace: Pace::Closed,
             time: Duration::from_millis(1),
-            fresh: None,
+            fresh_tls: None,
         };
         let outcome = load.run(workload, &mut |_, done| {
             if done > 0 {

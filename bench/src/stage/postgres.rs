@@ -1,17 +1,16 @@
-//! The same server on PostgreSQL, once with batches and once with a statement for each refresh.
+//! The server on PostgreSQL: one node with group commit, one with a statement for each refresh.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Kind, Measured, Stage, measure, target, unwatched};
+use super::{Demand, Kind, Measured, Stage, measure, target};
 use crate::failure::Failure;
-use crate::generator::Pace;
 use crate::guests::Guests;
 use crate::process::{Process, Server};
 use crate::workload::Refresh;
 
-/// Two nodes on one database, each under load in its turn.
+/// Two nodes on one database, under load in turn.
 pub(super) struct Postgres {
     batched: Server,
     single: Server,
@@ -32,21 +31,16 @@ impl Stage {
             false => &postgres.single,
         };
         let mut workload = Refresh::new(&target(server), &mut postgres.guests, usize::MAX);
-        measure(
-            server,
-            (256, Pace::Closed, time),
-            &mut workload,
-            &mut unwatched,
-        )
+        measure(server, Demand::closed(256, time), &mut workload)
     }
 }
 
 impl Postgres {
-    /// Starts a database of its own and moves an installation there.
+    /// Starts a database server and copies an installation there.
     fn start(program: &Path, from: &Path, guests: Guests) -> Result<Self, Failure> {
         let directory = from.parent().unwrap_or(from);
         let mut command = Command::new("tests/postgres");
-        // On the disk that everything else is measured on.
+        // On the same disk as everything else.
         command
             .arg("durable")
             .env("TMPDIR", std::path::absolute(directory)?);
