@@ -64,7 +64,7 @@ pub(crate) struct Load<'a> {
 
 /// The results of a load.
 pub(crate) struct Outcome {
-    /// Operations per second that ended within the time.
+    /// Operations per second that ended within the time; if none did, of all that ended later.
     pub(crate) rate: f64,
     /// Operations per second that began within the time.
     pub(crate) offered: f64,
@@ -107,9 +107,14 @@ impl Load<'_> {
     ) -> io::Result<Outcome> {
         let mut run = Run::new(self)?;
         run.timer.start(&run.schedule)?;
-        run.drive(Instant::now(), workload, watch)?;
+        let start = Instant::now();
+        run.drive(start, workload, watch)?;
         let time = run.exhausted.unwrap_or(self.time).min(self.time);
-        run.outcome.rate = run.in_time as f64 / time.as_secs_f64();
+        run.outcome.rate = match run.in_time {
+            // The machine was too busy: a rate of zero could neither be compared with nor halved.
+            0 => run.outcome.done as f64 / start.elapsed().as_secs_f64(),
+            in_time => in_time as f64 / time.as_secs_f64(),
+        };
         run.outcome.offered = run.begun_in_time as f64 / time.as_secs_f64();
         watch(self.time, run.outcome.done);
         Ok(run.outcome)
