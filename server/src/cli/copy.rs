@@ -28,8 +28,10 @@ pub(super) async fn run(to: &str, config: &Config, output: Output) -> Result<(),
             config.database
         )));
     };
-    let connection = config.postgres.connection(to);
-    let connection = connection.map_err(|problem| Failure(format!("--to: {problem}")))?;
+    let connection = config
+        .postgres
+        .connection(to)
+        .map_err(|problem| Failure(format!("--to: {problem}")))?;
     let source = database::open(config).await?;
     let _lock = Lock::take(file, ", which copies it")?;
     open_keys(config, &source).await?;
@@ -38,7 +40,7 @@ pub(super) async fn run(to: &str, config: &Config, output: Output) -> Result<(),
         true => None,
         false => {
             require_journal(config, &source).await?;
-            Some(move_all(config, (&source, &target), &connection).await?)
+            Some(move_all(config, &source, &target, &connection).await?)
         }
     };
     let printed = json!({
@@ -102,7 +104,8 @@ async fn open_target(connection: &Connection) -> Result<Opened, Failure> {
 /// Begins or goes on, and ends when all is there, the same, and of use to whoever has the configured master key.
 async fn move_all(
     config: &Config,
-    (source, target): (&Opened, &Opened),
+    source: &Opened,
+    target: &Opened,
     connection: &Connection,
 ) -> Result<Vec<Compared>, Failure> {
     let (from, to) = (&*source.store, &*target.store);

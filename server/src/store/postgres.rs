@@ -135,7 +135,8 @@ impl Revoked for PostgresStore {
         after: (Timestamp, RevokedId),
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<(Timestamp, RevokedId)>, Unavailable>> {
-        Box::pin(revoked::after(&self.pool, list, after, limit))
+        let (at, id) = after;
+        Box::pin(revoked::after(&self.pool, list, at, id, limit))
     }
 
     fn is_revoked(

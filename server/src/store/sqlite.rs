@@ -172,7 +172,8 @@ impl Revoked for SqliteStore {
         after: (Timestamp, RevokedId),
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<(Timestamp, RevokedId)>, Unavailable>> {
-        Box::pin(self.read(move |connection| revoked::after(connection, list, after, limit)))
+        let (at, id) = after;
+        Box::pin(self.read(move |connection| revoked::after(connection, list, at, id, limit)))
     }
 
     fn is_revoked(

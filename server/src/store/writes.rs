@@ -54,7 +54,7 @@ pub enum Write {
 pub struct RevokedAccessToken {
     /// Its `jti`.
     pub id: [u8; 16],
-    /// When it was revoked.
+    /// The time of the revocation.
     pub at: Timestamp,
     /// From when on it would not have been valid anyway.
     pub expires_at: Timestamp,
@@ -65,7 +65,7 @@ pub struct RevokedAccessToken {
 pub struct Tombstone {
     /// A keyed hash of the guest's `sub`: `keys::Keys::tombstone`.
     pub hash: [u8; 16],
-    /// When the guest was erased.
+    /// The time of the erasure.
     pub at: Timestamp,
 }
 

@@ -11,7 +11,8 @@ use crate::store::{Outcome, RevokedAccessToken, RevokedId, RevokedList, Tombston
 pub(super) async fn after(
     pool: &Pool,
     list: RevokedList,
-    (at, id): (Timestamp, RevokedId),
+    at: Timestamp,
+    id: RevokedId,
     limit: usize,
 ) -> Result<Vec<(Timestamp, RevokedId)>, Unavailable> {
     const GRANTS: &str = "

@@ -212,7 +212,7 @@ fn shorten(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<
 fn move_and_sync(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<()> {
     let waiting = log.left();
     log.move_pages(connection, PASSIVE)?;
-    // What was added meanwhile, so that one sync does for both.
+    // Moves the frames that were added meanwhile too, so that one sync does for both.
     log.move_pages(connection, PASSIVE)?;
     // Where that can't be done, the sync does it all. If the disk fails, SQLite hears of it in its own sync.
     let _ = write_back_in_pieces(file, waiting);

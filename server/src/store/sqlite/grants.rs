@@ -54,7 +54,7 @@ const fn position(columns: &str, name: &str) -> usize {
     panic!("no such column")
 }
 
-/// Looks first where nearly every grant is, which takes the way down one tree instead of two.
+/// Finds a grant. Looks first where nearly every grant is, which takes the way down one tree instead of two.
 fn find(connection: &Connection, id: GrantId) -> rusqlite::Result<Option<(GrantNumber, Grant)>> {
     const UNDER_ITS_GUEST: &str = concat!(
         "select ",
@@ -78,7 +78,7 @@ fn find(connection: &Connection, id: GrantId) -> rusqlite::Result<Option<(GrantN
     Ok(None)
 }
 
-/// Where a grant lies: under the id of its guest, or under a number that SQLite has drawn.
+/// The key of a grant's row: the id of its guest, or a number that SQLite has drawn.
 #[derive(Clone, Copy)]
 pub(super) struct GrantNumber(pub(super) i64);
 
@@ -284,7 +284,7 @@ pub(super) fn done_if_one(changed: usize) -> Outcome {
     }
 }
 
-/// What the cleaner may remove: what had ended before `:ended_before`, and what belongs to a client or guest that is gone.
+/// Selects what the cleaner may remove: grants that had ended before `:ended_before`, or whose client or guest is gone.
 pub(super) const ENDED: &str = "
     (min(expires_at, ends_at, coalesce(revoked_at, ends_at)) < :ended_before
      or client_number not in (select client_number from clients)

@@ -1,4 +1,4 @@
-//! What ended before its time: revoked grants and access tokens, erased guests.
+//! The lists of what ended before its time: revoked grants and access tokens, erased guests.
 
 use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -8,7 +8,8 @@ use crate::store::{Outcome, RevokedAccessToken, RevokedId, RevokedList, Tombston
 pub(super) fn after(
     connection: &Connection,
     list: RevokedList,
-    (at, id): (Timestamp, RevokedId),
+    at: Timestamp,
+    id: RevokedId,
     limit: usize,
 ) -> rusqlite::Result<Vec<(Timestamp, RevokedId)>> {
     const GRANTS: &str = "

@@ -1,4 +1,4 @@
-//! What keeps the store in order, and what operators ask of it.
+//! Statements of the cleaner, of a start after a restore, and of operators.
 
 use std::time::Duration;
 

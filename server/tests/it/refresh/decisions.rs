@@ -20,7 +20,7 @@ const RETRIED_LATE: Decision = Revoke("refresh_token_retried_late", "retried_lat
 #[tokio::test]
 async fn every_refresh_is_decided_as_the_table_says() {
     let test = TestApp::new().await;
-    for (state, presented, wait, decision) in [
+    for ((n, p), presented, wait, decision) in [
         // The newest credential is used, early or late.
         ((1, 0), 1, IN_WINDOW, Advance),
         ((1, 0), 1, AFTER_WINDOW, Advance),
@@ -50,14 +50,14 @@ async fn every_refresh_is_decided_as_the_table_says() {
         ((5, 3), 1, AFTER_WINDOW, REPLAYED),
         ((5, 3), 2, AFTER_WINDOW, REPLAYED),
     ] {
-        let mut family = Family::at(&test, state).await;
+        let mut family = Family::at(&test, n, p).await;
         family.decides(presented, wait, decision).await;
     }
 }
 
 #[tokio::test]
 async fn a_late_retry_is_revoked_where_the_operator_reads_the_standard_strictly() {
-    for (grace, state, presented, wait, decision) in [
+    for (grace, (n, p), presented, wait, decision) in [
         (30, (2, 1), 2, AFTER_WINDOW, Advance),
         (30, (2, 1), 1, IN_WINDOW, Repeat),
         (30, (2, 1), 1, AFTER_WINDOW, RETRIED_LATE),
@@ -68,7 +68,7 @@ async fn a_late_retry_is_revoked_where_the_operator_reads_the_standard_strictly(
         (0, (3, 2), 1, Duration::ZERO, REPLAYED),
     ] {
         let test = TestApp::with_policy(strict(grace)).await;
-        let mut family = Family::at(&test, state).await;
+        let mut family = Family::at(&test, n, p).await;
         family.decides(presented, wait, decision).await;
     }
 }
@@ -78,7 +78,7 @@ async fn a_late_retry_is_revoked_where_the_operator_reads_the_standard_strictly(
 async fn a_credential_newer_than_its_row_is_recovered_from() {
     const ENDED: i64 = -86_400;
     let test = TestApp::new().await;
-    for (rewound_to, presented, wait, expires_in) in [
+    for ((n, p), presented, wait, expires_in) in [
         ((2, 1), 5, IN_WINDOW, 86_400),
         ((2, 1), 5, AFTER_WINDOW, 86_400),
         ((2, 1), 3, IN_WINDOW, 86_400),
@@ -89,8 +89,8 @@ async fn a_credential_newer_than_its_row_is_recovered_from() {
         ((0, 0), 5, AFTER_WINDOW, ENDED),
         ((0, 0), 1, AFTER_WINDOW, ENDED),
     ] {
-        let mut family = Family::at(&test, (5, 2)).await;
-        family.rewind(rewound_to, expires_in).await;
+        let mut family = Family::at(&test, 5, 2).await;
+        family.rewind(n, p, expires_in).await;
         family.decides(presented, wait, Recover).await;
         // From here on it is a grant like any other.
         family.decides(presented, IN_WINDOW, Repeat).await;
@@ -107,8 +107,8 @@ async fn a_rewound_row_moves_no_end() {
         ..Policy::default()
     };
     let test = TestApp::with_policy(policy).await;
-    let family = Family::at(&test, (5, 2)).await;
-    family.rewind((2, 1), 3600).await;
+    let family = Family::at(&test, 5, 2).await;
+    family.rewind(2, 1, 3600).await;
     test.clock.advance_secs(3600);
     let answer = test.refused(refresh(&family.credentials[5]), "invalid_grant");
     assert_eq!(told(&answer.await, "/refusal"), "grant_ended");
@@ -151,17 +151,17 @@ async fn c074_a_late_retry_gets_a_new_successor() {
 async fn c074_a_replay_ends_the_family() {
     // (c) The predecessor, its successor having been used.
     let test = TestApp::new().await;
-    let mut family = Family::at(&test, (3, 2)).await;
+    let mut family = Family::at(&test, 3, 2).await;
     family.decides(1, AFTER_WINDOW, REPLAYED).await;
 
     // (d) A late retry that the operator won't have.
     let test = TestApp::with_policy(strict(30)).await;
-    let mut family = Family::at(&test, (2, 1)).await;
+    let mut family = Family::at(&test, 2, 1).await;
     family.decides(1, AFTER_WINDOW, RETRIED_LATE).await;
 
     // (e) A ninth unproven retry.
     let test = TestApp::new().await;
-    let mut family = Family::at(&test, (2, 1)).await;
+    let mut family = Family::at(&test, 2, 1).await;
     for _ in 1..=8 {
         family.decides(1, AFTER_WINDOW, Reissue).await;
     }
@@ -172,20 +172,20 @@ async fn c074_a_replay_ends_the_family() {
 async fn c074_an_overtaken_request_ends_nothing() {
     // (f) Inside the window, a credential older than the last proven one.
     let test = TestApp::new().await;
-    let mut family = Family::at(&test, (3, 2)).await;
+    let mut family = Family::at(&test, 3, 2).await;
     family.decides(1, IN_WINDOW, OVERTAKEN).await;
 }
 
 #[tokio::test]
 async fn c075_no_credential_outlives_its_family() {
     let strict = strict(30);
-    for (policy, state, decision) in [
+    for (policy, (n, p), decision) in [
         (Policy::default(), (3, 2), REPLAYED),
         (Policy::default(), (10, 1), CONTESTED),
         (strict, (2, 1), RETRIED_LATE),
     ] {
         let test = TestApp::with_policy(policy).await;
-        let mut family = Family::at(&test, state).await;
+        let mut family = Family::at(&test, n, p).await;
         family.decides(1, AFTER_WINDOW, decision).await;
         for tokens in &family.granted {
             assert!(!test.is_live(tokens).await, "{decision:?}");
@@ -247,7 +247,7 @@ impl<'a> Family<'a> {
     }
 
     /// Generation `n` is outstanding, `p` is the newest that was proven, and the last write was now.
-    async fn at(test: &'a TestApp, (n, p): (usize, usize)) -> Self {
+    async fn at(test: &'a TestApp, n: usize, p: usize) -> Self {
         let mut family = Self::new(test).await;
         for generation in 1..=p {
             family.granted(generation).await;
@@ -346,7 +346,7 @@ impl<'a> Family<'a> {
     }
 
     /// Puts back the row that had `n` outstanding and `p` proven, so that it expires in so many seconds.
-    async fn rewind(&self, (n, p): (usize, usize), expires_in: i64) {
+    async fn rewind(&self, n: usize, p: usize, expires_in: i64) {
         let now = self.test.clock.now().as_millis();
         let (profile_id, expires_at) = (self.profile_id, now + expires_in * 1000);
         let sql = format!(

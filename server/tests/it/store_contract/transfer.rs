@@ -53,7 +53,7 @@ pub(super) async fn every_table_is_read_as_it_was_written(store: &Store) {
     assert!(store.transfer.begin_copy(installation(1)).await.unwrap());
     for table in Table::ALL {
         let rows = sample(table);
-        replace(store, table, (None, None), &rows).await;
+        replace(store, table, None, None, &rows).await;
         for limit in 1..=rows.len() + 1 {
             assert_eq!(read(store, table, limit).await, rows, "{table:?}");
         }
@@ -81,19 +81,18 @@ pub(super) async fn a_part_takes_the_place_of_what_lies_between(store: &Store) {
     let [one, two, three, four, five] = [1, 2, 3, 4, 5].map(|number| tombstone(number, 0));
     let key = |row: &Row| Some(Table::Tombstones.key_of(row));
     let all = [&one, &two, &four, &five].map(Clone::clone);
-    replace(store, Table::Tombstones, (None, None), &all).await;
+    replace(store, Table::Tombstones, None, None, &all).await;
 
     let changed = tombstone(4, 9);
-    let bounds = (key(&one), key(&four));
     let part = [three.clone(), changed.clone()];
-    replace(store, Table::Tombstones, bounds, &part).await;
+    replace(store, Table::Tombstones, key(&one), key(&four), &part).await;
     let rows = vec![one.clone(), three.clone(), changed, five];
     assert_eq!(read(store, Table::Tombstones, 10).await, rows);
 
-    replace(store, Table::Tombstones, (key(&three), None), &[]).await;
+    replace(store, Table::Tombstones, key(&three), None, &[]).await;
     let rows = vec![one.clone(), three];
     assert_eq!(read(store, Table::Tombstones, 10).await, rows);
-    replace(store, Table::Tombstones, (None, key(&one)), &[]).await;
+    replace(store, Table::Tombstones, None, key(&one), &[]).await;
     assert_eq!(read(store, Table::Tombstones, 10).await, rows[1..]);
 
     // A part that can't be written leaves what was there.
@@ -171,7 +170,8 @@ fn installation(id: u8) -> InstallationRow {
 async fn replace(
     store: &Store,
     table: Table,
-    (after, up_to): (Option<Row>, Option<Row>),
+    after: Option<Row>,
+    up_to: Option<Row>,
     rows: &[Row],
 ) {
     let part = Part {
