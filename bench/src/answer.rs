@@ -12,7 +12,7 @@ pub(crate) struct Reader {
     body: Option<(usize, usize)>,
 }
 
-/// A complete answer.
+/// Borrows a complete answer.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Answer<'a> {
     pub(crate) status: u16,

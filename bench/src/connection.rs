@@ -10,7 +10,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::answer::{Answer, Reader};
 
-/// A non-blocking connection with at most one outstanding request.
+/// Holds a non-blocking connection with at most one outstanding request.
 pub(crate) struct Connection {
     stream: Stream,
     reader: Reader,
@@ -90,7 +90,7 @@ impl Connection {
     }
 }
 
-/// A plain or a TLS stream. Its calls don't block.
+/// Reads and writes plain or TLS streams without blocking.
 enum Stream {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),

@@ -1,7 +1,7 @@
 //! Counts the instructions of a request under valgrind's callgrind, and compares them with `bench/instructions.json`.
 //!
-//! How long a request takes depends on the machine and on what else it does; how many instructions it takes hardly does.
-//! So a growth of a few per cent is found on a busy machine too.
+//! The time of a request depends on the machine and its load, the number of its instructions hardly does. So a busy machine
+//! finds a growth of a few per cent, too.
 //!
 //! Each operation is carried out [`TIMES`] times and, in another process, twice as often. The difference leaves out the
 //! start of the server and all that was prepared.
@@ -32,7 +32,7 @@ pub(crate) struct Count {
     /// File that has the figures
     #[arg(long, value_name = "FILE", default_value = "bench/instructions.json")]
     figures: PathBuf,
-    /// Directory for what is needed meanwhile; it is emptied
+    /// Directory for the data; it is removed
     #[arg(long, value_name = "DIR", default_value = "target/count")]
     directory: PathBuf,
 }
@@ -76,7 +76,7 @@ fn count_one(operation: Operation, directory: &Path) -> Result<Counts, Failure> 
     Ok(counts)
 }
 
-/// A run of this program under callgrind.
+/// Runs this program under callgrind.
 struct Run {
     valgrind: Child,
     directory: PathBuf,
@@ -147,7 +147,7 @@ fn table(counted: &[(&'static str, Counts)]) -> Table {
     Table { header, rows }
 }
 
-/// Writes a number with commas between thousands.
+/// Formats a number with commas between thousands.
 fn thousands(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = String::from(if number < 0 { "-" } else { "" });

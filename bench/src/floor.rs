@@ -102,7 +102,7 @@ fn empty() -> Router {
         r#"{{"code":"{}","state":"0123456789abcdef"}}"#,
         "A".repeat(64)
     );
-    // As long as real tokens.
+    // Real tokens are of this length.
     let tokens = tokens(&"A".repeat(520), &"A".repeat(64));
     Router::new()
         .route("/oauth/authorize", get(async move || json(code)))
@@ -207,7 +207,7 @@ fn writes(directory: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The writes of one transaction. With more of them a commit costs each next to nothing.
+/// Writes in one transaction. The server's batches are smaller, so its share of a commit is larger.
 const BATCH: usize = 64;
 
 fn advance(writer: &mut BareWriter, grant: &mut BareGrant) -> Result<(), Failure> {

@@ -40,7 +40,7 @@ pub(crate) trait Workload {
     fn lost(&mut self, slot: usize);
 }
 
-/// The state of an operation after an answer.
+/// Says whether an operation goes on after an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Step {
     /// It has succeeded.
@@ -62,7 +62,7 @@ pub(crate) struct Load<'a> {
     pub(crate) fresh_tls: Option<&'a Arc<ClientConfig>>,
 }
 
-/// The results of a load.
+/// Holds the results of a load.
 pub(crate) struct Outcome {
     /// Operations per second that ended within the time; if none did, of all that ended later.
     pub(crate) rate: f64,
@@ -131,7 +131,7 @@ struct Run<'a> {
     waiting: VecDeque<Duration>,
     schedule: Schedule,
     busy: usize,
-    /// When the workload was exhausted.
+    /// Time at which the workload was exhausted.
     exhausted: Option<Duration>,
     begun_in_time: u64,
     in_time: u64,
@@ -142,9 +142,9 @@ struct Run<'a> {
 struct Slot {
     /// `None` between two operations, if each has a connection of its own.
     connection: Option<Connection>,
-    /// When the operation under way was due.
+    /// Time at which the operation under way was due.
     since: Option<Duration>,
-    /// When its last request was sent.
+    /// Time at which its last request was sent.
     sent: Instant,
 }
 
@@ -372,7 +372,7 @@ const TIMER: Token = Token(usize::MAX);
 /// Interval of `watch`.
 const WATCHED: Duration = Duration::from_millis(500);
 
-/// How long outstanding answers are awaited after the end.
+/// Time to wait for outstanding answers after the end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes a histogram of microseconds up to a minute, to three significant digits.

@@ -186,7 +186,7 @@ async fn fill(directory: &Path, file: &Path, seed: Seed) -> Result<Vec<Token>, F
     Ok(tokens)
 }
 
-/// An installation that has a client and keys, but no guests yet.
+/// Holds an installation that has a client and keys, but no guests yet.
 struct Begun {
     store: Arc<SqliteStore>,
     keys: Arc<Keys>,
@@ -241,7 +241,7 @@ fn open(file: &Path) -> Result<Arc<SqliteStore>, Failure> {
     Ok(Arc::new(SqliteStore::open(file, Synchronous::Off)?))
 }
 
-/// What a guest is to be.
+/// Describes a guest to seed.
 struct GuestPlan {
     created_at: Timestamp,
     has_ended: bool,

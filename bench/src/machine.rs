@@ -13,7 +13,7 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     /// Date and time, UTC (RFC 3339).
     pub(crate) at: String,
-    /// As `git describe --always --dirty` prints it.
+    /// Output of `git describe --always --dirty`.
     pub(crate) commit: String,
 }
 

@@ -12,25 +12,25 @@ use rustls::ClientConfig;
 
 use crate::failure::Failure;
 
-/// A process that is driven over its standard input and output.
+/// Drives a process over its standard input and output.
 pub(crate) struct Process {
     child: Child,
     output: BufReader<ChildStdout>,
     input: Option<ChildStdin>,
 }
 
-/// A process with a listening socket.
+/// Holds a process that listens.
 pub(crate) struct Server {
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
     /// If it speaks TLS: the settings for its clients.
     pub(crate) tls: Option<Arc<ClientConfig>>,
-    /// Where the operators' API listens.
+    /// Address of the operators' API.
     admin: Option<SocketAddr>,
     log: PathBuf,
 }
 
-/// The resources that a process has used since its start.
+/// Adds up the resources that a process has used since its start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Used {
     /// Of all threads, those that have ended included.
@@ -56,7 +56,7 @@ impl std::ops::Sub for Used {
     }
 }
 
-/// Memory of a process in KiB.
+/// Holds the memory of a process in KiB.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
     /// `VmRSS`, mapped files included.

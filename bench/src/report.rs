@@ -7,7 +7,7 @@ use crate::rows::{Round, Row, Wanted};
 use crate::scenario::Scenario;
 use crate::stage::Measured;
 
-/// The median of some values, with the minimum and the maximum.
+/// Holds the median of some values, with the minimum and the maximum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -29,13 +29,13 @@ impl Spread {
     }
 }
 
-/// A table for the terminal or a document.
+/// Holds a table for the terminal or a document.
 pub(crate) struct Table {
     pub(crate) header: Vec<&'static str>,
     pub(crate) rows: Vec<Vec<String>>,
 }
 
-/// A row with its figure.
+/// Holds a row with its figure.
 pub(crate) struct Found {
     pub(crate) row: &'static Row,
     pub(crate) ratio: Spread,
@@ -49,11 +49,11 @@ impl Found {
     }
 }
 
-/// A caveat of all figures.
+/// Reminds readers of a limit of all figures.
 pub(crate) const SHARED: &str =
     "The generator of the load runs on the same cores as what it measures.";
 
-/// The figures of a whole run.
+/// Holds the figures of a whole run.
 pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) rounds: Vec<Round>,

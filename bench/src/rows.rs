@@ -8,7 +8,7 @@ use crate::stage::Measured;
 /// Holds the measurements of one round.
 pub(crate) type Round = BTreeMap<Scenario, Measured>;
 
-/// A row of the report.
+/// Describes a row of the report.
 pub(crate) struct Row {
     /// Name on the command line.
     pub(crate) key: &'static str,
@@ -24,7 +24,7 @@ pub(crate) struct Row {
     pub(crate) ratio: fn(&Round) -> f64,
 }
 
-/// A threshold, and the side on which a figure meets it.
+/// Holds a threshold, and says on which side of it a figure is good.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Wanted {
     AtLeast(f64),
@@ -48,7 +48,7 @@ impl Wanted {
 
 use Scenario as S;
 
-/// All rows in the order in which they are measured. The speed of a machine drifts, so scenarios that are compared stand
+/// Lists all rows in the order in which they are measured. The speed of a machine drifts, so scenarios that are compared stand
 /// side by side where possible.
 pub(crate) const ROWS: &[Row] = &[
     Row {

@@ -1,6 +1,6 @@
 //! The scenarios and their names.
 
-/// A load or another measurement that runs for a few seconds in each round.
+/// Names a load or another measurement, which runs for a few seconds in each round.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Scenario {
     EmptyPost,

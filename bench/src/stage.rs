@@ -22,7 +22,7 @@ mod postgres;
 use life::HalfEnded;
 use postgres::Postgres;
 
-/// The measurement of one scenario in one round.
+/// Holds the measurement of one scenario in one round.
 pub(crate) struct Measured {
     /// Operations per second.
     pub(crate) rate: f64,
@@ -45,7 +45,7 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// Measured nothing but a value.
+    /// Makes a measurement that is nothing but a value.
     fn value(value: f64) -> Self {
         Self {
             value,
@@ -78,7 +78,7 @@ impl Measured {
     }
 }
 
-/// The servers, each with an installation of its own.
+/// Names the servers, each with an installation of its own.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Kind {
     Million,
@@ -113,7 +113,7 @@ impl Kind {
     }
 }
 
-/// A running server and its guests.
+/// Holds a running server and its guests.
 struct Served {
     server: Server,
     guests: Guests,
@@ -122,7 +122,7 @@ struct Served {
     refreshed: u64,
 }
 
-/// The settings of a run.
+/// Holds the settings of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// Binary of the server.
@@ -380,7 +380,7 @@ const SAMPLE: usize = 1_000_000;
 const HOT: usize = 10_000;
 /// Connections of an overload: the server's queue is full, and as many requests are shed meanwhile.
 const OVERLOADING: usize = 2048;
-/// How long a load runs unmeasured to warm the caches.
+/// Duration for which a load runs unmeasured, to warm the caches.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 /// Reads the files of an installation into the page cache. Some kernels reclaim pages that were idle for minutes, and even a
@@ -419,7 +419,7 @@ fn fixed(
     measure(server, demand, &mut workload(&target(server)))
 }
 
-/// The demand of a load, whatever it consists of.
+/// Says how much load there is, whatever it consists of.
 #[derive(Clone, Copy, Debug)]
 struct Demand {
     connections: usize,

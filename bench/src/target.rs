@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::report::Table;
 use crate::workload::{Refresh, SignUp, Target};
 
-/// The flags that describe the installation and the load.
+/// Parses the flags that describe the installation and the load.
 #[derive(clap::Args)]
 pub(crate) struct Remote {
     /// Drive this installation, such as http://127.0.0.1:8080, instead; it gets real guests
@@ -30,7 +30,7 @@ pub(crate) struct Remote {
     client_id: String,
 }
 
-/// The results of each operation.
+/// Holds the results of each operation.
 pub(crate) type Outcomes = Vec<(&'static str, Outcome)>;
 
 /// Signs up so many guests, then refreshes them for that time.

@@ -7,7 +7,7 @@ use crate::answer::member;
 use crate::generator::{Step, Workload};
 use crate::guests::{Guests, Token};
 
-/// The server and the client of all requests.
+/// Names the server and the client of all requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// The `Host` field.
@@ -70,7 +70,7 @@ pub(crate) struct Refresh<'a> {
     guests: &'a mut Guests,
     /// Number of guests that take part, from the start of the set; their places in the store are random.
     among: usize,
-    /// The request up to the token.
+    /// Request up to the token.
     request: Vec<u8>,
     under_way: Vec<Option<usize>>,
     random: FastRandom,
@@ -121,7 +121,7 @@ impl Workload for Refresh<'_> {
     }
 
     fn lost(&mut self, slot: usize) {
-        // Whether or not the refresh was carried out, the old token works within the grace window.
+        // The old token works within the grace window, even if the refresh was carried out.
         if let Some(guest) = self.under_way[slot].take() {
             self.guests.put_back(guest, None);
         }

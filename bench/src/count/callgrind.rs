@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::stages::Stage;
 use crate::failure::Failure;
 
-/// Instructions by stage, of a whole run.
+/// Holds the instructions of a whole run by stage.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Profile(BTreeMap<Stage, i64>);
 
@@ -39,7 +39,7 @@ impl Profile {
     }
 }
 
-/// Names are written once, as `(number) name`, and from then on only the number.
+/// Resolves names, which are written once, as `(number) name`, and from then on as the number only.
 #[derive(Default)]
 struct Parser<'a> {
     functions: HashMap<&'a str, &'a str>,

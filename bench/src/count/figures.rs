@@ -1,4 +1,4 @@
-//! The figures that are written down, and what has changed since.
+//! The committed figures, and the comparison with them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 
-/// Instructions of one operation, by stage.
+/// Holds the instructions of one operation by stage.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Counts(BTreeMap<String, i64>);
@@ -28,7 +28,7 @@ impl Counts {
     }
 }
 
-/// The version of the compiler, as `rustc --version` prints it.
+/// Holds the version of the compiler, as `rustc --version` prints it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Compiler(String);
@@ -40,7 +40,7 @@ impl Compiler {
     }
 }
 
-/// The file `bench/instructions.json`.
+/// Mirrors the file `bench/instructions.json`.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Figures {
     about: String,
@@ -54,7 +54,7 @@ struct Build {
     operations: BTreeMap<String, Counts>,
 }
 
-/// The build that this program is of.
+/// Names the build of this program.
 fn this_build() -> String {
     let profile = match cfg!(debug_assertions) {
         true => "dev",
@@ -118,11 +118,11 @@ impl Figures {
     }
 }
 
-/// By how many per cent a figure may grow.
+/// Limits the growth of a figure, in per cent.
 const TOLERANCE: f64 = 2.0;
 const TOLERANCE_OF_ANOTHER_COMPILER: f64 = 10.0;
 
-/// A line for each change that is greater than the tolerance.
+/// Has a line for each change beyond the tolerance.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Changes {
     pub(crate) grown: Vec<String>,
@@ -175,7 +175,7 @@ impl Changes {
     }
 }
 
-/// Per cent of an operation.
+/// Limits what a line names, in per cent of the operation.
 const WORTH_TELLING: f64 = 0.2;
 
 #[cfg(test)]

@@ -30,10 +30,10 @@ use crate::failure::Failure;
 use crate::guests::CLIENT_ID;
 use crate::process;
 
-/// Enough that what happens now and then, such as a new page of a table, is the same in every thousandth.
+/// Counted repetitions. Rare events, such as a new page of a table, are averaged out over so many.
 pub(crate) const TIMES: usize = 500;
 
-/// How many guests take turns.
+/// Guests that take turns, so that they fill several pages of a table.
 const GUESTS: usize = 250;
 
 #[derive(clap::Args)]
@@ -77,12 +77,12 @@ pub(crate) fn run(repeat: &Repeat) -> Result<(), Failure> {
         for _ in 0..repeat.times {
             guests.carry_out(repeat.operation).await?;
         }
-        // To close the store would move its log into the file, which grows with the number of operations.
+        // Closing the store would checkpoint, at a cost that grows with the number of operations.
         std::process::exit(0)
     })
 }
 
-/// Guests that are signed up, and more that have a code.
+/// Holds guests that are signed up, and codes of others.
 struct Guests {
     server: Server,
     codes: Vec<String>,
@@ -254,7 +254,7 @@ fn text(answer: &[u8], name: &str) -> Result<String, Failure> {
     Ok(String::from_utf8(text.to_vec())?)
 }
 
-/// A clock that goes on by a millisecond with each request. No time passes by the monotonic one, so nothing grows stale.
+/// Advances by a millisecond with each request. Its monotonic time stands still, so nothing becomes stale.
 struct StepClock(AtomicI64);
 
 impl Default for StepClock {
@@ -279,7 +279,7 @@ impl Clock for StepClock {
     }
 }
 
-/// The same bytes in every run (SplitMix64).
+/// Yields the same bytes in every run (SplitMix64).
 #[derive(Default)]
 struct RepeatedRandom(AtomicU64);
 

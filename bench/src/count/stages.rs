@@ -1,6 +1,6 @@
-//! The stages of a request, told by the names of functions.
+//! Assigns functions to the stages of a request by their names.
 
-/// A stage of a request.
+/// Names a stage of a request.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Stage {
     /// Routing, headers, forms, JSON.
@@ -50,7 +50,7 @@ impl Stage {
         }
     }
 
-    /// Tells the stage by the name of a function, as callgrind writes it, and by the object that has it.
+    /// Returns the stage of a function, whose name is as callgrind writes it, in an object file.
     ///
     /// A function belongs to the first crate that its name mentions, but for the standard library. C has no crates: what
     /// isn't known by its prefix is SQLite's, which has hundreds of static functions of any name.
@@ -95,7 +95,7 @@ fn of_path(path: &str) -> Option<Stage> {
         .map(|(stage, _)| *stage)
 }
 
-/// Crates and modules, those of one crate before the crate itself.
+/// Lists crates and modules, those of one crate before the crate itself.
 const PREFIXES: &[(Stage, &[&str])] = &[
     (Stage::Store, &["guestpass::store", "hashlink", "rusqlite"]),
     (
@@ -167,7 +167,7 @@ const PREFIXES: &[(Stage, &[&str])] = &[
     ),
 ];
 
-/// What aws-lc has without its prefix.
+/// Lists prefixes of functions of aws-lc that lack the library's own.
 const AWS_LC: &[&str] = &["AWS_LC", "GFMUL", "aead_", "chacha_", "sha256_"];
 
 const LIBC_MEMORY: &[&str] = &[

@@ -162,7 +162,7 @@ impl Stage {
     }
 }
 
-/// An installation that loses ended grants from round to round.
+/// Holds an installation that loses ended grants from round to round.
 pub(super) struct HalfEnded {
     directory: PathBuf,
     guests: Guests,

@@ -10,7 +10,7 @@ use crate::guests::Guests;
 use crate::process::{Process, Server};
 use crate::workload::Refresh;
 
-/// Two nodes on one database, under load in turn.
+/// Holds two nodes on one database, which are under load in turn.
 pub(super) struct Postgres {
     batched: Server,
     single: Server,
