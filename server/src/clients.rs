@@ -249,7 +249,7 @@ pub fn remedy(problem: PolicyError) -> String {
 /// Adds a client. A confidential one gets its first API key, whose secret is answered.
 ///
 /// # Errors
-/// [`ChangeFailed::ClientExists`], or the store can't answer.
+/// [`ChangeFailed`]: a client has that id, or the store can't answer.
 pub async fn add_client(
     store: &dyn Registry,
     id: ClientId,
@@ -278,7 +278,7 @@ pub async fn add_client(
 /// Gives a confidential client one more API key, and answers its secret.
 ///
 /// # Errors
-/// [`ChangeFailed::ClientUnknown`], [`ChangeFailed::ClientPublic`], or the store can't answer.
+/// [`ChangeFailed`]: no client has that id, it is a public one, or the store can't answer.
 pub async fn add_api_key(
     store: &dyn Registry,
     id: ClientId,

@@ -14,7 +14,7 @@ use crate::timing::SETTLING;
 
 /// A Bloom filter of the revocations that an unexpired access token may be subject to.
 ///
-/// [`RevocationFilter::holds`] answers "surely not" from memory; for a "perhaps" it reads the row, so that a false
+/// [`RevocationFilter::is_revoked`] answers "surely not" from memory; for a "perhaps" it reads the row, so that a false
 /// positive costs a read and never a wrong answer. Feed it with [`RevocationFilter::insert`] after each revocation of
 /// this node, and with [`RevocationFilter::poll`] twice a second for those of other nodes. [`RevocationFilter::age`]
 /// tells how stale it is, which is the trade-off: a revocation elsewhere is seen one poll later.

@@ -45,7 +45,7 @@ pub(super) enum Step {
     Prolong(String, Duration),
 }
 
-/// A [`Step`] with all that it takes to carry it out.
+/// A change to the keys: a step in their life with all that it takes to carry it out.
 #[derive(Clone, Debug)]
 pub enum KeyChange {
     /// Inserts a new key, unless its use has one in that state already.

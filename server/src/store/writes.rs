@@ -2,7 +2,7 @@
 //!
 //! Group commit: a backend's worker takes the jobs that are waiting, carries them out as one batch and answers each caller
 //! once the batch is durable. Backpressure: a caller waits for its own job. Load shedding: as the queue fills, jobs of
-//! low [`Priority`] are refused at once.
+//! low `Priority` are refused at once.
 
 use std::time::{Duration, Instant};
 
