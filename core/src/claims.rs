@@ -1,4 +1,7 @@
 //! Encodes the claims of an access token (RFC 9068 §2.2).
+//!
+//! To add one, or an optional or custom claim that a client chooses, follow the checklist in CONTRIBUTING.md: it also takes
+//! the place that mints the token, the crate that verifies it, introspection and the API's description.
 
 use std::fmt::Write;
 

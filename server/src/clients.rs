@@ -1,4 +1,8 @@
-//! Clients as this node knows them, followed from the store; and what operators do to them.
+//! Clients as this node knows them: a snapshot in memory, which [`App::follow`](crate::app::App::follow) brings up to date.
+//!
+//! Every node polls the store's revision each `timing::FOLLOW_EVERY`, and reads all clients again when it has moved: so a client that
+//! an operator disables on one node (`guestpass client disable`, in `cli/client.rs`) is disabled on all within a second. The
+//! rules for a change are in core ([`Change`]); here is only what it takes to add a client or an API key.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};

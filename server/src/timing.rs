@@ -50,12 +50,17 @@ pub(crate) const REQUEST_DEADLINE: Duration = ARRIVAL_DEADLINE.saturating_add(AN
 /// The time that SQLite waits for another process that writes, such as the command line beside a server.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The time after which a write that still waits in the queue is refused instead of carried out: it was decided on what
-/// was true when it came.
+const _: () = assert!(
+    less(BUSY_TIMEOUT, ANSWER_DEADLINE),
+    "a write that has waited for another process is still answered"
+);
+
+/// The time after which a write to PostgreSQL that still waits in the queue is refused instead of carried out: it was
+/// decided on what was true when it came. (SQLite's queue doesn't wait for a network.)
 pub(crate) const STALE: Duration = Duration::from_secs(5);
 const _: () = assert!(
-    at_most(STALE.saturating_add(BUSY_TIMEOUT), ANSWER_DEADLINE),
-    "a write that has waited in the queue and then for another process is still answered"
+    less(STALE, ANSWER_DEADLINE),
+    "a write that is refused for its age is refused before its request's deadline"
 );
 
 /// The time after which PostgreSQL gives a statement up (`statement_timeout`).

@@ -1,3 +1,6 @@
+-- Until there is a release this step is edited in place; afterwards a column comes by `alter table` in a step of its own.
+-- CONTRIBUTING.md lists what else a new column of `grants` takes.
+
 -- One row for the whole installation.
 create table installation (
     only_row            smallint primary key check (only_row = 1),

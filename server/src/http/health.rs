@@ -1,5 +1,5 @@
 //! Health checks. `GET /livez` is the liveness check; `GET /readyz`, the readiness check, also reads the database,
-//! writes to it, and checks that the node's view of revocations is fresh.
+//! asks it whether it takes writes, and checks that the node's view of revocations is fresh.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub(super) static READY: Endpoint = Endpoint {
         methods: &["GET"],
         id: "ready",
         summary: "Readiness check",
-        about: "Reads the database, writes to it, and checks that the node has lately read what was revoked. On a 503 route \
+        about: "Reads the database, asks it whether it takes writes, and checks that the node has lately read what was revoked. On a 503 route \
                 requests to other nodes until it answers 200 again.",
         answers: &[Answer::json(
             "The node can serve requests.",

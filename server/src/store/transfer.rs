@@ -125,7 +125,7 @@ pub type Row = Vec<Value>;
 /// The first values of a row, which no other row of its table has.
 pub type Key = Vec<Value>;
 
-/// Rows in the place of all that a table has behind one key and up to another; or up to its end.
+/// Replaces a range of a table's keys, from behind `after` up to and with `up_to`, by rows.
 #[derive(Clone, Debug)]
 pub struct Part {
     /// The table.

@@ -34,8 +34,8 @@ pub enum Write {
     InsertTombstone(Tombstone),
     /// Removes a guest and all its grants, and then says that it was erased. Idempotent.
     EraseGuest(ProfileId, Tombstone),
-    /// Gives a node the right to clean until the second time, or leaves it to it. [`Outcome::Conflict`] if another has
-    /// it, at the first.
+    /// Acquires or renews the lease of the cleaner for a node, now (the first time) and until the second. Ends in
+    /// [`Outcome::Conflict`] while another node holds it.
     HoldCleaning(String, Timestamp, Timestamp),
     /// Keeps a mark of a node's journal: all that the journal says before it is in the store. Marks of years ago go.
     InsertMark(String, [u8; 16], Timestamp),
@@ -96,7 +96,8 @@ pub(super) enum Priority {
 }
 
 impl Priority {
-    /// Returns the least part of the queue that must be free for a job of this priority to be admitted, in eighths.
+    /// Returns the eighths of the queue that must stay free. Of 1,024 places, cleaning is refused from 256 waiting jobs on, new
+    /// guests from 512, exchanges from 768, and known guests when it is full.
     const fn least_free_eighths(self) -> usize {
         match self {
             Self::Cleaning => 6,

@@ -59,10 +59,10 @@ fn the_list_of_settings_is_current() {
             "GUESTPASS_{}",
             setting.name.replace('.', "__").to_uppercase()
         );
-        let default = if setting.value.is_empty() {
-            String::new()
-        } else {
-            format!("`{}`", setting.value)
+        let default = match (setting.name, setting.value.as_str()) {
+            ("node", _) => "the name of the host".to_owned(),
+            (_, "") => String::new(),
+            (_, value) => format!("`{value}`"),
         };
         page.push_str(&format!(
             "| `{}` | `{variable}` | {default} | {} |\n",

@@ -4,9 +4,8 @@
 //! A batch of redemptions goes in rounds, so that many share a statement:
 //!
 //! 1. One statement reads the grants of all.
-//! 2. Each redemption is decided on its grant. If there is nothing to write, it is answered. Of several that would
-//!    write the same grant, the first takes part in this round; the others wait for the next, to read what it has
-//!    written.
+//! 2. Each redemption is decided on its grant. If there is nothing to write, it is answered. Once one would write a
+//!    grant, all later ones of that grant wait for the next round, to read what it has written.
 //! 3. One statement writes the grants that advance, each on its own condition. Where the condition held, the redemption
 //!    is answered.
 //!
@@ -125,8 +124,8 @@ async fn run_round(pool: &Pool, waiting: &mut Vec<PendingRedemption>) -> usize {
     writes
 }
 
-/// Goes on after a shared statement has failed: carries each redemption out by itself if nothing was written, and
-/// otherwise answers all with the error.
+/// Goes on after a shared statement has failed: carries each redemption out by itself if the database was reached and
+/// nothing was written. If it wasn't reached, or the outcome is unknown, answers all with the error.
 async fn recover(pool: &Pool, batch: Vec<PendingRedemption>, failed: Failed) -> usize {
     match failed {
         Failed::Unreachable(error) | Failed::Unknown(error) => {

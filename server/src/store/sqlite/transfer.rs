@@ -34,7 +34,7 @@ pub(super) fn rows(
 ) -> rusqlite::Result<Vec<Row>> {
     let (columns, key) = (names(table.columns()), names(table.key()));
     let behind = after.map_or(String::new(), |after| {
-        format!("where ({key}) > ({})", marks(after.len()))
+        format!("where ({key}) > ({})", placeholders(after.len()))
     });
     let sql = format!(
         "select {columns} from {} {behind} order by {key} limit {limit}",
@@ -76,7 +76,10 @@ pub(super) fn replace(transaction: &Transaction<'_>, part: &Part) -> rusqlite::R
     let bounds = [(">", &part.after), ("<=", &part.up_to)];
     let bounds = bounds.iter().filter_map(|(than, bound)| {
         let bound = bound.as_ref()?;
-        Some((format!("({key}) {than} ({})", marks(bound.len())), bound))
+        Some((
+            format!("({key}) {than} ({})", placeholders(bound.len())),
+            bound,
+        ))
     });
     let (mut conditions, bounds): (Vec<_>, Vec<_>) = bounds.unzip();
     conditions.push("true".to_owned());
@@ -96,7 +99,7 @@ pub(super) fn insert(
     rows: &[Row],
 ) -> rusqlite::Result<()> {
     let columns = table.columns();
-    let (mut into, mut values) = (names(columns), marks(columns.len()));
+    let (mut into, mut values) = (names(columns), placeholders(columns.len()));
     if table == Table::Grants {
         into += ", grant_number";
         values = format!("{values}, {}", grants::NEW_NUMBER);
@@ -146,8 +149,8 @@ pub(super) fn insert_profiles(
     Ok(())
 }
 
-/// So many parameters.
-fn marks(number: usize) -> String {
+/// Lists that many placeholders of parameters.
+fn placeholders(number: usize) -> String {
     vec!["?"; number].join(", ")
 }
 

@@ -208,8 +208,8 @@ fn run(
 
 /// Limits a batch to as many jobs as are carried out in the time of a commit.
 ///
-/// With more, everyone waits for the one batch and then all go on at once, so that either this thread has nothing to do or
-/// all others haven't. With fewer, too much time goes into syncing. So the slower the disk, the larger the batches.
+/// With more, the writer and the threads for requests would take turns to be idle instead of working at the same time. With
+/// fewer, too much time goes into syncing. So the slower the disk, the larger the batches.
 struct BatchSizer {
     most: usize,
 }
@@ -226,7 +226,7 @@ impl BatchSizer {
 const LEAST: usize = 16;
 
 /// Runs a batch in one transaction. A statement that fails undoes only itself, unless SQLite rolls the transaction back
-/// with it, as it does when the disk is full or broken (SQLite, "Response To Errors Within A Transaction"). Then, as when
+/// with it, as it does when the disk is full (SQLITE_FULL) or broken (SQLite, "Response To Errors Within A Transaction"). Then, as when
 /// the commit fails, nothing of the batch has happened, and the error that did it is everyone's.
 fn commit(
     connection: &Connection,
