@@ -19,16 +19,16 @@ pub(super) fn load(connection: &Connection, id: GrantId) -> rusqlite::Result<Opt
     Ok(find(connection, id)?.map(|(_, grant)| grant))
 }
 
-/// A macro, so that [`find`] has its statements without putting them together each time.
-macro_rules! grant_columns {
+/// The columns of a grant beside its id. A macro, so that [`find`] has its statements without putting them together each time.
+macro_rules! grant_values {
     () => {
-        "profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes, issued_at, \
-         advanced_at, expires_at, ends_at, revoked_at, revocation_reason"
+        "client_number, network_id, challenge, generation, proven, strikes, issued_at, advanced_at, expires_at, \
+         ends_at, revoked_at, revocation_reason"
     };
 }
 
 /// The columns that [`grant`] reads and [`insert_grant`] writes.
-pub(super) const GRANT_COLUMNS: &str = grant_columns!();
+pub(super) const GRANT_COLUMNS: &str = concat!(grant_values!(), ", profile_id, grant_id");
 
 /// The columns that [`profile`] reads and [`insert_profile`] writes.
 pub(super) const PROFILE_COLUMNS: &str = "profile_id, network_id, client_number, created_at";
@@ -54,28 +54,33 @@ const fn position(columns: &str, name: &str) -> usize {
     panic!("no such column")
 }
 
-/// Finds a grant. Looks first where nearly every grant is, which takes the way down one tree instead of two.
+/// Finds a grant. Looks first where nearly every grant is, which takes the way down one tree instead of two. Reads only
+/// what the id doesn't say.
 fn find(connection: &Connection, id: GrantId) -> rusqlite::Result<Option<(GrantNumber, Grant)>> {
     const UNDER_ITS_GUEST: &str = concat!(
         "select ",
-        grant_columns!(),
-        ", grant_number from grants where grant_number = ?1 and profile_id = ?1 and grant_id = ?2"
+        grant_values!(),
+        " from grants where grant_number = ?1 and profile_id = ?1 and grant_id = ?2"
     );
     const ANYWHERE: &str = concat!(
         "select ",
-        grant_columns!(),
+        grant_values!(),
         ", grant_number from grants where profile_id = ?1 and grant_id = ?2"
     );
-    for sql in [UNDER_ITS_GUEST, ANYWHERE] {
-        let mut find = connection.prepare_cached(sql)?;
-        let found = find.query_row(params![id.profile.as_i64(), id.random], |row| {
-            Ok((GrantNumber(row.get(GRANT_NUMBER)?), grant(row)?))
-        });
-        if let Some(found) = found.optional()? {
-            return Ok(Some(found));
-        }
+    let profile = id.profile.as_i64();
+    let under_its_guest = connection
+        .prepare_cached(UNDER_ITS_GUEST)?
+        .query_row(params![profile, id.random], |row| grant_of(id, row))
+        .optional()?;
+    if let Some(grant) = under_its_guest {
+        return Ok(Some((GrantNumber(profile), grant)));
     }
-    Ok(None)
+    connection
+        .prepare_cached(ANYWHERE)?
+        .query_row(params![profile, id.random], |row| {
+            Ok((GrantNumber(row.get(GRANT_NUMBER)?), grant_of(id, row)?))
+        })
+        .optional()
 }
 
 /// The key of a grant's row: the id of its guest, or a number that SQLite has drawn.
@@ -83,7 +88,7 @@ fn find(connection: &Connection, id: GrantId) -> rusqlite::Result<Option<(GrantN
 pub(super) struct GrantNumber(pub(super) i64);
 
 /// The position of its column in what [`find`] selects.
-const GRANT_NUMBER: usize = position(concat!(grant_columns!(), ", grant_number"), "grant_number");
+const GRANT_NUMBER: usize = position(concat!(grant_values!(), ", grant_number"), "grant_number");
 
 /// The number of a new grant, whose guest is `?1`. If another lies under that id, it is null: SQLite then draws one.
 pub(super) const NEW_NUMBER: &str =
@@ -190,7 +195,7 @@ fn insert_grant(connection: &Connection, grant: &Grant) -> rusqlite::Result<usiz
         format!(
             "
         insert into grants ({GRANT_COLUMNS}, grant_number)
-        select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, {NEW_NUMBER}
+        select ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?1, ?2, {NEW_NUMBER}
          where exists (select 1 from profiles where profile_id = ?1)
         on conflict do nothing"
         )
@@ -339,6 +344,13 @@ fn remove_ended(
 
 /// Reads a row that begins with [`GRANT_COLUMNS`].
 pub(super) fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
+    let profile = profile_id(row, const { position(GRANT_COLUMNS, "profile_id") })?;
+    let random = row.get(const { position(GRANT_COLUMNS, "grant_id") })?;
+    grant_of(GrantId::new(profile, random), row)
+}
+
+/// Reads a row that begins with the columns of a grant beside its id.
+fn grant_of(id: GrantId, row: &Row<'_>) -> rusqlite::Result<Grant> {
     let at = |column| row.get(column).map(Timestamp::from_millis);
     let generation = |column| {
         let stored = u64::try_from(row.get::<_, i64>(column)?);
@@ -348,7 +360,7 @@ pub(super) fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
     };
     macro_rules! column {
         ($name:literal) => {
-            const { position(GRANT_COLUMNS, $name) }
+            const { position(grant_values!(), $name) }
         };
     }
     let revoked = match row.get(column!("revoked_at"))? {
@@ -362,10 +374,7 @@ pub(super) fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
         }
     };
     Ok(Grant {
-        id: GrantId::new(
-            profile_id(row, column!("profile_id"))?,
-            row.get(column!("grant_id"))?,
-        ),
+        id,
         client: ClientNumber(row.get(column!("client_number"))?),
         network_id: NetworkId::from_bytes(row.get(column!("network_id"))?),
         challenge: Challenge::from_bytes(row.get(column!("challenge"))?),
