@@ -42,23 +42,14 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
         clock,
         random,
     } = parts;
-    let known_keys = keys.now();
-    let (clients, journal) = tokio::try_join!(
-        async { Ok(Clients::load(store.clone(), config.policy.clone()).await?) },
-        async {
-            restore::open_journal(config, &*store, &known_keys, clock.now())
-                .await
-                .map_err(StartError::from)
-        }
-    )?;
+    let clients = Clients::load(store.clone(), config.policy.clone()).await?;
+    let journal = restore::open_journal(config, &*store, &keys.now(), clock.now()).await?;
     // Before the longest life of an access token is asked for: the keys promise to live that long.
     keys.tend(clients.lifetimes(), clock.now()).await?;
     let lifetime = keys.now().longest_access_ttl();
     // After the journal was repeated: what that has ended is in the store now, and a mark says that both agree.
-    let (revocations, ()) = tokio::try_join!(
-        RevocationFilter::load(store.clone(), Now::of(&*clock), lifetime),
-        restore::mark(&*store, &journal, &config.node, &*random, clock.now())
-    )?;
+    let revocations = RevocationFilter::load(store.clone(), Now::of(&*clock), lifetime).await?;
+    restore::mark(&*store, &journal, &config.node, &*random, clock.now()).await?;
     revocations.insert_from_journal(&Journal::since(
         &config.journal,
         clock.now().before(lifetime),
