@@ -283,9 +283,10 @@ fn as_time(value: &Value) -> Option<Timestamp> {
     }
 }
 
-/// Takes as many as were asked for.
+/// Turns the answer to a read into an array: a table for each that was asked for, or a value for each column.
 fn exactly<T, const N: usize>(all: Vec<T>) -> Result<[T; N], Unavailable> {
-    let problem = |_| Unavailable("the store has answered with another number of columns".into());
+    let problem =
+        |_| Unavailable("the store has answered with another number of tables or columns".into());
     all.try_into().map_err(problem)
 }
 
