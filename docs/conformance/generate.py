@@ -3,8 +3,8 @@
 
     python3 docs/conformance/generate.py [--check] LOG
 
-A case passes if it has tests, whose names begin with its number (`c058_…`), and all of them passed, on every database
-that they ran on. With --check nothing is written; the exit status is 1 if README.md is not what would be written.
+A case passes if it has tests, whose names begin with its number (`c058_…`, and `f07_…` for a fault), and all of them
+passed, on every database that they ran on. With --check nothing is written; the exit status is 1 if README.md is not what would be written.
 """
 
 import pathlib
@@ -45,15 +45,15 @@ def results(log):
     """The tests of each case, and whether they passed wherever they ran."""
     tests = defaultdict(dict)
     for name, result in re.findall(r"^test (\S+) \.\.\. (\S+)", log, re.MULTILINE):
-        numbered = re.fullmatch(r"(?:\w+::)*(c(\d{3})_\w+)", name)
+        numbered = re.fullmatch(r"(?:\w+::)*((c\d{3}|f\d{2})_\w+)", name)
         if numbered:
-            case, name = tests["C" + numbered[2]], numbered[1]
+            case, name = tests[numbered[2].upper()], numbered[1]
             case[name] = case.get(name, True) and result == "ok"
     return tests
 
 
 def page(tests):
-    cases = re.findall(r"^\| (C\d{3}) \|", (HERE / "cases.md").read_text(), re.MULTILINE)
+    cases = re.findall(r"^\| (C\d{3}|F\d{2}) \|", (HERE / "cases.md").read_text(), re.MULTILINE)
     waiting = reasons((HERE / "waiting.txt").read_text())
     rows, counts = [], defaultdict(int)
     for case in cases:
@@ -81,7 +81,7 @@ def reasons(text):
         cases, need = line.split(" ", 1)
         first, _, last = cases.partition("-")
         for number in range(int(first[1:]), int((last or first)[1:]) + 1):
-            waiting[f"C{number:03}"] = need
+            waiting[f"{first[0]}{number:0{len(first) - 1}}"] = need
     return waiting
 
 

@@ -14,6 +14,7 @@ mod crash;
 mod deadlines;
 mod docs;
 mod erasure;
+mod faults;
 mod growth;
 mod http_layer;
 mod introspect;

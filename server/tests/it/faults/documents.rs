@@ -1,0 +1,1 @@
+//! What the documents, the crate and the tests promise.

@@ -1,0 +1,1 @@
+//! The files of an installation, and its secrets.

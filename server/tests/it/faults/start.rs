@@ -1,0 +1,1 @@
+//! What is there at a start.

@@ -1,0 +1,1 @@
+//! Tokens, grants and guests.
