@@ -86,6 +86,39 @@ impl Decision {
     }
 }
 
+impl Decision {
+    /// Reconciles this decision with the one at an `earlier` time, when either may be the right one. `None` if one of them
+    /// refuses or ends what the other doesn't: that would follow from the time alone.
+    ///
+    /// The earlier time tells how long the credential of a known grant lives from now on, but never less than the row that
+    /// was `read` says: nothing is prolonged by the doubt, and nothing is cut short.
+    #[must_use]
+    pub fn unless_only_time_tells(self, earlier: &Self, read: &Grant) -> Option<Self> {
+        let expires_at = |next: &Grant| {
+            if read.generation == Generation::CODE {
+                return next.expires_at;
+            }
+            let row = match earlier {
+                Self::Advance(row) | Self::Reissue(row) => row,
+                Self::Repeat | Self::Strike(_) | Self::Revoke(..) | Self::Refuse(_) => read,
+            };
+            row.expires_at.max(read.expires_at)
+        };
+        let expiring = |next: Grant| Grant {
+            expires_at: expires_at(&next),
+            ..next
+        };
+        match (self, earlier) {
+            (Self::Advance(next), Self::Advance(_)) => Some(Self::Advance(expiring(next))),
+            (Self::Reissue(next), Self::Reissue(_) | Self::Repeat) => {
+                Some(Self::Reissue(expiring(next)))
+            }
+            (Self::Repeat, Self::Reissue(_)) => Some(Self::Repeat),
+            (decision, earlier) => (decision == *earlier).then_some(decision),
+        }
+    }
+}
+
 impl Grant {
     /// Starts a grant, with its code outstanding.
     #[must_use]
@@ -112,6 +145,15 @@ impl Grant {
             ends_at,
             revoked: None,
         }
+    }
+
+    /// Returns the same new grant for a time that may be `earliest` instead: it ends when it would if it began then. `None` if
+    /// it could be over before its time by the later one.
+    #[must_use]
+    pub fn ending_from(self, earliest: Timestamp, policy: &Policy) -> Option<Self> {
+        let ends_at = self.ends_at.min(earliest + policy.refresh_max);
+        let needed = self.issued_at + policy.refresh_idle.min(policy.refresh_max);
+        (ends_at >= needed || ends_at == self.ends_at).then_some(Self { ends_at, ..self })
     }
 
     /// Decides about the code, presented by an authenticated client with a verifier (RFC 6749 §4.1.3, RFC 7636 §4.6).
@@ -218,14 +260,23 @@ impl Grant {
     }
 
     /// Decides whether its client may revoke the grant by presenting this credential (RFC 7009 §2.1): yes for a refresh
-    /// token that could still be used, no for a spent one or for the code, which isn't a token.
+    /// token that isn't spent, no for the code, which isn't a token. The time has no say: a clock may be wrong, and the
+    /// revocation of what has expired does no harm.
     #[must_use]
-    pub fn may_be_ended_with(&self, presented: Generation, now: Timestamp) -> bool {
-        if presented > self.generation {
+    pub fn may_be_ended_with(&self, presented: Generation) -> bool {
+        self.revoked.is_none() && presented > Generation::CODE && presented >= self.proven
+    }
+
+    /// Returns `true` if a refresh token of that generation could be used (RFC 7662 §2.2).
+    #[must_use]
+    pub fn is_active_for(&self, presented: Generation, now: Timestamp) -> bool {
+        let end = if presented > self.generation {
             // As for a refresh: what a row that went back in time says of expiry is about an older credential.
-            return self.revoked.is_none() && now < self.ends_at;
-        }
-        self.is_live(now) && presented > Generation::CODE && presented >= self.proven
+            self.ends_at
+        } else {
+            self.expires_at.min(self.ends_at)
+        };
+        self.may_be_ended_with(presented) && now < end
     }
 
     /// Returns `true` if the outstanding credential can be used: the grant isn't revoked, and neither it nor the

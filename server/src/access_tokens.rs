@@ -67,6 +67,29 @@ impl App {
         })
     }
 
+    /// Verifies as [`App::verify_even_if_disabled`] does, but for the time.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn verify_at_any_time(&self, token: &str) -> Result<VerifiedToken, Refusal> {
+        let keys = self.keys.now();
+        let claims = self
+            .verifier
+            .verify_at_any_time(token, keys.verifying())
+            .map_err(refusal)?;
+        let client = self
+            .clients
+            .by_id(&claims.client_id)
+            .ok_or(Refusal::AccessTokenOfNoClient)?;
+        let (grant, id) = ids(&claims).ok_or(Refusal::AccessTokenMalformed)?;
+        Ok(VerifiedToken {
+            claims,
+            client,
+            grant,
+            id,
+        })
+    }
+
     /// Checks that neither the token nor its grant or guest has been revoked, by the Bloom filter of this node, and by
     /// a row if the filter says "perhaps". A hit counts however stale the filter is, since nothing that was revoked
     /// comes back.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use guestpass_verify::Verifier;
 
 use crate::clients::Clients;
-use crate::clock::{Clock, Now};
+use crate::clock::{Now, SteadyClock};
 use crate::config::{Issuer, Verification};
 use crate::journal::Journal;
 use crate::keys::{KeyRing, KeysError};
@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::random::Random;
 use crate::revocation_filter::RevocationFilter;
 use crate::store::{Grants, Revoked, Unavailable, Upkeep};
+use crate::timekeeper::Timekeeper;
 
 /// Holds everything that the endpoints share.
 ///
@@ -50,7 +51,9 @@ pub struct App {
     /// Counters and histograms for `/metrics`.
     pub(crate) metrics: Metrics,
     /// The time.
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<SteadyClock>,
+    /// Keeps the time in the store.
+    pub(crate) timekeeper: Timekeeper,
     /// Randomness.
     pub(crate) random: Arc<dyn Random>,
 }
@@ -71,6 +74,10 @@ impl App {
     /// Polls the store for what operators and other nodes have changed, and takes the steps that are due in the life of
     /// the keys. The parts fail independently; what can't be read stays as it was.
     pub async fn follow(&self) {
+        if let Err(error) = self.timekeeper.follow().await {
+            tracing::warn!(error = %error, "the time can't be kept in the store");
+        }
+        self.metrics.note_clock(self.clock.is_doubted());
         let asked_at = Instant::now();
         match self.clients.revision().await {
             Ok(revision) => {
@@ -90,8 +97,19 @@ impl App {
         }
     }
 
+    /// Keeps the time in the store once more, at the end, so that the next start goes on from there.
+    pub async fn note_time(&self) {
+        if let Err(error) = self.timekeeper.note().await {
+            tracing::warn!(error = %error, "the time can't be kept in the store");
+        }
+    }
+
     async fn follow_keys(&self, revision: i64, asked_at: Instant) -> Result<(), KeysError> {
         self.keys.follow(revision, asked_at).await?;
+        // By a wrong clock keys would be changed that can't be changed back.
+        if self.clock.is_doubted() {
+            return Ok(());
+        }
         self.keys
             .tend(self.clients.lifetimes(), self.clock.now())
             .await

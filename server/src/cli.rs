@@ -13,6 +13,7 @@ use crate::config::Config;
 
 mod api_key;
 mod client;
+mod clock;
 mod config;
 mod copy;
 mod database;
@@ -68,6 +69,9 @@ enum Command {
     Key(key::Command),
     /// Say in plain words why a request or token was refused, and what would help
     Explain(explain::Args),
+    /// Look at the clock, and say that it is right
+    #[command(subcommand)]
+    Clock(clock::Command),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -112,6 +116,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         | Command::Profile(_)
         | Command::Key(_)
         | Command::Explain(_)
+        | Command::Clock(_)
         | Command::Config(_)
         | Command::Db(_) => {}
     }
@@ -123,6 +128,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Profile(command) => profile::run(command, &config, output).await,
         Command::Key(command) => key::run(command, &config, output).await,
         Command::Explain(args) => explain::run(args, &config, output).await,
+        Command::Clock(command) => clock::run(&command, &config, output).await,
         Command::Config(command) => config::run(&command, &config, output).await,
         Command::Db(command) => db::run(&command, &config, output).await,
         Command::Quickstart(args) => quickstart::run(&args, config, output).await,

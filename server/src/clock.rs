@@ -1,10 +1,17 @@
-//! The source of time: injected, so that tests can set it, and corrected to the database's where there are many nodes.
+//! The source of time: injected, so that tests can set it. [`SystemClock`] tells what the machine says; [`SteadyClock`]
+//! is what everything is decided by.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use guestpass_core::time::Timestamp;
+
+use crate::store::Unavailable;
+
+mod steady;
+mod trust;
+
+pub use steady::{SteadyClock, TimeQuery};
+pub use trust::{AGREEMENT, STANDSTILL};
 
 /// Tells the time.
 ///
@@ -16,6 +23,52 @@ pub trait Clock: Send + Sync {
 
     /// Returns the time since some fixed moment, which only grows.
     fn monotonic(&self) -> Duration;
+
+    /// Returns the time of day with the doubt about it, if there is one.
+    fn reading(&self) -> Reading {
+        let now = self.now();
+        Reading { now, earliest: now }
+    }
+}
+
+/// The time of day, and while it can't be trusted the earliest that it may be instead.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// The time that is served.
+    pub now: Timestamp,
+    /// The same, or earlier.
+    pub earliest: Timestamp,
+}
+
+impl Reading {
+    /// Answers a question that depends on the time.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the answer doesn't agree with the one at the earliest time that it may be: whoever asked may ask
+    /// again when the clock is trusted.
+    pub fn decide<T>(
+        self,
+        question: impl Fn(Timestamp) -> T,
+        agree: impl Fn(&T, &T) -> bool,
+    ) -> Result<T, Unavailable> {
+        let answer = question(self.now);
+        if self.is_doubted() && !agree(&answer, &question(self.earliest)) {
+            return Err(Self::doubt());
+        }
+        Ok(answer)
+    }
+
+    /// Returns whether there is a second time to ask about.
+    #[must_use]
+    pub fn is_doubted(self) -> bool {
+        self.earliest < self.now
+    }
+
+    /// The error of whoever can't be answered for doubt.
+    #[must_use]
+    pub fn doubt() -> Unavailable {
+        Unavailable("the clock can't be trusted, and the answer depends on it".to_owned())
+    }
 }
 
 /// Both readings of a clock at one moment.
@@ -36,88 +89,6 @@ impl Now {
             monotonic: clock.monotonic(),
         }
     }
-}
-
-/// A clock that follows the database's, so that all nodes tell the same time.
-///
-/// Call [`CorrectedClock::start_query`], ask the database for its time, and call [`CorrectedClock::correct`] with the
-/// answer. The database read its clock somewhere within the round trip, so by now its time lies between the answer and
-/// the answer plus the round trip (Cristian's algorithm). A clock that is inside that interval is left alone; one that
-/// is outside is moved to the nearest end.
-pub struct CorrectedClock {
-    local: Arc<dyn Clock>,
-    /// Milliseconds to be added to the local clock.
-    correction: AtomicI64,
-    is_unreliable: AtomicBool,
-}
-
-impl CorrectedClock {
-    /// Returns the local clock, not corrected yet.
-    #[must_use]
-    pub fn new(local: Arc<dyn Clock>) -> Self {
-        Self {
-            local,
-            correction: AtomicI64::new(0),
-            is_unreliable: AtomicBool::new(false),
-        }
-    }
-
-    /// Notes that the database is about to be asked for its time.
-    #[must_use]
-    pub fn start_query(&self) -> TimeQuery {
-        TimeQuery {
-            sent_at: self.local.monotonic(),
-        }
-    }
-
-    /// Corrects the time by `answer`, the database's time. An answer whose round trip took too long corrects nothing;
-    /// it can only show that the clock is unreliable.
-    pub fn correct(&self, query: TimeQuery, answer: Timestamp) {
-        let round_trip = query.sent_at.abs_diff(self.local.monotonic());
-        let now = self.now();
-        // Clamping to the nearest end never increases the error, wherever in the interval the true time is.
-        let corrected = now.clamp(answer, answer + round_trip);
-        let error = corrected.since(now).max(now.since(corrected));
-        if error.is_zero() {
-            self.is_unreliable.store(false, Ordering::Relaxed);
-        } else if round_trip <= MAX_SKEW / 2 {
-            let correction = corrected.as_millis() - self.local.now().as_millis();
-            self.correction.store(correction, Ordering::Relaxed);
-            self.is_unreliable.store(false, Ordering::Relaxed);
-            if error > Duration::from_secs(1) {
-                tracing::warn!(
-                    milliseconds = correction,
-                    "this machine's clock isn't the database's; it is corrected by that much"
-                );
-            }
-        } else if error > MAX_SKEW {
-            self.is_unreliable.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Returns whether the time is off by more than five seconds while answers are too slow to correct it. A node in
-    /// this state fails its health check.
-    #[must_use]
-    pub fn is_unreliable(&self) -> bool {
-        self.is_unreliable.load(Ordering::Relaxed)
-    }
-}
-
-impl Clock for CorrectedClock {
-    fn now(&self) -> Timestamp {
-        let correction = self.correction.load(Ordering::Relaxed);
-        Timestamp::from_millis(self.local.now().as_millis() + correction)
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.local.monotonic()
-    }
-}
-
-/// A question to the database for its time, on its way.
-#[derive(Clone, Copy, Debug)]
-pub struct TimeQuery {
-    sent_at: Duration,
 }
 
 /// The largest difference between two clocks that the server works with.

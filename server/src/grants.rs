@@ -14,6 +14,7 @@ use guestpass_core::time::Timestamp;
 use guestpass_core::token_request::TokenRequest;
 
 use crate::app::App;
+use crate::clock::Reading;
 use crate::error::Error;
 use crate::metrics::Granted;
 use crate::request_context;
@@ -38,7 +39,8 @@ impl App {
     ) -> Result<String, Error> {
         let policy = self.clients.policy_of(client);
         for _ in 0..ATTEMPTS {
-            let now = self.clock.now();
+            let reading = self.clock.reading();
+            let now = reading.now;
             let profile = Profile {
                 id: ProfileId::new(now, self.random.bytes()),
                 network_id: NetworkId::new(self.random.bytes()),
@@ -53,7 +55,9 @@ impl App {
                 request.challenge,
                 &policy,
                 now,
-            );
+            )
+            .ending_from(reading.earliest, &policy)
+            .ok_or_else(Reading::doubt)?;
             let code = self.keys.now().seal(Credential {
                 grant: id,
                 generation: grant.generation,
@@ -112,7 +116,7 @@ impl App {
             },
             client: client.number,
             policy: Arc::clone(&policy),
-            clock: Arc::clone(&self.clock),
+            clock: self.clock.clone(),
         };
         // Drawn before the write: an answer that can't be made must not advance the grant.
         let token_id = self.random.bytes();

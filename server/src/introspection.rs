@@ -104,7 +104,7 @@ impl App {
         };
         let works = grant.client == client.number
             && credential.generation > Generation::CODE
-            && grant.may_be_ended_with(credential.generation, now);
+            && grant.is_active_for(credential.generation, now);
         Ok(works.then(|| Claims {
             token_type: "refresh_token",
             iss: self.issuer.as_str().to_owned(),

@@ -28,5 +28,6 @@ pub mod revocation_filter;
 pub mod start;
 pub mod store;
 pub mod telemetry;
+pub mod timekeeper;
 mod timing;
 pub mod upkeep;

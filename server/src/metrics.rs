@@ -4,6 +4,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::store::BatchMetrics;
@@ -19,6 +20,7 @@ pub struct Metrics {
     pub tokens: Family<Granted, Counter>,
     /// Grants that were ended, by reason.
     pub revocations: Family<Revoked, Counter>,
+    clock_trusted: Gauge,
 }
 
 /// Labels of an answer.
@@ -72,6 +74,13 @@ impl Metrics {
             "Grants that were ended, by reason",
             revocations.clone(),
         );
+        let clock_trusted = Gauge::default();
+        clock_trusted.set(1);
+        registry.register(
+            "clock_trusted",
+            "1 while the clock can be trusted, 0 while it is in doubt",
+            clock_trusted.clone(),
+        );
         registry.register("batch_writes", "Writes in a batch", batches.writes.clone());
         registry.register(
             "batch_seconds",
@@ -84,7 +93,13 @@ impl Metrics {
             refusals,
             tokens,
             revocations,
+            clock_trusted,
         }
+    }
+
+    /// Says whether the clock is in doubt.
+    pub fn note_clock(&self, is_doubted: bool) {
+        self.clock_trusted.set(i64::from(!is_doubted));
     }
 
     /// Renders the metrics as OpenMetrics 1.0 text.

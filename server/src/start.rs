@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::app::App;
 use crate::clients::Clients;
-use crate::clock::{Clock, Now};
+use crate::clock::{Now, SteadyClock};
 use crate::config::{Config, Issuer};
 use crate::journal::{Journal, JournalError};
 use crate::keys::{KeyRing, KeysError};
@@ -15,6 +15,7 @@ use crate::random::Random;
 use crate::restore::{self, RestoreError};
 use crate::revocation_filter::RevocationFilter;
 use crate::store::{Store, Unavailable};
+use crate::timekeeper::Timekeeper;
 
 /// Holds the parts of a server that depend on where it runs.
 pub struct Parts {
@@ -24,8 +25,8 @@ pub struct Parts {
     pub keys: KeyRing,
     /// The `iss` of every access token. It may depend on the address that is listened on.
     pub issuer: Issuer,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
+    /// The time; it has begun to serve this store ([`Timekeeper::begin`]).
+    pub clock: Arc<SteadyClock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
 }
@@ -43,17 +44,22 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
         random,
     } = parts;
     let clients = Clients::load(store.clone(), config.policy.clone()).await?;
-    let journal = restore::open_journal(config, &*store, &keys.now(), clock.now()).await?;
+    // What is forgotten for its age can't be brought back, so that is judged by the earliest time that it may be.
+    let earliest = clock.reading().earliest;
+    let journal = restore::open_journal(config, &*store, &keys.now(), earliest).await?;
     // Before the longest life of an access token is asked for: the keys promise to live that long.
-    keys.tend(clients.lifetimes(), clock.now()).await?;
+    if !clock.is_doubted() {
+        keys.tend(clients.lifetimes(), clock.now()).await?;
+    }
     let lifetime = keys.now().longest_access_ttl();
     // After the journal was repeated: what that has ended is in the store now, and a mark says that both agree.
-    let revocations = RevocationFilter::load(store.clone(), Now::of(&*clock), lifetime).await?;
+    let now = Now {
+        wall: earliest,
+        monotonic: clock.monotonic(),
+    };
+    let revocations = RevocationFilter::load(store.clone(), now, lifetime).await?;
     restore::mark(&*store, &journal, &config.node, &*random, clock.now()).await?;
-    revocations.insert_from_journal(&Journal::since(
-        &config.journal,
-        clock.now().before(lifetime),
-    )?);
+    revocations.insert_from_journal(&Journal::since(&config.journal, earliest.before(lifetime))?);
     Ok(Arc::new(App {
         grants: store.clone(),
         revoked: store.clone(),
@@ -68,6 +74,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
         base_paths: config.base_paths.clone(),
         node: config.node.clone(),
         metrics: Metrics::new(store.batches()),
+        timekeeper: Timekeeper::new(store.clone(), clock.clone()),
         clock,
         random,
     }))

@@ -178,6 +178,9 @@ pub trait Upkeep: Send + Sync {
         now: Timestamp,
     ) -> BoxFuture<'_, Result<u64, Unavailable>>;
 
+    /// The time at which the installation was last served.
+    fn seen(&self) -> BoxFuture<'_, Result<Seen, Unavailable>>;
+
     /// The last mark of that node's journal.
     fn last_mark<'a>(
         &'a self,
@@ -268,6 +271,22 @@ pub struct Guest {
     pub profile: Profile,
     /// Its grants, the oldest first, ended ones included.
     pub grants: Vec<Grant>,
+}
+
+/// The time at which an installation was last served, as [`Write::NoteTime`] and [`Write::ResetTime`] keep it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Seen {
+    /// `None` if it never was.
+    pub at: Option<Timestamp>,
+    /// Moves whenever the time is set.
+    pub resets: i64,
+}
+
+impl Seen {
+    /// Reads the column that holds the time.
+    pub(crate) fn known(millis: i64) -> Option<Timestamp> {
+        (millis != 0).then(|| Timestamp::from_millis(millis))
+    }
 }
 
 /// A part of the walk over all grants.

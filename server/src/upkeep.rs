@@ -8,25 +8,24 @@ use guestpass_core::grant::{GrantId, KEEP_ENDED};
 use guestpass_core::time::Timestamp;
 
 use crate::app::App;
-use crate::clock::Clock;
+use crate::clock::SteadyClock;
 use crate::keys::KeyRing;
 use crate::store::{Grants, Outcome, Unavailable, Upkeep, Write};
 
 /// Scans the grants in the order of their keys, in small parts, and starts over at the end.
 ///
 /// A node cleans only while it holds the lease, a row in the store that expires. [`Cleaner::step`] renews it in time;
-/// when its holder dies, another node takes it over after `LEASE`. A clock that has jumped stops the cleaner, because
+/// when its holder dies, another node takes it over after `LEASE`. While the clock is in doubt the cleaner waits, because
 /// what it removes can't be brought back.
 pub struct Cleaner {
     upkeep: Arc<dyn Upkeep>,
     grants: Arc<dyn Grants>,
     keys: Arc<KeyRing>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<SteadyClock>,
     keep_tombstones: Duration,
     node: String,
     held_until: Timestamp,
     position: Option<GrantId>,
-    started: (Timestamp, Duration),
 }
 
 /// The result of one step.
@@ -42,18 +41,17 @@ pub enum Step {
         /// The number of grants that were removed.
         removed: usize,
     },
-    /// The clock has jumped since the start, so it can't be told what has ended. Nothing was removed.
-    ClockJumped,
+    /// The clock is in doubt, so it can't be told what has ended. Nothing was removed.
+    ClockDoubted,
     /// Another node has the lease.
     Elsewhere,
 }
 
 impl Cleaner {
-    /// Makes a cleaner of the store behind `app`, that trusts the clock as it is now.
+    /// Makes a cleaner of the store behind `app`.
     #[must_use]
     pub fn new(app: &App, keep_tombstones: Duration) -> Self {
         let clock = Arc::clone(&app.clock);
-        let started = (clock.now(), clock.monotonic());
         Self {
             upkeep: Arc::clone(&app.upkeep),
             grants: Arc::clone(&app.grants),
@@ -63,7 +61,6 @@ impl Cleaner {
             node: app.node.clone(),
             held_until: Timestamp::from_millis(0),
             position: None,
-            started,
         }
     }
 
@@ -73,10 +70,10 @@ impl Cleaner {
     /// # Errors
     /// [`Unavailable`] if the store can't answer, or sheds this work under load: cleaning has the lowest priority.
     pub async fn step(&mut self) -> Result<Step, Unavailable> {
-        let now = self.clock.now();
-        if self.jumped(now) {
-            return Ok(Step::ClockJumped);
+        if self.clock.is_doubted() {
+            return Ok(Step::ClockDoubted);
         }
+        let now = self.clock.now();
         if !self.hold_lease(now).await? {
             self.position = None;
             return Ok(Step::Elsewhere);
@@ -123,21 +120,14 @@ impl Cleaner {
     }
 
     /// Steps for ever, with pauses. It starts after `delay`, by when a machine that boots with a wrong clock has set it
-    /// right, which shows as a jump.
+    /// right, so that the clock is in doubt.
     pub async fn run(mut self, delay: Duration) {
         tokio::time::sleep(delay).await;
         loop {
             let pause = match self.step().await {
                 Ok(Step::Scanned { .. }) => BETWEEN_PARTS,
                 Ok(Step::Finished { .. }) => BETWEEN_SCANS,
-                Ok(Step::Elsewhere) => BEFORE_RETRY,
-                Ok(Step::ClockJumped) => {
-                    tracing::warn!(
-                        "the clock has jumped since the start, so ended grants are not cleaned up. Set the clock right, \
-                         or restart if it is right now"
-                    );
-                    BEFORE_RETRY
-                }
+                Ok(Step::Elsewhere | Step::ClockDoubted) => BEFORE_RETRY,
                 Err(error) => {
                     tracing::warn!(error = %error, "cleaning waits");
                     BEFORE_RETRY
@@ -145,12 +135,6 @@ impl Cleaner {
             };
             tokio::time::sleep(pause).await;
         }
-    }
-
-    fn jumped(&self, now: Timestamp) -> bool {
-        let elapsed = self.clock.monotonic().saturating_sub(self.started.1);
-        let expected = self.started.0 + elapsed;
-        now.since(expected).max(expected.since(now)) > TOLERATED_JUMP
     }
 }
 
@@ -166,6 +150,3 @@ const BEFORE_RETRY: Duration = Duration::from_secs(60);
 /// node that cleans goes on cleaning.
 const LEASE: Duration = Duration::from_secs(2 * 3600);
 const _: () = assert!(LEASE.as_secs() >= 2 * BETWEEN_SCANS.as_secs());
-/// The difference that counts as a jump: more than any honest correction, far less than would make a live grant look
-/// ended.
-const TOLERATED_JUMP: Duration = Duration::from_secs(3600);

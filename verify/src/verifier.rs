@@ -112,6 +112,34 @@ impl Verifier {
     /// Returns the first rule that the token breaks. After [`Rejection::KeyUnknown`], try again with newer keys if you
     /// fetch them yourself.
     pub fn verify(&self, token: &str, keys: &KeySet, now: i64) -> Result<AccessToken, Rejection> {
+        let (token, not_before) = self.verify_signed(token, keys)?;
+        // At `exp` itself the token is no longer valid (RFC 7519 §4.1.4).
+        if now >= token.expires_at.saturating_add(self.leeway_seconds) {
+            return Err(Rejection::Expired);
+        }
+        let latest_start = now.saturating_add(self.leeway_seconds);
+        let starts_at = not_before.map_or(token.issued_at, |at| at.max(token.issued_at));
+        if starts_at > latest_start {
+            return Err(Rejection::NotYetValid);
+        }
+        Ok(token)
+    }
+
+    /// Verifies the same but for the time: that `token` was or will be valid once. It is what a revocation asks, which must
+    /// count even where a clock is wrong.
+    ///
+    /// # Errors
+    /// As [`Verifier::verify`], without [`Rejection::Expired`] and [`Rejection::NotYetValid`].
+    pub fn verify_at_any_time(&self, token: &str, keys: &KeySet) -> Result<AccessToken, Rejection> {
+        self.verify_signed(token, keys).map(|(token, _)| token)
+    }
+
+    /// Returns the token with its `nbf`, if it has one.
+    fn verify_signed(
+        &self,
+        token: &str,
+        keys: &KeySet,
+    ) -> Result<(AccessToken, Option<i64>), Rejection> {
         let segments = Segments::parse(token)?;
         let header = Header::parse(&segments.header)?;
         let algorithm: Algorithm = header
@@ -132,7 +160,7 @@ impl Verifier {
             return Err(Rejection::SignatureWrong);
         }
         // The claims are read only now that the issuer is known to have signed them.
-        self.check_claims(Claims::parse(&segments.payload)?, now)
+        self.check_claims(Claims::parse(&segments.payload)?)
     }
 
     /// Checks `typ`: a media type, whose `application/` may be left out (RFC 7515 §4.1.9).
@@ -142,7 +170,7 @@ impl Verifier {
         is("at+jwt") || is("application/at+jwt") || (self.accepts_untyped && is_untyped)
     }
 
-    fn check_claims(&self, claims: Claims<'_>, now: i64) -> Result<AccessToken, Rejection> {
+    fn check_claims(&self, claims: Claims<'_>) -> Result<(AccessToken, Option<i64>), Rejection> {
         let text = |claim: Option<Cow<'_, str>>, name| {
             claim
                 .map(Cow::into_owned)
@@ -171,17 +199,6 @@ impl Verifier {
         if !token.audience.contains(&self.audience) {
             return Err(Rejection::AudienceWrong);
         }
-        // At `exp` itself the token is no longer valid (RFC 7519 §4.1.4).
-        if now >= token.expires_at.saturating_add(self.leeway_seconds) {
-            return Err(Rejection::Expired);
-        }
-        let latest_start = now.saturating_add(self.leeway_seconds);
-        let starts_at = claims.nbf.map_or(token.issued_at, |NumericDate(seconds)| {
-            seconds.max(token.issued_at)
-        });
-        if starts_at > latest_start {
-            return Err(Rejection::NotYetValid);
-        }
-        Ok(token)
+        Ok((token, claims.nbf.map(|NumericDate(seconds)| seconds)))
     }
 }

@@ -5,20 +5,21 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use axum::http::{HeaderValue, Request};
-use guestpass::clock::Clock;
+use guestpass::clock::{Clock, SteadyClock};
 use guestpass::config::Config;
 use guestpass::keys::{KeyRing, MasterKey, MasterKeySource};
 use guestpass::random::Random;
 use guestpass::start::{Parts, start};
 use guestpass::store::sqlite::SqliteStore;
 use guestpass::store::{Registry, Store};
+use guestpass::timekeeper::Timekeeper;
 use guestpass::{http, telemetry};
 use guestpass_core::client::{Change, ClientSettings};
 use guestpass_core::pkce::{EXAMPLE_CHALLENGE, EXAMPLE_VERIFIER};
@@ -157,11 +158,13 @@ impl Server {
             make: &|| Ok(MasterKey::generate(&*random)),
         };
         let (schedule, now) = (config.schedule.clone(), clock.now());
+        let steady_clock = Arc::new(SteadyClock::new(clock.clone()));
+        Timekeeper::begin(&*store, &steady_clock).await?;
         let parts = Parts {
             keys: KeyRing::load(store.clone(), source, random.clone(), schedule, now).await?,
             store,
             issuer: config.issuer_on(config.listen)?,
-            clock: clock.clone(),
+            clock: steady_clock,
             random: random.clone(),
         };
         let app = start(&config, parts).await?;
@@ -254,14 +257,9 @@ fn text(answer: &[u8], name: &str) -> Result<String, Failure> {
     Ok(String::from_utf8(text.to_vec())?)
 }
 
-/// Advances by a millisecond with each request. Its monotonic time stands still, so nothing becomes stale.
-struct StepClock(AtomicI64);
-
-impl Default for StepClock {
-    fn default() -> Self {
-        Self(AtomicI64::new(1_800_000_000_000))
-    }
-}
+/// Advances by a millisecond with each request: few enough that nothing becomes stale.
+#[derive(Default)]
+struct StepClock(AtomicU64);
 
 impl StepClock {
     fn step(&self) {
@@ -271,11 +269,11 @@ impl StepClock {
 
 impl Clock for StepClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(Ordering::Relaxed))
+        Timestamp::from_millis(1_800_000_000_000) + self.monotonic()
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::ZERO
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
     }
 }
 

@@ -73,8 +73,11 @@ async fn add(
     id: &ClientId,
     expires: Option<When>,
 ) -> Result<(), Failure> {
-    let Opened { store, clock } = database::open(config).await?;
-    let now = clock.now();
+    let opened = database::open(config).await?;
+    let now = match expires {
+        Some(_) => opened.trusted_now()?,
+        None => opened.clock.now(),
+    };
     let expires_at = expires.map(|when| match when {
         When::At(at) => at,
         When::In(duration) => now + duration,
@@ -85,7 +88,7 @@ async fn add(
         ));
     }
     let random = SecureGenerator::new();
-    let added = clients::add_api_key(&*store, id.clone(), expires_at, &random, now).await;
+    let added = clients::add_api_key(&*opened.store, id.clone(), expires_at, &random, now).await;
     let secret = added.map_err(|error| explain(error, id))?;
     let printed = json!({
         "client_id": id.as_str(),

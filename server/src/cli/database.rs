@@ -5,19 +5,36 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Failure;
+use guestpass_core::time::Timestamp;
+
 use super::master_key;
-use crate::clock::{Clock, CorrectedClock, SystemClock};
+use super::{Failure, rfc3339};
+use crate::clock::{SteadyClock, SystemClock};
 use crate::config::{Config, Database};
 use crate::random::SecureGenerator;
 use crate::store::postgres::{Connection, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Migration, SchemaError, Store};
+use crate::timekeeper::Timekeeper;
 
 /// An open store, and the clock that all its users share.
 pub(super) struct Opened {
     pub(super) store: Arc<dyn Store>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<SteadyClock>,
+}
+
+impl Opened {
+    /// Returns the time, for a change that depends on it and can't be taken back.
+    pub(super) fn trusted_now(&self) -> Result<Timestamp, Failure> {
+        if self.clock.is_doubted() {
+            return Err(Failure(format!(
+                "the clock says {}, which doesn't fit the time at which this installation was last served (guestpass clock \
+                 show). Set it right; or, if it is right, say so: guestpass clock accept",
+                rfc3339(self.clock.reference())
+            )));
+        }
+        Ok(self.clock.now())
+    }
 }
 
 /// Opens the store, which must exist and not be an unfinished copy.
@@ -27,7 +44,7 @@ pub(super) async fn open(config: &Config) -> Result<Opened, SchemaError> {
             let store = SqliteStore::open(file, config.synchronous)?;
             Opened {
                 store: Arc::new(store),
-                clock: Arc::new(SystemClock::new()),
+                clock: Arc::new(SteadyClock::new(Arc::new(SystemClock::new()))),
             }
         }
         Database::Postgres(connection) => open_postgres(connection).await?,
@@ -41,12 +58,15 @@ pub(super) async fn open(config: &Config) -> Result<Opened, SchemaError> {
     if installation.unfinished_copy {
         return Err(SchemaError::UnfinishedCopy(name.to_string()));
     }
+    Timekeeper::begin(&*opened.store, &opened.clock)
+        .await
+        .map_err(|error| SchemaError::cannot_open(name, &error))?;
     Ok(opened)
 }
 
 /// Opens a store in PostgreSQL, even if it is an unfinished copy.
 pub(super) async fn open_postgres(connection: &Connection) -> Result<Opened, SchemaError> {
-    let clock = Arc::new(CorrectedClock::new(Arc::new(SystemClock::new())));
+    let clock = Arc::new(SteadyClock::new(Arc::new(SystemClock::new())));
     let store = PostgresStore::open(connection, Arc::clone(&clock)).await?;
     Ok(Opened {
         store: Arc::new(store),

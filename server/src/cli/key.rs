@@ -90,12 +90,12 @@ fn list(keys: &KeyRing, output: Output) {
 
 async fn rotate(
     keys: &KeyRing,
-    Opened { store, clock }: &Opened,
+    opened: &Opened,
     key_use: KeyUse,
     force: bool,
     output: Output,
 ) -> Result<(), Failure> {
-    let now = clock.now();
+    let now = opened.trusted_now()?;
     match keys.rotate(key_use, now, force).await {
         Ok(true) => {}
         Ok(false) => {
@@ -105,7 +105,7 @@ async fn rotate(
         Err(RotateError::Refused(refused)) => {
             let oldest = match refused {
                 RotationRefused::TooManyOpen(retired) => {
-                    store.live_grants_idle_since(retired, now).await?
+                    opened.store.live_grants_idle_since(retired, now).await?
                 }
                 _ => 0,
             };

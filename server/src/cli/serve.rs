@@ -139,7 +139,9 @@ impl Server {
             ))
         });
         tracing::info!(address = %self.address, issuer = self.issuer.as_str(), "serving");
-        listen::serve(self.listener, self.tls, http::router(self.app), stop).await;
+        let router = http::router(Arc::clone(&self.app));
+        listen::serve(self.listener, self.tls, router, stop).await;
+        self.app.note_time().await;
         for task in [Some(following), Some(cleaning), administering]
             .into_iter()
             .flatten()

@@ -12,6 +12,7 @@ use guestpass_core::params::{Params, form_decode};
 use guestpass_core::refusal::Refusal;
 
 use crate::app::App;
+use crate::error::Error;
 
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -75,8 +76,13 @@ impl Presented {
         &self,
         app: &App,
         client: Option<&'a Client>,
-    ) -> Result<&'a Client, Refusal> {
-        Client::authenticate(client, self.api_key.as_deref(), app.clock.now())
+    ) -> Result<&'a Client, Error> {
+        let key = self.api_key.as_deref();
+        let client = app.clock.reading().decide(
+            |now| Client::authenticate(client, key, now),
+            |now, earlier| now.as_ref().err() == earlier.as_ref().err(),
+        )?;
+        Ok(client?)
     }
 }
 

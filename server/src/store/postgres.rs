@@ -16,10 +16,10 @@ use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
     BatchMetrics, BoxFuture, CheckReport, EndedGrants, Grants, Guest, Outcome, Redeemed,
-    Redemption, Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable, Upkeep,
-    Write,
+    Redemption, Registry, Revoked, RevokedId, RevokedList, Seen, Store, Transfer, Unavailable,
+    Upkeep, Write,
 };
-use crate::clock::CorrectedClock;
+use crate::clock::SteadyClock;
 use crate::random::Random;
 
 mod batch;
@@ -42,7 +42,7 @@ use pool::Pool;
 pub struct PostgresStore {
     pool: Arc<Pool>,
     writer: writer::Writer,
-    clock: Arc<CorrectedClock>,
+    clock: Arc<SteadyClock>,
 }
 
 impl PostgresStore {
@@ -52,7 +52,7 @@ impl PostgresStore {
     /// [`SchemaError`] if the database can't be reached, or has another schema.
     pub async fn open(
         connection: &Connection,
-        clock: Arc<CorrectedClock>,
+        clock: Arc<SteadyClock>,
     ) -> Result<Self, SchemaError> {
         let pool = Arc::new(pool(connection)?);
         schema::require_usable(&pool).await?;
@@ -109,10 +109,6 @@ impl Grants for PostgresStore {
     }
 
     fn write(&self, write: Write) -> BoxFuture<'_, Result<Outcome, Unavailable>> {
-        if matches!(write, Write::Probe) && self.clock.is_unreliable() {
-            let off = "this node's clock is wrong, and the database's answers come too late to correct it";
-            return Box::pin(async { Err(Unavailable(off.to_owned())) });
-        }
         Box::pin(self.writer.write(write))
     }
 
@@ -206,6 +202,10 @@ impl Upkeep for PostgresStore {
         now: Timestamp,
     ) -> BoxFuture<'_, Result<u64, Unavailable>> {
         Box::pin(upkeep::live_grants_idle_since(&self.pool, before, now))
+    }
+
+    fn seen(&self) -> BoxFuture<'_, Result<Seen, Unavailable>> {
+        Box::pin(upkeep::seen(&self.pool))
     }
 
     fn last_mark<'a>(

@@ -10,7 +10,7 @@ use guestpass_core::policy::Policy;
 use guestpass_core::time::Timestamp;
 
 use super::Unavailable;
-use crate::clock::Clock;
+use crate::clock::{Clock, Reading};
 
 /// A credential that an authenticated client presents, and the inputs to the decision that aren't in its row.
 pub struct Redemption {
@@ -50,18 +50,28 @@ impl Redemption {
     /// Decides on the row. A panic is an error of this redemption alone, because the worker that calls this serves others too.
     pub(super) fn decide(&self, read: Grant) -> Result<Redeemed, Unavailable> {
         catch_unwind(AssertUnwindSafe(|| self.decided(read)))
-            .map_err(|_| Unavailable("the decision on a grant panicked".to_owned()))
+            .unwrap_or_else(|_| Err(Unavailable("the decision on a grant panicked".to_owned())))
     }
 
-    fn decided(&self, read: Grant) -> Redeemed {
-        let at = self.clock.now();
-        let decision = match &self.proof {
-            Proof::Code(verifier) => read.exchange(self.client, verifier, &self.policy, at),
+    fn decided(&self, read: Grant) -> Result<Redeemed, Unavailable> {
+        let reading = self.clock.reading();
+        let at = |now| match &self.proof {
+            Proof::Code(verifier) => read.exchange(self.client, verifier, &self.policy, now),
             Proof::RefreshToken(presented) => {
-                read.refresh(*presented, self.client, &self.policy, at)
+                read.refresh(*presented, self.client, &self.policy, now)
             }
         };
-        Redeemed { read, decision, at }
+        let mut decision = at(reading.now);
+        if reading.is_doubted() {
+            decision = decision
+                .unless_only_time_tells(&at(reading.earliest), &read)
+                .ok_or_else(Reading::doubt)?;
+        }
+        Ok(Redeemed {
+            read,
+            decision,
+            at: reading.now,
+        })
     }
 
     /// Returns whether two requests that reach the same decision may both be answered: not for a code, and not where the

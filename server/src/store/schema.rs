@@ -53,7 +53,7 @@ pub enum SchemaError {
 }
 
 /// The columns of the table `installation`, which has one row.
-const INSTALLATION: [&str; 8] = [
+const INSTALLATION: [&str; 10] = [
     "only_row",
     "installation_id",
     "master_key_check",
@@ -61,6 +61,8 @@ const INSTALLATION: [&str; 8] = [
     "next_client_number",
     "cleaner",
     "cleaner_until",
+    "seen_at",
+    "time_resets",
     "unfinished_copy",
 ];
 

@@ -17,8 +17,8 @@ use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
     BatchMetrics, BoxFuture, CheckReport, EndedGrants, Grants, Guest, Outcome, Redeemed,
-    Redemption, Registry, Revoked, RevokedId, RevokedList, Store, Transfer, Unavailable, Upkeep,
-    Write,
+    Redemption, Registry, Revoked, RevokedId, RevokedList, Seen, Store, Transfer, Unavailable,
+    Upkeep, Write,
 };
 use crate::random::Random;
 use crate::timing::BUSY_TIMEOUT;
@@ -242,6 +242,10 @@ impl Upkeep for SqliteStore {
         Box::pin(
             self.read(move |connection| upkeep::live_grants_idle_since(connection, before, now)),
         )
+    }
+
+    fn seen(&self) -> BoxFuture<'_, Result<Seen, Unavailable>> {
+        Box::pin(self.read(upkeep::seen))
     }
 
     fn last_mark<'a>(

@@ -45,6 +45,10 @@ pub enum Write {
     /// Forgets some revoked access tokens that expired before the first time, and some tombstones from before the
     /// second.
     RemoveForgotten(Timestamp, Timestamp),
+    /// Says that the installation is being served at that time, unless a later one stands there.
+    NoteTime(Timestamp),
+    /// Sets that time, even to an earlier one, for a clock that is believed now. Every node hears of it.
+    ResetTime(Timestamp),
     /// Changes nothing: asks whether writes get through.
     Probe,
 }
@@ -119,6 +123,8 @@ impl Priority {
             | Write::InsertTombstone(_)
             | Write::EraseGuest(..)
             | Write::InsertMark(..)
+            | Write::NoteTime(_)
+            | Write::ResetTime(_)
             | Write::Probe => Self::Known,
         }
     }

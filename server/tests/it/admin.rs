@@ -1,9 +1,5 @@
 //! The operators' API.
 
-use axum::body::{Body, to_bytes};
-use axum::http::Request;
-use tower::ServiceExt;
-
 use crate::support::{TestApp, exchange, refresh, request};
 
 #[tokio::test]
@@ -14,13 +10,7 @@ async fn metrics_count_what_happened_and_name_nobody() {
     test.granted(refresh(&guest.refresh_token)).await;
     test.refused(exchange("nonsense"), "invalid_grant").await;
 
-    let request = Request::get("/metrics").body(Body::empty()).unwrap();
-    let response = guestpass::admin::router(test.app.clone())
-        .oneshot(request)
-        .await
-        .unwrap();
-    let text = to_bytes(response.into_body(), usize::MAX).await.unwrap();
-    let text = std::str::from_utf8(&text).unwrap();
+    let text = test.metrics().await;
     for line in [
         r#"guestpass_answers_total{endpoint="/oauth/authorize",status="200"} 1"#,
         r#"guestpass_answers_total{endpoint="/oauth/token",status="400"} 1"#,
@@ -28,8 +18,9 @@ async fn metrics_count_what_happened_and_name_nobody() {
         r#"guestpass_tokens_total{grant_type="authorization_code",decision="advance"} 1"#,
         r#"guestpass_tokens_total{grant_type="refresh_token",decision="advance"} 1"#,
         r#"guestpass_tokens_total{grant_type="refresh_token",decision="repeat"} 1"#,
-        // The mark of the journal, a guest, an exchange and a refresh; a repeat writes nothing.
-        "guestpass_batch_writes_sum 4.0",
+        // The time (twice), the mark of the journal, a guest, an exchange and a refresh; a repeat writes nothing.
+        "guestpass_batch_writes_sum 6.0",
+        "guestpass_clock_trusted 1",
     ] {
         assert!(
             text.lines().any(|found| found == line),

@@ -72,6 +72,8 @@ fn every_command_prints_json_for_scripts() {
             &refused,
             "answered help node refusal request time",
         ),
+        ("clock show", "", "clock last_served_at trusted"),
+        ("clock accept", "", "clock"),
         ("config show", "", "[about name origin value]"),
         ("config check", "", "advice[client_id text] errors ok"),
     ];

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use guestpass::clock::{CorrectedClock, SystemClock};
+use guestpass::clock::{SteadyClock, SystemClock};
 use guestpass::store::postgres::{Connection, PostgresStore};
 use guestpass::store::{Outcome, Proof, Redemption, Store, Write};
 use guestpass_core::client::ClientNumber;
@@ -98,7 +98,7 @@ fn grant(number: u32) -> Grant {
 }
 
 async fn open(connection: &Connection) -> Arc<dyn Store> {
-    let clock = CorrectedClock::new(Arc::new(SystemClock::new()));
+    let clock = SteadyClock::new(Arc::new(SystemClock::new()));
     let store = PostgresStore::open(connection, Arc::new(clock)).await;
     Arc::new(store.unwrap())
 }

@@ -252,9 +252,6 @@ async fn c157_what_does_not_work_is_revoked_already() {
         &revoked.access_token,
         // A code is no token. It ends by itself, soon.
         &code,
-        &Forged::like(&test, &expired)
-            .claim("exp", json!(1_800_000_000 - 5))
-            .sign(),
     ] {
         idle(&test, revoke(token)).await;
     }
@@ -273,8 +270,11 @@ async fn c157_what_does_not_work_is_revoked_already() {
     done(&test, revoke(&hinted.refresh_token).in_json()).await;
     assert!(!test.is_live(&hinted).await);
     test.clock.advance(366 * DAY);
-    idle(&test, revoke(&expired.refresh_token)).await;
-    idle(&test, revoke(&expired.access_token)).await;
+    // By this clock; another may be right. Once is enough.
+    for token in [expired.refresh_token, expired.access_token] {
+        done(&test, revoke(&token)).await;
+        idle(&test, revoke(&token)).await;
+    }
 }
 
 #[tokio::test]

@@ -10,18 +10,19 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guestpass::app::App;
 use guestpass::clients;
-use guestpass::clock::Clock;
+use guestpass::clock::{Clock, SteadyClock};
 use guestpass::config::Config;
 use guestpass::journal::{Entry, Journal};
 use guestpass::keys::{KeyRing, MasterKey, MasterKeySource};
 use guestpass::start::{Parts, start};
-use guestpass::store::Store;
+use guestpass::store::{Store, Write};
+use guestpass::timekeeper::Timekeeper;
 use guestpass::upkeep::Cleaner;
 use guestpass_core::client::{Change, ClientSettings};
 use guestpass_core::policy::Policy;
@@ -165,6 +166,12 @@ impl TestApp {
         };
         let (schedule, now) = (config.schedule.clone(), clock.now());
         let keys = KeyRing::load(store.clone(), source, random.clone(), schedule, now);
+        let steady_clock = Arc::new(SteadyClock::new(clock.clone()));
+        if !clock.has_jumped() {
+            // As a server that ran until now would have.
+            store.write(Write::NoteTime(clock.now())).await.unwrap();
+        }
+        Timekeeper::begin(&*store, &steady_clock).await.unwrap();
         let parts = Parts {
             store: store.clone(),
             keys: keys.await.unwrap(),
@@ -172,7 +179,7 @@ impl TestApp {
                 .issuer
                 .clone()
                 .unwrap_or_else(|| ISSUER.parse().unwrap()),
-            clock: clock.clone(),
+            clock: steady_clock,
             random: random.clone(),
         };
         let app = start(&config, parts).await.unwrap();
@@ -363,6 +370,20 @@ impl TestApp {
     pub(crate) async fn count(&self, table: &str) -> u64 {
         let count = format!("select count(*) from {table}");
         self.database.number(&count).await.try_into().unwrap()
+    }
+
+    /// Returns the only number that a query answers with.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        self.database.number(sql).await
+    }
+
+    /// Returns what the operators' `/metrics` says.
+    pub(crate) async fn metrics(&self) -> String {
+        let request = Request::get("/metrics").body(Body::empty()).unwrap();
+        let router = guestpass::admin::router(self.app.clone());
+        let response = router.oneshot(request).await.unwrap();
+        let text = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        String::from_utf8(text.to_vec()).unwrap()
     }
 
     /// Counts guests and grants.

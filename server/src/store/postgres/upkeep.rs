@@ -10,7 +10,7 @@ use guestpass_core::time::Timestamp;
 use super::grants::{self, GRANT_COLUMNS, key, profile_id};
 use super::pool::{Deadline, Failed, Pool, TransactionError};
 use super::row::{bytes, malformed, value};
-use crate::store::{CheckReport, EndedGrants, Guest, Outcome, Unavailable};
+use crate::store::{CheckReport, EndedGrants, Guest, Outcome, Seen, Unavailable};
 
 /// The condition that a grant had ended before `$3`, or its client or guest is gone.
 const ENDED: &str = "
@@ -130,7 +130,8 @@ pub(super) async fn live_grants_idle_since(
     .await
 }
 
-/// Takes or renews the lease to clean, unless another node holds it at `now`.
+/// Takes or renews the lease to clean, unless another node holds it at `now`. A lease twice as far ahead as this one was
+/// taken at a wrong clock.
 pub(super) async fn hold_cleaning(
     pool: &Pool,
     node: &str,
@@ -139,10 +140,32 @@ pub(super) async fn hold_cleaning(
 ) -> Result<Outcome, Failed> {
     const SQL: &str = "
         update installation set cleaner = $1, cleaner_until = $3
-         where cleaner is null or cleaner = $1 or cleaner_until < $2";
+         where cleaner is null or cleaner = $1 or cleaner_until < $2 or cleaner_until > $3 + ($3 - $2)";
     let (now, until) = (now.as_millis(), until.as_millis());
     let done = pool.run(SQL, &[&node, &now, &until]).await?;
     Ok(grants::done_if_one(done.written))
+}
+
+pub(super) async fn note_time(pool: &Pool, now: Timestamp) -> Result<Outcome, Failed> {
+    const SQL: &str = "update installation set seen_at = $1 where seen_at < $1";
+    let done = pool.run(SQL, &[&now.as_millis()]).await?;
+    Ok(grants::done_if_one(done.written))
+}
+
+pub(super) async fn reset_time(pool: &Pool, now: Timestamp) -> Result<Outcome, Failed> {
+    const SQL: &str = "update installation set seen_at = $1, time_resets = time_resets + 1";
+    let done = pool.run(SQL, &[&now.as_millis()]).await?;
+    Ok(grants::done_if_one(done.written))
+}
+
+pub(super) async fn seen(pool: &Pool) -> Result<Seen, Unavailable> {
+    const SQL: &str = "select seen_at, time_resets from installation";
+    let rows = pool.read(SQL, &[]).await?;
+    let row = rows.first().ok_or_else(|| malformed("seen_at"))?;
+    Ok(Seen {
+        at: Seen::known(value(row, "seen_at")?),
+        resets: value(row, "time_resets")?,
+    })
 }
 
 pub(super) async fn insert_mark(

@@ -197,6 +197,8 @@ fn is_idempotent(write: &Write) -> bool {
         | Write::InsertMark(..)
         | Write::RemoveEnded(..)
         | Write::RemoveForgotten(..)
+        | Write::NoteTime(_)
+        | Write::ResetTime(_)
         | Write::Probe => true,
     }
 }
@@ -224,6 +226,8 @@ async fn apply(pool: &Pool, write: &Write) -> Result<Outcome, Failed> {
         Write::RemoveForgotten(expired_before, erased_before) => {
             revoked::remove_forgotten(pool, *expired_before, *erased_before).await
         }
+        Write::NoteTime(now) => upkeep::note_time(pool, *now).await,
+        Write::ResetTime(now) => upkeep::reset_time(pool, *now).await,
         Write::Probe => {
             pool.run(
                 "update installation set revision = revision where false",

@@ -129,6 +129,8 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
             upkeep::hold_cleaning(connection, node, *now, *until)
         }
         Write::InsertMark(node, mark, now) => upkeep::insert_mark(connection, node, *mark, *now),
+        Write::NoteTime(now) => upkeep::note_time(connection, *now),
+        Write::ResetTime(now) => upkeep::reset_time(connection, *now),
         Write::Probe => Ok(Outcome::Done),
         Write::RemoveEnded(grants, ended_before) => {
             remove_ended(connection, grants, *ended_before)?;

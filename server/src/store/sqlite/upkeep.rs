@@ -8,7 +8,7 @@ use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::grants::{self, ENDED, GRANT_COLUMNS, PROFILE_COLUMNS};
-use crate::store::{CheckReport, EndedGrants, Guest, Outcome};
+use crate::store::{CheckReport, EndedGrants, Guest, Outcome, Seen};
 
 pub(super) fn ended_grants(
     connection: &Connection,
@@ -98,7 +98,7 @@ pub(super) fn live_grants_idle_since(
     connection.query_row(SQL, [before.as_millis(), now.as_millis()], |row| row.get(0))
 }
 
-/// Gives a node the right to clean, or leaves it to it.
+/// Gives a node the right to clean, or leaves it to it. A lease twice as far ahead as this one was taken at a wrong clock.
 pub(super) fn hold_cleaning(
     connection: &Connection,
     node: &str,
@@ -107,10 +107,34 @@ pub(super) fn hold_cleaning(
 ) -> rusqlite::Result<Outcome> {
     const SQL: &str = "
         update installation set cleaner = ?1, cleaner_until = ?3
-         where cleaner is null or cleaner = ?1 or cleaner_until < ?2";
+         where cleaner is null or cleaner = ?1 or cleaner_until < ?2 or cleaner_until > ?3 + (?3 - ?2)";
     let (now, until) = (now.as_millis(), until.as_millis());
     let changed = connection.execute(SQL, params![node, now, until])?;
     Ok(grants::done_if_one(changed))
+}
+
+pub(super) fn note_time(connection: &Connection, now: Timestamp) -> rusqlite::Result<Outcome> {
+    const SQL: &str = "update installation set seen_at = ?1 where seen_at < ?1";
+    connection
+        .execute(SQL, [now.as_millis()])
+        .map(grants::done_if_one)
+}
+
+pub(super) fn reset_time(connection: &Connection, now: Timestamp) -> rusqlite::Result<Outcome> {
+    const SQL: &str = "update installation set seen_at = ?, time_resets = time_resets + 1";
+    connection
+        .execute(SQL, [now.as_millis()])
+        .map(grants::done_if_one)
+}
+
+pub(super) fn seen(connection: &Connection) -> rusqlite::Result<Seen> {
+    const SQL: &str = "select seen_at, time_resets from installation";
+    connection.query_row(SQL, [], |row| {
+        Ok(Seen {
+            at: Seen::known(row.get(0)?),
+            resets: row.get(1)?,
+        })
+    })
 }
 
 pub(super) fn insert_mark(

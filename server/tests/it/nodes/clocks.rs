@@ -1,77 +1,94 @@
-//! A node corrects its clock to the database's.
+//! A node follows the database's clock.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use guestpass::clock::{Clock, CorrectedClock};
+use guestpass::clock::{Clock, SteadyClock};
 use guestpass_core::time::Timestamp;
 
 use crate::support::FakeClock;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A node's clock, and a database whose clock is ahead of it.
-struct Corrected {
-    local: Arc<FakeClock>,
-    clock: CorrectedClock,
-    ahead: Duration,
+/// A node's clock, and a database whose clock is right.
+struct Node {
+    machine: Arc<FakeClock>,
+    clock: SteadyClock,
+    /// What the database's clock says when the machine's monotonic clock is at zero.
+    epoch: Timestamp,
 }
 
-impl Corrected {
-    fn new(ahead: Duration) -> Self {
-        let local = Arc::new(FakeClock::new());
-        let clock = CorrectedClock::new(local.clone());
+impl Node {
+    /// Starts a node whose own clock is behind by that much.
+    fn behind(error: Duration) -> Self {
+        let machine = Arc::new(FakeClock::new());
+        let clock = SteadyClock::new(machine.clone());
+        let epoch = machine.now() + error;
         Self {
-            local,
+            machine,
             clock,
-            ahead,
+            epoch,
         }
     }
 
     fn right(&self) -> Timestamp {
-        self.local.now() + self.ahead
+        self.epoch + self.machine.monotonic()
     }
 
-    /// Returns the distance between the corrected clock and the database's.
+    /// Returns the distance between the node's time and the database's.
     fn error(&self) -> Duration {
         let (now, right) = (self.clock.now(), self.right());
         now.since(right).max(right.since(now))
     }
 
-    /// Polls the database: the question travels for `there`, the answer for `back`.
+    /// Asks the database: the question travels for `there`, the answer for `back`.
     fn ask(&self, there: Duration, back: Duration) {
         let query = self.clock.start_query();
-        self.local.advance(there);
+        self.machine.advance(there);
         let told = self.right();
-        self.local.advance(back);
+        self.machine.advance(back);
         self.clock.correct(query, told);
+    }
+
+    /// Begins to serve a database that another node serves.
+    fn begin(&self) {
+        self.clock.begin(Some(self.right()));
     }
 }
 
 #[test]
-fn a_clock_that_is_off_is_corrected_at_once() {
-    let node = Corrected::new(20 * SECOND);
-    assert_eq!(node.error(), 20 * SECOND);
+fn the_first_answer_is_believed() {
+    let node = Node::behind(20 * SECOND);
     node.ask(Duration::ZERO, Duration::ZERO);
-    assert_eq!(
-        (node.error(), node.clock.is_unreliable()),
-        (Duration::ZERO, false)
-    );
-    node.local.advance(3600 * SECOND);
+    node.begin();
     assert_eq!(node.error(), Duration::ZERO);
-    // Someone sets it.
-    node.local.jump(-60_000);
-    node.ask(Duration::ZERO, Duration::ZERO);
+    node.machine.advance(3600 * SECOND);
     assert_eq!(node.error(), Duration::ZERO);
 }
 
 #[test]
-fn a_clock_that_may_be_right_is_left_as_it_is() {
-    let node = Corrected::new(Duration::ZERO);
+fn what_is_set_on_the_machine_has_no_effect() {
+    let node = Node::behind(Duration::ZERO);
+    node.ask(Duration::ZERO, Duration::ZERO);
+    node.begin();
+    for millis in [-90_000, 3_600_000, -315_576_000_000, 631_152_000_000] {
+        node.machine.jump(millis);
+        assert_eq!(node.error(), Duration::ZERO, "before the next look");
+        node.clock.look();
+        node.ask(Duration::ZERO, Duration::ZERO);
+        assert_eq!(node.error(), Duration::ZERO);
+        assert!(!node.clock.is_doubted());
+    }
+}
+
+#[test]
+fn a_time_that_may_be_right_is_left_as_it_is() {
+    let node = Node::behind(Duration::ZERO);
+    node.begin();
     for (there, back) in [(0, 4), (4, 0), (2, 2), (0, 60), (60, 0)] {
         node.ask(there * SECOND, back * SECOND);
-        let error = (node.error(), node.clock.is_unreliable());
-        assert_eq!(error, (Duration::ZERO, false), "{there} there, {back} back");
+        assert_eq!(node.error(), Duration::ZERO, "{there} there, {back} back");
+        assert!(!node.clock.is_doubted());
     }
 }
 
@@ -79,37 +96,48 @@ fn a_clock_that_may_be_right_is_left_as_it_is() {
 fn a_slow_answer_makes_no_clock_worse() {
     let error = Duration::from_millis(5);
     for (there, back) in [(2, 0), (0, 2), (1, 1)] {
-        let node = Corrected::new(error);
-        node.ask(there * SECOND, back * SECOND);
-        assert!(
-            node.error() <= error,
-            "{there} there, {back} back: {:?}",
-            node.error()
-        );
+        for has_begun in [false, true] {
+            let node = Node::behind(error);
+            if has_begun {
+                node.begin();
+            }
+            node.ask(there * SECOND, back * SECOND);
+            assert!(
+                node.error() <= error,
+                "{there} there, {back} back: {:?}",
+                node.error()
+            );
+        }
     }
 }
 
 #[test]
-fn a_clock_that_nobody_can_correct_is_unreliable() {
-    let node = Corrected::new(20 * SECOND);
-    node.ask(2 * SECOND, 2 * SECOND);
-    assert_eq!(
-        (node.error(), node.clock.is_unreliable()),
-        (20 * SECOND, true)
-    );
-    // The next answer comes in time.
+fn a_small_error_is_corrected_slowly_and_never_backwards() {
+    let node = Node::behind(Duration::ZERO);
     node.ask(Duration::ZERO, Duration::ZERO);
-    assert_eq!(
-        (node.error(), node.clock.is_unreliable()),
-        (Duration::ZERO, false)
-    );
+    node.begin();
+    // The database has moved to a machine whose clock is four seconds behind.
+    let mut last = node.clock.now();
+    let behind = Node {
+        epoch: node.epoch.before(4 * SECOND),
+        ..node
+    };
+    for _ in 0..40 {
+        behind.machine.advance(SECOND);
+        behind.ask(Duration::ZERO, Duration::ZERO);
+        let now = behind.clock.now();
+        assert!(now > last);
+        last = now;
+    }
+    assert_eq!(behind.error(), Duration::ZERO);
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod of_machines {
     use crate::nodes::installation::{Installation, Node, issued_at};
     use crate::nodes::races::share;
-    use crate::support::{refresh, shim, verify};
+    use crate::support::binary::eventually;
+    use crate::support::{refresh, revoke, shim, verify};
 
     #[test]
     fn nodes_whose_clocks_are_apart_agree() {
@@ -147,6 +175,31 @@ mod of_machines {
             "{}",
             ahead.server.log()
         );
+    }
+
+    /// The node's clock is set back and then corrected; between the two it revokes.
+    #[test]
+    fn f02_a_revocation_at_a_clock_that_was_set_back_is_heard_of() {
+        let installation = Installation::new();
+        let mut binary = installation.node("set back");
+        let library = shim(binary.working_dir(), include_str!("clock_shim.c"));
+        let clock = binary.working_dir().join("clock");
+        binary.set_variable("LD_PRELOAD", library.to_str().unwrap());
+        binary.set_variable("CLOCK_SHIM_FILE", clock.to_str().unwrap());
+        let (wrong, other) = (Node::start(binary), installation.start("right"));
+        for seconds in ["-90", "-86400", "-315576000", "315576000"] {
+            let [by_refresh, by_access] = [other.server.guest(), other.server.guest()];
+            std::fs::write(&clock, seconds).unwrap();
+            for token in [&by_refresh.refresh_token, &by_access.access_token] {
+                assert_eq!(wrong.server.send(&revoke(token)).status, 200);
+            }
+            std::fs::write(&clock, "0").unwrap();
+            for tokens in [by_refresh, by_access] {
+                eventually("the other node has heard of it", || {
+                    other.server.send(&verify(&tokens.access_token)).status == 401
+                });
+            }
+        }
     }
 
     #[test]

@@ -14,6 +14,8 @@ use super::sha256;
 pub(crate) struct FakeClock {
     millis: AtomicI64,
     monotonic_millis: AtomicU64,
+    /// Whether a running server could have told the store the time that it is now.
+    jumped: AtomicBool,
 }
 
 impl FakeClock {
@@ -21,6 +23,7 @@ impl FakeClock {
         Self {
             millis: AtomicI64::new(1_800_000_000_000),
             monotonic_millis: AtomicU64::new(0),
+            jumped: AtomicBool::new(false),
         }
     }
 
@@ -28,7 +31,8 @@ impl FakeClock {
     pub(crate) fn advance(&self, duration: Duration) {
         let millis = u64::try_from(duration.as_millis()).unwrap();
         self.monotonic_millis.fetch_add(millis, Ordering::SeqCst);
-        self.jump(i64::try_from(millis).unwrap());
+        self.millis
+            .fetch_add(i64::try_from(millis).unwrap(), Ordering::SeqCst);
     }
 
     /// Time passes.
@@ -38,7 +42,13 @@ impl FakeClock {
 
     /// Sets the time of day, as an operator may.
     pub(crate) fn jump(&self, millis: i64) {
+        self.jumped.store(true, Ordering::SeqCst);
         self.millis.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    /// Returns whether the time of day was ever set.
+    pub(crate) fn has_jumped(&self) -> bool {
+        self.jumped.load(Ordering::SeqCst)
     }
 }
 

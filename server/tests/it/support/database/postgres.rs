@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use guestpass::clock::{CorrectedClock, SystemClock};
+use guestpass::clock::{SteadyClock, SystemClock};
 use guestpass::config::Config;
 use guestpass::random::Random;
 use guestpass::store::Store;
@@ -136,7 +136,7 @@ impl Database {
     }
 
     pub(super) async fn open(&self, config: &Config) -> Arc<dyn Store> {
-        let clock = CorrectedClock::new(Arc::new(SystemClock::new()));
+        let clock = SteadyClock::new(Arc::new(SystemClock::new()));
         let mut url = self.url();
         if let Some(detour) = self.detour {
             let (user, host) = url.split_once('@').unwrap();
