@@ -1,7 +1,9 @@
-//! Verification of access tokens: the signature and the claims, and what has been revoked since.
+//! Verification of access tokens: the signature and the claims, and what has ended since.
 //!
-//! [`App::verify`] costs no read. What it returns is then checked either by [`App::check_recent`], which asks this
-//! node's Bloom filter first, or by [`App::check_rows`], which always reads the rows.
+//! A token is live while it hasn't expired, and neither it, its grant nor its guest has been ended; whether the grant
+//! can still be refreshed is another question. [`App::verify`] costs no read. What it returns is then checked either by
+//! [`App::check_recent`], which asks this node's Bloom filter first, or by [`App::check_rows`], which always reads the
+//! rows. Both ask the same, so that all endpoints agree.
 
 use std::sync::Arc;
 
@@ -10,7 +12,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guestpass_core::client::Client;
 use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::refusal::Refusal;
-use guestpass_core::time::Timestamp;
 use guestpass_verify::{AccessToken, Rejection};
 
 use crate::app::App;
@@ -29,15 +30,28 @@ pub struct VerifiedToken {
     pub id: RevokedId,
 }
 
+/// An access token whose signature and claims are good, in the hands of its guest: of a client that may be disabled or
+/// removed.
+pub struct GuestToken {
+    /// The client that it was issued to, unless that was removed.
+    pub client: Option<Arc<Client>>,
+    /// The grant that it was issued from.
+    pub grant: GrantId,
+    /// Its `jti`.
+    pub id: RevokedId,
+    /// The name of its client.
+    client_id: String,
+}
+
 impl App {
     /// Verifies signature and claims. It reads nothing from the store, so a revoked token passes.
     ///
     /// # Errors
-    /// The first thing that is wrong with the token.
-    pub fn verify(&self, token: &str) -> Result<VerifiedToken, Refusal> {
+    /// The first thing that is wrong with the token; [`Unavailable`] if that may be the clock.
+    pub fn verify(&self, token: &str) -> Result<VerifiedToken, Error> {
         let token = self.verify_even_if_disabled(token)?;
         if token.client.disabled {
-            return Err(Refusal::AccessTokenOfNoClient);
+            return Err(Refusal::AccessTokenOfNoClient.into());
         }
         Ok(token)
     }
@@ -47,36 +61,51 @@ impl App {
     ///
     /// # Errors
     /// As [`App::verify`].
-    pub fn verify_even_if_disabled(&self, token: &str) -> Result<VerifiedToken, Refusal> {
-        let now = self.clock.now();
-        let keys = self.keys.now();
-        let claims = self
-            .verifier
-            .verify(token, keys.verifying(), now.as_seconds())
-            .map_err(refusal)?;
-        let client = self
-            .clients
-            .by_id(&claims.client_id)
-            .ok_or(Refusal::AccessTokenOfNoClient)?;
-        let (grant, id) = ids(&claims).ok_or(Refusal::AccessTokenMalformed)?;
-        Ok(VerifiedToken {
-            claims,
-            client,
-            grant,
-            id,
-        })
+    pub fn verify_even_if_disabled(&self, token: &str) -> Result<VerifiedToken, Error> {
+        self.of_known_client(self.verify_signed(token)?)
     }
 
     /// Verifies as [`App::verify_even_if_disabled`] does, but for the time.
     ///
     /// # Errors
     /// As there.
-    pub fn verify_at_any_time(&self, token: &str) -> Result<VerifiedToken, Refusal> {
+    pub fn verify_at_any_time(&self, token: &str) -> Result<VerifiedToken, Error> {
         let keys = self.keys.now();
-        let claims = self
-            .verifier
-            .verify_at_any_time(token, keys.verifying())
-            .map_err(refusal)?;
+        let verified = self.verifier.verify_at_any_time(token, keys.verifying());
+        self.of_known_client(verified.map_err(refusal)?)
+    }
+
+    /// Verifies a token with which a guest asks about itself. It is good for that whatever has become of its client: to
+    /// read what is stored and to erase it is the guest's right.
+    ///
+    /// # Errors
+    /// As [`App::verify`].
+    pub fn verify_for_guest(&self, token: &str) -> Result<GuestToken, Error> {
+        let claims = self.verify_signed(token)?;
+        let (grant, id) = ids(&claims).ok_or(Refusal::AccessTokenMalformed)?;
+        Ok(GuestToken {
+            client: self.clients.by_id(&claims.client_id),
+            grant,
+            id,
+            client_id: claims.client_id,
+        })
+    }
+
+    /// A token that has expired by the clock, but perhaps not in truth, is neither good nor refused.
+    fn verify_signed(&self, token: &str) -> Result<AccessToken, Error> {
+        let keys = self.keys.now();
+        let expired = |verified: &Result<_, _>| matches!(verified, Err(Rejection::Expired));
+        let verified = self.clock.reading().decide(
+            |now| {
+                self.verifier
+                    .verify(token, keys.verifying(), now.as_seconds())
+            },
+            |now, earlier| expired(now) == expired(earlier),
+        )?;
+        Ok(verified.map_err(refusal)?)
+    }
+
+    fn of_known_client(&self, claims: AccessToken) -> Result<VerifiedToken, Error> {
         let client = self
             .clients
             .by_id(&claims.client_id)
@@ -98,7 +127,7 @@ impl App {
     /// A refusal; or [`Unavailable`] if the filter is stale and `verify.when_stale` is `refuse`.
     pub async fn check_recent(&self, token: &VerifiedToken) -> Result<(), Error> {
         self.check_staleness()?;
-        for (list, id, refusal) in self.revocations_of(token) {
+        for (list, id, refusal) in self.revocations_of(token.grant, token.id) {
             if self.revocations.is_revoked(list, id).await? {
                 return Err(refusal.into());
             }
@@ -121,39 +150,67 @@ impl App {
         Ok(())
     }
 
-    /// Checks by the rows that neither the token nor its grant or guest has been revoked, and returns the grant.
+    /// Checks by the rows that neither the token nor its grant or guest has been revoked. Returns the grant, or `None` if
+    /// a restore has lost its row.
     ///
     /// # Errors
     /// A refusal, or the store can't answer.
-    pub async fn check_rows(&self, token: &VerifiedToken, now: Timestamp) -> Result<Grant, Error> {
-        let grant = self
-            .grants
-            .load(token.grant)
-            .await?
-            .filter(|grant| grant.client == token.client.number && grant.is_live(now))
-            .ok_or(Refusal::AccessTokenGrantEnded)?;
-        for (list, id, refusal) in self.revocations_of(token) {
-            if list != RevokedList::Grants && self.revoked.is_revoked(list, id).await? {
-                return Err(refusal.into());
-            }
+    pub async fn check_rows(&self, token: &VerifiedToken) -> Result<Option<Grant>, Error> {
+        let grant = self.check_rows_of(token.grant, token.id).await?;
+        // The client's id was that of another client before, with which the grant has ended.
+        if let Some(grant) = &grant
+            && grant.client != token.client.number
+        {
+            return Err(Refusal::AccessTokenGrantEnded.into());
         }
         Ok(grant)
     }
 
-    /// Returns the entries that would each revoke the token, with the refusal for it.
-    fn revocations_of(&self, token: &VerifiedToken) -> [(RevokedList, RevokedId, Refusal); 3] {
-        let tombstone = self.keys.now().tombstone(token.grant.profile);
+    /// Checks the same of a token in the hands of its guest.
+    ///
+    /// # Errors
+    /// As [`App::check_rows`].
+    pub async fn check_rows_for_guest(&self, token: &GuestToken) -> Result<(), Error> {
+        let grant = self.check_rows_of(token.grant, token.id).await?;
+        let owner = grant.and_then(|grant| self.clients.by_number(grant.client));
+        if owner.is_some_and(|owner| owner.id.as_str() != token.client_id) {
+            return Err(Refusal::AccessTokenOfNoClient.into());
+        }
+        Ok(())
+    }
+
+    async fn check_rows_of(&self, grant: GrantId, id: RevokedId) -> Result<Option<Grant>, Error> {
+        let row = self.grants.load(grant).await?;
+        for (list, id, refusal) in self.revocations_of(grant, id) {
+            let is_revoked = match (list, &row) {
+                (RevokedList::Grants, Some(grant)) => grant.revoked.is_some(),
+                // A restore has lost the row. What is known of its revocation is what the journal says.
+                (RevokedList::Grants, None) => self.revocations.is_revoked(list, id).await?,
+                (RevokedList::AccessTokens | RevokedList::Guests, _) => {
+                    self.revoked.is_revoked(list, id).await?
+                }
+            };
+            if is_revoked {
+                return Err(refusal.into());
+            }
+        }
+        Ok(row)
+    }
+
+    /// Returns the entries that would each revoke a token, with the refusal for it.
+    fn revocations_of(
+        &self,
+        grant: GrantId,
+        id: RevokedId,
+    ) -> [(RevokedList, RevokedId, Refusal); 3] {
+        let tombstone = self.keys.now().tombstone(grant.profile);
         [
             (
                 RevokedList::Grants,
-                token.grant.to_bytes(),
+                grant.to_bytes(),
                 Refusal::AccessTokenGrantEnded,
             ),
-            (
-                RevokedList::AccessTokens,
-                token.id,
-                Refusal::AccessTokenRevoked,
-            ),
+            (RevokedList::AccessTokens, id, Refusal::AccessTokenRevoked),
             (
                 RevokedList::Guests,
                 tombstone,

@@ -22,6 +22,18 @@ impl Error {
     /// The name of [`Error::Internal`], beside those of the refusals.
     pub const INTERNAL: &'static str = "internal";
 
+    /// Takes a refusal for `None`, where nothing more is said of it than "no".
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the answer isn't known.
+    pub fn none_if_refused<T>(result: Result<T, Self>) -> Result<Option<T>, Unavailable> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(Self::Unavailable(error)) => Err(error),
+            Err(Self::Refused(..) | Self::Internal(_)) => Ok(None),
+        }
+    }
+
     /// Adds the grant that a refusal is about.
     #[must_use]
     pub fn about(self, grant: GrantId) -> Self {

@@ -27,7 +27,7 @@ pub struct Tokens {
     /// Base64url.
     pub refresh_token: String,
     /// Seconds, equal to `exp - iat` of the access token.
-    pub expires_in: u64,
+    pub expires_in: i64,
 }
 
 impl App {
@@ -174,6 +174,8 @@ impl App {
         token_id: [u8; 16],
         now: Timestamp,
     ) -> Tokens {
+        // A token that outlived its grant would be good without anyone who could end it.
+        let expires_at = (now + policy.access_ttl).min(grant.ends_at);
         let claims = Claims {
             issuer: self.issuer.as_str(),
             audience: policy.audience.as_ref().map(Audience::as_str),
@@ -183,7 +185,7 @@ impl App {
             grant: grant.id,
             token_id,
             issued_at: now,
-            expires_at: now + policy.access_ttl,
+            expires_at,
         };
         let keys = self.keys.now();
         Tokens {
@@ -192,7 +194,7 @@ impl App {
                 grant: grant.id,
                 generation: grant.generation,
             }),
-            expires_in: policy.access_ttl.as_secs(),
+            expires_in: expires_at.as_seconds() - now.as_seconds(),
         }
     }
 }

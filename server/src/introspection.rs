@@ -2,7 +2,6 @@
 
 use guestpass_core::client::Client;
 use guestpass_core::credential::Credential;
-use guestpass_core::grant::Generation;
 use guestpass_core::policy::Audience;
 use serde::Serialize;
 
@@ -61,7 +60,7 @@ impl App {
         client: &Client,
         token: &str,
     ) -> Result<Option<Claims>, Unavailable> {
-        let Ok(token) = self.verify(token) else {
+        let Some(token) = Error::none_if_refused(self.verify(token))? else {
             return Ok(None);
         };
         // A client of its own audience is a resource server by that name; the others stand for the issuer.
@@ -73,10 +72,8 @@ impl App {
         if !token.claims.audience.iter().any(|aud| aud == audience) {
             return Ok(None);
         }
-        match self.check_rows(&token, self.clock.now()).await {
-            Ok(_) => {}
-            Err(Error::Unavailable(error)) => return Err(error),
-            Err(Error::Refused(..) | Error::Internal(_)) => return Ok(None),
+        if Error::none_if_refused(self.check_rows(&token).await)?.is_none() {
+            return Ok(None);
         }
         let claims = token.claims;
         Ok(Some(Claims {
@@ -98,13 +95,15 @@ impl App {
         client: &Client,
         credential: Credential,
     ) -> Result<Option<Claims>, Unavailable> {
-        let now = self.clock.now();
         let Some(grant) = self.grants.load(credential.grant).await? else {
             return Ok(None);
         };
+        let reading = self.clock.reading();
         let works = grant.client == client.number
-            && credential.generation > Generation::CODE
-            && grant.is_active_for(credential.generation, now);
+            && reading.decide(
+                |now| grant.is_active_for(credential.generation, now),
+                bool::eq,
+            )?;
         Ok(works.then(|| Claims {
             token_type: "refresh_token",
             iss: self.issuer.as_str().to_owned(),

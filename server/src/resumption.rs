@@ -31,17 +31,19 @@ impl App {
         let Some(token) = token.filter(|_| client.resume_with_jwt) else {
             return Ok(None);
         };
-        let Ok(token) = self.verify(token) else {
+        let Some(token) = Error::none_if_refused(self.verify(token))? else {
             return Ok(None);
         };
         if token.client.number != client.number {
             return Ok(None);
         }
-        match self.check_rows(&token, self.clock.now()).await {
-            Ok(grant) => Ok(Some(grant)),
-            Err(Error::Unavailable(error)) => Err(error),
-            Err(Error::Refused(..) | Error::Internal(_)) => Ok(None),
-        }
+        let Some(Some(grant)) = Error::none_if_refused(self.check_rows(&token).await)? else {
+            return Ok(None);
+        };
+        // The token may outlive what a refresh could still prolong; the new grant must not come of that.
+        let reading = self.clock.reading();
+        let is_live = reading.decide(|now| grant.is_live(now), bool::eq)?;
+        Ok(is_live.then_some(grant))
     }
 
     /// Gives the guest of `grant` one more grant, and returns its code. `None` if the guest was erased meanwhile.

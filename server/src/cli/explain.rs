@@ -269,15 +269,18 @@ impl Explainer {
         };
         let guest = keys.tombstone(grant.profile);
         let ended = async |list, id| self.store.is_revoked(list, id).await;
-        if client.is_none_or(|client| client.disabled) {
-            explanation.add_refusal(Refusal::AccessTokenOfNoClient);
-        } else if ended(RevokedList::Guests, guest).await? {
+        // A row that a restore has lost doesn't end its tokens.
+        let row = self.store.load(grant).await?;
+        if ended(RevokedList::Guests, guest).await? {
             explanation.add("guest", "erased");
             explanation.add_refusal(Refusal::AccessTokenGrantEnded);
-        } else if ended(RevokedList::Grants, grant.to_bytes()).await? {
+        } else if row.is_some_and(|grant| grant.revoked.is_some()) {
             explanation.add_refusal(Refusal::AccessTokenGrantEnded);
         } else if ended(RevokedList::AccessTokens, id).await? {
             explanation.add_refusal(Refusal::AccessTokenRevoked);
+        } else if client.is_none_or(|client| client.disabled) {
+            explanation.add("guest", "can still read and erase itself with it");
+            explanation.add_refusal(Refusal::AccessTokenOfNoClient);
         } else {
             explanation.add("now", "works");
         }

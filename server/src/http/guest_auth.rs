@@ -4,13 +4,11 @@ use axum::http::HeaderMap;
 use guestpass_core::refusal::Refusal;
 use guestpass_verify::bearer;
 
-use crate::access_tokens::{VerifiedToken, refusal};
-use crate::app::App;
+use crate::access_tokens::refusal;
 
-/// Verifies the access token of a request, except for revocation.
-pub(super) fn verified(app: &App, headers: &HeaderMap) -> Result<VerifiedToken, Refusal> {
-    let token = bearer::token_of(headers)
+/// Takes the access token out of a request. It isn't verified yet.
+pub(super) fn token(headers: &HeaderMap) -> Result<&str, Refusal> {
+    bearer::token_of(headers)
         .map_err(refusal)?
-        .ok_or(Refusal::AccessTokenMissing)?;
-    app.verify(token)
+        .ok_or(Refusal::AccessTokenMissing)
 }

@@ -16,7 +16,7 @@ use super::endpoint::{
     Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, seconds, sid, sub, subn,
 };
 use super::{guest_auth, respond};
-use crate::access_tokens::VerifiedToken;
+use crate::access_tokens::GuestToken;
 use crate::app::App;
 use crate::error::Error;
 
@@ -31,7 +31,8 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
             methods: &["GET"],
             id: "profile",
             summary: "Read the guest's profile",
-            about: "For the guest: everything that is stored about the guest, except secrets.",
+            about: "For the guest: everything that is stored about the guest, except secrets. Any access token of the guest \
+                    will do that hasn't expired or been revoked, even if its client is disabled.",
             answers: &[Answer::json(
                 "The guest's profile, with the grants that have not ended.",
                 Schema {
@@ -44,7 +45,8 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
             methods: &["DELETE"],
             id: "erase",
             summary: "Erase the guest",
-            about: "For the guest: ends all grants, and deletes them and the profile. It can't be undone.",
+            about: "For the guest: ends all grants, and deletes them and the profile. It can't be undone. Any access token \
+                    of the guest will do, as for reading.",
             answers: &[Answer::empty(
                 StatusCode::NO_CONTENT,
                 "The guest is erased.",
@@ -105,23 +107,23 @@ fn schema() -> Value {
 }
 
 pub(super) async fn get(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
-    let token = guest_auth::verified(&app, request.headers())?;
+    let token = app.verify_for_guest(guest_auth::token(request.headers())?)?;
     let answer = profile(&app, &token).await;
-    Ok(respond::to(Some(token.client), answer))
+    Ok(respond::to(token.client, answer))
 }
 
 pub(super) async fn delete(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Error> {
-    let token = guest_auth::verified(&app, request.headers())?;
+    let token = app.verify_for_guest(guest_auth::token(request.headers())?)?;
     let answer = erase(&app, &token).await;
-    Ok(respond::to(Some(token.client), answer))
+    Ok(respond::to(token.client, answer))
 }
 
-async fn profile(app: &App, token: &VerifiedToken) -> Result<Response, Error> {
+async fn profile(app: &App, token: &GuestToken) -> Result<Response, Error> {
     let now = app.clock.now();
-    app.check_rows(token, now).await?;
+    app.check_rows_for_guest(token).await?;
     let guest = app
         .upkeep
         .profile(token.grant.profile)
@@ -159,8 +161,8 @@ async fn profile(app: &App, token: &VerifiedToken) -> Result<Response, Error> {
     .into_response())
 }
 
-async fn erase(app: &Arc<App>, token: &VerifiedToken) -> Result<Response, Error> {
-    app.check_rows(token, app.clock.now()).await?;
+async fn erase(app: &Arc<App>, token: &GuestToken) -> Result<Response, Error> {
+    app.check_rows_for_guest(token).await?;
     app.erase(token.grant.profile).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

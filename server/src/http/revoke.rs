@@ -51,7 +51,7 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Resul
     let client = presented.client(&app);
     let answer = match presented.authenticate(&app, client.as_deref()) {
         Ok(client) => revoke(&app, Some(client), &params).await,
-        Err(refusal) => Err(refusal.into()),
+        Err(error) => Err(error),
     };
     Ok(respond::to(client, answer))
 }

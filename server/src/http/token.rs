@@ -112,8 +112,8 @@ fn schema() -> Value {
             },
             "expires_in": {
                 "type": "integer",
-                "minimum": 1,
-                "description": "Lifetime of the access token in seconds: its `exp - iat`.",
+                "minimum": 0,
+                "description": "Lifetime of the access token in seconds: its `exp - iat`. It ends no later than its grant.",
             },
             "token_type": {"const": "Bearer"},
         },

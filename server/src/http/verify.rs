@@ -113,7 +113,7 @@ async fn verify(State(app): State<Arc<App>>, request: Request) -> Result<Respons
 }
 
 async fn verified(app: &App, headers: &HeaderMap) -> Result<VerifiedToken, Error> {
-    let token = guest_auth::verified(app, headers)?;
+    let token = app.verify(guest_auth::token(headers)?)?;
     app.check_recent(&token)
         .await
         .map_err(|error| error.about(token.grant))?;

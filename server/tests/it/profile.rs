@@ -9,7 +9,7 @@ use guestpass::journal::Entry;
 use guestpass::random::Random;
 use guestpass::store::{Outcome, Write};
 use guestpass_core::client::ClientSettings;
-use guestpass_core::grant::{Grant, GrantId};
+use guestpass_core::grant::Grant;
 use guestpass_core::pkce::Challenge;
 use guestpass_core::policy::Policy;
 use serde_json::{Value, json};
@@ -171,10 +171,7 @@ async fn a_guest_is_asked_for_by_a_token_that_counts() {
 
     test.send(revoke(&alone.access_token)).await;
     test.send(revoke(&ended.refresh_token)).await;
-    let sid: GrantId = test.app.verify(&gone.access_token).unwrap().grant;
-    let profile_id = sid.profile.as_i64();
-    let delete = format!("delete from grants where profile_id = {profile_id}");
-    test.sql(&delete).await;
+    test.app.erase(gone.sub().parse().unwrap()).await.unwrap();
     for tokens in [&alone, &ended, &gone] {
         refused(&test, &tokens.access_token).await;
     }

@@ -1,1 +1,3 @@
 //! Tokens, grants and guests.
+
+mod live;
