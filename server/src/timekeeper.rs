@@ -21,8 +21,6 @@ struct Kept {
     resets: Option<i64>,
     /// The time of the last note, by the monotonic clock.
     noted_at: Option<Duration>,
-    /// The clock was in doubt, and the store doesn't know yet that it isn't any more.
-    is_reset_due: bool,
 }
 
 impl Timekeeper {
@@ -53,26 +51,26 @@ impl Timekeeper {
         if self.clock.is_doubted() {
             return self.follow_resets().await;
         }
-        let Kept {
-            noted_at,
-            is_reset_due,
-            ..
-        } = *self.kept();
-        let now = self.clock.monotonic();
-        if is_reset_due {
+        if self.clock.take_moved() {
             // Even if that is to say that a later time, which was kept once, was wrong.
-            self.store.write(Write::ResetTime(self.clock.now())).await?;
-        } else if noted_at.is_none_or(|noted_at| now.saturating_sub(noted_at) >= NOTE_EVERY) {
-            self.note().await?;
-        } else {
-            return Ok(());
+            let reset = Write::ResetTime(self.clock.now());
+            self.store
+                .write(reset)
+                .await
+                .inspect_err(|_| self.clock.put_moved_back())?;
         }
-        *self.kept() = Kept {
-            resets: None,
-            noted_at: Some(now),
-            is_reset_due: false,
-        };
-        Ok(())
+        let now = self.clock.monotonic();
+        {
+            let mut kept = self.kept();
+            kept.resets = None;
+            let is_due = |noted_at| now.saturating_sub(noted_at) >= NOTE_EVERY;
+            if !kept.noted_at.is_none_or(is_due) {
+                return Ok(());
+            }
+            // Even if it fails: then the next try is the next note.
+            kept.noted_at = Some(now);
+        }
+        self.note().await
     }
 
     /// Keeps the time in the store now, if it can be trusted.
@@ -89,7 +87,6 @@ impl Timekeeper {
 
     /// Believes the reference if the time in the store was set since this doubt began.
     async fn follow_resets(&self) -> Result<(), Unavailable> {
-        self.kept().is_reset_due = true;
         let resets = self.store.seen().await?.resets;
         let known = *self.kept().resets.get_or_insert(resets);
         if known != resets {

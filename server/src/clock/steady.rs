@@ -32,6 +32,8 @@ struct State {
     /// The machine's clock isn't looked at any more.
     is_told_by_database: bool,
     has_begun: bool,
+    /// Another time was believed since the store was last told.
+    has_moved: bool,
 }
 
 impl SteadyClock {
@@ -49,6 +51,7 @@ impl SteadyClock {
                 reference,
                 is_told_by_database: false,
                 has_begun: false,
+                has_moved: false,
             }),
         }
     }
@@ -59,7 +62,7 @@ impl SteadyClock {
         let mut state = self.state();
         state.has_begun = true;
         let verdict = state.trust.begin(self.monotonic(), seen);
-        self.serve(&state, verdict);
+        self.serve(&mut state, verdict);
     }
 
     /// Looks at the machine's clock, unless a database tells the time. Call it every half second.
@@ -92,14 +95,22 @@ impl SteadyClock {
         self.refer(&mut state, reference);
     }
 
-    /// Believes the reference from now on, at an operator's word. Returns the time that it tells.
-    pub fn accept(&self) -> Timestamp {
+    /// Believes the reference from now on, at an operator's word.
+    pub fn accept(&self) {
         let mut state = self.state();
         let reference = state.reference;
         let verdict = state.trust.accept(reference);
-        self.serve(&state, Some(verdict));
-        drop(state);
-        self.now()
+        self.serve(&mut state, Some(verdict));
+    }
+
+    /// Returns whether another time was believed since the last call.
+    pub(crate) fn take_moved(&self) -> bool {
+        std::mem::take(&mut self.state().has_moved)
+    }
+
+    /// Has the next [`SteadyClock::take_moved`] return `true`: the store couldn't be told.
+    pub(crate) fn put_moved_back(&self) {
+        self.state().has_moved = true;
     }
 
     /// Returns the time of day, or the best guess while there is doubt.
@@ -154,7 +165,7 @@ impl SteadyClock {
         self.serve(state, verdict);
     }
 
-    fn serve(&self, state: &State, verdict: Option<Verdict>) {
+    fn serve(&self, state: &mut State, verdict: Option<Verdict>) {
         // The earliest time first, so that it is never later than the one that is served by more than a moment.
         self.earliest.store(state.trust.earliest, Ordering::Relaxed);
         self.served.store(state.trust.served, Ordering::Relaxed);
@@ -166,6 +177,7 @@ impl SteadyClock {
                  right; or, if it is right, say so: guestpass clock accept. After an hour it is taken for right"
             ),
             Some(Verdict::Trusted(moved)) => {
+                state.has_moved = true;
                 tracing::warn!(moved = text_of(moved), "the clock is trusted again");
             }
         }

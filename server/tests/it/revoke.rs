@@ -9,8 +9,7 @@ use guestpass_core::grant::RevocationReason;
 use serde_json::json;
 
 use crate::support::{
-    DAY, Forged, SHOP, Sent, TestApp, Tokens, config, exchange, lines_of, refresh, request, revoke,
-    verify,
+    DAY, SHOP, Sent, TestApp, Tokens, config, exchange, lines_of, refresh, request, revoke, verify,
 };
 
 /// Sends a revocation, which must be answered with an empty 200.
