@@ -134,16 +134,12 @@ impl App {
             Decision::Advance(next) => ("advance", next),
             Decision::Reissue(next) => ("reissue", next),
             Decision::Repeat => ("repeat", read),
-            Decision::Strike(refusal) => {
-                self.grants.write(Write::StrikeGrant(read.id)).await?;
-                return Err(refusal.into());
-            }
             Decision::Revoke(refusal, reason) => {
                 let revocation = Revocation { at, reason };
                 self.end_grant(client, read.id, revocation).await?;
                 return Err(refusal.into());
             }
-            Decision::Refuse(refusal) => return Err(refusal.into()),
+            Decision::Strike(refusal) | Decision::Refuse(refusal) => return Err(refusal.into()),
         };
         self.note_granted(request, name);
         Ok(self.mint(client, &policy, &grant, token_id, at))

@@ -51,8 +51,8 @@ pub trait Grants: Send + Sync {
     /// Carries out one write. After an error its outcome is unknown: it may or may not have happened.
     fn write(&self, write: Write) -> BoxFuture<'_, Result<Outcome, Unavailable>>;
 
-    /// Reads a grant, decides on it and, if it is to advance, writes that, with nobody else's write between the two. `None`
-    /// if the grant is gone.
+    /// Reads a grant, decides on it and, if it is to advance or a wrong verifier is to be counted, writes that, with nobody
+    /// else's write between the two. `None` if the grant is gone.
     fn redeem(
         &self,
         redemption: Redemption,

@@ -40,7 +40,7 @@ pub enum Proof {
 pub struct Redeemed {
     /// The row that was decided on.
     pub read: Grant,
-    /// The decision. An advance or a reissue has been written and is durable; all else is left to the caller.
+    /// The decision. An advance, a reissue or a strike has been written and is durable; all else is left to the caller.
     pub decision: Decision,
     /// The time of the decision.
     pub at: Timestamp,
@@ -82,6 +82,11 @@ impl Redemption {
 }
 
 impl Redeemed {
+    /// Returns whether the decision is one that the store writes.
+    pub(super) fn is_written(&self) -> bool {
+        matches!(self.decision, Decision::Strike(_)) || self.next().is_some()
+    }
+
     /// Returns the row to write, if the decision has one.
     pub(super) fn next(&self) -> Option<&Grant> {
         match &self.decision {

@@ -24,8 +24,6 @@ pub enum Write {
     InsertGuest(Profile, Grant),
     /// One more grant of a known guest. [`Outcome::Conflict`] if the guest is gone or the grant's id is taken.
     InsertGrant(Grant),
-    /// Counts a wrong verifier, while the code is outstanding.
-    StrikeGrant(GrantId),
     /// Ends a grant. One way, and the first revocation stands: [`Outcome::Conflict`] if there is one already.
     RevokeGrant(GrantId, Revocation),
     /// Ends one access token, and nothing else of its grant. Idempotent.
@@ -93,7 +91,7 @@ pub(super) enum Priority {
     Cleaning,
     /// Adds a guest or a grant: whoever was refused authorizes later.
     NewGuest,
-    /// Redeems a code or counts a wrong verifier: the guest can authorize again.
+    /// Redeems a code: the guest can authorize again.
     Exchange,
     /// Refreshes or ends what is there, or serves the server itself: refused only when the queue is full.
     Known,
@@ -117,7 +115,6 @@ impl Priority {
                 Self::Cleaning
             }
             Write::InsertGuest(..) | Write::InsertGrant(_) => Self::NewGuest,
-            Write::StrikeGrant(_) => Self::Exchange,
             Write::RevokeGrant(..)
             | Write::RevokeAccessToken(_)
             | Write::InsertTombstone(_)

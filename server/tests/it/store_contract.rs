@@ -18,7 +18,7 @@ use guestpass_core::policy::Policy;
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
-use crate::support::{Backend, Database, SeededRandom, config, sha256};
+use crate::support::{Backend, Database, SeededRandom, WRONG_VERIFIER, config, sha256};
 
 mod grants;
 mod keys;
@@ -68,6 +68,7 @@ cases! {
         a_revoked_grant_does_not_advance
         a_code_that_was_guessed_at_does_not_advance
         strikes_count_while_the_code_is_outstanding
+        of_many_wrong_verifiers_at_once_no_more_are_judged_than_the_limit
         the_first_revocation_stands
         of_many_exchanges_of_a_code_one_advances
         a_redemption_is_decided_on_the_row_and_written
@@ -166,6 +167,14 @@ impl Store {
     async fn advance(&self, grant: &Grant) -> bool {
         let redeemed = self.grants.redeem(advance(grant)).await.unwrap();
         redeemed.is_some_and(|redeemed| matches!(redeemed.decision, Decision::Advance(_)))
+    }
+
+    /// Presents the code of `grant` with a wrong verifier, and answers whether that was counted.
+    async fn strike(&self, grant: &Grant) -> bool {
+        let proof = Proof::Code(Verifier::parse(WRONG_VERIFIER).unwrap());
+        let wrong = redemption(grant, proof, Stopped(at(1_000)));
+        let redeemed = self.grants.redeem(wrong).await.unwrap();
+        redeemed.is_some_and(|redeemed| matches!(redeemed.decision, Decision::Strike(_)))
     }
 
     /// Presents a refresh token, at a time.

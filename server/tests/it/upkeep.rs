@@ -9,17 +9,19 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use guestpass::clock::Clock;
 use guestpass::keys::{Key, KeyState, KeyUse};
-use guestpass::store::{BoxFuture, Outcome, Store, Unavailable, Write};
+use guestpass::store::{BoxFuture, Proof, Redemption, Store, Unavailable, Write};
 use guestpass::upkeep::{Cleaner, Step};
 use guestpass_core::client::ClientNumber;
 use guestpass_core::grant::{Grant, GrantId, Revocation, RevocationReason};
-use guestpass_core::pkce::Challenge;
+use guestpass_core::pkce::{Challenge, Verifier};
 use guestpass_core::policy::Policy;
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use tokio::task::JoinSet;
 
-use crate::support::{SHOP, Sent, TestApp, authorize, config, exchange, refresh};
+use crate::support::{
+    FakeClock, SHOP, Sent, TestApp, VERIFIER, authorize, config, exchange, refresh,
+};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -181,19 +183,19 @@ async fn a_full_queue_refuses_cleaning_first_then_new_guests_then_codes_then_ref
     let mut jam = Jam::start(&test).await;
     cleaner.step().await.unwrap_err();
 
-    let guests_taken = jam.fill(new_guest).await;
+    let guests_taken = jam.fill(|store| written(store, new_guest())).await;
     assert!(guests_taken > 0, "guests are taken when cleaning isn't");
     unavailable(&test, authorize()).await;
 
-    let strikes_taken = jam.fill(|| Write::StrikeGrant(nobody())).await;
-    assert!(strikes_taken > 0, "codes are taken when guests aren't");
+    let codes_taken = jam.fill(|store| redemption(store, &test.clock)).await;
+    assert!(codes_taken > 0, "codes are taken when guests aren't");
     unavailable(&test, exchange(&code)).await;
 
     // Refreshes are taken to the last place in the queue. There is as much room for them alone as there was for codes
     // alone; of two, one gets the last place.
-    for _ in 1..strikes_taken {
+    for _ in 1..codes_taken {
         assert!(
-            jam.queue(revocation()).await,
+            jam.queue(written(jam.store, revocation())).await,
             "refreshes are taken when codes aren't"
         );
     }
@@ -254,8 +256,10 @@ async fn unavailable(test: &TestApp, request: Sent) {
 struct Jam<'a> {
     store: &'a dyn Store,
     lock: Box<dyn Any>,
-    waiting: Vec<BoxFuture<'a, Result<Outcome, Unavailable>>>,
+    waiting: Vec<Job<'a>>,
 }
+
+type Job<'a> = BoxFuture<'a, Result<(), Unavailable>>;
 
 impl<'a> Jam<'a> {
     /// Fills the queue until there is no room for cleaning.
@@ -265,7 +269,8 @@ impl<'a> Jam<'a> {
             lock: test.database.hold_writes().await,
             waiting: Vec::new(),
         };
-        let remove_nothing = || Write::RemoveEnded(Vec::new(), test.clock.now());
+        let remove_nothing =
+            |store| written(store, Write::RemoveEnded(Vec::new(), test.clock.now()));
         // Once, and only once, the store takes what is waiting, and then stands before the lock. It has done so when
         // more was taken than the queue has room for.
         for _ in 0..1_000_000 {
@@ -278,19 +283,18 @@ impl<'a> Jam<'a> {
         panic!("the store took nothing");
     }
 
-    /// Queues one write after the other until one is refused, and answers how many were taken.
-    async fn fill(&mut self, write: impl Fn() -> Write) -> usize {
+    /// Queues one job after the other until one is refused, and answers how many were taken.
+    async fn fill(&mut self, job: impl Fn(&'a dyn Store) -> Job<'a>) -> usize {
         let before = self.waiting.len();
-        while self.queue(write()).await {}
+        while self.queue(job(self.store)).await {}
         self.waiting.len() - before
     }
 
-    /// Queues a write. `false` if it was refused.
-    async fn queue(&mut self, write: Write) -> bool {
-        let mut write = self.store.write(write);
-        match poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await {
+    /// Queues a job. `false` if it was refused.
+    async fn queue(&mut self, mut job: Job<'a>) -> bool {
+        match poll_fn(|context| Poll::Ready(job.as_mut().poll(context))).await {
             Poll::Pending => {
-                self.waiting.push(write);
+                self.waiting.push(job);
                 true
             }
             Poll::Ready(answer) => {
@@ -303,10 +307,26 @@ impl<'a> Jam<'a> {
     /// Lets the store write all that is waiting.
     async fn release(self) {
         drop(self.lock);
-        for write in self.waiting {
-            write.await.unwrap();
+        for job in self.waiting {
+            job.await.unwrap();
         }
     }
+}
+
+fn written(store: &dyn Store, write: Write) -> Job<'_> {
+    Box::pin(async move { store.write(write).await.map(drop) })
+}
+
+/// Redeems the code of nobody.
+fn redemption<'a>(store: &'a dyn Store, clock: &Arc<FakeClock>) -> Job<'a> {
+    let redemption = Redemption {
+        grant: nobody(),
+        proof: Proof::Code(Verifier::parse(VERIFIER).unwrap()),
+        client: ClientNumber(1),
+        policy: Arc::default(),
+        clock: clock.clone(),
+    };
+    Box::pin(async move { store.redeem(redemption).await.map(drop) })
 }
 
 /// A quarter of the queue.

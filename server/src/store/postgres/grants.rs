@@ -132,13 +132,16 @@ pub(super) async fn advance_grant(
 pub(super) async fn strike_grant(pool: &Pool, id: GrantId) -> Result<Outcome, Failed> {
     const SQL: &str = "
         update grants set strikes = strikes + 1
-         where profile_id = $1 and grant_id = $2 and generation = 0 and strikes < 255";
+         where profile_id = $1 and grant_id = $2 and generation = 0 and revoked_at is null and strikes < $3";
     let (profile, random) = key(&id);
-    pool.run(SQL, &[&profile, &random]).await?;
-    Ok(Outcome::Done)
+    let most = i16::from(MAX_STRIKES);
+    let done = pool.run(SQL, &[&profile, &random, &most]).await?;
+    Ok(done_if_one(done.written))
 }
 
 pub(super) async fn revoke_grant(
+/// Counts a wrong verifier, if the code is still outstanding and not dead: so no more are judged than the limit, however
+/// many come at once.
     pool: &Pool,
     id: GrantId,
     revocation: Revocation,

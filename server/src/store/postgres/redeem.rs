@@ -6,11 +6,11 @@
 //! 1. One statement reads the grants of all.
 //! 2. Each redemption is decided on its grant. If there is nothing to write, it is answered. Once one would write a
 //!    grant, all later ones of that grant wait for the next round, to read what it has written.
-//! 3. One statement writes the grants that advance, each on its own condition. Where the condition held, the redemption
-//!    is answered.
+//! 3. One statement writes the grants that advance, each on its own condition; a wrong verifier is counted by a statement
+//!    of its own, on condition that the code isn't dead. Where the condition held, the redemption is answered.
 //!
 //! Two outcomes of a write lead to a retry, which reads and decides again. A *conflict*: another node, or another batch
-//! of this one, has advanced the grant since it was read. *Outcome unknown*: the connection was lost, so the write may
+//! of this one, has changed the grant since it was read. *Outcome unknown*: the connection was lost, so the write may
 //! be committed or not. The retry may find the grant unchanged, and advances it; or exactly as the lost write would
 //! have made it, and is answered with that; or otherwise changed. Since that may be the lost write too, a decision that
 //! takes it for someone else's is not acted on, and the answer is an error ([`Decision::when_unsure`]).
@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use futures_util::{StreamExt, stream};
-use guestpass_core::grant::{Generation, Grant};
+use guestpass_core::grant::{Generation, Grant, GrantId};
 
 use super::pool::{Failed, Pool};
 use super::writer::SINGLES_CONCURRENCY;
@@ -48,12 +48,10 @@ pub(super) struct PendingRedemption {
     unconfirmed: Option<Redeemed>,
 }
 
-/// A redemption that was decided and has something to write.
-struct Advance {
+/// A redemption that was decided and has something to write: its grant advances, or a wrong verifier is to be counted.
+struct Decided {
     pending: PendingRedemption,
     redeemed: Redeemed,
-    /// The grant as it should become.
-    next: Grant,
 }
 
 /// Carries out a batch of redemptions, answers each, and returns the number of writes that it took.
@@ -79,49 +77,80 @@ async fn run_round(pool: &Pool, waiting: &mut Vec<PendingRedemption>) -> usize {
         Ok(rows) => rows,
         Err(failed) => return recover(pool, batch, failed).await,
     };
-    let mut advances = BTreeMap::new();
+    let mut decided = BTreeMap::new();
     for pending in batch {
-        match advances.entry(pending.redemption.grant) {
+        match decided.entry(pending.redemption.grant) {
             // The grant will have changed by then.
             Entry::Occupied(_) => waiting.push(pending),
             Entry::Vacant(entry) => {
                 let row = rows.get(entry.key()).cloned();
-                if let Some(advance) = pending.decide(row) {
-                    entry.insert(advance);
+                if let Some(write) = pending.decide(row) {
+                    entry.insert(write);
                 }
             }
         }
     }
-    let writes = advances.len();
-    if writes == 0 {
-        return 0;
+    let (advances, strikes): (BTreeMap<_, _>, _) = decided
+        .into_iter()
+        .partition(|(_, decided)| decided.compare_and_set().is_some());
+    let writes = strikes.len();
+    let (unstruck, (unadvanced, advanced)) =
+        tokio::join!(strike(pool, strikes), advance(pool, advances));
+    waiting.extend(unstruck);
+    waiting.extend(unadvanced);
+    writes + advanced
+}
+
+/// Writes grants that advance. Returns the redemptions that need another round, and the number of writes.
+async fn advance(
+    pool: &Pool,
+    advances: BTreeMap<GrantId, Decided>,
+) -> (Vec<PendingRedemption>, usize) {
+    if advances.is_empty() {
+        return (Vec::new(), 0);
     }
     let conditional = advances
         .iter()
-        .map(|(id, advance)| (*id, advance.compare_and_set()))
+        .filter_map(|(id, decided)| Some((*id, decided.compare_and_set()?)))
         .collect();
-    match batch::advance_grants(pool, &conditional).await {
-        Ok(advanced) => waiting.extend(advances.into_iter().filter_map(|(id, advance)| {
-            advance.finish(Ok(if advanced.contains(&id) {
-                Outcome::Done
-            } else {
-                Outcome::Conflict
-            }))
-        })),
-        Err(Failed::Unknown(error)) => waiting.extend(
-            advances
-                .into_values()
-                .filter_map(|advance| advance.finish(Err(Failed::Unknown(error.clone())))),
-        ),
+    let writes = advances.len();
+    let again = match batch::advance_grants(pool, &conditional).await {
+        Ok(advanced) => advances
+            .into_iter()
+            .filter_map(|(id, decided)| {
+                decided.finish(Ok(if advanced.contains(&id) {
+                    Outcome::Done
+                } else {
+                    Outcome::Conflict
+                }))
+            })
+            .collect(),
+        Err(Failed::Unknown(error)) => advances
+            .into_values()
+            .filter_map(|decided| decided.finish(Err(Failed::Unknown(error.clone()))))
+            .collect(),
         Err(failed) => {
             let batch = advances
                 .into_values()
-                .map(|advance| advance.pending)
+                .map(|decided| decided.pending)
                 .collect();
-            return recover(pool, batch, failed).await;
+            return (Vec::new(), recover(pool, batch, failed).await);
         }
-    }
-    writes
+    };
+    (again, writes)
+}
+
+/// Counts wrong verifiers, one for each grant. Returns the redemptions that need another round.
+async fn strike(pool: &Pool, strikes: BTreeMap<GrantId, Decided>) -> Vec<PendingRedemption> {
+    let strikes = strikes.into_iter().map(async |(id, decided)| {
+        let outcome = grants::strike_grant(pool, id).await;
+        decided.finish(outcome)
+    });
+    stream::iter(strikes)
+        .buffer_unordered(SINGLES_CONCURRENCY)
+        .filter_map(std::future::ready)
+        .collect()
+        .await
 }
 
 /// Goes on after a shared statement has failed: carries each redemption out by itself if the database was reached and
@@ -158,13 +187,16 @@ async fn redeem_one(pool: &Pool, pending: PendingRedemption) -> usize {
                 break;
             }
         };
-        let Some(advance) = pending.decide(row) else {
+        let id = pending.redemption.grant;
+        let Some(decided) = pending.decide(row) else {
             break;
         };
-        let (next, from) = advance.compare_and_set();
-        let outcome = grants::advance_grant(pool, next, from).await;
+        let outcome = match decided.compare_and_set() {
+            Some((next, from)) => grants::advance_grant(pool, next, from).await,
+            None => grants::strike_grant(pool, id).await,
+        };
         writes += 1;
-        waiting = advance.finish(outcome);
+        waiting = decided.finish(outcome);
     }
     writes
 }
@@ -191,7 +223,7 @@ impl PendingRedemption {
 
     /// Decides on the grant as it was read. Returns the write that this takes, or `None` if it was answered without
     /// one.
-    fn decide(mut self, row: Option<Grant>) -> Option<Advance> {
+    fn decide(mut self, row: Option<Grant>) -> Option<Decided> {
         let Some(read) = row else {
             return self.answer(Ok(None));
         };
@@ -211,13 +243,12 @@ impl PendingRedemption {
             };
             redeemed.decision = decision;
         }
-        let Some(next) = redeemed.next().cloned() else {
+        if !redeemed.is_written() {
             return self.answer(Ok(Some(redeemed)));
-        };
-        Some(Advance {
+        }
+        Some(Decided {
             pending: self,
             redeemed,
-            next,
         })
     }
 
@@ -228,10 +259,11 @@ impl PendingRedemption {
     }
 }
 
-impl Advance {
-    /// Returns the grant as it should become, and the generation that the stored one must still have.
-    fn compare_and_set(&self) -> (&Grant, Generation) {
-        (&self.next, self.redeemed.read.generation)
+impl Decided {
+    /// Returns the grant as it should become, and the generation that the stored one must still have. `None` if a wrong
+    /// verifier is to be counted.
+    fn compare_and_set(&self) -> Option<(&Grant, Generation)> {
+        Some((self.redeemed.next()?, self.redeemed.read.generation))
     }
 
     /// Takes the outcome of the write. Returns the redemption if it is to be retried, or `None` if it was answered.
@@ -239,7 +271,6 @@ impl Advance {
         let Self {
             mut pending,
             redeemed,
-            ..
         } = self;
         match outcome {
             Ok(Outcome::Done) => return pending.answer(Ok(Some(redeemed))),
@@ -254,7 +285,7 @@ impl Advance {
         if pending.conflicts < MAX_CONFLICTS {
             return Some(pending);
         }
-        let error = "the grant was advanced by others twice in a row".to_owned();
+        let error = "the grant was changed by others twice in a row".to_owned();
         pending.answer(Err(Unavailable(error)))
     }
 }

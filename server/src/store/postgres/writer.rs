@@ -188,7 +188,7 @@ async fn write_one(pool: &Pool, PendingWrite { write, reply }: PendingWrite) {
 
 fn is_idempotent(write: &Write) -> bool {
     match write {
-        Write::InsertGuest(..) | Write::InsertGrant(_) | Write::StrikeGrant(_) => false,
+        Write::InsertGuest(..) | Write::InsertGrant(_) => false,
         Write::RevokeGrant(..)
         | Write::RevokeAccessToken(_)
         | Write::InsertTombstone(_)
@@ -207,7 +207,6 @@ async fn apply(pool: &Pool, write: &Write) -> Result<Outcome, Failed> {
     match write {
         Write::InsertGuest(profile, grant) => grants::insert_guest(pool, profile, grant).await,
         Write::InsertGrant(grant) => grants::insert_grant(pool, grant).await,
-        Write::StrikeGrant(id) => grants::strike_grant(pool, *id).await,
         Write::RevokeGrant(id, revocation) => grants::revoke_grant(pool, *id, *revocation).await,
         Write::RevokeAccessToken(token) => revoked::insert_access_token(pool, token).await,
         Write::InsertTombstone(tombstone) => revoked::insert_tombstone(pool, tombstone).await,

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use guestpass_core::client::ClientNumber;
 use guestpass_core::grant::{
-    Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
+    Decision, Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
 };
 use guestpass_core::pkce::Challenge;
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
@@ -109,6 +109,9 @@ pub(super) fn redeem(
             let problem = "a grant has changed inside a transaction";
             return Err(Unavailable(problem.to_owned()));
         }
+    } else if let Decision::Strike(_) = redeemed.decision {
+        // Counted before the next guess is looked at, however many come at once.
+        strike_grant(connection, number).map_err(unavailable)?;
     }
     Ok(Some(redeemed))
 }
@@ -117,7 +120,6 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
     match write {
         Write::InsertGuest(profile, grant) => insert_guest(connection, profile, grant),
         Write::InsertGrant(grant) => insert_grant(connection, grant).map(done_if_one),
-        Write::StrikeGrant(id) => strike_grant(connection, *id),
         Write::RevokeGrant(id, revocation) => revoke_grant(connection, *id, *revocation),
         Write::RevokeAccessToken(token) => revoked::insert_access_token(connection, token),
         Write::InsertTombstone(tombstone) => revoked::insert_tombstone(connection, tombstone),
@@ -256,14 +258,10 @@ pub(super) fn advance_grant(
     Ok(done_if_one(changed))
 }
 
-fn strike_grant(connection: &Connection, id: GrantId) -> rusqlite::Result<Outcome> {
-    const SQL: &str = "
-        update grants set strikes = strikes + 1
-         where profile_id = ? and grant_id = ? and generation = 0 and strikes < 255";
-    connection
-        .prepare_cached(SQL)?
-        .execute(params![id.profile.as_i64(), id.random])?;
-    Ok(Outcome::Done)
+fn strike_grant(connection: &Connection, number: GrantNumber) -> rusqlite::Result<()> {
+    const SQL: &str = "update grants set strikes = strikes + 1 where grant_number = ?";
+    connection.prepare_cached(SQL)?.execute([number.0])?;
+    Ok(())
 }
 
 fn revoke_grant(

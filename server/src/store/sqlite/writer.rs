@@ -146,7 +146,7 @@ impl Done {
         match self {
             Self::Write(..) => true,
             Self::Redeem(_, result) => {
-                matches!(result, Ok(Some(redeemed)) if redeemed.next().is_some())
+                matches!(result, Ok(Some(redeemed)) if redeemed.is_written())
             }
         }
     }

@@ -1,3 +1,4 @@
 //! Tokens, grants and guests.
 
+mod guesses;
 mod live;

@@ -269,8 +269,8 @@ pub(super) async fn a_code_that_was_guessed_at_does_not_advance(store: &Store) {
     for strikes in [MAX_STRIKES - 1, MAX_STRIKES, MAX_STRIKES + 1] {
         let (profile, code) = guest(strikes);
         store.insert(&(profile, code.clone())).await;
-        for _ in 0..strikes {
-            store.write(Write::StrikeGrant(code.id)).await;
+        for strike in 1..=strikes {
+            assert_eq!(store.strike(&code).await, strike <= MAX_STRIKES);
         }
         let has_advanced = store.advance(&code).await;
         assert_eq!(has_advanced, strikes < MAX_STRIKES, "{strikes} strikes");
@@ -284,18 +284,12 @@ pub(super) async fn a_code_that_was_guessed_at_does_not_advance(store: &Store) {
 
 pub(super) async fn strikes_count_while_the_code_is_outstanding(store: &Store) {
     let (profile, code) = guest(1);
-    assert_eq!(
-        store.write(Write::StrikeGrant(code.id)).await,
-        Outcome::Done
-    );
+    assert!(!store.strike(&code).await);
     assert_eq!(store.load(code.id).await, None);
 
     store.insert(&(profile, code.clone())).await;
     for strikes in 1..=3 {
-        assert_eq!(
-            store.write(Write::StrikeGrant(code.id)).await,
-            Outcome::Done
-        );
+        assert!(store.strike(&code).await);
         let struck = Grant {
             strikes,
             ..code.clone()
@@ -303,10 +297,7 @@ pub(super) async fn strikes_count_while_the_code_is_outstanding(store: &Store) {
         assert_eq!(store.load(code.id).await, Some(struck));
     }
     assert!(store.advance(&code).await);
-    assert_eq!(
-        store.write(Write::StrikeGrant(code.id)).await,
-        Outcome::Done
-    );
+    assert!(!store.strike(&code).await);
     let redeemed = Grant {
         strikes: 3,
         ..advanced(&code)
@@ -316,15 +307,25 @@ pub(super) async fn strikes_count_while_the_code_is_outstanding(store: &Store) {
     let (profile, mut dead) = guest(2);
     dead.strikes = u8::MAX;
     store.insert(&(profile, dead.clone())).await;
-    assert_eq!(
-        store.write(Write::StrikeGrant(dead.id)).await,
-        Outcome::Done
-    );
+    assert!(!store.strike(&dead).await);
     assert_eq!(
         store.load(dead.id).await,
         Some(dead),
         "there is no more to count"
     );
+}
+
+pub(super) async fn of_many_wrong_verifiers_at_once_no_more_are_judged_than_the_limit(
+    store: &Store,
+) {
+    let (profile, code) = guest(1);
+    store.insert(&(profile, code.clone())).await;
+    let strikes = (0..40).map(|_| store.strike(&code));
+    let judged = join_all(strikes).await;
+    let judged = judged.into_iter().filter(|was_judged| *was_judged).count();
+    assert_eq!(judged, usize::from(MAX_STRIKES));
+    let strikes = store.load(code.id).await.unwrap().strikes;
+    assert_eq!(strikes, MAX_STRIKES);
 }
 
 pub(super) async fn the_first_revocation_stands(store: &Store) {
@@ -557,7 +558,7 @@ pub(super) async fn a_write_that_fails_leaves_the_others_of_its_batch_alone(stor
         reason: RevocationReason::Contested,
     };
     let batch = [
-        (Write::StrikeGrant(known.1.id), Outcome::Done),
+        (Write::RevokeGrant(known.1.id, revocation), Outcome::Done),
         (insert(&known.0, &new.1), Outcome::Conflict),
         (insert(&half_taken.0, &half_taken.1), Outcome::Conflict),
         (insert(&new.0, &new.1), Outcome::Done),
@@ -570,7 +571,7 @@ pub(super) async fn a_write_that_fails_leaves_the_others_of_its_batch_alone(stor
     assert_eq!(
         store.load(known.1.id).await,
         Some(Grant {
-            strikes: 1,
+            revoked: Some(revocation),
             ..known.1
         })
     );
@@ -658,8 +659,7 @@ pub(super) async fn the_grants_of_neighbours_are_told_apart(store: &Store) {
                 *grant = advanced(grant);
             }
             2 => {
-                let strike = Write::StrikeGrant(grant.id);
-                assert_eq!(store.write(strike).await, Outcome::Done);
+                assert!(store.strike(grant).await);
                 grant.strikes += 1;
             }
             _ => {
