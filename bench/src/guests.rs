@@ -286,6 +286,7 @@ fn profile_row(grant: &Grant) -> Row {
         "network_id" => Value::Bytes(grant.network_id.as_bytes().to_vec()),
         "client_number" => Value::Integer(grant.client.0),
         "created_at" => Value::Integer(grant.issued_at.as_millis()),
+        "resumed" => Value::Flag(false),
         _ => panic!("guests have a new column, {column}"),
     })
 }

@@ -150,8 +150,8 @@ impl App {
         self.revoked.is_revoked(list, token.id).await
     }
 
-    /// Erases a guest: now, and once more after `REQUEST_DEADLINE`, because a request that was under way may have
-    /// given the guest another grant. If the process ends before the second pass, the cleaner removes such a grant.
+    /// Erases a guest: now, and once more after `REQUEST_DEADLINE`, because an import that was under way may have put the
+    /// guest back before it could know of this. Nobody can get a token for such a guest.
     ///
     /// # Errors
     /// As [`App::end_grant`].
@@ -171,7 +171,6 @@ impl App {
         tokio::spawn(async move {
             tokio::time::sleep(REQUEST_DEADLINE).await;
             let again = Write::EraseGuest(profile, tombstone(app.clock.now()));
-            // A grant without its guest may be left, which the cleaner removes.
             if let Err(error) = app.grants.write(again).await {
                 tracing::warn!(error = %error, "the second look at an erased guest failed");
             }

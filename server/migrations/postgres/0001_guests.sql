@@ -61,7 +61,8 @@ create table profiles (
     profile_id     bigint primary key,      -- `sub`
     network_id     bytea  not null,         -- `subn`
     client_number  bigint not null,
-    created_at     bigint not null
+    created_at     bigint not null,
+    resumed        boolean not null default false -- came back with an access token, so it had one
 );
 
 -- One row serves a grant for its whole life. No column that a refresh changes is indexed, and every page has room for the

@@ -61,7 +61,8 @@ create table profiles (
     profile_id     integer primary key,     -- `sub`
     network_id     blob    not null,        -- `subn`
     client_number  integer not null,
-    created_at     integer not null
+    created_at     integer not null,
+    resumed        integer not null default 0 -- came back with an access token, so it had one
 ) strict;
 
 -- One row serves a grant for its whole life. No column that a refresh changes is indexed.

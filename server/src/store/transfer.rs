@@ -273,6 +273,7 @@ const PROFILES: &[Column] = &[
     bytes("network_id"),
     integer("client_number"),
     integer("created_at"),
+    flag("resumed"),
 ];
 
 const GRANTS: &[Column] = &[

@@ -16,13 +16,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Proof, Redemption, Unavailable};
 use crate::timing::STALE;
 
-/// One write. All but an erasure, a mark and those for cleaning are one statement on one row, a new guest with its
-/// first grant counting as one.
+/// One write. All but one more grant, an erasure, a mark and those for cleaning are one statement on one row, a new
+/// guest with its first grant counting as one.
 #[derive(Clone, Debug)]
 pub enum Write {
     /// A new guest and its first grant. [`Outcome::Conflict`] if the profile id is taken: draw again.
     InsertGuest(Profile, Grant),
-    /// One more grant of a known guest. [`Outcome::Conflict`] if the guest is gone or the grant's id is taken.
+    /// One more grant of a guest who had tokens already, which is kept in mind. [`Outcome::Conflict`] if the guest is
+    /// gone or the grant's id is taken.
     InsertGrant(Grant),
     /// Ends a grant. One way, and the first revocation stands: [`Outcome::Conflict`] if there is one already.
     RevokeGrant(GrantId, Revocation),
@@ -37,8 +38,8 @@ pub enum Write {
     HoldCleaning(String, Timestamp, Timestamp),
     /// Keeps a mark of a node's journal: all that the journal says before it is in the store. Marks of years ago go.
     InsertMark(String, [u8; 16], Timestamp),
-    /// Removes grants if they had ended before that time or their client or guest is gone, and with each the guest, if
-    /// it has no other grant and its code was never redeemed.
+    /// Removes grants if they had ended before that time or their client or guest is gone, and with its only one a guest
+    /// who never redeemed a code.
     RemoveEnded(Vec<GrantId>, Timestamp),
     /// Forgets some revoked access tokens that expired before the first time, and some tombstones from before the
     /// second.

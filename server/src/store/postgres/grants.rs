@@ -70,11 +70,21 @@ pub(super) async fn insert_guest(
     }
 }
 
-/// Inserts nothing if the guest is gone, erased since the caller read it, or the grant's id is taken.
+/// Keeps in mind that a guest had tokens, whatever becomes of its grants: the cleaner must not take it for one who never
+/// came.
+pub(super) async fn mark_resumed(pool: &Pool, id: ProfileId) -> Result<(), Failed> {
+    const SQL: &str = "update profiles set resumed = true where profile_id = $1 and not resumed";
+    pool.run(SQL, &[&id.as_i64()]).await?;
+    Ok(())
+}
+
+/// Inserts nothing if the guest is gone, erased since the caller read it, or the grant's id is taken. The lock keeps the
+/// guest from being erased before this is committed; see [`remove_guest`].
 pub(super) async fn insert_grant(pool: &Pool, grant: &Grant) -> Result<Outcome, Failed> {
     let sql = format!(
         "insert into grants ({NEW_GRANT_COLUMNS})
          select profile_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 from profiles where profile_id = $1
+            for key share
          on conflict do nothing"
     );
     let (profile, random) = key(&grant.id);
@@ -129,6 +139,8 @@ pub(super) async fn advance_grant(
     Ok(done_if_one(done.written))
 }
 
+/// Counts a wrong verifier, if the code is still outstanding and not dead: so no more are judged than the limit, however
+/// many come at once.
 pub(super) async fn strike_grant(pool: &Pool, id: GrantId) -> Result<Outcome, Failed> {
     const SQL: &str = "
         update grants set strikes = strikes + 1
@@ -140,8 +152,6 @@ pub(super) async fn strike_grant(pool: &Pool, id: GrantId) -> Result<Outcome, Fa
 }
 
 pub(super) async fn revoke_grant(
-/// Counts a wrong verifier, if the code is still outstanding and not dead: so no more are judged than the limit, however
-/// many come at once.
     pool: &Pool,
     id: GrantId,
     revocation: Revocation,
@@ -155,12 +165,16 @@ pub(super) async fn revoke_grant(
     Ok(done_if_one(done.written))
 }
 
-/// Deletes a guest and all its grants.
+/// Deletes a guest and all its grants, then what the first statement didn't see: a grant that was being inserted while it
+/// ran, by someone who held the guest's row until that was committed ([`insert_grant`]). Nobody inserts one afterwards.
 pub(super) async fn remove_guest(pool: &Pool, id: ProfileId) -> Result<(), Failed> {
-    const SQL: &str = "
+    const GUEST: &str = "
         with gone as (delete from grants where profile_id = $1)
         delete from profiles where profile_id = $1";
-    pool.run(SQL, &[&id.as_i64()]).await?;
+    const LEFT: &str = "delete from grants where profile_id = $1";
+    for sql in [GUEST, LEFT] {
+        pool.run(sql, &[&id.as_i64()]).await?;
+    }
     Ok(())
 }
 

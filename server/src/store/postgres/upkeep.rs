@@ -56,8 +56,8 @@ pub(super) async fn ended_grants(
     })
 }
 
-/// Deletes grants that have ended, and guests that this leaves without a grant and that never redeemed a code. The
-/// statement repeats the condition, for the grants may have changed since [`ended_grants`] listed them.
+/// Deletes grants that have ended, and guests that this leaves without a grant, if none of their grants was ever redeemed:
+/// then there was only one. The statement repeats the condition, for the grants may have changed since [`ended_grants`] listed them.
 pub(super) async fn remove_ended(
     pool: &Pool,
     ids: &[GrantId],
@@ -70,7 +70,7 @@ pub(super) async fn remove_ended(
               where grants.profile_id = named.profile_id and grants.grant_id = named.grant_id and {ENDED}
              returning grants.profile_id, grants.grant_id, grants.generation)
          delete from profiles
-          where profile_id in (select profile_id from gone where generation = 0)
+          where profile_id in (select profile_id from gone where generation = 0) and not resumed
             and not exists (
                 select 1 from grants
                  where grants.profile_id = profiles.profile_id

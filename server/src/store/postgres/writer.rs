@@ -206,7 +206,11 @@ fn is_idempotent(write: &Write) -> bool {
 async fn apply(pool: &Pool, write: &Write) -> Result<Outcome, Failed> {
     match write {
         Write::InsertGuest(profile, grant) => grants::insert_guest(pool, profile, grant).await,
-        Write::InsertGrant(grant) => grants::insert_grant(pool, grant).await,
+        // It stays true if there is then no grant.
+        Write::InsertGrant(grant) => {
+            grants::mark_resumed(pool, grant.id.profile).await?;
+            grants::insert_grant(pool, grant).await
+        }
         Write::RevokeGrant(id, revocation) => grants::revoke_grant(pool, *id, *revocation).await,
         Write::RevokeAccessToken(token) => revoked::insert_access_token(pool, token).await,
         Write::InsertTombstone(tombstone) => revoked::insert_tombstone(pool, tombstone).await,

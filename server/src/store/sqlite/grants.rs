@@ -119,7 +119,10 @@ pub(super) fn redeem(
 pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<Outcome> {
     match write {
         Write::InsertGuest(profile, grant) => insert_guest(connection, profile, grant),
-        Write::InsertGrant(grant) => insert_grant(connection, grant).map(done_if_one),
+        Write::InsertGrant(grant) => {
+            mark_resumed(connection, grant.id.profile)?;
+            insert_grant(connection, grant).map(done_if_one)
+        }
         Write::RevokeGrant(id, revocation) => revoke_grant(connection, *id, *revocation),
         Write::RevokeAccessToken(token) => revoked::insert_access_token(connection, token),
         Write::InsertTombstone(tombstone) => revoked::insert_tombstone(connection, tombstone),
@@ -190,6 +193,14 @@ fn insert_profile(connection: &Connection, profile: &Profile) -> rusqlite::Resul
         profile.client.0,
         profile.created_at.as_millis(),
     ])?;
+    Ok(())
+}
+
+/// Keeps in mind that a guest had tokens, whatever becomes of its grants: the cleaner must not take it for one who never
+/// came.
+fn mark_resumed(connection: &Connection, id: ProfileId) -> rusqlite::Result<()> {
+    const SQL: &str = "update profiles set resumed = true where profile_id = ? and not resumed";
+    connection.prepare_cached(SQL)?.execute([id.as_i64()])?;
     Ok(())
 }
 
@@ -295,6 +306,8 @@ pub(super) const ENDED: &str = "
      or client_number not in (select client_number from clients)
      or not exists (select 1 from profiles where profiles.profile_id = grants.profile_id))";
 
+/// A guest goes with its last grant, if none of its grants was ever redeemed: then there was only one.
+///
 /// A row may have changed since the walk saw it, so it is looked at again: with the removal if it can leave no orphan and
 /// lies where nearly every grant does, else before it. `returning` would do that in one, but makes a table of its own each
 /// time: with it, cleaning cost nearly half as much again.
@@ -306,7 +319,8 @@ fn remove_ended(
     const REMOVE: &str = "delete from grants where profile_id = ? and grant_id = ?";
     const REMOVE_ORPHAN: &str = "
         delete from profiles
-         where profile_id = ?1 and not exists (select 1 from grants where profile_id = ?1)";
+         where profile_id = ?1 and not resumed
+           and not exists (select 1 from grants where profile_id = ?1)";
     let nearly_all = format!(
         "delete from grants
           where grant_number = :profile_id and profile_id = :profile_id and grant_id = :grant_id

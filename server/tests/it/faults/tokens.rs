@@ -1,4 +1,5 @@
 //! Tokens, grants and guests.
 
 mod guesses;
+mod guests;
 mod live;
