@@ -125,18 +125,28 @@ impl<'a> Params<'a> {
         self.get(name).ok_or(Refusal::ParameterMissing(name))
     }
 
-    /// The first parameter of the table that a query names and gives a value, whatever else is wrong with the query.
+    /// The value of a parameter in the table, also if that is empty. `None` if absent.
     #[must_use]
-    pub fn named_in(table: &[Parameter], query: &str) -> Option<&'static str> {
-        pairs(query)
-            .filter(|(_, value)| !value.is_empty())
-            .find_map(|(name, _)| {
-                let name = form_decode(name).ok()?;
-                table
-                    .iter()
-                    .map(|known| known.name)
-                    .find(|known| *known == name)
-            })
+    pub fn given(&self, name: &str) -> Option<&str> {
+        self.values[self.place(name)?].as_deref()
+    }
+
+    /// Checks that a query gives no parameter of the table a value, whatever else is wrong with the query.
+    ///
+    /// # Errors
+    /// [`Refusal::ParameterInQuery`] for the first that it gives one; [`Refusal::ParameterNameMalformed`].
+    pub fn check_absent(table: &[Parameter], query: &str) -> Result<(), Refusal> {
+        for (name, value) in pairs(query) {
+            let Ok(name) = form_decode(name) else {
+                continue;
+            };
+            check_name(&name)?;
+            let known = table.iter().find(|known| known.name == name);
+            if let (Some(known), false) = (known, value.is_empty()) {
+                return Err(Refusal::ParameterInQuery(known.name));
+            }
+        }
+        Ok(())
     }
 
     fn empty(table: &'static [Parameter]) -> Self {
@@ -150,6 +160,7 @@ impl<'a> Params<'a> {
         if name.len() > MAX_NAME_CHARS && name.chars().nth(MAX_NAME_CHARS).is_some() {
             return Err(Refusal::ParametersTooMany);
         }
+        check_name(name)?;
         match self.place(name) {
             Some(place) => self.put(place, value),
             None => Ok(()),
@@ -167,7 +178,7 @@ impl<'a> Params<'a> {
             return Err(Refusal::ParameterTooLong(name));
         }
         // No parameter of this API has a use for them, and neither has a log line or a header that would show one.
-        if !is_printable_ascii(&value) && value.chars().any(char::is_control) {
+        if has_control_characters(&value) {
             return Err(Refusal::ParameterMalformed(name));
         }
         self.values[place] = Some(value);
@@ -181,11 +192,21 @@ impl<'a> Params<'a> {
     }
 }
 
-/// Returns `true` for printable ASCII, as almost every text is. It uses `fold` rather than `all`: without an early
-/// exit, the compiler can vectorise the loop.
-fn is_printable_ascii(text: &str) -> bool {
-    text.bytes()
-        .fold(true, |all, byte| all & (b' '..=b'~').contains(&byte))
+/// Refuses a name that another program, such as a proxy, may take for a shorter one.
+fn check_name(name: &str) -> Result<(), Refusal> {
+    if has_control_characters(name) {
+        return Err(Refusal::ParameterNameMalformed);
+    }
+    Ok(())
+}
+
+/// Looks first whether the text is printable ASCII, as almost every one is, and that with `fold` rather than `all`:
+/// without an early exit, the compiler can vectorise the loop.
+fn has_control_characters(text: &str) -> bool {
+    let is_printable_ascii = text
+        .bytes()
+        .fold(true, |all, byte| all & (b' '..=b'~').contains(&byte));
+    !is_printable_ascii && text.chars().any(char::is_control)
 }
 
 /// Names and values, still encoded.
@@ -369,16 +390,40 @@ mod tests {
 
     #[test]
     fn a_name_is_found_in_a_broken_query() {
-        for (query, name) in [
-            ("", None),
-            ("foo=1&state", None),
-            ("state=&code=", None),
-            ("%zz=1&foo=%zz", None),
-            ("foo=%zz&%63ode=%zz", Some("code")),
-            ("state=a&state=b", Some("state")),
+        let found = |name| Err(Refusal::ParameterInQuery(name));
+        for (query, expected) in [
+            ("", Ok(())),
+            ("foo=1&state", Ok(())),
+            ("state=&code=", Ok(())),
+            ("%zz=1&foo=%zz", Ok(())),
+            ("foo=%zz&%63ode=%zz", found("code")),
+            ("state=a&state=b", found("state")),
+            ("foo%00", Err(Refusal::ParameterNameMalformed)),
         ] {
-            assert_eq!(Params::named_in(TABLE, query), name, "{query}");
+            assert_eq!(Params::check_absent(TABLE, query), expected, "{query}");
         }
+    }
+
+    #[test]
+    fn names_without_control_characters() {
+        for name in ["code%00", "%00", "foo%0A", "f%7Foo", "foo%C2%85", "\u{1b}"] {
+            for query in [format!("{name}=x"), format!("state=x&{name}")] {
+                assert_eq!(
+                    form(&query),
+                    Err(Refusal::ParameterNameMalformed),
+                    "{query}"
+                );
+            }
+        }
+        for name in ["code\\u0000", "\\u001f", "\u{7f}", "foo\u{80}"] {
+            let object = format!(r#"{{"state":"x","{name}":"y"}}"#);
+            assert_eq!(
+                json(&object),
+                Err(Refusal::ParameterNameMalformed),
+                "{name}"
+            );
+        }
+        assert_eq!(form("caf%C3%A9=x"), Ok(None));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub enum Refusal {
     ParameterMalformed(&'static str),
     /// An OAuth parameter stands in the query beside a body.
     ParameterInQuery(&'static str),
+    /// The name of a parameter, known or not, holds control characters.
+    ParameterNameMalformed,
     /// More parameters, or a longer name, than any client sends.
     ParametersTooMany,
     /// A broken percent-encoding, or text that isn't UTF-8.
@@ -210,6 +212,7 @@ impl Refusal {
             Self::ParameterTooLong(PARAMETER),
             Self::ParameterMalformed(PARAMETER),
             Self::ParameterInQuery(PARAMETER),
+            Self::ParameterNameMalformed,
             Self::ParametersTooMany,
             Self::EncodingMalformed,
             Self::BodyNotJson,

@@ -66,6 +66,13 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "PARAMETER is in the query although the request has a body",
             "Send all parameters in the body, or all in the query with an empty body.",
         ),
+        Refusal::ParameterNameMalformed => new(
+            "parameter_name_malformed",
+            InvalidRequest,
+            "the name of a parameter holds control characters",
+            "Remove control characters from the names of parameters, even of those that this server doesn't know: a proxy \
+             may read another name.",
+        ),
         Refusal::ParametersTooMany => new(
             "parameters_too_many",
             InvalidRequest,

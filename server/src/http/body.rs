@@ -63,10 +63,8 @@ pub(super) fn params<'a>(
         Some(MediaType::Form) => Params::from_form(table, body)?,
         Some(MediaType::Json) => Params::from_json(table, body)?,
     };
-    match Params::named_in(table, query) {
-        Some(name) => Err(Refusal::ParameterInQuery(name)),
-        None => Ok((Source::Body, from_body)),
-    }
+    Params::check_absent(table, query)?;
+    Ok((Source::Body, from_body))
 }
 
 /// Reads the parameters from the body alone. In the query they are refused, because a query ends up in logs.
@@ -78,10 +76,10 @@ pub(super) fn params_in_body<'a>(
 ) -> Result<Params<'a>, Refusal> {
     match params(table, headers, query, body)? {
         (Source::Body, params) => Ok(params),
-        (Source::Query, params) => match Params::named_in(table, query) {
-            Some(name) => Err(Refusal::ParameterInQuery(name)),
-            None => Ok(params),
-        },
+        (Source::Query, params) => {
+            Params::check_absent(table, query)?;
+            Ok(params)
+        }
     }
 }
 

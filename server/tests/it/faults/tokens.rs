@@ -3,3 +3,4 @@
 mod guesses;
 mod guests;
 mod live;
+mod names;
