@@ -155,6 +155,8 @@ pub enum Refusal {
     MediaTypeUnsupported,
     /// A browser wants to load the answer ahead of its use.
     Prefetch,
+    /// A browser says that no page could read the answer.
+    AnswerUnreadable,
 }
 
 impl Refusal {
@@ -275,6 +277,7 @@ impl Refusal {
             Self::HeadersTooLong,
             Self::MediaTypeUnsupported,
             Self::Prefetch,
+            Self::AnswerUnreadable,
         ]
     }
 }

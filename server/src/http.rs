@@ -21,6 +21,7 @@ mod cors;
 mod document;
 mod endpoint;
 mod envelope;
+mod fetch_metadata;
 mod guest_auth;
 mod health;
 mod introspect;

@@ -445,6 +445,13 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "authorization is not done ahead of its use",
             "Nothing is wrong: the browser asks again when the answer is needed.",
         ),
+        Refusal::AnswerUnreadable => new(
+            "answer_unreadable",
+            InvalidRequest,
+            "a browser asks for this, and no page could read the answer",
+            "A page of nobody's makes guests, by an image or a link. If it is the client's: call it with `fetch`, not in mode \
+             no-cors, from an origin of the client: `guestpass client set ID --origin URL`.",
+        ),
     }
 }
 

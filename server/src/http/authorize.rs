@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::client_auth::Presented;
 use super::endpoint::{Answer, Caller, Endpoint, Link, Operation, ParameterLocation, Schema};
-use super::respond;
+use super::{fetch_metadata, respond};
 use crate::app::App;
 use crate::error::Error;
 
@@ -34,7 +34,8 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
         summary: "Create a guest and issue a code",
         about: "Every call creates a guest: call it only if there is no refresh token. There is no login and no redirect; \
                 the code is in the body of the answer. A prefetch by a browser (`Sec-Purpose: prefetch`) gets a 503 and \
-                creates no guest.\n\nA guest's access token may be sent along, in `x-dressipi-jwt` or as bearer token. It \
+                creates no guest. So does whatever else a browser marks as no fetch whose answer a page could read \
+                (`Sec-Fetch-Mode`, `Sec-Fetch-Dest`, and `Origin` beside `Sec-Fetch-Site`): it gets a 400.\n\nA guest's access token may be sent along, in `x-dressipi-jwt` or as bearer token. It \
                 has no effect, unless the client is confidential and set to `resume_with_jwt`: then a valid token that \
                 was issued to this client yields a code for the same guest.",
         answers: &[Answer {
@@ -93,6 +94,9 @@ pub(super) async fn get(State(app): State<Arc<App>>, request: Request) -> Result
     let params = Params::from_form(ENDPOINT.parameters, query.as_bytes())?;
     let presented = Presented::read(headers, &params)?;
     let client = presented.client(&app);
+    if !fetch_metadata::is_readable(headers, client.as_deref()) {
+        return Ok(respond::to(client, Err(Refusal::AnswerUnreadable.into())));
+    }
     // A malformed token is ignored: nobody needs one here.
     let token = bearer::token_of(headers).unwrap_or_default();
     let answer = authorize(&app, &presented, client.as_deref(), token, &params).await;

@@ -275,6 +275,7 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
         | Refusal::RefreshTokenContested
         | Refusal::RefreshTokenRetriedLate
         | Refusal::AccessTokenOfAnotherClient
+        | Refusal::AnswerUnreadable
         | Refusal::RequestMalformed => StatusCode::BAD_REQUEST,
         // RFC 6750 §3.1.
         Refusal::AccessTokenMissing

@@ -4,3 +4,4 @@ mod guesses;
 mod guests;
 mod live;
 mod names;
+mod pages;
