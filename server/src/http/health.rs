@@ -14,12 +14,12 @@ use crate::store::Write;
 
 pub(super) static LIVE: Endpoint = Endpoint {
     path: "/livez",
-    allow: "GET, OPTIONS",
+    allow: "GET, HEAD, OPTIONS",
     parameters: &[],
     location: ParameterLocation::Query,
     caller: Caller::Anyone,
     operations: &[Operation {
-        methods: &["GET"],
+        methods: &["GET", "HEAD"],
         id: "live",
         summary: "Liveness check",
         about: "Answers without reading anything. Restart a process that doesn't answer.",
@@ -35,12 +35,12 @@ pub(super) static LIVE: Endpoint = Endpoint {
 
 pub(super) static READY: Endpoint = Endpoint {
     path: "/readyz",
-    allow: "GET, OPTIONS",
+    allow: "GET, HEAD, OPTIONS",
     parameters: &[],
     location: ParameterLocation::Query,
     caller: Caller::Anyone,
     operations: &[Operation {
-        methods: &["GET"],
+        methods: &["GET", "HEAD"],
         id: "ready",
         summary: "Readiness check",
         about: "Reads the database, asks it whether it takes writes, and checks that the node has lately read what was revoked. On a 503 route \

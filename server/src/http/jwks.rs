@@ -14,12 +14,12 @@ use crate::app::App;
 
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/jwks",
-    allow: "GET, OPTIONS",
+    allow: "GET, HEAD, OPTIONS",
     parameters: &[],
     location: ParameterLocation::Query,
     caller: Caller::Anyone,
     operations: &[Operation {
-        methods: &["GET"],
+        methods: &["GET", "HEAD"],
         id: "jwks",
         summary: "Keys that verify access tokens",
         about: "A JSON Web Key Set (RFC 7517). A key is published here before anything is signed with it. Keys for HS256 \

@@ -23,12 +23,12 @@ mod request;
 
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/openapi.json",
-    allow: "GET, OPTIONS",
+    allow: "GET, HEAD, OPTIONS",
     parameters: &[],
     location: ParameterLocation::Query,
     caller: Caller::Anyone,
     operations: &[Operation {
-        methods: &["GET"],
+        methods: &["GET", "HEAD"],
         id: "openapi",
         summary: "This document",
         about: "The description of this API (OpenAPI 3.1). It changes with the server's version and configuration.",

@@ -22,13 +22,13 @@ use crate::error::Error;
 
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/profile",
-    allow: "GET, DELETE, OPTIONS",
+    allow: "GET, HEAD, DELETE, OPTIONS",
     parameters: &[],
     location: ParameterLocation::Query,
     caller: Caller::Guest,
     operations: &[
         Operation {
-            methods: &["GET"],
+            methods: &["GET", "HEAD"],
             id: "profile",
             summary: "Read the guest's profile",
             about: "For the guest: everything that is stored about the guest, except secrets. Any access token of the guest \

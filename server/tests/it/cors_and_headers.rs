@@ -286,8 +286,8 @@ async fn c143_a_preflight_knows_the_origins_of_all_clients() {
         ("/api/oauth/token", "POST, OPTIONS"),
         ("/oauth/authorize", "GET, OPTIONS"),
         ("/oauth/revoke", "POST, OPTIONS"),
-        ("/oauth/profile", "GET, DELETE, OPTIONS"),
-        ("/api/oauth/profile", "GET, DELETE, OPTIONS"),
+        ("/oauth/profile", "GET, HEAD, DELETE, OPTIONS"),
+        ("/api/oauth/profile", "GET, HEAD, DELETE, OPTIONS"),
     ] {
         let preflight = request("OPTIONS", path)
             .header("access-control-request-method", "POST")

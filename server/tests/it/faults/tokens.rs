@@ -2,6 +2,7 @@
 
 mod guesses;
 mod guests;
+mod head;
 mod live;
 mod names;
 mod pages;
