@@ -25,7 +25,7 @@ pub(super) struct Endpoint {
     pub(super) location: ParameterLocation,
     /// The kind of caller, on which the status and code of a failure depend.
     pub(super) caller: Caller,
-    /// Its operations but `OPTIONS`, which is the same everywhere.
+    /// Its operations but `OPTIONS`, which is the same everywhere but for gateways.
     pub(super) operations: &'static [Operation],
 }
 
@@ -63,12 +63,16 @@ impl Endpoint {
         }
     }
 
-    /// Adds `OPTIONS`, a 405 for other methods and the middleware to the handlers of the endpoint.
+    /// Adds `OPTIONS`, a 405 for other methods and the middleware to the handlers of the endpoint. One for gateways answers
+    /// every method itself: whatever they ask, they take the answer for a verdict.
     pub(super) fn route(
         &'static self,
         app: &Arc<App>,
         handlers: MethodRouter<Arc<App>>,
     ) -> MethodRouter<Arc<App>> {
+        if self.caller == Caller::Gateway {
+            return handlers.layer(envelope::layer(app, Some(self)));
+        }
         let not_allowed = async || Error::from(Refusal::MethodNotAllowed);
         let has_head = self.allow.contains("HEAD");
         let handlers = if has_head {

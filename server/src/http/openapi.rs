@@ -107,6 +107,10 @@ fn operations(endpoint: &Endpoint) -> Map<String, Value> {
         }
     }
     let first = endpoint.operations.first();
+    if endpoint.caller == Caller::Gateway {
+        // One of its operations.
+        return item;
+    }
     item.insert("options".into(), json!({
         "operationId": format!("{}Options", first.map_or("", |operation| operation.id)),
         "summary": "List the allowed methods",
@@ -171,7 +175,7 @@ fn errors(endpoint: &Endpoint, method: &str) -> Vec<Error> {
         Refusal::TargetTooLong,
         Refusal::HeadersTooLong,
     ];
-    if method != "OPTIONS" {
+    if method != "OPTIONS" || endpoint.caller == Caller::Gateway {
         if endpoint.location == ParameterLocation::Body {
             refusals.extend([
                 Refusal::BodyTooSlow,

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::routing::{MethodRouter, any};
 use guestpass_core::params::{Accepts, Parameter, Params, Presence};
 use guestpass_core::refusal::{Refusal, WireCode};
 use serde_json::{Value, json};
@@ -26,7 +27,7 @@ use crate::request_context;
 
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/verify",
-    allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+    allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE",
     parameters: &[Parameter {
         name: "mode",
         max_bytes: 16,
@@ -38,12 +39,16 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     location: ParameterLocation::Query,
     caller: Caller::Gateway,
     operations: &[Operation {
-        methods: &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+        methods: &[
+            "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE",
+        ],
         id: "verify",
         summary: "Authenticate a request for a gateway",
         about: "Forward authentication, for nginx `auth_request`, Traefik `forwardAuth` and Envoy `ext_authz`. Configure \
                 the gateway to repeat the request's headers here, and to overwrite the identity headers of the request \
-                with those of the answer. Every method does the same. A body isn't read.",
+                with those of the answer. Every method does the same, but for the CORS preflight of a browser (`OPTIONS` \
+                with the origin of a client and `Access-Control-Request-Method`), which is answered by a 204. A body \
+                isn't read.",
         answers: &[Answer {
             headers: &["x-guestpass-sub", "x-guestpass-subn", "x-guestpass-client"],
             ..Answer::json(
@@ -80,16 +85,13 @@ fn schema() -> Value {
 
 /// Routes all methods to one handler, because Envoy asks with the method of the request that it asks about.
 pub(super) fn methods() -> MethodRouter<Arc<App>> {
-    let asked = MethodFilter::GET
-        .or(MethodFilter::HEAD)
-        .or(MethodFilter::POST)
-        .or(MethodFilter::PUT)
-        .or(MethodFilter::PATCH)
-        .or(MethodFilter::DELETE);
-    on(asked, verify)
+    any(verify)
 }
 
 async fn verify(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
+    if is_preflight(&app, &request) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let query = request.uri().query().unwrap_or_default();
     let params = Params::from_form(ENDPOINT.parameters, query.as_bytes())?;
     let soft = match params.get("mode") {
@@ -110,6 +112,19 @@ async fn verify(State(app): State<Arc<App>>, request: Request) -> Result<Respons
         }
         Err(error) => Err(error),
     }
+}
+
+/// Recognises a CORS preflight of a client's page, which carries no token (Fetch standard). Any other `OPTIONS` is asked
+/// about as every request is, lest a gateway take its 204 for a yes.
+fn is_preflight(app: &App, request: &Request) -> bool {
+    let headers = request.headers();
+    let is_known = |origin: &HeaderValue| {
+        let origin = origin.to_str();
+        origin.is_ok_and(|origin| app.clients.any_has_origin(origin))
+    };
+    request.method() == Method::OPTIONS
+        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+        && headers.get(ORIGIN).is_some_and(is_known)
 }
 
 async fn verified(app: &App, headers: &HeaderMap) -> Result<VerifiedToken, Error> {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::{
     Answer, Connection, REDIRECT_URI, SHOP, Sent, TestApp, VERIFIER, authorize, exchange,
-    introspect, profile, request, revoke, verify,
+    introspect, profile, request, revoke,
 };
 
 mod framing;
@@ -360,10 +360,6 @@ async fn c137_options_say_what_is_allowed() {
         (exchange(&code).path("/api/oauth/token"), "POST, OPTIONS"),
         (revoke(&tokens.refresh_token), "POST, OPTIONS"),
         (introspect(&tokens.access_token), "POST, OPTIONS"),
-        (
-            verify(&tokens.access_token),
-            "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
-        ),
         (profile(&tokens.access_token), "GET, HEAD, DELETE, OPTIONS"),
         (request("GET", "/oauth/jwks"), "GET, HEAD, OPTIONS"),
         (request("GET", "/api/oauth/jwks"), "GET, HEAD, OPTIONS"),
@@ -390,7 +386,6 @@ async fn every_endpoint_answers_its_own_methods_and_no_other() {
     for (request, others) in [
         (revoke(&tokens.refresh_token), &["GET", "HEAD", "PUT"][..]),
         (introspect(&tokens.access_token), &["GET", "HEAD", "PUT"]),
-        (verify(&tokens.access_token), &[]),
         (profile(&tokens.access_token), &["POST", "PUT"]),
         (request("GET", "/oauth/jwks"), &["POST", "PUT"]),
         (

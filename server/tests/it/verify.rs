@@ -495,7 +495,7 @@ async fn c163_a_live_token_says_who_the_guest_is() {
         let header = ask().header("x-dressipi-jwt", &tokens.access_token);
         passes_as(&test, header, &tokens).await;
         // A gateway may ask with the method of the request that it asks about.
-        for method in ["HEAD", "POST", "PUT", "PATCH", "DELETE"] {
+        for method in ["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"] {
             let answer = test.send(verify(&tokens.access_token).method(method)).await;
             assert_eq!(answer.status, StatusCode::OK, "{method} {answer:?}");
             assert_eq!(answer.header("x-guestpass-sub"), Some(tokens.sub()));

@@ -1,5 +1,6 @@
 //! Tokens, grants and guests.
 
+mod gateway;
 mod guesses;
 mod guests;
 mod head;
