@@ -70,8 +70,13 @@ pub fn router(app: Arc<App>) -> Router {
 
     let mut router = Router::new();
     for (endpoint, handlers) in at_root {
-        let path = endpoint.root_path(&app);
-        router = router.route(&path, endpoint.route(&app, handlers));
+        let appended = endpoint.appended_path(&app);
+        for path in [Some(endpoint.root_path(&app)), appended]
+            .into_iter()
+            .flatten()
+        {
+            router = router.route(&path, endpoint.route(&app, handlers.clone()));
+        }
     }
     for base in &app.base_paths {
         for (endpoint, handlers) in &under_base_paths {

@@ -3,7 +3,9 @@ import { createRemoteJWKSet, jwtVerify } from 'jose';
 
 // Once. The keys are found through the server's metadata, and followed from then on.
 export async function keysOf(issuer) {
-  const answer = await fetch(`${issuer}/.well-known/oauth-authorization-server`);
+  const { origin, pathname } = new URL(issuer);
+  const path = pathname === '/' ? '' : pathname; // behind it (RFC 8414 §3.1)
+  const answer = await fetch(`${origin}/.well-known/oauth-authorization-server${path}`);
   const metadata = await answer.json();
   if (metadata.issuer !== issuer) throw new Error('metadata of another issuer');
   return createRemoteJWKSet(new URL(metadata.jwks_uri));

@@ -1,12 +1,16 @@
 """A resource server's part in Python, as docs/verifying.md shows it."""
 
+from urllib.parse import urlsplit
+
 import jwt
 import requests
 
 
 def keys_of(issuer):
     """Once. The keys are found through the server's metadata, and followed from then on."""
-    answer = requests.get(f"{issuer}/.well-known/oauth-authorization-server", timeout=10)
+    scheme, host, path, _, _ = urlsplit(issuer)  # the path comes behind it (RFC 8414 §3.1)
+    url = f"{scheme}://{host}/.well-known/oauth-authorization-server{path}"
+    answer = requests.get(url, timeout=10)
     metadata = answer.json()
     if metadata["issuer"] != issuer:
         raise ValueError("metadata of another issuer")

@@ -63,6 +63,14 @@ impl Endpoint {
         }
     }
 
+    /// Returns the other path of the metadata, if the issuer has a path: behind it, where OpenID Connect Discovery looks,
+    /// and with it many clients (RFC 8414 §5).
+    pub(super) fn appended_path(&self, app: &App) -> Option<String> {
+        let own = app.issuer.path();
+        let is_appended = self.path == metadata::ENDPOINT.path && !own.is_empty();
+        is_appended.then(|| format!("{own}{}", self.path))
+    }
+
     /// Adds `OPTIONS`, a 405 for other methods and the middleware to the handlers of the endpoint. One for gateways answers
     /// every method itself: whatever they ask, they take the answer for a verdict.
     pub(super) fn route(

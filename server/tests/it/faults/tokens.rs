@@ -1,5 +1,6 @@
 //! Tokens, grants and guests.
 
+mod discovery;
 mod gateway;
 mod guesses;
 mod guests;
