@@ -153,6 +153,7 @@ async fn signed(
     let claims = Claims {
         issuer: "http://127.0.0.1:49152",
         audience: None,
+        audience_restricted: false,
         client_id: CLIENT_ID,
         profile,
         network_id: NetworkId::new([7; 16]),

@@ -28,13 +28,14 @@ pub enum Choice {
     RefreshMax,
     Audience,
     QueryParams,
+    AudienceRestricted,
     ResumeWithJwt,
     Origins,
 }
 
 impl Choice {
     /// Lists all of them, in the order in which they are shown.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AccessTtl,
         Self::CodeTtl,
         Self::Grace,
@@ -44,6 +45,7 @@ impl Choice {
         Self::RefreshMax,
         Self::Audience,
         Self::QueryParams,
+        Self::AudienceRestricted,
         Self::ResumeWithJwt,
         Self::Origins,
     ];
@@ -61,6 +63,7 @@ impl Choice {
             Self::RefreshMax => "refresh_max",
             Self::Audience => "audience",
             Self::QueryParams => "query_params",
+            Self::AudienceRestricted => "audience_restricted",
             Self::ResumeWithJwt => "resume_with_jwt",
             Self::Origins => "origins",
         }
@@ -85,7 +88,7 @@ impl Choice {
             | Self::RefreshMax
             | Self::Audience
             | Self::QueryParams => true,
-            Self::ResumeWithJwt | Self::Origins => false,
+            Self::AudienceRestricted | Self::ResumeWithJwt | Self::Origins => false,
         }
     }
 
@@ -104,6 +107,7 @@ impl Choice {
             | Self::RefreshMax
             | Self::Audience
             | Self::QueryParams
+            | Self::AudienceRestricted
             | Self::ResumeWithJwt
             | Self::Origins => (SECOND, CENTURY),
         };
@@ -139,6 +143,7 @@ impl Client {
             Choice::RefreshMax => chosen.refresh_max.map(text_of),
             Choice::Audience => chosen.audience.as_ref().map(|a| a.as_str().to_owned()),
             Choice::QueryParams => chosen.query_params.map(|allowed| allowed.to_string()),
+            Choice::AudienceRestricted => self.audience_restricted.then(|| true.to_string()),
             Choice::ResumeWithJwt => self.resume_with_jwt.then(|| true.to_string()),
             Choice::Origins => {
                 let origins: Vec<_> = self.origins.iter().map(Origin::as_str).collect();
@@ -163,6 +168,7 @@ impl Client {
             Choice::RefreshMax => chosen.refresh_max = Some(lifetime(choice)(text)?),
             Choice::Audience => chosen.audience = Some(audience(text)?),
             Choice::QueryParams => chosen.query_params = Some(yes_or_no(text)?),
+            Choice::AudienceRestricted => self.audience_restricted = yes_or_no(text)?,
             Choice::ResumeWithJwt => self.resume_with_jwt = yes_or_no(text)?,
             Choice::Origins => self.origins = origins(text)?,
         }
@@ -183,6 +189,7 @@ impl Client {
             Choice::RefreshMax => chosen.refresh_max = None,
             Choice::Audience => chosen.audience = None,
             Choice::QueryParams => chosen.query_params = None,
+            Choice::AudienceRestricted => self.audience_restricted = false,
             Choice::ResumeWithJwt => self.resume_with_jwt = false,
             Choice::Origins => self.origins.clear(),
         }
@@ -294,6 +301,7 @@ mod tests {
                 audience: "client".parse().ok(),
                 query_params: Some(false),
             },
+            audience_restricted: true,
             resume_with_jwt: true,
             origins: ["http://localhost:3000", "https://a.example"]
                 .map(|origin| origin.parse().unwrap())

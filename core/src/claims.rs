@@ -17,8 +17,10 @@ use crate::time::Timestamp;
 pub struct Claims<'a> {
     /// `iss`: the issuer, byte for byte as configured.
     pub issuer: &'a str,
-    /// `aud`: the configured audience, followed by the issuer; `None` for the issuer alone.
+    /// `aud`: the audience, followed by the issuer unless that is left out; `None` for the issuer alone.
     pub audience: Option<&'a str>,
+    /// Leaves the issuer out of `aud`, if there is an audience.
+    pub audience_restricted: bool,
     /// `client_id`: the client's public id.
     pub client_id: &'a str,
     /// `sub`, as a decimal string.
@@ -52,14 +54,16 @@ impl Claims<'_> {
         json.push_str(r#","sub":""#);
         push_display(&mut json, self.profile);
         json.push_str(r#"","aud":"#);
-        if let Some(audience) = self.audience {
-            json.push('[');
-            push_string(&mut json, audience);
-            json.push(',');
-            push_string(&mut json, self.issuer);
-            json.push(']');
-        } else {
-            push_string(&mut json, self.issuer);
+        match self.audience {
+            Some(audience) if self.audience_restricted => push_string(&mut json, audience),
+            Some(audience) => {
+                json.push('[');
+                push_string(&mut json, audience);
+                json.push(',');
+                push_string(&mut json, self.issuer);
+                json.push(']');
+            }
+            None => push_string(&mut json, self.issuer),
         }
         json.push_str(r#","client_id":"#);
         push_string(&mut json, self.client_id);
@@ -139,11 +143,24 @@ mod tests {
         assert_eq!(value["sub"], "94173");
     }
 
+    #[test]
+    fn a_restricted_audience_stands_alone() {
+        for (audience, expected) in [(Some("api"), "api"), (None, "https://id.example")] {
+            let claims = Claims {
+                audience_restricted: true,
+                ..claims("https://id.example", audience)
+            };
+            let value: serde_json::Value = serde_json::from_str(&claims.to_json()).unwrap();
+            assert_eq!(value["aud"], expected);
+        }
+    }
+
     fn claims<'a>(issuer: &'a str, audience: Option<&'a str>) -> Claims<'a> {
         let profile = "94173".parse().unwrap();
         Claims {
             issuer,
             audience,
+            audience_restricted: false,
             client_id: "shop",
             profile,
             network_id: NetworkId::new([7; 16]),

@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::policy::PolicyOverrides;
+use crate::policy::{Audience, PolicyOverrides};
 use crate::refusal::Refusal;
 use crate::time::Timestamp;
 
@@ -30,6 +30,8 @@ pub struct Client {
     pub disabled: bool,
     /// Its own choices for its tokens.
     pub overrides: PolicyOverrides,
+    /// Its own audience stands alone in `aud`, without the issuer (RFC 9700 §2.3).
+    pub audience_restricted: bool,
     /// A guest's access token may stand for the guest at authorize.
     pub resume_with_jwt: bool,
     /// Web origins that may read answers to this client (CORS).
@@ -52,12 +54,20 @@ impl Client {
             confidential: false,
             disabled: false,
             overrides: PolicyOverrides::default(),
+            audience_restricted: false,
             resume_with_jwt: false,
             origins: Vec::new(),
             unknown_choices: BTreeMap::new(),
             api_keys: Vec::new(),
             created_at,
         }
+    }
+
+    /// Returns its own audience, if that stands alone in `aud`.
+    #[must_use]
+    pub fn sole_audience(&self) -> Option<&Audience> {
+        let audience = self.overrides.audience.as_ref();
+        audience.filter(|_| self.audience_restricted)
     }
 
     /// Decides whether the caller is the client that it names, which is `None` if there is no such client.

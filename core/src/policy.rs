@@ -25,7 +25,9 @@ pub struct Policy {
     pub refresh_idle: Duration,
     /// The lifetime of a grant, however often it is refreshed.
     pub refresh_max: Duration,
-    /// The audience, which stands before the issuer in `aud`.
+    /// The audience, which stands before the issuer in `aud`, or alone ([`Client::sole_audience`]).
+    ///
+    /// [`Client::sole_audience`]: crate::client::Client::sole_audience
     pub audience: Option<Audience>,
     /// Allows token parameters in the query of a POST with an empty body, as existing clients send them.
     pub query_params: bool,
@@ -214,7 +216,7 @@ impl FromStr for LateRetry {
     }
 }
 
-/// An audience, which stands before the issuer in `aud`: 1 to 64 ASCII letters, digits and `-._:/@`, so that nothing in it needs
+/// An audience, which stands in `aud`: 1 to 64 ASCII letters, digits and `-._:/@`, so that nothing in it needs
 /// escaping and an answer stays as small as existing clients need it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Audience(String);

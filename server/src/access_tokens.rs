@@ -49,34 +49,29 @@ impl App {
     /// # Errors
     /// The first thing that is wrong with the token; [`Unavailable`] if that may be the clock.
     pub fn verify(&self, token: &str) -> Result<VerifiedToken, Error> {
-        let token = self.verify_even_if_disabled(token)?;
+        let token = self.of_known_client(self.verify_signed(token)?)?;
+        if !is_for_issuer(&token.claims, self.issuer.as_str(), &token.client) {
+            return Err(Refusal::AccessTokenOfAnotherAudience.into());
+        }
         if token.client.disabled {
             return Err(Refusal::AccessTokenOfNoClient.into());
         }
         Ok(token)
     }
 
-    /// Verifies as [`App::verify`] does, but accepts the tokens of a disabled client, which are good again when it is
-    /// enabled.
-    ///
-    /// # Errors
-    /// As [`App::verify`].
-    pub fn verify_even_if_disabled(&self, token: &str) -> Result<VerifiedToken, Error> {
-        self.of_known_client(self.verify_signed(token)?)
-    }
-
-    /// Verifies as [`App::verify_even_if_disabled`] does, but for the time.
+    /// Verifies as [`App::verify`] does, but for the time, the audience, and whether the client is disabled: what may be good
+    /// again, or elsewhere, is worth a revocation.
     ///
     /// # Errors
     /// As there.
-    pub fn verify_at_any_time(&self, token: &str) -> Result<VerifiedToken, Error> {
+    pub fn verify_for_revocation(&self, token: &str) -> Result<VerifiedToken, Error> {
         let keys = self.keys.now();
         let verified = self.verifier.verify_at_any_time(token, keys.verifying());
         self.of_known_client(verified.map_err(refusal)?)
     }
 
-    /// Verifies a token with which a guest asks about itself. It is good for that whatever has become of its client: to
-    /// read what is stored and to erase it is the guest's right.
+    /// Verifies a token with which a guest asks about itself. It is good for that whatever has become of its client, and
+    /// whomever else it is meant for: to read what is stored and to erase it is the guest's right.
     ///
     /// # Errors
     /// As [`App::verify`].
@@ -218,6 +213,14 @@ impl App {
             ),
         ]
     }
+}
+
+/// Decides whether a token is meant for the issuer's own endpoints: its audience is the issuer, or that of its client, which
+/// may stand alone.
+pub fn is_for_issuer(claims: &AccessToken, issuer: &str, client: &Client) -> bool {
+    let own = client.overrides.audience.as_ref();
+    let mut audience = claims.audience.iter();
+    audience.any(|aud| aud == issuer || own.is_some_and(|own| aud == own.as_str()))
 }
 
 /// Decodes the `sid` and `jti` of a token. `None` if they aren't as this server writes them.

@@ -175,6 +175,7 @@ impl App {
         let claims = Claims {
             issuer: self.issuer.as_str(),
             audience: policy.audience.as_ref().map(Audience::as_str),
+            audience_restricted: client.sole_audience().is_some(),
             client_id: client.id.as_str(),
             profile: grant.id.profile,
             network_id: grant.network_id,

@@ -115,7 +115,7 @@ impl App {
             request_context::grant(grant.id);
             return Ok(self.end_grant(&owner, grant.id, revocation).await?);
         }
-        let Ok(token) = self.verify_at_any_time(token) else {
+        let Ok(token) = self.verify_for_revocation(token) else {
             return Ok(());
         };
         let owner = Arc::clone(&token.client);

@@ -15,7 +15,7 @@ export async function keysOf(issuer) {
 export async function guestOf(token, keys, { issuer, audience = issuer, algorithm = 'ES256', now }) {
   const { payload } = await jwtVerify(token, keys, {
     issuer,
-    audience, // the issuer, unless you have set tokens.audience or the client's --audience
+    audience, // of your own service, if it has one: the issuer restricts nothing
     typ: 'at+jwt',
     algorithms: [algorithm], // the one that you have chosen, and no other
     requiredClaims: ['sub', 'exp'],

@@ -23,7 +23,7 @@ def guest_of(token, key_of, issuer, audience=None, algorithm="ES256"):
         token,
         key_of(token),
         issuer=issuer,
-        audience=audience or issuer,  # unless you have set tokens.audience or --audience
+        audience=audience or issuer,  # your service's own, if it has one: the issuer restricts nothing
         algorithms=[algorithm],  # the one that you have chosen, and no other
         options={"require": ["sub", "exp"]},
         leeway=5,

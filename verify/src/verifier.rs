@@ -51,7 +51,8 @@ pub struct AccessToken {
 #[derive(Clone, Debug)]
 pub struct Verifier {
     issuer: String,
-    audience: String,
+    /// `None` if every audience will do.
+    audience: Option<String>,
     leeway_seconds: i64,
     accepts_untyped: bool,
 }
@@ -63,23 +64,37 @@ const DEFAULT_LEEWAY: i64 = 5;
 const MAX_LEEWAY: i64 = 60;
 
 impl Verifier {
-    /// Expects tokens of one issuer, compared byte for byte with `iss`, and the issuer as their audience too.
+    /// Expects tokens of one issuer, compared byte for byte with `iss`, and the issuer as their audience too, which
+    /// restricts nothing: see [`Verifier::audience`].
     #[must_use]
     pub fn new(issuer: impl Into<String>) -> Self {
         let issuer = issuer.into();
         Self {
-            audience: issuer.clone(),
+            audience: Some(issuer.clone()),
             issuer,
             leeway_seconds: DEFAULT_LEEWAY,
             accepts_untyped: false,
         }
     }
 
-    /// Expects another audience than the issuer: that of the issuer's setting `tokens.audience`, or of the client.
+    /// Expects another audience than the issuer: the name of this resource server, as the issuer's setting
+    /// `tokens.audience` says it, or a client's `--audience`.
+    ///
+    /// The issuer restricts nothing: it stands in the tokens of all clients but those that are restricted to their own
+    /// audience. Whoever has a name of their own checks for it, and so takes no token that is meant for others.
     #[must_use]
     pub fn audience(self, audience: impl Into<String>) -> Self {
         Self {
-            audience: audience.into(),
+            audience: Some(audience.into()),
+            ..self
+        }
+    }
+
+    /// Accepts every audience, for whoever serves several and decides by [`AccessToken::audience`] afterwards.
+    #[must_use]
+    pub fn any_audience(self) -> Self {
+        Self {
+            audience: None,
             ..self
         }
     }
@@ -196,7 +211,9 @@ impl Verifier {
         if token.issuer != self.issuer {
             return Err(Rejection::IssuerWrong);
         }
-        if !token.audience.contains(&self.audience) {
+        if let Some(audience) = &self.audience
+            && !token.audience.contains(audience)
+        {
             return Err(Rejection::AudienceWrong);
         }
         Ok((token, claims.nbf.map(|NumericDate(seconds)| seconds)))

@@ -43,6 +43,8 @@ pub struct ClientSettings {
     pub confidential: Option<bool>,
     /// Answered as if it didn't exist.
     pub disabled: Option<bool>,
+    /// Its own audience stands alone in `aud`.
+    pub audience_restricted: Option<bool>,
     /// A guest's access token may stand for the guest at authorize.
     pub resume_with_jwt: Option<bool>,
     /// Choices to make.
@@ -70,6 +72,8 @@ pub enum ChangeError {
     ApiKeyUnknown,
     /// The client doesn't have an origin that should be removed.
     OriginUnknown(Origin),
+    /// The client would have `audience_restricted` without an audience of its own.
+    RestrictedToNothing,
     /// The client would have `resume_with_jwt` without being confidential.
     ResumePublic,
     /// The client would have `resume_with_jwt` and a web origin.
@@ -136,6 +140,9 @@ impl Client {
         let mut client = self.clone();
         client.confidential = settings.confidential.unwrap_or(self.confidential);
         client.disabled = settings.disabled.unwrap_or(self.disabled);
+        client.audience_restricted = settings
+            .audience_restricted
+            .unwrap_or(self.audience_restricted);
         client.resume_with_jwt = settings.resume_with_jwt.unwrap_or(self.resume_with_jwt);
         client.overrides = settings.overrides.or(&self.overrides);
         for choice in &settings.unset {
@@ -162,6 +169,9 @@ impl Client {
         }
         if self.resume_with_jwt && !self.origins.is_empty() {
             return Err(ChangeError::ResumeWithOrigin);
+        }
+        if self.audience_restricted && self.overrides.audience.is_none() {
+            return Err(ChangeError::RestrictedToNothing);
         }
         if let Some(defaults) = defaults {
             defaults

@@ -359,7 +359,8 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "access_token_of_another_audience",
             InvalidToken,
             ACCESS_TOKEN,
-            "The token is meant for someone else only; ask for one with this issuer in aud.",
+            "Its aud lacks the audience that `/oauth/verify?audience=…` asked for; or, without one, both this issuer and its \
+             client's own audience, which `guestpass client show ID` shows.",
         ),
         Refusal::AccessTokenOfNoClient => new(
             "access_token_of_no_client",

@@ -290,6 +290,10 @@ async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
                     .join(", "),
             ),
             ("created", rfc3339(client.created_at)),
+            (
+                "audience_restricted",
+                client.audience_restricted.to_string(),
+            ),
             ("resume_with_jwt", client.resume_with_jwt.to_string()),
         ];
         let policy = policy::shown(&client, config).into_iter().map(|choice| {
@@ -305,7 +309,7 @@ async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
         });
         let lines = lines.into_iter().chain(policy).chain(unknown);
         lines
-            .map(|(name, value)| format!("{name:<17}{value}").trim_end().to_owned())
+            .map(|(name, value)| format!("{name:<21}{value}").trim_end().to_owned())
             .collect::<Vec<_>>()
             .join("\n")
     });
@@ -355,6 +359,10 @@ pub(super) fn explain(error: ChangeFailed, id: &ClientId) -> Failure {
                 "{id} doesn't have the origin {origin}. See which it has: guestpass client show {id}"
             )
         }
+        ChangeError::RestrictedToNothing => format!(
+            "{id} can't be audience_restricted without an audience of its own. Add --audience TEXT, or \
+             --no-audience-restricted"
+        ),
         ChangeError::ResumePublic => format!(
             "{id} can't be public and have resume_with_jwt: an access token would become a refresh token by itself. \
              Add --confidential, or --no-resume-with-jwt"
@@ -375,6 +383,7 @@ fn described(client: &Client, config: &Config) -> Value {
         "client_id": client.id.as_str(),
         "confidential": client.confidential,
         "disabled": client.disabled,
+        "audience_restricted": client.audience_restricted,
         "resume_with_jwt": client.resume_with_jwt,
         "policy": policy::shown(client, config),
         "unknown_choices": client.unknown_choices,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use guestpass_core::client::Client;
 use guestpass_core::credential::{Credential, CredentialKind};
 use guestpass_core::grant::{Decision, Grant, GrantId};
 use guestpass_core::refusal::Refusal;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use super::database::{self, Opened};
 use super::master_key::open_keys;
 use super::{Failure, Output, profile, rfc3339};
-use crate::access_tokens::{ids, refusal};
+use crate::access_tokens::{ids, is_for_issuer, refusal};
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::error::Error;
@@ -269,6 +270,11 @@ impl Explainer {
         };
         let guest = keys.tombstone(grant.profile);
         let ended = async |list, id| self.store.is_revoked(list, id).await;
+        let is_ours = |client: &Arc<Client>| is_for_issuer(&claims, &issuer, client);
+        if !client.as_ref().is_none_or(is_ours) {
+            explanation.add_refusal(Refusal::AccessTokenOfAnotherAudience);
+            return Ok(explanation);
+        }
         // A row that a restore has lost doesn't end its tokens.
         let row = self.store.load(grant).await?;
         if ended(RevokedList::Guests, guest).await? {

@@ -53,6 +53,12 @@ pub(super) struct Args {
     /// Refuse them: --query-params=false
     #[arg(long)]
     no_query_params: bool,
+    /// Leave the issuer out of `aud`, so that only those take the tokens who check the client's own --audience
+    #[arg(long, overrides_with = "no_audience_restricted", help_heading = Resettable::Reset)]
+    audience_restricted: bool,
+    /// Let the issuer stand in `aud` too
+    #[arg(long, help_heading = Resettable::Reset)]
+    no_audience_restricted: bool,
     /// Let a guest's access token stand for it at authorize: for confidential clients without origins
     #[arg(long, overrides_with = "no_resume_with_jwt", help_heading = Resettable::Reset)]
     resume_with_jwt: bool,
@@ -82,6 +88,7 @@ impl Args {
         };
         let chooses = overrides != PolicyOverrides::default() || !unset.is_empty();
         ClientSettings {
+            audience_restricted: switch(self.audience_restricted, self.no_audience_restricted),
             resume_with_jwt: switch(self.resume_with_jwt, self.no_resume_with_jwt),
             defaults: chooses.then(|| config.policy.clone()),
             overrides,

@@ -20,10 +20,11 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// Makes a verifier for access tokens of that issuer.
+    /// Makes a verifier for access tokens of that issuer. Of their audience it accepts any: which are meant for the issuer
+    /// is decided by the client, in `access_tokens.rs`.
     #[must_use]
     pub fn verifier(&self, issuer: &str) -> Verifier {
-        let verifier = Verifier::new(issuer);
+        let verifier = Verifier::new(issuer).any_audience();
         if self.untyped {
             verifier.accept_untyped()
         } else {

@@ -28,14 +28,26 @@ use crate::request_context;
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/verify",
     allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE",
-    parameters: &[Parameter {
-        name: "mode",
-        max_bytes: 16,
-        presence: Presence::Optional,
-        accepts: Accepts::OneOf(&[STRICT, SOFT]),
-        about: "`strict`, the default, refuses a request without a valid token. `soft` lets it through as nobody's: with a 200 \
-                and empty identity headers.",
-    }],
+    parameters: &[
+        Parameter {
+            name: "mode",
+            max_bytes: 16,
+            presence: Presence::Optional,
+            accepts: Accepts::OneOf(&[STRICT, SOFT]),
+            about: "`strict`, the default, refuses a request without a valid token. `soft` lets it through as nobody's: with \
+                    a 200 and empty identity headers.",
+        },
+        Parameter {
+            name: "audience",
+            max_bytes: 1024,
+            presence: Presence::Optional,
+            accepts: Accepts::Text {
+                example: "https://api.example",
+            },
+            about: "The service that the gateway asks for: a token counts only if this stands in its `aud`. Without it, every \
+                    token of a guest does. An empty one is refused.",
+        },
+    ],
     location: ParameterLocation::Query,
     caller: Caller::Gateway,
     operations: &[Operation {
@@ -99,7 +111,12 @@ async fn verify(State(app): State<Arc<App>>, request: Request) -> Result<Respons
         Some(SOFT) => true,
         Some(_) => return Err(Refusal::ModeUnsupported.into()),
     };
-    match verified(&app, request.headers()).await {
+    let audience = params.given("audience");
+    if audience.is_some_and(str::is_empty) {
+        // A variable of the gateway's configuration that isn't set must not mean "everyone".
+        return Err(Refusal::ParameterMissing("audience").into());
+    }
+    match verified(&app, request.headers(), audience).await {
         Ok(token) => Ok(respond::to(
             Some(Arc::clone(&token.client)),
             Ok(identity(&token)),
@@ -127,8 +144,17 @@ fn is_preflight(app: &App, request: &Request) -> bool {
         && headers.get(ORIGIN).is_some_and(is_known)
 }
 
-async fn verified(app: &App, headers: &HeaderMap) -> Result<VerifiedToken, Error> {
+async fn verified(
+    app: &App,
+    headers: &HeaderMap,
+    audience: Option<&str>,
+) -> Result<VerifiedToken, Error> {
     let token = app.verify(guest_auth::token(headers)?)?;
+    if let Some(audience) = audience
+        && !token.claims.audience.iter().any(|aud| aud == audience)
+    {
+        return Err(Refusal::AccessTokenOfAnotherAudience.into());
+    }
     app.check_recent(&token)
         .await
         .map_err(|error| error.about(token.grant))?;

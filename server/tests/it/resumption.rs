@@ -66,6 +66,7 @@ async fn c037_only_a_valid_token_of_a_living_grant_of_that_client_resumes() {
     let made_up = test.app.keys().now().sign(&Claims {
         issuer: ISSUER,
         audience: None,
+        audience_restricted: false,
         client_id: BACK_END,
         profile,
         network_id: NetworkId::new([7; 16]),

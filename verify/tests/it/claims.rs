@@ -163,10 +163,20 @@ fn c108_another_issuer_or_audience() {
         assert_eq!(with_claim(&verifier(), "aud", &audience), expected);
     }
     let api = verifier().audience("api");
-    assert_eq!(with_claim(&api, "aud", &json!(["api", ISSUER])), Ok(()));
+    for own in [json!(["api", ISSUER]), json!(["api"]), json!("api")] {
+        assert_eq!(with_claim(&api, "aud", &own), Ok(()));
+    }
     assert_eq!(
         with_claim(&api, "aud", &json!(ISSUER)),
         Err(Rejection::AudienceWrong)
+    );
+    let any = verifier().any_audience();
+    for audience in [json!("api"), json!([ISSUER]), json!([])] {
+        assert_eq!(with_claim(&any, "aud", &audience), Ok(()));
+    }
+    assert_eq!(
+        with_claim(&any, "aud", &Value::Null),
+        Err(Rejection::ClaimMissing("aud"))
     );
 }
 

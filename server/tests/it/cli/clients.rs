@@ -188,10 +188,11 @@ fn what_holds_for_a_client_is_shown_to_people_too() {
     binary.json(&["client", "add", SHOP, "--access-ttl", "36h"]);
     let text = binary.run(&["client", "show", SHOP]).stdout;
     for line in [
-        "resume_with_jwt  false",
-        "access_ttl       36h (this client)",
-        "code_ttl         60s (default)",
-        "audience         none (default)",
+        "audience_restricted  false",
+        "resume_with_jwt      false",
+        "access_ttl           36h (this client)",
+        "code_ttl             60s (default)",
+        "audience             none (default)",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
     }

@@ -418,7 +418,7 @@ fn unset(overrides: &mut PolicyOverrides, choice: Choice) {
         Choice::RefreshMax => overrides.refresh_max = None,
         Choice::Audience => overrides.audience = None,
         Choice::QueryParams => overrides.query_params = None,
-        Choice::ResumeWithJwt | Choice::Origins => {}
+        Choice::AudienceRestricted | Choice::ResumeWithJwt | Choice::Origins => {}
     }
 }
 

@@ -12,7 +12,7 @@ use guestpass_verify::{
 /// Once. The keys are fetched when they are first needed, and followed from then on.
 pub(crate) fn trust(issuer: &str) -> Result<(Verifier, RemoteKeySet), FetchError> {
     let keys = RemoteKeySet::new(&format!("{issuer}/oauth/jwks"), Duration::from_secs(3))?;
-    Ok((Verifier::new(issuer), keys)) // .audience("…"), if you have set tokens.audience
+    Ok((Verifier::new(issuer), keys)) // .audience("…") of your own service, if it has one
 }
 
 /// For each request: who is calling, if they say so.
