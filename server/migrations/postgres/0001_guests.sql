@@ -15,6 +15,12 @@ create table installation (
     unfinished_copy     boolean not null default false -- this is the beginning of one: nobody is served
 );
 
+-- One row that the readiness check changes: when it has, a write has just become durable.
+create table probe (
+    only_row  smallint primary key check (only_row = 1),
+    writes    bigint not null
+);
+
 create table clients (
     client_number  bigint  primary key,
     client_id      text    not null unique,

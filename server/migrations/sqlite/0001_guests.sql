@@ -15,6 +15,12 @@ create table installation (
     unfinished_copy     integer not null default false -- this is the beginning of one: nobody is served
 ) strict;
 
+-- One row that the readiness check changes: when it has, a write has just become durable.
+create table probe (
+    only_row  integer primary key check (only_row = 1),
+    writes    integer not null
+) strict;
+
 create table clients (
     client_number  integer primary key,
     client_id      text    not null unique,

@@ -66,6 +66,9 @@ const INSTALLATION: [&str; 10] = [
     "unfinished_copy",
 ];
 
+/// The columns of the row that the readiness check changes. A copy leaves it behind.
+const PROBE: [&str; 2] = ["only_row", "writes"];
+
 impl SchemaError {
     /// Decides whether this program, of version `own`, can use version `found` of a schema that serves programs since version
     /// `serves_since`.
@@ -97,8 +100,13 @@ impl SchemaError {
             columns.map(move |column| (table.name(), column.name()))
         });
         let of_installation = INSTALLATION.map(|column| ("installation", column));
+        let of_probe = PROBE.map(|column| ("probe", column));
         let extra = extra.iter().copied();
-        let expected: BTreeSet<_> = of_tables.chain(of_installation).chain(extra).collect();
+        let expected: BTreeSet<_> = of_tables
+            .chain(of_installation)
+            .chain(of_probe)
+            .chain(extra)
+            .collect();
         let found: BTreeSet<_> = found
             .iter()
             .map(|(t, c)| (t.as_str(), c.as_str()))

@@ -48,7 +48,7 @@ pub enum Write {
     NoteTime(Timestamp),
     /// Sets that time, even to an earlier one, for a clock that is believed now. Every node hears of it.
     ResetTime(Timestamp),
-    /// Changes nothing: asks whether writes get through.
+    /// Changes the one row that is there for it, to see whether a write becomes durable.
     Probe,
 }
 
@@ -80,6 +80,11 @@ pub enum Outcome {
     /// Its condition didn't hold; nothing was written.
     Conflict,
 }
+
+/// The statement of [`Write::Probe`], for every backend. It brings a row that a copy has left behind.
+pub(super) const PROBE: &str = "
+    insert into probe (only_row, writes) values (1, 1)
+        on conflict (only_row) do update set writes = probe.writes + 1";
 
 /// The priority of a job in the queue to the database, the lowest first.
 ///

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::pool::{Failed, Pool};
 use super::redeem::{PendingRedemption, redeem};
 use super::{batch, grants, revoked, upkeep};
-use crate::store::writes::{Priority, Queue, Reply};
+use crate::store::writes::{PROBE, Priority, Queue, Reply};
 use crate::store::{BatchMetrics, Outcome, Redeemed, Redemption, Unavailable, Write};
 
 /// The queue to the database, with its worker. What was queued is carried out even after this is dropped.
@@ -232,11 +232,7 @@ async fn apply(pool: &Pool, write: &Write) -> Result<Outcome, Failed> {
         Write::NoteTime(now) => upkeep::note_time(pool, *now).await,
         Write::ResetTime(now) => upkeep::reset_time(pool, *now).await,
         Write::Probe => {
-            pool.run(
-                "update installation set revision = revision where false",
-                &[],
-            )
-            .await?;
+            pool.run(PROBE, &[]).await?;
             Ok(Outcome::Done)
         }
     }

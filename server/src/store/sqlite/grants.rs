@@ -13,6 +13,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, named_params, params};
 
 use super::{revoked, unavailable, upkeep};
+use crate::store::writes::PROBE;
 use crate::store::{Outcome, Redeemed, Redemption, Tombstone, Unavailable, Write};
 
 pub(super) fn load(connection: &Connection, id: GrantId) -> rusqlite::Result<Option<Grant>> {
@@ -136,7 +137,10 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
         Write::InsertMark(node, mark, now) => upkeep::insert_mark(connection, node, *mark, *now),
         Write::NoteTime(now) => upkeep::note_time(connection, *now),
         Write::ResetTime(now) => upkeep::reset_time(connection, *now),
-        Write::Probe => Ok(Outcome::Done),
+        Write::Probe => {
+            connection.prepare_cached(PROBE)?.execute([])?;
+            Ok(Outcome::Done)
+        }
         Write::RemoveEnded(grants, ended_before) => {
             remove_ended(connection, grants, *ended_before)?;
             Ok(Outcome::Done)
