@@ -192,6 +192,22 @@ pub trait Upkeep: Send + Sync {
 
     /// Checks the files from end to end and counts what they hold.
     fn check(&self) -> BoxFuture<'_, Result<CheckReport, Unavailable>>;
+
+    /// Checks that this process may still trust the files that it has open; quick enough to be called twice a second. A
+    /// store without files of its own has nothing to check.
+    fn check_files(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Gives back the room on the disk that the store holds and could do without.
+    fn give_back_room(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Waits until this process can't go on with the store, however long, and says why: it has to end then.
+    fn failure(&self) -> BoxFuture<'_, Unavailable> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// The database can't answer now: full, locked, broken or shut down. Nothing is wrong with the request.

@@ -55,8 +55,8 @@ const _: () = assert!(
     "a write that has waited for another process is still answered"
 );
 
-/// The time after which a write to PostgreSQL that still waits in the queue is refused instead of carried out: it was
-/// decided on what was true when it came. (SQLite's queue doesn't wait for a network.)
+/// The time after which a write that still waits in the queue to the store is refused instead of carried out: it was
+/// decided on what was true when it came, and its caller may have been told that it failed.
 pub(crate) const STALE: Duration = Duration::from_secs(5);
 const _: () = assert!(
     less(STALE, ANSWER_DEADLINE),

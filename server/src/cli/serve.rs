@@ -1,7 +1,7 @@
 //! `guestpass serve`: runs the listeners and the background tasks of a server.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -20,7 +20,7 @@ use crate::http;
 use crate::listen;
 use crate::random::SecureGenerator;
 use crate::start::{self, Parts};
-use crate::store::Store;
+use crate::store::{Store, Unavailable};
 use crate::telemetry;
 use crate::timing::FOLLOW_EVERY;
 use crate::upkeep::Cleaner;
@@ -55,8 +55,7 @@ pub(super) async fn run(config: &Config, output: Output) -> Result<(), Failure> 
         &json!({"listening": url, "issuer": server.issuer.as_str()}),
         || format!("listening on {url}"),
     );
-    server.run(stop).await;
-    Ok(())
+    server.run(stop).await
 }
 
 /// A server that listens and is ready to run.
@@ -89,6 +88,11 @@ impl Server {
                 database = %config.database,
                 "there was no database, so this is a new installation without guests"
             );
+        }
+        // Before the first write. After a crash the log may have filled the disk, and may hold what a failed sync has lost,
+        // behind which nothing may be added.
+        if let Err(error) = opened.store.give_back_room().await {
+            tracing::warn!(error = %error, "the log could not be moved into the database file");
         }
         let keys = open_or_make_keys(config, &opened).await?;
         let Opened { store, clock } = opened;
@@ -124,8 +128,8 @@ impl Server {
         })
     }
 
-    /// Serves until `stop` is done and the connections have drained.
-    pub(super) async fn run(self, stop: impl Future<Output = ()>) {
+    /// Serves until `stop` is done and the connections have drained. Fails if the store can't be gone on with.
+    pub(super) async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
         let following = tokio::spawn(follow(Arc::clone(&self.app)));
         let cleaner = Cleaner::new(&self.app, self.keep_tombstones);
         let cleaning = tokio::spawn(cleaner.run(self.clean_after));
@@ -139,6 +143,15 @@ impl Server {
             ))
         });
         tracing::info!(address = %self.address, issuer = self.issuer.as_str(), "serving");
+        let failed = OnceLock::new();
+        let stop = async {
+            tokio::select! {
+                () = stop => {}
+                failure = self.store.failure() => {
+                    let _ = failed.set(failure);
+                }
+            }
+        };
         let router = http::router(Arc::clone(&self.app));
         listen::serve(self.listener, self.tls, router, stop).await;
         self.app.note_time().await;
@@ -152,6 +165,10 @@ impl Server {
         tracing::info!("stopped");
         drop(self.store);
         drop(self.lock);
+        match failed.into_inner() {
+            Some(Unavailable(problem)) => Err(Failure(problem)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 //! The log is synced to the disk before a write is answered (`synchronous = FULL`). Other processes may open the same
 //! file beside a running server, as the command line does; SQLite's own locks keep them apart.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,6 +24,7 @@ use crate::timing::BUSY_TIMEOUT;
 
 pub mod bare;
 mod checkpoint;
+mod files;
 mod grants;
 mod registry;
 mod revoked;
@@ -33,14 +33,14 @@ mod transfer;
 mod upkeep;
 mod writer;
 
+use files::Files;
+
 /// A store in one SQLite file.
 pub struct SqliteStore {
     path: PathBuf,
     readers: Arc<Readers>,
     writer: writer::Writer,
-    /// The database file, to sync it. To close it takes the locks of all connections of this process (POSIX), so
-    /// whoever has a connection shares it, and drops it last.
-    file: Arc<File>,
+    files: Arc<Files>,
 }
 
 /// Chooses when SQLite syncs the log to the disk.
@@ -66,21 +66,21 @@ impl SqliteStore {
     fn start(path: &Path, first: Connection, synchronous: Synchronous) -> rusqlite::Result<Self> {
         // As it was made, but a copy may have forgotten.
         first.pragma_update(None, "journal_mode", "wal")?;
-        let file = File::open(path).map_err(|_| rusqlite::Error::InvalidPath(path.to_owned()))?;
-        let file = Arc::new(file);
+        let files = Files::open(path).map_err(|_| rusqlite::Error::InvalidPath(path.to_owned()))?;
+        let files = Arc::new(files);
         let path = path.to_owned();
         let second = path.clone();
         let open_second = move || open(&second, synchronous);
-        let checkpointer = checkpoint::Checkpointer::start(open_second, Arc::clone(&file));
+        let checkpointer = checkpoint::Checkpointer::start(open_second, Arc::clone(&files));
         Ok(Self {
-            writer: writer::Writer::start(first, checkpointer)?,
+            writer: writer::Writer::start(first, checkpointer, Arc::clone(&files))?,
             readers: Arc::new(Readers {
                 path: path.clone(),
                 idle: Mutex::default(),
                 permits: Arc::new(Semaphore::new(READERS)),
-                _file: Arc::clone(&file),
+                files: Arc::clone(&files),
             }),
-            file,
+            files,
             path,
         })
     }
@@ -107,32 +107,62 @@ impl SqliteStore {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Unavailable> {
         let mut reader = Reader::take(&self.readers).await?;
-        blocking(move || reader.connection().and_then(work).map_err(unavailable)).await?
-    }
-
-    /// Runs `work` on a connection of its own, in one transaction: for what operators do, now and then.
-    async fn change<T, E>(
-        &self,
-        work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<Unavailable> + Send + 'static,
-    {
-        let (path, file) = (self.path.clone(), Arc::clone(&self.file));
         blocking(move || {
-            let _last = file;
-            let mut connection = open(&path, Synchronous::Full).map_err(unavailable)?;
-            let behavior = rusqlite::TransactionBehavior::Immediate;
-            let transaction = connection
-                .transaction_with_behavior(behavior)
-                .map_err(unavailable)?;
-            let result = work(&transaction)?;
-            transaction.commit().map_err(unavailable)?;
-            Ok(result)
+            let read = reader.connection().and_then(work);
+            read.map_err(|error| {
+                reader.readers.files.note(error.sqlite_error_code(), &error);
+                unavailable(error)
+            })
         })
         .await?
     }
+
+    /// Runs `work` on a connection of its own, in one transaction: for what operators do, now and then. If the disk is
+    /// full, it runs once more after the log has given its room back.
+    async fn change<T: Send + 'static>(
+        &self,
+        work: impl Fn(&rusqlite::Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        self.alone(move |connection, files| {
+            files.check_writable()?;
+            let changed = match in_transaction(connection, &work) {
+                Err(error) if files::is_full(&error) => checkpoint::empty_log(connection, files)
+                    .and_then(|_| in_transaction(connection, &work)),
+                changed => changed,
+            };
+            changed.map_err(|error| {
+                files.note(error.sqlite_error_code(), &error);
+                unavailable(error)
+            })
+        })
+        .await
+    }
+
+    /// Runs `work` on a connection of its own, off the threads that serve requests.
+    async fn alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection, &Files) -> Result<T, Unavailable> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let (path, files) = (self.path.clone(), Arc::clone(&self.files));
+        blocking(move || {
+            let mut connection = open(&path, Synchronous::Full).map_err(unavailable)?;
+            let result = work(&mut connection, &files);
+            files.close(connection);
+            result
+        })
+        .await?
+    }
+}
+
+fn in_transaction<T>(
+    connection: &mut Connection,
+    work: impl Fn(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let behavior = rusqlite::TransactionBehavior::Immediate;
+    let transaction = connection.transaction_with_behavior(behavior)?;
+    let result = work(&transaction)?;
+    transaction.commit()?;
+    Ok(result)
 }
 
 /// Enough that a slow read doesn't hold up the others.
@@ -202,9 +232,9 @@ impl Registry for SqliteStore {
         row: InstallationRow,
         tables: Vec<(Table, Vec<Row>)>,
     ) -> BoxFuture<'_, Result<bool, Unavailable>> {
-        Box::pin(self.change(move |transaction| {
-            registry::replace_tables(transaction, &row, &tables).map_err(unavailable)
-        }))
+        Box::pin(
+            self.change(move |transaction| registry::replace_tables(transaction, &row, &tables)),
+        )
     }
 }
 
@@ -263,6 +293,23 @@ impl Upkeep for SqliteStore {
     fn check(&self) -> BoxFuture<'_, Result<CheckReport, Unavailable>> {
         Box::pin(self.read(upkeep::check))
     }
+
+    fn check_files(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
+        let files = Arc::clone(&self.files);
+        Box::pin(async { blocking(move || files.check()).await? })
+    }
+
+    fn give_back_room(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
+        Box::pin(self.alone(|connection, files| {
+            files.check_writable()?;
+            let emptied = checkpoint::empty_log(connection, files);
+            emptied.map(drop).map_err(unavailable)
+        }))
+    }
+
+    fn failure(&self) -> BoxFuture<'_, Unavailable> {
+        Box::pin(self.files.failure())
+    }
 }
 
 impl Transfer for SqliteStore {
@@ -286,23 +333,15 @@ impl Transfer for SqliteStore {
     }
 
     fn begin_copy(&self, row: InstallationRow) -> BoxFuture<'_, Result<bool, Unavailable>> {
-        Box::pin(self.change(move |transaction| {
-            transfer::begin_copy(transaction, &row).map_err(unavailable)
-        }))
+        Box::pin(self.change(move |transaction| transfer::begin_copy(transaction, &row)))
     }
 
     fn replace(&self, part: Part) -> BoxFuture<'_, Result<bool, Unavailable>> {
-        Box::pin(
-            self.change(move |transaction| {
-                transfer::replace(transaction, &part).map_err(unavailable)
-            }),
-        )
+        Box::pin(self.change(move |transaction| transfer::replace(transaction, &part)))
     }
 
     fn finish_copy(&self) -> BoxFuture<'_, Result<bool, Unavailable>> {
-        Box::pin(
-            self.change(move |transaction| transfer::finish_copy(transaction).map_err(unavailable)),
-        )
+        Box::pin(self.change(move |transaction| transfer::finish_copy(transaction)))
     }
 
     fn known_profiles(
@@ -313,9 +352,7 @@ impl Transfer for SqliteStore {
     }
 
     fn insert_profiles(&self, profiles: Vec<Profile>) -> BoxFuture<'_, Result<(), Unavailable>> {
-        Box::pin(self.change(move |transaction| {
-            transfer::insert_profiles(transaction, &profiles).map_err(unavailable)
-        }))
+        Box::pin(self.change(move |transaction| transfer::insert_profiles(transaction, &profiles)))
     }
 }
 
@@ -324,7 +361,7 @@ struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
-    _file: Arc<File>,
+    files: Arc<Files>,
 }
 
 /// A connection that is lent, or the right to open one. It goes back when this is dropped, even by a panic.
@@ -370,6 +407,15 @@ impl Drop for Reader {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         idle.extend(self.connection.take());
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        let idle = self.idle.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for connection in idle.drain(..) {
+            self.files.close(connection);
+        }
     }
 }
 

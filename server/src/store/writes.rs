@@ -176,6 +176,11 @@ impl<J> Queue<J> {
     }
 }
 
+/// The error of a job that was too old to be carried out.
+pub(super) fn too_late() -> Unavailable {
+    Unavailable("the write has waited too long".to_owned())
+}
+
 fn too_many() -> Unavailable {
     Unavailable("too many writes are waiting".into())
 }
@@ -187,10 +192,10 @@ pub(super) struct Reply<T> {
 }
 
 impl<T> Reply<T> {
-    /// Returns whether the job has waited for longer than [`STALE`]. The request may have been answered without it by now, so
-    /// to carry it out would surprise.
-    pub(super) fn is_stale(&self) -> bool {
-        self.since.elapsed() > STALE
+    /// Returns whether the job has waited for longer than [`STALE`] at that time. The request may have been answered without it
+    /// by now, so to carry it out would surprise.
+    pub(super) fn is_stale(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) > STALE
     }
 
     /// Sends the result to the caller. If the caller's task has ended, nobody receives it, and the write stands all the same.

@@ -25,6 +25,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::time::Instant;
 
 use futures_util::{StreamExt, stream};
 use guestpass_core::grant::{Generation, Grant, GrantId};
@@ -32,7 +33,7 @@ use guestpass_core::grant::{Generation, Grant, GrantId};
 use super::pool::{Failed, Pool};
 use super::writer::SINGLES_CONCURRENCY;
 use super::{batch, grants};
-use crate::store::writes::Reply;
+use crate::store::writes::{Reply, too_late};
 use crate::store::{Outcome, Redeemed, Redemption, Unavailable};
 
 /// A redemption that isn't answered yet.
@@ -214,9 +215,8 @@ impl PendingRedemption {
 
     /// Refuses it, answered, if it has waited too long. One that may have written goes on, to find out.
     fn unless_stale(self) -> Option<Self> {
-        if self.reply.is_stale() && !self.outcome_unknown {
-            let error = Unavailable("the redemption has waited too long".to_owned());
-            return self.answer(Err(error));
+        if self.reply.is_stale(Instant::now()) && !self.outcome_unknown {
+            return self.answer(Err(too_late()));
         }
         Some(self)
     }

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::pool::{Failed, Pool};
 use super::redeem::{PendingRedemption, redeem};
 use super::{batch, grants, revoked, upkeep};
-use crate::store::writes::{PROBE, Priority, Queue, Reply};
+use crate::store::writes::{PROBE, Priority, Queue, Reply, too_late};
 use crate::store::{BatchMetrics, Outcome, Redeemed, Redemption, Unavailable, Write};
 
 /// The queue to the database, with its worker. What was queued is carried out even after this is dropped.
@@ -90,7 +90,7 @@ async fn work(
         let (pool, batches) = (Arc::clone(&pool), batches.clone());
         tokio::spawn(async move {
             let started = Instant::now();
-            let writes = carry_out(&pool, batch).await;
+            let writes = carry_out(&pool, batch, started).await;
             if writes > 0 {
                 batches.observe(writes, started.elapsed());
             }
@@ -102,7 +102,7 @@ async fn work(
 /// Carries out a batch, and returns the number of writes that it took. Redemptions share statements, and so do new
 /// guests. Every other write has a statement of its own; so has a new guest whose id another one of the batch has drawn
 /// as well.
-async fn carry_out(pool: &Pool, batch: Vec<Job>) -> usize {
+async fn carry_out(pool: &Pool, batch: Vec<Job>, started: Instant) -> usize {
     let mut redemptions = Vec::new();
     let mut guests: BTreeMap<ProfileId, PendingWrite> = BTreeMap::new();
     let mut others = Vec::new();
@@ -111,7 +111,7 @@ async fn carry_out(pool: &Pool, batch: Vec<Job>) -> usize {
             Job::Redeem(pending) => redemptions.push(pending),
             Job::Write(pending) => match &pending.write {
                 Write::InsertGuest(profile, _)
-                    if !pending.reply.is_stale() && !guests.contains_key(&profile.id) =>
+                    if !pending.reply.is_stale(started) && !guests.contains_key(&profile.id) =>
                 {
                     guests.insert(profile.id, pending);
                 }
@@ -171,8 +171,8 @@ async fn write_singly(pool: &Pool, writes: impl IntoIterator<Item = PendingWrite
 
 /// Carries out one write. Retries once if its outcome is unknown and it is idempotent.
 async fn write_one(pool: &Pool, PendingWrite { write, reply }: PendingWrite) {
-    if reply.is_stale() {
-        reply.send(Err(Unavailable("the write has waited too long".to_owned())));
+    if reply.is_stale(Instant::now()) {
+        reply.send(Err(too_late()));
         return;
     }
     let mut result = apply(pool, &write).await;

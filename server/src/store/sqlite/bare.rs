@@ -1,7 +1,6 @@
 //! The writer's work on refreshes without queue, thread and answers: the least that they can cost. The benchmark compares
 //! the server with it, so it has the statements, settings and checkpoints of the store itself.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use guestpass_core::time::Timestamp;
 use rusqlite::Connection;
 
 use super::checkpoint::Checkpointer;
+use super::files::Files;
 use super::grants::{self, GRANT_COLUMNS, GrantNumber};
 use super::{Synchronous, open, writer};
 use crate::store::Outcome;
@@ -38,9 +38,9 @@ impl BareWriter {
         let path = file.to_owned();
         let mut connection = open(&path, Synchronous::Full)?;
         writer::set_cache(&connection)?;
-        let synced = File::open(file).map_err(|_| rusqlite::Error::InvalidPath(file.to_owned()))?;
+        let files = Files::open(file).map_err(|_| rusqlite::Error::InvalidPath(file.to_owned()))?;
         let open_second = move || open(&path, Synchronous::Full);
-        let checkpointer = Checkpointer::start(open_second, Arc::new(synced));
+        let checkpointer = Checkpointer::start(open_second, Arc::new(files));
         checkpointer.watch(&mut connection)?;
         let template = connection.query_row(
             &format!("select {GRANT_COLUMNS} from grants limit 1"),

@@ -8,22 +8,35 @@
 //!
 //! The worker has the moved pages written back to the disk in small pieces before it syncs the file. Otherwise each commit
 //! meanwhile would wait behind all of them.
+//!
+//! When the disk is full, the log may hold most of it: then the writer has all of it moved at once and truncated. For the
+//! pages that the file lacks, room is reserved while the log grows, or that could not be done. When the file can't be
+//! synced, there are no more checkpoints, so that the log keeps what the file may have lost (`files.rs`).
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use guestpass_write_back::write_back;
 use rusqlite::Connection;
+
+use super::files::{Files, is_of_sync};
+use crate::timing::BUSY_TIMEOUT;
 
 /// The handle of the worker thread. When it is dropped, the thread ends.
 pub(super) struct Checkpointer {
     wake: Option<SyncSender<()>>,
     log: Arc<Log>,
+    files: Arc<Files>,
+    /// The time at which the log had no room to give back.
+    lacked_room_at: Cell<Option<Instant>>,
+    /// The length of the log, in pages, at which room is reserved next.
+    reserves_at: Cell<u32>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -43,24 +56,28 @@ struct Log {
 }
 
 impl Checkpointer {
-    /// Starts the worker. `open` opens its connection at the first checkpoint; `file` is the database file, to be synced.
+    /// Starts the worker. `open` opens its connection at the first checkpoint; `files` are those of the database.
     pub(super) fn start(
         open: impl Fn() -> rusqlite::Result<Connection> + Send + 'static,
-        file: Arc<File>,
+        files: Arc<Files>,
     ) -> Self {
         let (wake, woken) = sync_channel(1);
         let log = Arc::new(Log::default());
-        let shared = Arc::clone(&log);
+        let shared = (Arc::clone(&log), Arc::clone(&files));
         let thread = thread::Builder::new()
             .name("sqlite-checkpoint".into())
             .spawn(move || {
-                run(open, &woken, &file, &shared);
-                drop(file);
+                let (log, files) = shared;
+                run(open, &woken, &files, &log);
+                drop(files);
             })
             .expect("a thread can be started");
         Self {
             wake: Some(wake),
             log,
+            files,
+            lacked_room_at: Cell::new(None),
+            reserves_at: Cell::new(0),
             thread: Some(thread),
         }
     }
@@ -78,11 +95,46 @@ impl Checkpointer {
     /// Runs on the writer between two batches: moves the pages that are left to it, or wakes the worker if the log is long.
     pub(super) fn after_batch(&self, connection: &Connection) {
         if self.log.rest_is_writers.swap(false, Ordering::AcqRel) {
-            if let Err(error) = self.log.move_pages(connection, PASSIVE) {
+            if let Err(error) = self.log.move_pages(connection, PASSIVE, &self.files) {
                 log_error(&error);
             }
         } else if self.log.is_long() && !self.log.is_stuck.load(Ordering::Relaxed) {
             self.wake();
+        }
+        let pages = self.log.pages.load(Ordering::Relaxed);
+        // Has it started over? Then so does this.
+        let reserves_at = self.reserves_at.get().min(next_reserve(pages));
+        if pages >= reserves_at {
+            self.reserves_at.set(next_reserve(pages));
+            self.reserve(connection, pages);
+        } else {
+            self.reserves_at.set(reserves_at);
+        }
+    }
+
+    /// Reserves room for the pages that the log holds and the file lacks, and for those that may come until the next time.
+    /// If there is none, the log gives its own back while it can still be moved.
+    fn reserve(&self, connection: &Connection, pages: u32) {
+        let length = || -> rusqlite::Result<u64> {
+            let number = |sql| {
+                let mut statement = connection.prepare_cached(sql)?;
+                statement.query_row([], |row| row.get::<_, u64>(0))
+            };
+            let ahead = u64::from(next_reserve(pages) - pages);
+            Ok((number("pragma page_count")? + ahead) * number("pragma page_size")?)
+        };
+        let reserved = length().map(|length| self.files.reserve(length));
+        let is_full = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            )
+        };
+        match reserved {
+            Ok(Err(error)) if is_full(&error) => _ = self.make_room(connection),
+            // A file system without such a call, or one that says more when it is written.
+            Ok(_) => {}
+            Err(error) => log_error(&error),
         }
     }
 
@@ -94,7 +146,33 @@ impl Checkpointer {
 
     /// Moves all of the log at once, however long that takes.
     pub(super) fn empty_now(&self, connection: &Connection) -> rusqlite::Result<()> {
-        self.log.move_pages(connection, TRUNCATE).map(drop)
+        self.log
+            .move_pages(connection, TRUNCATE, &self.files)
+            .map(drop)
+    }
+
+    /// Runs on the writer when the disk is full: gives back what the log holds of it. Returns whether to try again is
+    /// worth it. While that doesn't help, it is tried once a second, lest each batch pays for it.
+    pub(super) fn make_room(&self, connection: &Connection) -> bool {
+        let is_too_soon = |at: Instant| at.elapsed() < BETWEEN_TRIES_FOR_ROOM;
+        if self.lacked_room_at.get().is_some_and(is_too_soon) {
+            return false;
+        }
+        let had_pages = self.log.pages.load(Ordering::Relaxed) > 0;
+        let emptied = empty_log(connection, &self.files).unwrap_or_else(|error| {
+            log_error(&error);
+            false
+        });
+        if emptied {
+            self.log.pages.store(0, Ordering::Relaxed);
+            self.log.moved.store(0, Ordering::Relaxed);
+            tracing::warn!(
+                "the disk is full; the log beside the database was moved into the file and gave its room back"
+            );
+        }
+        let helps = emptied && had_pages;
+        self.lacked_room_at.set((!helps).then(Instant::now));
+        emptied
     }
 
     fn wake(&self) {
@@ -137,14 +215,30 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// The delay before the worker retries after that.
 const LATER: Duration = Duration::from_secs(3);
 
+/// Returns the length of the log, in pages, at which room is reserved again.
+fn next_reserve(pages: u32) -> u32 {
+    pages + (pages / 8).max(32)
+}
+
+/// The pause before the writer looks for room again after it has found none, or not enough.
+const BETWEEN_TRIES_FOR_ROOM: Duration = Duration::from_secs(1);
+
+/// Moves all of the log into the file and truncates it, unless someone reads it. Returns whether it is empty now.
+pub(super) fn empty_log(connection: &Connection, files: &Files) -> rusqlite::Result<bool> {
+    connection.busy_timeout(PATIENCE)?;
+    let was_busy = Log::default().move_pages(connection, TRUNCATE, files);
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(!was_busy?)
+}
+
 fn run(
     open: impl Fn() -> rusqlite::Result<Connection>,
     woken: &Receiver<()>,
-    file: &File,
+    files: &Files,
     log: &Log,
 ) {
     let mut connection = None;
-    while wait(woken, log) {
+    while wait(woken, log) && !files.has_failed() {
         let connection = match &connection {
             Some(opened) => Ok(opened),
             None => open().map(|opened| &*connection.insert(opened)),
@@ -152,9 +246,9 @@ fn run(
         let has_erased = log.has_erased.swap(false, Ordering::SeqCst);
         let tried = connection.and_then(|connection| {
             if has_erased {
-                empty(connection, file, log)
+                empty(connection, files, log)
             } else if log.is_long() {
-                shorten(connection, file, log)
+                shorten(connection, files, log)
             } else {
                 // Woken once more while it was at work.
                 Ok(true)
@@ -167,6 +261,9 @@ fn run(
         log.has_erased
             .fetch_or(has_erased && !done, Ordering::SeqCst);
         log.is_stuck.store(!done, Ordering::Relaxed);
+    }
+    if let Some(connection) = connection {
+        files.close(connection);
     }
 }
 
@@ -185,18 +282,22 @@ fn log_error(error: &rusqlite::Error) {
 
 /// Empties the log. Returns `false` if someone reads it. The writer waits while it is truncated, so nearly all is moved
 /// before.
-fn empty(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<bool> {
-    move_and_sync(connection, file, log)?;
+fn empty(connection: &Connection, files: &Files, log: &Log) -> rusqlite::Result<bool> {
+    if !move_and_sync(connection, files, log)? {
+        return Ok(false);
+    }
     connection.busy_timeout(PATIENCE)?;
-    let was_busy = log.move_pages(connection, TRUNCATE)?;
+    let was_busy = log.move_pages(connection, TRUNCATE, files)?;
     Ok(!was_busy)
 }
 
 /// Moves all but a few pages, which are left to the writer. Returns `false` if someone reads an old part of the log.
-fn shorten(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<bool> {
+fn shorten(connection: &Connection, files: &Files, log: &Log) -> rusqlite::Result<bool> {
     let mut last_left = u32::MAX;
     for _ in 0..MOVES {
-        move_and_sync(connection, file, log)?;
+        if !move_and_sync(connection, files, log)? {
+            return Ok(false);
+        }
         let left = log.left();
         if left <= LITTLE || (left >= last_left && left <= ENOUGH) {
             log.rest_is_writers.store(true, Ordering::Release);
@@ -208,18 +309,35 @@ fn shorten(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<
 }
 
 /// Moves the pages of the log and syncs the file. SQLite syncs it again before it starts the log over; after this, that is
-/// short.
-fn move_and_sync(connection: &Connection, file: &File, log: &Log) -> rusqlite::Result<()> {
+/// short. Returns `false` if the file can't be synced.
+fn move_and_sync(connection: &Connection, files: &Files, log: &Log) -> rusqlite::Result<bool> {
     let waiting = log.left();
-    log.move_pages(connection, PASSIVE)?;
+    log.move_pages(connection, PASSIVE, files)?;
     // Moves the frames that were added meanwhile too, so that one sync does for both.
-    log.move_pages(connection, PASSIVE)?;
-    // Where that can't be done, the sync does it all. If the disk fails, SQLite hears of it in its own sync.
-    let _ = write_back_in_pieces(file, waiting);
-    if let Err(error) = file.sync_data() {
-        tracing::warn!(error = %error, "the database file could not be synced");
+    log.move_pages(connection, PASSIVE, files)?;
+    let file = files.database();
+    let synced = match write_back_in_pieces(file, waiting) {
+        // The error of a page that could not be written is told once, and this was it.
+        Err(error) if !is_unsupported(&error) => Err(error),
+        // Where that can't be done, the sync does it all.
+        _ => file.sync_data(),
+    };
+    if let Err(error) = &synced {
+        files.sync_failed(error);
     }
-    Ok(())
+    Ok(synced.is_ok())
+}
+
+/// Returns whether the system or the file system has no such call.
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Unsupported
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NotSeekable
+            // As filters of system calls answer.
+            | io::ErrorKind::PermissionDenied
+    )
 }
 
 /// Writes the file back in pieces of some [`TOGETHER`] changed pages, as if `changed` pages were spread evenly over it.
@@ -254,11 +372,24 @@ impl Log {
         pages.checked_sub(moved).unwrap_or(pages)
     }
 
-    /// Runs a checkpoint. Returns whether a reader or writer blocked it.
-    fn move_pages(&self, connection: &Connection, how: &str) -> rusqlite::Result<bool> {
+    /// Runs a checkpoint. Returns whether a reader or writer blocked it, or a sync has failed before.
+    fn move_pages(
+        &self,
+        connection: &Connection,
+        how: &str,
+        files: &Files,
+    ) -> rusqlite::Result<bool> {
+        if files.has_failed() {
+            return Ok(true);
+        }
         let mut statement = connection.prepare_cached(how)?;
-        let (was_busy, moved): (bool, i64) =
-            statement.query_row([], |row| Ok((row.get(0)?, row.get(2)?)))?;
+        let (was_busy, moved): (bool, i64) = statement
+            .query_row([], |row| Ok((row.get(0)?, row.get(2)?)))
+            .inspect_err(|error| {
+                if is_of_sync(error) {
+                    files.sync_failed(error);
+                }
+            })?;
         // -1 if another process was at it.
         let moved = u32::try_from(moved).unwrap_or_default();
         self.moved.store(moved, Ordering::Relaxed);

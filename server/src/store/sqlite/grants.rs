@@ -12,7 +12,8 @@ use guestpass_core::time::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, named_params, params};
 
-use super::{revoked, unavailable, upkeep};
+use super::writer::WriteFailed;
+use super::{revoked, upkeep};
 use crate::store::writes::PROBE;
 use crate::store::{Outcome, Redeemed, Redemption, Tombstone, Unavailable, Write};
 
@@ -99,16 +100,16 @@ pub(super) const NEW_NUMBER: &str =
 pub(super) fn redeem(
     connection: &Connection,
     redemption: &Redemption,
-) -> Result<Option<Redeemed>, Unavailable> {
-    let Some((number, read)) = find(connection, redemption.grant).map_err(unavailable)? else {
+) -> Result<Option<Redeemed>, WriteFailed> {
+    let Some((number, read)) = find(connection, redemption.grant)? else {
         return Ok(None);
     };
     let redeemed = redemption.decide(read)?;
     if let Some(next) = redeemed.next() {
         let advanced = advance_grant(connection, number, next, redeemed.read.generation);
-        if advanced.map_err(unavailable)? == Outcome::Conflict {
+        if advanced? == Outcome::Conflict {
             let problem = "a grant has changed inside a transaction";
-            return Err(Unavailable(problem.to_owned()));
+            return Err(Unavailable(problem.to_owned()).into());
         }
     } else if let Decision::Strike(_) = redeemed.decision {
         // Counted before the next guess is looked at, however many come at once.
