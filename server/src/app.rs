@@ -12,6 +12,7 @@ use crate::journal::Journal;
 use crate::keys::{KeyRing, KeysError};
 use crate::metrics::Metrics;
 use crate::random::Random;
+use crate::readiness::Readiness;
 use crate::revocation_filter::RevocationFilter;
 use crate::store::{Grants, Revoked, Unavailable, Upkeep};
 use crate::timekeeper::Timekeeper;
@@ -46,6 +47,8 @@ pub struct App {
     pub(crate) issuer: Issuer,
     /// The prefixes under which `/oauth/…` is served; `""` is the root.
     pub(crate) base_paths: Vec<String>,
+    /// The last readiness check.
+    pub(crate) readiness: Readiness,
     /// The name of this node, in the ids of refused requests and in the cleaner's lease.
     pub(crate) node: String,
     /// Counters and histograms for `/metrics`.

@@ -18,7 +18,9 @@ use guestpass_core::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::{RevokedAccessToken, Tombstone, Unavailable};
+use appender::{Appender, Job, QUEUE};
 
+mod appender;
 mod compact;
 mod line;
 
@@ -56,11 +58,6 @@ pub struct Journal {
     queue: mpsc::Sender<Job>,
 }
 
-struct Job {
-    line: String,
-    reply: oneshot::Sender<Result<(), Unavailable>>,
-}
-
 impl Journal {
     /// Opens the journal, creating it with mode 0600 if it doesn't exist.
     ///
@@ -71,9 +68,10 @@ impl Journal {
         let mut opened = compact::open_shared(file).map_err(|error| problem(&error))?;
         end_line(&mut opened).map_err(|error| problem(&error))?;
         let (queue, jobs) = mpsc::channel(QUEUE);
+        let appender = Appender::new(opened, file);
         thread::Builder::new()
             .name("journal".into())
-            .spawn(move || run(opened, jobs))
+            .spawn(move || appender.run(jobs))
             .map_err(|error| problem(&error))?;
         Ok(Self { queue })
     }
@@ -83,12 +81,22 @@ impl Journal {
     /// # Errors
     /// [`Unavailable`] if the file can't be written: the disk is full or gone.
     pub async fn append(&self, entry: Entry) -> Result<(), Unavailable> {
+        self.ask(line::written(entry)).await
+    }
+
+    /// Tries whether an entry could be appended now: the file is still the one that was opened, the last append didn't
+    /// fail, and there is room on its disk. Appends nothing, but for the end of a line after a failure.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub async fn check(&self) -> Result<(), Unavailable> {
+        self.ask(String::new()).await
+    }
+
+    async fn ask(&self, line: String) -> Result<(), Unavailable> {
         let ended = || Unavailable("the journal's thread has ended: restart the server".into());
         let (reply, answer) = oneshot::channel();
-        let job = Job {
-            line: line::written(entry),
-            reply,
-        };
+        let job = Job { line, reply };
         self.queue.send(job).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }
@@ -195,34 +203,6 @@ fn end_line(file: &mut File) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The most entries that wait for the disk.
-const QUEUE: usize = 256;
-
-/// Appends all entries that wait, syncs once, and answers each: group commit.
-fn run(mut file: File, mut jobs: mpsc::Receiver<Job>) {
-    let mut batch = Vec::with_capacity(QUEUE);
-    let mut is_torn = false;
-    while jobs.blocking_recv_many(&mut batch, QUEUE) > 0 {
-        let lines: String = batch.iter().map(|job| job.line.as_str()).collect();
-        let written = append(&mut file, is_torn, &lines)
-            .and_then(|()| file.sync_data())
-            .map_err(|error| Unavailable(format!("the journal can't be written: {error}")));
-        is_torn = written.is_err();
-        for job in batch.drain(..) {
-            let _ = job.reply.send(written.clone());
-        }
-    }
-}
-
-/// Appends lines. After a write that failed, it first ends the line that this left, or the next one would be lost with
-/// it.
-fn append(file: &mut impl Write, is_torn: bool, lines: &str) -> std::io::Result<()> {
-    if is_torn {
-        file.write_all(b"\n")?;
-    }
-    file.write_all(lines.as_bytes())
-}
-
 /// Names a journal that can't be used, and says why.
 #[derive(Debug)]
 pub struct JournalError(PathBuf, String);
@@ -240,18 +220,3 @@ impl fmt::Display for JournalError {
 }
 
 impl std::error::Error for JournalError {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_that_the_disk_had_no_room_for_spoils_no_other() {
-        let mut disk = [0; 5];
-        append(&mut &mut disk[..], false, "first\n").unwrap_err();
-        let mut file = disk.to_vec();
-        append(&mut file, true, "second\n").unwrap();
-        append(&mut file, false, "third\n").unwrap();
-        assert_eq!(file, b"first\nsecond\nthird\n");
-    }
-}

@@ -19,6 +19,7 @@ pub mod keys;
 pub mod listen;
 pub mod metrics;
 pub mod random;
+mod readiness;
 pub mod request_context;
 pub mod request_id;
 pub mod restore;

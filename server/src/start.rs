@@ -12,6 +12,7 @@ use crate::journal::{Journal, JournalError};
 use crate::keys::{KeyRing, KeysError};
 use crate::metrics::Metrics;
 use crate::random::Random;
+use crate::readiness::Readiness;
 use crate::restore::{self, RestoreError};
 use crate::revocation_filter::RevocationFilter;
 use crate::store::{Store, Unavailable};
@@ -72,6 +73,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
         verification: config.verification.clone(),
         issuer,
         base_paths: config.base_paths.clone(),
+        readiness: Readiness::default(),
         node: config.node.clone(),
         metrics: Metrics::new(store.batches()),
         timekeeper: Timekeeper::new(store.clone(), clock.clone()),

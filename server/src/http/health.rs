@@ -1,5 +1,5 @@
-//! Health checks. `GET /livez` is the liveness check; `GET /readyz`, the readiness check, also reads the database,
-//! asks it whether it takes writes, and checks that the node's view of revocations is fresh.
+//! Health checks. `GET /livez` is the liveness check; `GET /readyz`, the readiness check, also tries all that a request
+//! may need (`readiness.rs`).
 
 use std::sync::Arc;
 
@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation, Schema};
 use crate::app::App;
 use crate::error::Error;
-use crate::store::Write;
 
 pub(super) static LIVE: Endpoint = Endpoint {
     path: "/livez",
@@ -43,10 +42,11 @@ pub(super) static READY: Endpoint = Endpoint {
         methods: &["GET", "HEAD"],
         id: "ready",
         summary: "Readiness check",
-        about: "Reads the database, asks it whether it takes writes, and checks that the node has lately read what was revoked. On a 503 route \
-                requests to other nodes until it answers 200 again.",
+        about: "Reads the database and writes to it, checks that the files of the database and of the journal are in their places and that the \
+                journal can be written, and that the node has lately read what was revoked. All who ask within a second share one answer. On a \
+                503 route requests to other nodes until it answers 200 again.",
         answers: &[Answer::json(
-            "The node can serve requests.",
+            "The node can serve requests: a write has just become durable.",
             Schema {
                 name: "Ready",
                 of: || status("ready"),
@@ -69,8 +69,6 @@ pub(super) async fn live() -> Json<Value> {
 }
 
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Error> {
-    app.clients.refresh().await?;
-    app.grants.write(Write::Probe).await?;
-    app.check_staleness()?;
+    app.check_readiness().await?;
     Ok(Json(json!({"status": "ready"})))
 }

@@ -14,7 +14,6 @@ use super::{Entry, line};
 /// Opens the journal for appending, creating it if it doesn't exist, and locks it against being replaced.
 pub(super) fn open_shared(path: &Path) -> io::Result<File> {
     loop {
-        let is_new = !path.exists();
         let file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -22,9 +21,8 @@ pub(super) fn open_shared(path: &Path) -> io::Result<File> {
             .mode(0o600)
             .open(path)?;
         file.lock_shared()?;
-        if is_new {
-            sync_directory(path)?;
-        }
+        // Even if it isn't new: whoever made it may have failed here.
+        sync_directory(path)?;
         // It may have been replaced while we waited for the lock.
         match std::fs::metadata(path) {
             Ok(current) if current.ino() == file.metadata()?.ino() => return Ok(file),
@@ -110,7 +108,18 @@ fn sync_directory(path: &Path) -> io::Result<()> {
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+    match File::open(directory)?.sync_all() {
+        // Some file systems have no such thing.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
+        synced => synced,
+    }
 }
 
 #[cfg(test)]
