@@ -11,6 +11,7 @@ use crate::config::{Issuer, Verification};
 use crate::journal::Journal;
 use crate::keys::{KeyRing, KeysError};
 use crate::metrics::Metrics;
+use crate::outbox::Outbox;
 use crate::random::Random;
 use crate::readiness::Readiness;
 use crate::revocation_filter::RevocationFilter;
@@ -22,8 +23,8 @@ use crate::timekeeper::Timekeeper;
 /// There is one per process, made by [`start`](crate::start::start), the only place that builds it. Its methods are the
 /// operations of the server and stand in the module of their subject: `authorize` and `redeem` in `grants.rs`, `verify`
 /// in `access_tokens.rs`, `end_grant` and `erase` in `revocation.rs`. A handler parses its request, calls one of them
-/// and renders the answer. [`App::follow`] must be called every half second, or the node serves with clients, keys and
-/// revocations that grow stale.
+/// and renders the answer. [`App::follow`] and [`App::tend_storage`] must be called every half second, or the node serves
+/// with clients, keys and revocations that grow stale, and notices late what becomes of its files.
 pub struct App {
     /// Guests and their grants.
     pub(crate) grants: Arc<dyn Grants>,
@@ -49,6 +50,8 @@ pub struct App {
     pub(crate) base_paths: Vec<String>,
     /// The last readiness check.
     pub(crate) readiness: Readiness,
+    /// Revocations and erasures that were answered with 503 and wait to be carried out.
+    pub(crate) outbox: Outbox,
     /// The name of this node, in the ids of refused requests and in the cleaner's lease.
     pub(crate) node: String,
     /// Counters and histograms for `/metrics`.

@@ -18,6 +18,7 @@ pub mod journal;
 pub mod keys;
 pub mod listen;
 pub mod metrics;
+mod outbox;
 pub mod random;
 mod readiness;
 pub mod request_context;

@@ -1,7 +1,7 @@
 //! Revocation of grants and access tokens, and erasure of guests.
 //!
 //! Each is appended to the journal, then written to the store, then inserted into the revocation filter, and only then
-//! answered. The journal comes first so that a restore can't lose what was answered.
+//! answered ([`App::end`]). What is answered with 503 instead is carried out as soon as it can be ([`App::tend_storage`]).
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use guestpass_core::time::Timestamp;
 use crate::access_tokens::VerifiedToken;
 use crate::app::App;
 use crate::error::Error;
-use crate::journal::Entry;
 use crate::metrics::Revoked as RevokedLabel;
+use crate::outbox::Ending;
 use crate::request_context;
 use crate::store::{Outcome, RevokedAccessToken, RevokedList, Tombstone, Unavailable, Write};
 use crate::timing::REQUEST_DEADLINE;
@@ -24,21 +24,14 @@ impl App {
     /// Revokes a grant, and logs it: as a warning unless the client asked for it, because a token may have been stolen.
     ///
     /// # Errors
-    /// [`Unavailable`] if the journal or the store can't answer; the grant may be revoked or not.
+    /// [`Unavailable`] if the journal or the store can't be written; the grant is revoked as soon as they can.
     pub async fn end_grant(
         &self,
         client: &Client,
         grant: GrantId,
         revocation: Revocation,
     ) -> Result<(), Unavailable> {
-        let entry = Entry::GrantRevoked(grant, revocation);
-        self.journal.append(entry).await?;
-        let outcome = self
-            .grants
-            .write(Write::RevokeGrant(grant, revocation))
-            .await?;
-        self.revocations
-            .insert(RevokedList::Grants, grant.to_bytes());
+        let outcome = self.end(Ending::Grant(grant, revocation)).await?;
         // Only the request whose write changed the row counts it.
         if outcome == Outcome::Done {
             let reason = revocation.reason.name();
@@ -72,11 +65,7 @@ impl App {
         client: &Client,
         token: RevokedAccessToken,
     ) -> Result<(), Unavailable> {
-        self.journal
-            .append(Entry::AccessTokenRevoked(token))
-            .await?;
-        self.grants.write(Write::RevokeAccessToken(token)).await?;
-        self.revocations.insert(RevokedList::AccessTokens, token.id);
+        self.end(Ending::AccessToken(token)).await?;
         tracing::info!(
             target: "guestpass::security",
             { request.id = request_context::request(), client.id = %client.id },
@@ -157,25 +146,29 @@ impl App {
     /// As [`App::end_grant`].
     pub async fn erase(self: &Arc<Self>, profile: ProfileId) -> Result<(), Unavailable> {
         let hash = self.keys.now().tombstone(profile);
-        let tombstone = move |at| Tombstone { hash, at };
-        let first = tombstone(self.clock.now());
-        self.journal.append(Entry::GuestErased(first)).await?;
-        self.grants.write(Write::EraseGuest(profile, first)).await?;
-        self.revocations.insert(RevokedList::Guests, hash);
+        let at = self.clock.now();
+        self.end(Ending::Guest(profile, Tombstone { hash, at }))
+            .await?;
         tracing::info!(
             target: "guestpass::security",
             { request.id = request_context::request() },
             "guest erased"
         );
+        self.erase_again_later(profile, hash);
+        Ok(())
+    }
+
+    /// Starts the second pass of an erasure.
+    pub(crate) fn erase_again_later(self: &Arc<Self>, profile: ProfileId, hash: [u8; 16]) {
         let app = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(REQUEST_DEADLINE).await;
-            let again = Write::EraseGuest(profile, tombstone(app.clock.now()));
+            let at = app.clock.now();
+            let again = Write::EraseGuest(profile, Tombstone { hash, at });
             if let Err(error) = app.grants.write(again).await {
                 tracing::warn!(error = %error, "the second look at an erased guest failed");
             }
         });
-        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use crate::config::{Config, Issuer};
 use crate::journal::{Journal, JournalError};
 use crate::keys::{KeyRing, KeysError};
 use crate::metrics::Metrics;
+use crate::outbox::Outbox;
 use crate::random::Random;
 use crate::readiness::Readiness;
 use crate::restore::{self, RestoreError};
@@ -74,6 +75,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
         issuer,
         base_paths: config.base_paths.clone(),
         readiness: Readiness::default(),
+        outbox: Outbox::default(),
         node: config.node.clone(),
         metrics: Metrics::new(store.batches()),
         timekeeper: Timekeeper::new(store.clone(), clock.clone()),

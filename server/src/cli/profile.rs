@@ -14,7 +14,7 @@ use super::master_key::open_keys;
 use super::{Failure, Output, exact_rfc3339, import, rfc3339, table};
 use crate::config::Config;
 use crate::journal::{Entry, Journal};
-use crate::store::{Guest, Store, Tombstone, Write};
+use crate::store::{Guest, Store, Tombstone, Unavailable, Write};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -186,9 +186,16 @@ async fn erase(config: &Config, opened: &Opened, sub: ProfileId) -> Result<(), F
     let at = clock.now();
     let tombstone = Tombstone { hash, at };
     let journal = journal_of(config, &**store).await?;
+    // What the journal says a start carries out, so nothing gets into it that the store can't be told now.
+    store.write(Write::Probe).await?;
     journal.append(Entry::GuestErased(tombstone)).await?;
-    store.write(Write::EraseGuest(sub, tombstone)).await?;
-    Ok(())
+    let erased = store.write(Write::EraseGuest(sub, tombstone)).await;
+    erased.map(drop).map_err(|Unavailable(problem)| {
+        Failure(format!(
+            "the erasure of {sub} stands in the journal, but the database couldn't be written: {problem}. Run the same \
+             command again once it can; if you don't, the next start of the server erases the guest"
+        ))
+    })
 }
 
 /// Opens the journal that this database is served with. In any other, the erasure would not be repeated after a

@@ -131,6 +131,7 @@ impl Server {
     /// Serves until `stop` is done and the connections have drained. Fails if the store can't be gone on with.
     pub(super) async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
         let following = tokio::spawn(follow(Arc::clone(&self.app)));
+        let tending = tokio::spawn(tend_storage(Arc::clone(&self.app)));
         let cleaner = Cleaner::new(&self.app, self.keep_tombstones);
         let cleaning = tokio::spawn(cleaner.run(self.clean_after));
         let administering = self.admin_listener.map(|listener| {
@@ -155,13 +156,20 @@ impl Server {
         let router = http::router(Arc::clone(&self.app));
         listen::serve(self.listener, self.tls, router, stop).await;
         self.app.note_time().await;
-        for task in [Some(following), Some(cleaning), administering]
-            .into_iter()
-            .flatten()
+        for task in [
+            Some(following),
+            Some(tending),
+            Some(cleaning),
+            administering,
+        ]
+        .into_iter()
+        .flatten()
         {
             task.abort();
             let _ = task.await;
         }
+        // What was answered with 503 a moment ago, lest only the next start carries it out.
+        let _ = tokio::time::timeout(LAST_TRY, self.app.tend_storage()).await;
         tracing::info!("stopped");
         drop(self.store);
         drop(self.lock);
@@ -171,6 +179,9 @@ impl Server {
         }
     }
 }
+
+/// The time that what was answered with 503 has to be carried out at the end.
+const LAST_TRY: Duration = Duration::from_secs(1);
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| {
@@ -192,6 +203,14 @@ pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// Looks after what the store keeps on disks, for ever. Apart from [`follow`], which must not wait for a slow disk.
+async fn tend_storage(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(FOLLOW_EVERY).await;
+        app.tend_storage().await;
+    }
 }
 
 /// Polls for changes of operators and other nodes, for ever.

@@ -1,0 +1,158 @@
+//! What was to end and was answered with 503, because the journal or the store couldn't be written: it is carried out as
+//! soon as they can. Otherwise the journal, which may have it, would have the next start carry it out, weeks later.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use guestpass_core::grant::{GrantId, Revocation};
+use guestpass_core::profile::ProfileId;
+
+use crate::app::App;
+use crate::journal::Entry;
+use crate::store::{
+    Outcome, RevokedAccessToken, RevokedId, RevokedList, Tombstone, Unavailable, Write,
+};
+
+/// Something that ends, as the journal, the store and the revocation filter are told of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ending {
+    /// A grant.
+    Grant(GrantId, Revocation),
+    /// An access token, and nothing else of its grant.
+    AccessToken(RevokedAccessToken),
+    /// A guest and all that it has.
+    Guest(ProfileId, Tombstone),
+}
+
+/// Holds what waits, the oldest first.
+#[derive(Default)]
+pub(crate) struct Outbox(Mutex<VecDeque<Waiting>>);
+
+#[derive(Clone, Copy)]
+struct Waiting {
+    ending: Ending,
+    is_journaled: bool,
+}
+
+/// The most that wait. What comes after that is refused before it is journaled, so that it doesn't happen at all.
+const MOST: usize = 10_000;
+
+impl Ending {
+    const fn entry(self) -> Entry {
+        match self {
+            Self::Grant(grant, revocation) => Entry::GrantRevoked(grant, revocation),
+            Self::AccessToken(token) => Entry::AccessTokenRevoked(token),
+            Self::Guest(_, tombstone) => Entry::GuestErased(tombstone),
+        }
+    }
+
+    const fn write(self) -> Write {
+        match self {
+            Self::Grant(grant, revocation) => Write::RevokeGrant(grant, revocation),
+            Self::AccessToken(token) => Write::RevokeAccessToken(token),
+            Self::Guest(profile, tombstone) => Write::EraseGuest(profile, tombstone),
+        }
+    }
+
+    fn revoked(self) -> (RevokedList, RevokedId) {
+        match self {
+            Self::Grant(grant, _) => (RevokedList::Grants, grant.to_bytes()),
+            Self::AccessToken(token) => (RevokedList::AccessTokens, token.id),
+            Self::Guest(_, tombstone) => (RevokedList::Guests, tombstone.hash),
+        }
+    }
+}
+
+impl Outbox {
+    fn put(&self, waiting: Waiting) {
+        self.lock().push_back(waiting);
+    }
+
+    fn take(&self) -> Option<Waiting> {
+        self.lock().pop_front()
+    }
+
+    fn put_back(&self, waiting: Waiting) {
+        self.lock().push_front(waiting);
+    }
+
+    fn is_full(&self) -> bool {
+        self.lock().len() >= MOST
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Waiting>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl App {
+    /// Ends something: appends it to the journal, writes it to the store and inserts it into the revocation filter, in
+    /// this order, so that a restore can't lose what was answered.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the journal or the store can't be written. It is then carried out as soon as they can.
+    pub(crate) async fn end(&self, ending: Ending) -> Result<Outcome, Unavailable> {
+        if self.outbox.is_full() {
+            return Err(Unavailable("too many revocations wait already".into()));
+        }
+        let mut waiting = Waiting {
+            ending,
+            is_journaled: false,
+        };
+        let ended = self.carry_out(&mut waiting).await;
+        if ended.is_err() {
+            self.outbox.put(waiting);
+        }
+        ended
+    }
+
+    async fn carry_out(&self, waiting: &mut Waiting) -> Result<Outcome, Unavailable> {
+        let ending = waiting.ending;
+        if !waiting.is_journaled {
+            self.journal_or_make_room(ending.entry()).await?;
+            waiting.is_journaled = true;
+        }
+        let outcome = self.grants.write(ending.write()).await?;
+        let (list, id) = ending.revoked();
+        self.revocations.insert(list, id);
+        Ok(outcome)
+    }
+
+    /// Appends to the journal, and once more after the store has given back the room on the disk that it can do
+    /// without.
+    async fn journal_or_make_room(&self, entry: Entry) -> Result<(), Unavailable> {
+        let appended = self.journal.append(entry).await;
+        if appended.is_ok() || self.upkeep.give_back_room().await.is_err() {
+            return appended;
+        }
+        self.journal.append(entry).await
+    }
+
+    /// Looks after the files of the store, and carries out what was answered with 503, until something can't be written.
+    pub async fn tend_storage(self: &Arc<Self>) {
+        // What is wrong is logged where it is found, once.
+        let _ = self.upkeep.check_files().await;
+        while let Some(mut waiting) = self.outbox.take() {
+            if self.carry_out(&mut waiting).await.is_err() {
+                return self.outbox.put_back(waiting);
+            }
+            log_carried_out(waiting.ending);
+            if let Ending::Guest(profile, tombstone) = waiting.ending {
+                self.erase_again_later(profile, tombstone.hash);
+            }
+        }
+    }
+}
+
+fn log_carried_out(ending: Ending) {
+    let (grant, what) = match ending {
+        Ending::Grant(grant, _) => (Some(grant), "a grant was revoked"),
+        Ending::AccessToken(_) => (None, "an access token was revoked"),
+        Ending::Guest(..) => (None, "a guest was erased"),
+    };
+    tracing::warn!(
+        target: "guestpass::security",
+        { grant.id = grant.map(tracing::field::display), what },
+        "a request that was answered with 503 is carried out now, as the journal and the database can be written again"
+    );
+}
