@@ -162,6 +162,7 @@ fn still_served(server: &Server, mut guests: Vec<Guest>) -> Vec<Guest> {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod sqlite {
     use super::*;
+    use crate::support::faults::{Call, Errno, Faults};
     use crate::support::shim;
 
     #[test]
@@ -184,16 +185,13 @@ mod sqlite {
     fn on_a_full_disk_nothing_that_was_answered_is_lost_and_writes_go_on_once_there_is_room() {
         let mut binary = Binary::new();
         binary.json(&["client", "add", SHOP, "--grace", "300s"]);
-        let full = binary.working_dir().join("full");
-        let shim = shim(binary.working_dir(), include_str!("full_disk_shim.c"));
-        binary.set_variable("LD_PRELOAD", shim.to_str().unwrap());
-        binary.set_variable("FULL_DISK_SHIM_FILE", full.to_str().unwrap());
+        let faults = Faults::under(&mut binary);
         let server = binary.serve();
         let first = server.guest();
         let second = server.send(&refresh(&first.refresh_token)).tokens();
         let code = server.send(&authorize()).text("code");
 
-        std::fs::write(&full, "").unwrap();
+        faults.fail(&[Call::Write], Errno::Enospc, "-wal");
         for request in [authorize(), exchange(&code), refresh(&second.refresh_token)] {
             let answer = server.send(&request);
             assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
@@ -205,7 +203,7 @@ mod sqlite {
         let again = server.send(&refresh(&first.refresh_token)).tokens();
         assert_eq!(again.refresh_token, second.refresh_token);
 
-        std::fs::remove_file(&full).unwrap();
+        faults.heal();
         server.send(&exchange(&code)).tokens();
         let third = server.send(&refresh(&second.refresh_token)).tokens();
         server.guest();

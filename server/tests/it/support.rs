@@ -39,6 +39,8 @@ pub(crate) mod connection;
 mod database;
 mod described;
 mod fakes;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(crate) mod faults;
 mod forge;
 mod live;
 mod log;

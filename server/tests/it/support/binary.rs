@@ -122,6 +122,29 @@ impl Binary {
 
     /// Starts a server with more arguments.
     pub(crate) fn serve_with(&self, args: &[&str]) -> Server {
+        let mut server = self.spawn(args);
+        server.announced = server.line();
+        server.address = announced_address(&server.announced);
+        server
+    }
+
+    /// Starts a server. `None` if it ends instead, with the exit status of a failure.
+    pub(crate) fn try_serve(&self) -> Option<Server> {
+        let mut server = self.spawn(&[]);
+        match server.lines.recv_timeout(PATIENCE) {
+            Ok(line) => {
+                server.address = announced_address(&line);
+                server.announced = line;
+                Some(server)
+            }
+            Err(_) => {
+                assert_eq!(wait(&mut server.child).code(), Some(1), "{}", server.log());
+                None
+            }
+        }
+    }
+
+    fn spawn(&self, args: &[&str]) -> Server {
         self.prepare();
         let data_dir = self.data_dir();
         let always = [
@@ -145,16 +168,13 @@ impl Binary {
             .spawn()
             .unwrap();
         let lines = lines(child.stdout.take().unwrap());
-        let mut server = Server {
+        Server {
             address: ([127, 0, 0, 1], 0).into(),
             announced: String::new(),
             child,
             lines,
             log,
-        };
-        server.announced = server.line();
-        server.address = announced_address(&server.announced);
-        server
+        }
     }
 
     /// Prepares a PostgreSQL installation before the first command, as an operator does: a master key and the schema.
@@ -285,6 +305,16 @@ impl Server {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Waits until the server ends by itself.
+    pub(crate) fn ended(mut self) -> ExitStatus {
+        wait(&mut self.child)
+    }
+
+    /// Returns whether the server has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Sends SIGTERM, and waits for the end.

@@ -1,0 +1,299 @@
+//! Each call of the process that changes a file fails once, with each error that a disk gives, while something is asked of
+//! the server: the answer is 503 or durable, the server is ready again soon, and a kill loses nothing.
+//!
+//! `make faults` runs all of it, `make test` a fixed tenth.
+
+use axum::http::StatusCode;
+
+use super::{becomes_ready, becomes_unready, installation};
+use crate::support::binary::{Binary, Server, eventually};
+use crate::support::faults::{Call, Errno, Faults, log_of};
+use crate::support::{
+    Answer, Connection, Sent, Tokens, authorize, exchange, profile, refresh, request, revoke,
+};
+
+/// What is asked while a call fails.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Step {
+    Authorize,
+    Exchange,
+    Refresh,
+    Revoke,
+    Erase,
+    RotateKey,
+    StartAndClean,
+}
+
+const STEPS: [Step; 7] = [
+    Step::Authorize,
+    Step::Exchange,
+    Step::Refresh,
+    Step::Revoke,
+    Step::Erase,
+    Step::RotateKey,
+    Step::StartAndClean,
+];
+
+/// One call that fails once.
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    step: Step,
+    call: Call,
+    nth: u32,
+    errno: Errno,
+}
+
+/// An installation with a server on a disk that can fail, and a guest whose tokens were answered.
+struct Bench {
+    binary: Binary,
+    faults: Faults,
+    server: Option<Server>,
+    /// A guest that lives through all of it.
+    witness: Tokens,
+}
+
+#[test]
+fn f06_to_f09_each_call_that_changes_a_file_may_fail() {
+    let mut bench = Bench::new();
+    let mut all = Vec::new();
+    for step in STEPS {
+        for (call, calls) in bench.count(step) {
+            for nth in 1..=calls {
+                let faults = Errno::ALL.map(|errno| Fault {
+                    step,
+                    call,
+                    nth,
+                    errno,
+                });
+                all.extend(faults);
+            }
+        }
+    }
+    let chosen: Vec<_> = all.iter().step_by(every()).collect();
+    println!("{} of {} faults", chosen.len(), all.len());
+    for fault in chosen {
+        bench.survives(*fault);
+    }
+    let report = bench.binary.json(&["db", "check"]);
+    assert_eq!(report["ok"], true, "{report}");
+}
+
+#[test]
+fn f06_while_a_kind_of_call_fails_the_server_is_not_ready_and_soon_after_it_is() {
+    for (call, ending) in [
+        (Call::Write, "-wal"),
+        (Call::Sync, "-wal"),
+        (Call::Write, "-room (deleted)"),
+        (Call::Sync, "-room (deleted)"),
+    ] {
+        for errno in Errno::ALL {
+            let (binary, faults) = installation();
+            let server = binary.serve();
+            becomes_ready(&server);
+            faults.fail(&[call], errno, ending);
+            becomes_unready(&server);
+            faults.heal();
+            becomes_ready(&server);
+            drop(server);
+            drop(binary);
+        }
+    }
+}
+
+/// One of ten, or of as many as the environment asks for.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it says how thorough this run is, which is nothing of the program's"
+)]
+fn every() -> usize {
+    match std::env::var("GUESTPASS_TEST_FAULTS") {
+        Ok(every) => every.parse().expect("GUESTPASS_TEST_FAULTS is a number"),
+        Err(_) => 10,
+    }
+}
+
+/// What a step has had for an answer.
+enum Answered {
+    Code(String),
+    Tokens(Tokens),
+    Done,
+    Unavailable,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (binary, faults) = installation();
+        let server = binary.serve();
+        let witness = server.guest();
+        Self {
+            binary,
+            faults,
+            server: Some(server),
+            witness,
+        }
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
+    /// Counts the calls of a step when none fails.
+    fn count(&mut self, step: Step) -> Vec<(Call, u32)> {
+        self.restart();
+        let (guest, code) = self.prepare(step);
+        let before = Call::ALL.map(|call| self.faults.counted(call));
+        self.take(step, &guest, &code);
+        let after = Call::ALL.map(|call| (call, self.faults.counted(call)));
+        let calls = after.into_iter().zip(before);
+        calls
+            .map(|((call, after), before)| (call, after - before))
+            .collect()
+    }
+
+    /// Makes what a step needs: a guest, and a code of another.
+    fn prepare(&mut self, step: Step) -> (Tokens, String) {
+        let guest = self.server().guest();
+        let code = self.server().send(&authorize()).text("code");
+        if step == Step::StartAndClean {
+            self.server.take().unwrap().kill();
+            // The cleaner finds the code's grant, whose guest goes with it.
+            self.binary.sql(
+                "update grants set issued_at = 1, advanced_at = 1, expires_at = 2, ends_at = 2 where generation = 0",
+            );
+        }
+        (guest, code)
+    }
+
+    /// Takes a step, and waits until what it has begun is over.
+    fn take(&mut self, step: Step, guest: &Tokens, code: &str) -> Answered {
+        let answered = |answer: Answer| match answer.status {
+            StatusCode::SERVICE_UNAVAILABLE => Err(Answered::Unavailable),
+            StatusCode::OK | StatusCode::NO_CONTENT => Ok(answer),
+            _ => panic!("{answer:?}"),
+        };
+        let tried = match step {
+            Step::Authorize => answered(self.server().send(&authorize()))
+                .map(|answer| Answered::Code(answer.text("code"))),
+            Step::Exchange => answered(self.server().send(&exchange(code)))
+                .map(|answer| Answered::Tokens(answer.tokens())),
+            Step::Refresh => answered(self.server().send(&refresh(&guest.refresh_token)))
+                .map(|answer| Answered::Tokens(answer.tokens())),
+            Step::Revoke => {
+                answered(self.server().send(&revoke(&guest.refresh_token))).map(|_| Answered::Done)
+            }
+            Step::Erase => {
+                let erased = profile(&guest.access_token).method("DELETE");
+                let erased = answered(self.server().send(&erased)).map(|_| Answered::Done);
+                let log = log_of(&self.binary);
+                let is_empty = || log.metadata().map_or(0, |log| log.len()) == 0;
+                let server = self.server.as_mut().unwrap();
+                eventually("the log is emptied", || {
+                    is_empty() || server.has_ended() || matches!(erased, Err(Answered::Unavailable))
+                });
+                erased
+            }
+            Step::RotateKey => {
+                let ended = self.binary.run(&["key", "rotate", "--force"]);
+                match ended.code {
+                    Some(0) => Ok(Answered::Done),
+                    Some(1) => Err(Answered::Unavailable),
+                    _ => panic!("{ended:?}"),
+                }
+            }
+            Step::StartAndClean => match self.binary.try_serve() {
+                Some(server) => {
+                    self.server = Some(server);
+                    eventually("the cleaner has been at work", || {
+                        self.faults.failed() > 0 || self.ended_long_ago() == 0
+                    });
+                    Ok(Answered::Done)
+                }
+                None => Err(Answered::Unavailable),
+            },
+        };
+        tried.unwrap_or_else(|unavailable| unavailable)
+    }
+
+    /// Counts the grants that the cleaner is to remove.
+    fn ended_long_ago(&self) -> u64 {
+        let file = self.binary.data_dir().join("guestpass.db");
+        let connection = rusqlite::Connection::open(file).unwrap();
+        let ended = "select count(*) from grants where ends_at = 2";
+        connection.query_row(ended, [], |row| row.get(0)).unwrap()
+    }
+
+    /// Takes a step while a call fails, and checks what became of it.
+    fn survives(&mut self, fault: Fault) {
+        let Fault {
+            step,
+            call,
+            nth,
+            errno,
+        } = fault;
+        self.restart();
+        let (guest, code) = self.prepare(step);
+        self.faults.fail_once(&[call], nth, errno, "");
+        let answered = self.take(step, &guest, &code);
+        self.faults.heal();
+        self.recovers();
+        let held = self.holds(fault, &answered, &guest, &code);
+        if let Some(server) = self.server.take() {
+            server.kill();
+        }
+        self.restart();
+        self.holds(fault, &held, &guest, &code);
+    }
+
+    /// Waits until the server is ready. One that no longer trusts its files ends, and whoever runs it starts it again.
+    fn recovers(&mut self) {
+        eventually("the server is ready again", || {
+            if self.server.as_mut().is_none_or(Server::has_ended) {
+                self.server = Some(self.binary.serve());
+            }
+            let asked = Connection::open(self.server().address)
+                .and_then(|mut connection| connection.send(&request("GET", "/readyz")));
+            asked.is_ok_and(|answer| answer.status == StatusCode::OK)
+        });
+    }
+
+    /// Checks that what was answered is so, and that what was not can be had. Returns what has been answered by then.
+    fn holds(&mut self, fault: Fault, answered: &Answered, guest: &Tokens, code: &str) -> Answered {
+        let server = self.server.as_ref().unwrap();
+        let granted = |request: Sent| {
+            let answer = server.send(&request);
+            let log = server.log();
+            assert_eq!(answer.status, StatusCode::OK, "{fault:?} {answer:?} {log}");
+            Answered::Tokens(answer.tokens())
+        };
+        let held = match (fault.step, answered) {
+            (_, Answered::Tokens(tokens)) => granted(refresh(&tokens.refresh_token)),
+            (Step::Authorize, Answered::Code(code)) => granted(exchange(code)),
+            (Step::Authorize, _) => {
+                let code = server.send(&authorize()).text("code");
+                granted(exchange(&code))
+            }
+            (Step::Exchange, _) => granted(exchange(code)),
+            // Whatever was answered, it is done by and by.
+            (Step::Revoke | Step::Erase, _) => {
+                eventually("the grant has ended", || {
+                    let answer = server.send(&refresh(&guest.refresh_token));
+                    answer.status == StatusCode::BAD_REQUEST
+                });
+                Answered::Done
+            }
+            (Step::Refresh | Step::RotateKey | Step::StartAndClean, _) => {
+                granted(refresh(&guest.refresh_token))
+            }
+        };
+        self.witness = server.send(&refresh(&self.witness.refresh_token)).tokens();
+        held
+    }
+
+    /// Starts a server if there is none that runs.
+    fn restart(&mut self) {
+        if self.server.as_mut().is_none_or(Server::has_ended) {
+            self.server = Some(self.binary.serve());
+        }
+        self.recovers();
+    }
+}
