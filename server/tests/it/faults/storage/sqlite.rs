@@ -294,3 +294,21 @@ fn f09_a_full_disk_is_no_restore() {
     let server = binary.serve();
     assert!(!server.log().contains("restore"), "{}", server.log());
 }
+
+#[test]
+fn f09_a_command_that_the_store_can_not_be_told_of_leaves_nothing_in_the_journal() {
+    let (binary, faults) = installation();
+    let server = binary.serve();
+    let guest = server.guest();
+    let sub = guest.sub();
+    faults.fail(&[Call::Write], Errno::Enospc, "-wal");
+    let problem = binary.failure(&["profile", "erase", sub]);
+    assert!(problem.contains("disk is full"), "{problem}");
+    faults.heal();
+    assert!(server.stop().success());
+    let server = binary.serve();
+    server.send(&refresh(&guest.refresh_token)).tokens();
+    binary.json(&["profile", "erase", sub]);
+    let answer = server.send(&refresh(&guest.refresh_token));
+    assert_eq!(answer.error(), "invalid_grant");
+}
