@@ -18,7 +18,7 @@ mod quickstart;
 mod serve;
 mod sqlite;
 
-const CLIENT: &str = "client_id confidential created_at disabled key_ids origins \
+const CLIENT: &str = "audience_restricted client_id confidential created_at disabled key_ids origins \
                       policy[name origin value] resume_with_jwt unknown_choices";
 const KEY: &str = "algorithm created_at current_at kid needed_until retiring_at state use";
 const GUEST: &str = "client_id created_at \

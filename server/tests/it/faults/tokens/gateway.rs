@@ -1,11 +1,13 @@
 //! What a gateway could take for a yes is one; and it can say whom it asks for.
 
 use axum::http::StatusCode;
+use guestpass::store::ChangeFailed;
 use guestpass_core::choice::Choice;
-use guestpass_core::client::ClientSettings;
+use guestpass_core::client::{Change, ChangeError, ClientSettings};
 use guestpass_core::policy::PolicyOverrides;
 use serde_json::{Value, json};
 
+use crate::support::binary::Binary;
 use crate::support::{
     Answer, ISSUER, SHOP, Sent, TestApp, Tokens, authorize, exchange, introspect, profile, refresh,
     request, revoke, verify,
@@ -243,9 +245,6 @@ async fn f33_a_restricted_token_resumes() {
 
 #[tokio::test]
 async fn f33_a_restriction_needs_an_audience_of_the_clients_own() {
-    use guestpass::store::ChangeFailed;
-    use guestpass_core::client::{Change, ChangeError};
-
     let test = TestApp::new().await;
     test.add_client("alone", with_audience(API, true)).await;
     let restricted = ClientSettings {
@@ -268,4 +267,35 @@ async fn f33_a_restriction_needs_an_audience_of_the_clients_own() {
             "{client}: {refused:?}"
         );
     }
+}
+
+#[test]
+fn f33_the_command_line_restricts_a_client_to_its_audience() {
+    let binary = Binary::new();
+    let refused = binary.failure(&["client", "add", SHOP, "--audience-restricted"]);
+    assert!(refused.contains("--audience TEXT"), "{refused}");
+    binary.json(&[
+        "client",
+        "add",
+        SHOP,
+        "--audience",
+        API,
+        "--audience-restricted",
+    ]);
+    let set = |flags: &[&str]| {
+        let set = [&["client", "set", SHOP], flags].concat();
+        binary.json(&set)["audience_restricted"].clone()
+    };
+    let refused = binary.failure(&["client", "set", SHOP, "--audience=default"]);
+    assert!(refused.contains("--no-audience-restricted"), "{refused}");
+    let server = binary.serve();
+    assert_eq!(server.guest().claims["aud"], API);
+    assert!(server.stop().success());
+    assert_eq!(set(&["--no-audience-restricted"]), false);
+    let server = binary.serve();
+    assert_eq!(server.guest().claims["aud"][0], API);
+    assert!(server.stop().success());
+    assert_eq!(set(&["--audience-restricted"]), true);
+    let both = ["--no-audience-restricted", "--audience=default"];
+    assert_eq!(set(&both), false);
 }
