@@ -1,4 +1,4 @@
-//! Reads the time, and is the only module that does: everywhere else it is an argument.
+//! Reads the time of day, and is the only module that does: everywhere else it is an argument.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -62,7 +62,8 @@ impl From<RemoteKeySet> for KeySource {
 }
 
 impl VerifyLayer {
-    /// Refuses requests without a valid token: with 401, or with 503 while no keys could be fetched yet.
+    /// Refuses requests without a valid token: with 401, or with 503 while there are no keys: none could be
+    /// fetched yet, or none for so long that the last ones are no longer trusted.
     #[must_use]
     pub fn strict(verifier: Verifier, keys: impl Into<KeySource>) -> Self {
         Self::new(verifier, keys.into(), true)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{ACCEPT, CACHE_CONTROL};
 use http::uri::Scheme;
@@ -32,6 +32,12 @@ const GREATEST_MAX_AGE: i64 = 3600;
 /// The rate limit of fetches: the least seconds between two, whatever the reason for them.
 const MIN_INTERVAL: i64 = 5;
 
+/// The seconds after its fetch for which a set is trusted at most, unless [`RemoteKeySet::trust_for`] sets others, and the
+/// least that it can set.
+const DEFAULT_TRUST: i64 = 86_400;
+const LEAST_TRUST: i64 = LEAST_MAX_AGE;
+const _: () = assert!(GREATEST_MAX_AGE < DEFAULT_TRUST && MIN_INTERVAL < LEAST_TRUST);
+
 /// A cache of an issuer's keys, which are fetched from its JWK set and follow its key rotation. Clones share one cache.
 ///
 /// - **Freshness**: the set is fetched when it is first needed, and again when it is older than its `Cache-Control:
@@ -40,8 +46,13 @@ const MIN_INTERVAL: i64 = 5;
 /// - **Rate limit**: two fetches are at least 5 seconds apart, so tokens with made-up key ids can't flood the issuer.
 /// - **Single flight**: there is one fetch at a time, and all requests that need its result wait for that one. While a
 ///   stale set is being replaced, other requests go on with it.
-/// - **Stale if error**: while fetching fails, the last set stays in use. [`last_error`](Self::last_error) has the
+/// - **Stale if error**: while fetching fails, the last set stays in use, but for no longer than a day after it was
+///   fetched, or than [`trust_for`](Self::trust_for) says: a key that the issuer has removed since must not be trusted
+///   for ever. From then on there are no keys, as before the first fetch. [`last_error`](Self::last_error) has the
 ///   cause.
+///
+/// So a key that has leaked and was removed at the issuer is trusted here until the next fetch that succeeds. To be rid
+/// of it earlier, restart the service.
 ///
 /// Secrets (HS256) in a fetched set are ignored. Fetching needs a tokio runtime.
 ///
@@ -63,6 +74,8 @@ pub struct RemoteKeySet {
     inner: Arc<Inner>,
     /// Held during a fetch: single flight.
     fetching: Arc<Mutex<()>>,
+    /// The seconds after its fetch for which a set is trusted at most.
+    trust: i64,
 }
 
 struct Inner {
@@ -74,27 +87,70 @@ struct Inner {
 
 #[derive(Clone, Default)]
 struct State {
-    keys: Option<Arc<KeySet>>,
-    /// In seconds since the Unix epoch, as are all times here.
-    fetched_at: i64,
-    max_age: i64,
+    set: Option<FetchedSet>,
+    /// In seconds since the Unix epoch, as the caller's clock said.
     attempted_at: Option<i64>,
     error: Option<FetchError>,
 }
 
-impl State {
-    /// Returns `true` while the set need not be fetched again.
-    ///
-    /// A clock that is set back makes the set stale, and likewise ends the rate limit, so that neither can last for
-    /// ever. By up to `MIN_INTERVAL`, `now` may be earlier than the fetch without that: such requests read the clock
-    /// before the fetch and came here after it.
-    fn is_fresh(&self, now: i64) -> bool {
-        (-MIN_INTERVAL..self.max_age).contains(&now.saturating_sub(self.fetched_at))
+#[derive(Clone)]
+struct FetchedSet {
+    keys: Arc<KeySet>,
+    fetched: Moment,
+    /// The seconds for which it is fresh.
+    max_age: i64,
+}
+
+/// A point in time, by two clocks: the caller's, in seconds since the Unix epoch, which may be set and is tested with,
+/// and this process's, which only goes on.
+#[derive(Clone, Copy)]
+struct Moment {
+    told: i64,
+    measured: Instant,
+}
+
+impl Moment {
+    fn told(now: i64) -> Self {
+        Self {
+            told: now,
+            measured: Instant::now(),
+        }
+    }
+}
+
+impl FetchedSet {
+    /// Returns its age in seconds, by the clock that says more: one that was set back must not keep a set, nor one that
+    /// stood still while the machine slept.
+    fn age(&self, now: Moment) -> i64 {
+        let measured = now.measured.duration_since(self.fetched.measured).as_secs();
+        now.told
+            .saturating_sub(self.fetched.told)
+            .max(i64::try_from(measured).unwrap_or(i64::MAX))
     }
 
-    fn is_rate_limited(&self, now: i64) -> bool {
+    /// Returns `true` while the set need not be fetched again.
+    ///
+    /// A clock that is set back makes the set stale, so that this can't last for ever. By up to `MIN_INTERVAL`, `now`
+    /// may be earlier than the fetch without that: such requests read the clock before the fetch and came here after it.
+    fn is_fresh(&self, now: Moment) -> bool {
+        now.told.saturating_sub(self.fetched.told) >= -MIN_INTERVAL && self.age(now) < self.max_age
+    }
+}
+
+impl State {
+    /// Returns the set, if it is younger than `trust` seconds: what the issuer may have removed meanwhile isn't trusted.
+    fn trusted(&self, trust: i64, now: Moment) -> Option<&FetchedSet> {
+        self.set.as_ref().filter(|set| set.age(now) < trust)
+    }
+
+    fn keys(&self, trust: i64, now: Moment) -> Option<Arc<KeySet>> {
+        self.trusted(trust, now).map(|set| Arc::clone(&set.keys))
+    }
+
+    /// A clock that is set back ends the rate limit, as it ends freshness.
+    fn is_rate_limited(&self, now: Moment) -> bool {
         self.attempted_at.is_some_and(|attempted_at| {
-            (-MIN_INTERVAL..MIN_INTERVAL).contains(&now.saturating_sub(attempted_at))
+            (-MIN_INTERVAL..MIN_INTERVAL).contains(&now.told.saturating_sub(attempted_at))
         })
     }
 }
@@ -144,25 +200,42 @@ impl RemoteKeySet {
                 state: RwLock::default(),
             }),
             fetching: Arc::default(),
+            trust: DEFAULT_TRUST,
         })
+    }
+
+    /// Sets the age at which a set is no longer trusted, in whole seconds, if the issuer can't be reached for so long. The
+    /// default is a day, the least a minute. A set is fetched again at that age at the latest.
+    ///
+    /// Choose it by what is worse: to answer 503 while the issuer is away, or to accept what someone signs with a key that
+    /// the issuer has removed.
+    #[must_use]
+    pub fn trust_for(self, age: Duration) -> Self {
+        let trust = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        Self {
+            trust: trust.max(LEAST_TRUST),
+            ..self
+        }
     }
 
     /// Verifies a token with these keys, as [`Verifier::verify`] does; and once more with newer keys if it names one
     /// that isn't among them. The future may be dropped at any time: a fetch that it has started goes on.
     ///
     /// # Errors
-    /// Returns [`Unverified::KeysUnavailable`] if no set could be fetched yet, and [`Unverified::Rejected`] with the
-    /// reason for which the token is rejected.
+    /// Returns [`Unverified::KeysUnavailable`] if no set could be fetched yet, or none for so long that the last one is no
+    /// longer trusted, and [`Unverified::Rejected`] with the reason for which the token is rejected.
     pub async fn verify(
         &self,
         verifier: &Verifier,
         token: &str,
         now: i64,
     ) -> Result<AccessToken, Unverified> {
-        let keys = self.current(now).await.ok_or(Unverified::KeysUnavailable)?;
+        let moment = Moment::told(now);
+        let keys = self.current(moment).await;
+        let keys = keys.ok_or(Unverified::KeysUnavailable)?;
         let answer = verifier.verify(token, &keys, now);
         if answer == Err(Rejection::KeyUnknown)
-            && let Some(newer) = self.newer_than(&keys, now).await
+            && let Some(newer) = self.newer_than(&keys, moment).await
         {
             return Ok(verifier.verify(token, &newer, now)?);
         }
@@ -175,37 +248,47 @@ impl RemoteKeySet {
         self.inner.state().error
     }
 
-    /// Returns the set to use now, after fetching it if it is absent or stale. `None` if there still is none.
-    async fn current(&self, now: i64) -> Option<Arc<KeySet>> {
+    /// Returns the set to use now, after fetching it if it is absent, stale or no longer trusted. `None` if there still
+    /// is none.
+    async fn current(&self, now: Moment) -> Option<Arc<KeySet>> {
         let state = self.inner.state();
-        if state.is_fresh(now) || state.is_rate_limited(now) && state.keys.is_some() {
-            return state.keys;
+        let keys = state.keys(self.trust, now);
+        if self.has_fresh(&state, now) || state.is_rate_limited(now) && keys.is_some() {
+            return keys;
         }
         let fetching = Arc::clone(&self.fetching);
-        if state.keys.is_none() {
+        if keys.is_none() {
             let guard = fetching.lock_owned().await;
-            self.fetch_if(guard, now, |state| state.keys.is_none())
+            self.fetch_if(guard, now, |state| state.trusted(self.trust, now).is_none())
                 .await;
         } else if let Ok(guard) = fetching.try_lock_owned() {
             // Only this request waits, up to the timeout; the others go on with the stale set.
-            self.fetch_if(guard, now, |state| !state.is_fresh(now))
+            self.fetch_if(guard, now, |state| !self.has_fresh(state, now))
                 .await;
         }
-        self.inner.state().keys
+        self.inner.state().keys(self.trust, now)
+    }
+
+    fn has_fresh(&self, state: &State, now: Moment) -> bool {
+        state
+            .trusted(self.trust, now)
+            .is_some_and(|set| set.is_fresh(now))
     }
 
     /// Returns a set that is newer than `keys`, after fetching it if need be. `None` if there is none.
-    async fn newer_than(&self, keys: &Arc<KeySet>, now: i64) -> Option<Arc<KeySet>> {
+    async fn newer_than(&self, keys: &Arc<KeySet>, now: Moment) -> Option<Arc<KeySet>> {
         let is_same = |state: &State| {
-            state
-                .keys
-                .as_ref()
-                .is_some_and(|new| Arc::ptr_eq(new, keys))
+            let set = state.set.as_ref();
+            set.is_some_and(|set| Arc::ptr_eq(&set.keys, keys))
         };
         let guard = Arc::clone(&self.fetching).lock_owned().await;
         self.fetch_if(guard, now, is_same).await;
         let state = self.inner.state();
-        if is_same(&state) { None } else { state.keys }
+        if is_same(&state) {
+            None
+        } else {
+            state.keys(self.trust, now)
+        }
     }
 
     /// Fetches the set if `is_needed` still says so now that this request holds the lock, within the rate limit.
@@ -215,7 +298,7 @@ impl RemoteKeySet {
     async fn fetch_if(
         &self,
         guard: OwnedMutexGuard<()>,
-        now: i64,
+        now: Moment,
         is_needed: impl Fn(&State) -> bool,
     ) {
         let state = self.inner.state();
@@ -248,21 +331,20 @@ impl Inner {
             .clone()
     }
 
-    async fn fetch(&self, now: i64) {
+    async fn fetch(&self, now: Moment) {
         let fetched = tokio::time::timeout(self.timeout, self.request())
             .await
             .unwrap_or(Err(FetchError::TooSlow));
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.attempted_at = Some(now);
+        state.attempted_at = Some(now.told);
         match fetched {
             Ok((keys, max_age)) => {
-                *state = State {
-                    keys: Some(Arc::new(keys)),
-                    fetched_at: now,
+                state.set = Some(FetchedSet {
+                    keys: Arc::new(keys),
+                    fetched: now,
                     max_age,
-                    attempted_at: Some(now),
-                    error: None,
-                };
+                });
+                state.error = None;
             }
             Err(error) => state.error = Some(error),
         }
@@ -447,12 +529,8 @@ mod tests {
 
     #[test]
     fn time_that_is_set_back_ends_freshness_and_rate_limit() {
-        let state = State {
-            fetched_at: 1000,
-            max_age: 60,
-            attempted_at: Some(1000),
-            ..State::default()
-        };
+        let start = Moment::told(1000);
+        let state = fetched(start);
         for (now, is_fresh, is_rate_limited) in [
             (1000, true, true),
             (1004, true, true),
@@ -463,11 +541,54 @@ mod tests {
             (994, false, false),
             (i64::MIN, false, false),
         ] {
+            let now = Moment { told: now, ..start };
+            let set = state.set.as_ref().unwrap();
             assert_eq!(
-                (state.is_fresh(now), state.is_rate_limited(now)),
+                (set.is_fresh(now), state.is_rate_limited(now)),
                 (is_fresh, is_rate_limited),
-                "{now}"
+                "{}",
+                now.told
             );
+        }
+    }
+
+    #[test]
+    fn f40_no_clock_keeps_a_set_beyond_its_bound() {
+        let start = Moment::told(1000);
+        let state = fetched(start);
+        for (told, measured, is_trusted) in [
+            (1000, 0, true),
+            (1000 + 86_399, 86_399, true),
+            (1000 + 86_400, 86_400, false),
+            // The clock was set back, or doesn't go at all.
+            (0, 86_399, true),
+            (0, 86_400, false),
+            (1000, 86_400, false),
+            // The machine slept, and only one clock has noticed.
+            (1000 + 86_400, 60, false),
+            (i64::MAX, 0, false),
+            (i64::MIN, 0, true),
+        ] {
+            let now = Moment {
+                told,
+                measured: start.measured + Duration::from_secs(measured),
+            };
+            let trusted = state.trusted(DEFAULT_TRUST, now);
+            assert_eq!(trusted.is_some(), is_trusted, "{told} {measured}");
+        }
+    }
+
+    /// Returns the state after a fetch, of a set that is fresh for a minute.
+    fn fetched(start: Moment) -> State {
+        let set = FetchedSet {
+            keys: Arc::new(KeySet::from_iter([])),
+            fetched: start,
+            max_age: 60,
+        };
+        State {
+            set: Some(set),
+            attempted_at: Some(start.told),
+            error: None,
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::rejection::Rejection;
 pub enum Unverified {
     /// The token is rejected: answer 401.
     Rejected(Rejection),
-    /// No keys of the issuer could be fetched yet, so nothing is known about the token: answer 503.
-    /// [`RemoteKeySet::last_error`](crate::RemoteKeySet::last_error) has the cause.
+    /// No keys of the issuer could be fetched yet, or none for so long that the last ones are no longer trusted. Nothing
+    /// is known about the token: answer 503. [`RemoteKeySet::last_error`](crate::RemoteKeySet::last_error) has the cause.
     KeysUnavailable,
 }
 
@@ -38,7 +38,9 @@ impl fmt::Display for Unverified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rejected(rejection) => rejection.fmt(f),
-            Self::KeysUnavailable => f.write_str("no keys of the issuer could be fetched yet"),
+            Self::KeysUnavailable => {
+                f.write_str("no keys of the issuer could be fetched, or none for too long")
+            }
         }
     }
 }

@@ -17,6 +17,8 @@ use tokio::sync::Semaphore;
 
 use crate::support::{NOW, Signer, signers, verifier};
 
+const DAY: i64 = 86_400;
+
 /// Long enough for any machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -200,6 +202,67 @@ async fn while_fetching_fails_the_old_set_goes_on() {
 }
 
 #[tokio::test]
+async fn f40_a_set_that_cannot_be_fetched_anew_is_trusted_for_a_day_at_most() {
+    for (bound, trusted) in [
+        (None, DAY),
+        (Some(7200), 7200),
+        (Some(7 * 86_400), 7 * DAY),
+        // Less than the time for which the issuer calls it fresh; and less than may be chosen.
+        (Some(120), 120),
+        (Some(0), 60),
+    ] {
+        let (signer, issuer) = (Signer::es256("1"), Issuer::start().await);
+        issuer.publish(&[&signer], "max-age=900");
+        let mut keys = issuer.keys();
+        if let Some(bound) = bound {
+            keys = keys.trust_for(Duration::from_secs(bound));
+        }
+        assert_eq!(verify(&keys, &signer, NOW).await, Ok(()));
+        issuer.answer(StatusCode::BAD_GATEWAY, "", "");
+        let last = NOW + trusted - 1;
+        assert_eq!(verify(&keys, &signer, last).await, Ok(()), "{bound:?}");
+        // No longer, whether it is asked for again or it was just now.
+        for now in [last + 1, last + 5, last + 6, last + 100 * DAY] {
+            let refused = verify(&keys, &signer, now).await;
+            assert_eq!(refused, Err(Unverified::KeysUnavailable), "{bound:?}");
+        }
+        let error = FetchError::Status(StatusCode::BAD_GATEWAY);
+        assert_eq!(keys.last_error(), Some(error));
+        // A clone chooses for itself, and shares the set.
+        let patient = keys.clone().trust_for(Duration::MAX);
+        let much_later = last + 200 * DAY;
+        assert_eq!(verify(&patient, &signer, much_later).await, Ok(()));
+        // What was removed meanwhile is gone.
+        issuer.publish(&[], "max-age=900");
+        let refused = verify(&keys, &signer, much_later + 5).await;
+        assert_eq!(refused, Err(Rejection::KeyUnknown.into()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f40_all_who_come_when_a_set_is_no_longer_trusted_wait_for_one_fetch() {
+    let (signer, issuer) = (Arc::new(Signer::es256("1")), Issuer::start().await);
+    issuer.publish(&[&signer], "max-age=900");
+    let keys = issuer.keys();
+    assert_eq!(verify(&keys, &signer, NOW).await, Ok(()));
+    issuer.is_asked().await;
+    issuer.publish(&[], "max-age=900");
+    issuer.hold();
+    let asked: Vec<_> = (0..50)
+        .map(|_| {
+            let (keys, signer) = (keys.clone(), Arc::clone(&signer));
+            tokio::spawn(async move { verify(&keys, &signer, NOW + DAY).await })
+        })
+        .collect();
+    issuer.is_asked().await;
+    issuer.release();
+    for answer in asked {
+        assert_eq!(answer.await.unwrap(), Err(Rejection::KeyUnknown.into()));
+    }
+    assert_eq!(issuer.fetches(), 2);
+}
+
+#[tokio::test]
 async fn an_issuer_that_hangs_or_is_gone() {
     let (signer, issuer) = (Signer::es256("1"), Issuer::start().await);
     issuer.hold();
@@ -253,7 +316,7 @@ async fn a_published_secret_is_no_key() {
 }
 
 async fn verify(keys: &RemoteKeySet, signer: &Signer, now: i64) -> Result<(), Unverified> {
-    let token = signer.token(&[], &[("exp", json!(NOW + 86_400))]);
+    let token = signer.token(&[], &[("exp", json!(NOW + 1000 * DAY))]);
     keys.verify(&verifier(), &token, now).await.map(drop)
 }
 
