@@ -7,10 +7,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::handler::Handler;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{get, post};
 use guestpass_core::refusal::Refusal;
 
-use self::endpoint::Endpoint;
 use crate::app::App;
 use crate::error::Error;
 
@@ -41,13 +40,27 @@ pub use self::respond::statuses;
 pub fn router(app: Arc<App>) -> Router {
     let metadata = {
         let app = Arc::clone(&app);
-        move || metadata::document(&app)
+        document::handler(move || metadata::document(&app))
     };
-    let at_root = [
-        (&health::LIVE, get(health::live)),
-        (&health::READY, get(health::ready)),
-        (&metadata::ENDPOINT, get(document::handler(metadata))),
+    let mut at_root = vec![
+        (
+            health::LIVE.path.to_owned(),
+            &health::LIVE,
+            get(health::live),
+        ),
+        (
+            health::READY.path.to_owned(),
+            &health::READY,
+            get(health::ready),
+        ),
+        (
+            metadata::path(&app),
+            &metadata::ENDPOINT,
+            get(metadata.clone()),
+        ),
     ];
+    let appended = metadata::appended_path(&app);
+    at_root.extend(appended.map(|path| (path, &metadata::APPENDED, get(metadata))));
     let mut under_base_paths = vec![
         (&authorize::ENDPOINT, get(authorize::get)),
         (&token::ENDPOINT, post(token::post)),
@@ -62,21 +75,21 @@ pub fn router(app: Arc<App>) -> Router {
     ];
     let description = {
         let app = Arc::clone(&app);
-        let at_root = endpoints(&at_root);
-        let under_base_paths = endpoints(&under_base_paths);
+        let at_root: Vec<_> = at_root
+            .iter()
+            .map(|(path, endpoint, _)| (path.clone(), *endpoint))
+            .collect();
+        let under_base_paths: Vec<_> = under_base_paths
+            .iter()
+            .map(|(endpoint, _)| *endpoint)
+            .collect();
         move || openapi::document(&app, &at_root, &under_base_paths)
     };
     under_base_paths.push((&openapi::ENDPOINT, get(document::handler(description))));
 
     let mut router = Router::new();
-    for (endpoint, handlers) in at_root {
-        let appended = endpoint.appended_path(&app);
-        for path in [Some(endpoint.root_path(&app)), appended]
-            .into_iter()
-            .flatten()
-        {
-            router = router.route(&path, endpoint.route(&app, handlers.clone()));
-        }
+    for (path, endpoint, handlers) in at_root {
+        router = router.route(&path, endpoint.route(&app, handlers));
     }
     for base in &app.base_paths {
         for (endpoint, handlers) in &under_base_paths {
@@ -87,10 +100,6 @@ pub fn router(app: Arc<App>) -> Router {
     let nothing = async || Error::from(Refusal::PathUnknown);
     let fallback = nothing.layer(envelope::layer(&app, None));
     router.fallback(fallback).with_state(app)
-}
-
-fn endpoints(routes: &[(&'static Endpoint, MethodRouter<Arc<App>>)]) -> Vec<&'static Endpoint> {
-    routes.iter().map(|(endpoint, _)| *endpoint).collect()
 }
 
 impl IntoResponse for Error {

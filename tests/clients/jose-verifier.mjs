@@ -1,11 +1,11 @@
 // A resource server's part in Node, as docs/verifying.md shows it.
 import { createRemoteJWKSet, jwtVerify } from 'jose';
 
-// Once. The keys are found through the server's metadata, and followed from then on.
+// Once. The keys are found through the server's metadata, and followed.
 export async function keysOf(issuer) {
-  const { origin, pathname } = new URL(issuer);
-  const path = pathname === '/' ? '' : pathname; // behind it (RFC 8414 §3.1)
-  const answer = await fetch(`${origin}/.well-known/oauth-authorization-server${path}`);
+  const address = new URL(issuer); // its path, if it has one, goes to the end (RFC 8414 §3.1)
+  address.pathname = `/.well-known/oauth-authorization-server${address.pathname}`.replace(/\/$/, '');
+  const answer = await fetch(address);
   const metadata = await answer.json();
   if (metadata.issuer !== issuer) throw new Error('metadata of another issuer');
   return createRemoteJWKSet(new URL(metadata.jwks_uri));

@@ -3,7 +3,8 @@
 // Access tokens of a server that signs with ALGORITHM, verified by jose as docs/verifying.md shows it, and
 // by oauth4webapi as RFC 9068 says: with the published keys, or for HS256 with those of the file
 // EXPORTED. The server has the clients shop-app, shop-api, whose tokens are for another audience
-// too, and shop-brief, whose tokens are good for a second; nobody waits for that to pass.
+// too, and shop-brief, whose tokens are good for a second; nobody waits for that to pass. URL is its
+// issuer, and may have a path; what is published lies at the root of its host.
 import assert from 'node:assert/strict';
 import { createHmac, createPublicKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -19,7 +20,7 @@ const loopback = { [oauth.allowInsecureRequests]: true };
 const discovery = { algorithm: 'oauth2', ...loopback };
 const metadata = await oauth.discoveryRequest(new URL(issuer), discovery);
 const as = await oauth.processDiscoveryResponse(new URL(issuer), metadata);
-assert.equal(as.jwks_uri, `${issuer}/oauth/jwks`);
+assert.equal(as.jwks_uri, `${new URL(issuer).origin}/oauth/jwks`);
 
 // The published set has the key in use and the next one, named by their thumbprints, and no secret.
 const published = await (await fetch(as.jwks_uri)).json();

@@ -3,7 +3,8 @@
 Access tokens of a server that signs with ALGORITHM, verified by PyJWT as docs/verifying.md shows it: with
 the published keys, or for HS256 with those of the file EXPORTED. The server has the clients
 shop-app, shop-api, whose tokens are for another audience too, and shop-brief, whose tokens are good
-for a second; nobody waits for that to pass.
+for a second; nobody waits for that to pass. URL is its issuer, and may have a path; its endpoints lie at
+the root of its host.
 """
 
 import base64
@@ -15,7 +16,7 @@ import sys
 from contextlib import contextmanager
 from datetime import datetime
 from unittest import mock
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import jwt
 import requests
@@ -132,12 +133,14 @@ def exported_keys(text):
     return key_of
 
 
-def token_of(url, client_id):
+def token_of(issuer, client_id):
+    scheme, host, *_ = urlsplit(issuer)
+    url = f"{scheme}://{host}"
     session = OAuth2Session(client_id, redirect_uri=REDIRECT_URI, pkce="S256")
     authorize_url, _ = session.authorization_url(f"{url}/oauth/authorize")
-    answer = requests.get(authorize_url, timeout=10).json()
+    answer = requests.get(authorize_url, timeout=60).json()
     redirect = f"{REDIRECT_URI}?{urlencode(answer)}"
-    caller = {"include_client_id": True, "timeout": 10}
+    caller = {"include_client_id": True, "timeout": 60}
     tokens = session.fetch_token(f"{url}/oauth/token", authorization_response=redirect, **caller)
     return tokens["access_token"]
 

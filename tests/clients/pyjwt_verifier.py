@@ -7,10 +7,9 @@ import requests
 
 
 def keys_of(issuer):
-    """Once. The keys are found through the server's metadata, and followed from then on."""
-    scheme, host, path, _, _ = urlsplit(issuer)  # the path comes behind it (RFC 8414 §3.1)
-    url = f"{scheme}://{host}/.well-known/oauth-authorization-server{path}"
-    answer = requests.get(url, timeout=10)
+    """Once. The keys are found through the server's metadata, and followed."""
+    scheme, host, path, *_ = urlsplit(issuer)  # its path, if it has one, goes to the end (RFC 8414 §3.1)
+    answer = requests.get(f"{scheme}://{host}/.well-known/oauth-authorization-server{path}", timeout=10)
     metadata = answer.json()
     if metadata["issuer"] != issuer:
         raise ValueError("metadata of another issuer")

@@ -72,6 +72,21 @@ impl FromStr for Issuer {
                 text.trim_end_matches('/')
             ));
         }
+        let is_plain = |segment: &str| {
+            !["", ".", ".."].contains(&segment) && !segment.contains([':', '[', ']'])
+        };
+        let mut path = text
+            .splitn(4, '/')
+            .nth(3)
+            .into_iter()
+            .flat_map(|path| path.split('/'));
+        if !path.all(is_plain) {
+            return Err(
+                "its path must be the same to every library: write letters, digits and -._ between single slashes, \
+                 for example https://id.example/shop"
+                    .into(),
+            );
+        }
         if text.len() > 128 {
             return Err("it has more than 128 bytes, and every token carries it twice".into());
         }

@@ -8,14 +8,14 @@ use guestpass_core::params::Parameter;
 use guestpass_core::refusal::{Refusal, WireCode};
 use serde_json::{Value, json};
 
-use super::{envelope, metadata, respond};
+use super::{envelope, respond};
 use crate::app::App;
 use crate::error::Error;
 
 /// Describes an endpoint.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    /// The path under each base path; for an endpoint at the root, the whole path.
+    /// The path under each base path; for an endpoint at the root, the whole path, but for that of an issuer.
     pub(super) path: &'static str,
     /// The value of the `Allow` header.
     pub(super) allow: &'static str,
@@ -53,24 +53,6 @@ pub(super) enum Caller {
 }
 
 impl Endpoint {
-    /// Returns the path of an endpoint at the root. The path of the issuer is appended to that of its metadata
-    /// (RFC 8414 §3.1).
-    pub(super) fn root_path(&self, app: &App) -> String {
-        if self.path == metadata::ENDPOINT.path {
-            format!("{}{}", self.path, app.issuer.path())
-        } else {
-            self.path.to_owned()
-        }
-    }
-
-    /// Returns the other path of the metadata, if the issuer has a path: behind it, where OpenID Connect Discovery looks,
-    /// and with it many clients (RFC 8414 §5).
-    pub(super) fn appended_path(&self, app: &App) -> Option<String> {
-        let own = app.issuer.path();
-        let is_appended = self.path == metadata::ENDPOINT.path && !own.is_empty();
-        is_appended.then(|| format!("{own}{}", self.path))
-    }
-
     /// Adds `OPTIONS`, a 405 for other methods and the middleware to the handlers of the endpoint. One for gateways answers
     /// every method itself: whatever they ask, they take the answer for a verdict.
     pub(super) fn route(

@@ -45,10 +45,11 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     }],
 };
 
-/// Builds the document about the endpoints at the root and those under the base paths, its own among them.
+/// Builds the document about the endpoints at the root, each with its path, and those under the base paths, its own among
+/// them.
 pub(super) fn document(
     app: &App,
-    at_root: &[&'static Endpoint],
+    at_root: &[(String, &'static Endpoint)],
     under_base_paths: &[&'static Endpoint],
 ) -> Document {
     let under_base_paths: Vec<_> = under_base_paths
@@ -60,13 +61,14 @@ pub(super) fn document(
     for endpoint in &under_base_paths {
         paths.insert(endpoint.path.to_owned(), operations(endpoint).into());
     }
-    for endpoint in at_root {
+    for (path, endpoint) in at_root {
         let mut operations = operations(endpoint);
         operations.insert("servers".into(), json!([{"url": app.issuer.origin()}]));
-        paths.insert(endpoint.root_path(app), operations.into());
+        paths.insert(path.clone(), operations.into());
     }
     let mut schemas = components::schemas();
-    for endpoint in at_root.iter().chain(&under_base_paths) {
+    let at_root = at_root.iter().map(|(_, endpoint)| endpoint);
+    for endpoint in at_root.chain(&under_base_paths) {
         schemas.extend(request::schemas(endpoint));
         schemas.extend(
             endpoint

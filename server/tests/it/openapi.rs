@@ -45,8 +45,16 @@ async fn the_description_names_the_configured_server_and_no_other() {
     assert!(!String::from_utf8_lossy(&document.body).contains("evil.example"));
     let document = document.json();
     assert_eq!(document["servers"][0]["url"], "https://id.example/api");
-    let metadata = &document["paths"]["/.well-known/oauth-authorization-server/api"];
-    assert_eq!(metadata["servers"][0]["url"], "https://id.example");
+    for path in [
+        "/.well-known/oauth-authorization-server/api",
+        "/api/.well-known/oauth-authorization-server",
+    ] {
+        let metadata = &document["paths"][path];
+        assert_eq!(
+            metadata["servers"][0]["url"], "https://id.example",
+            "{path}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Request, StatusCode};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -65,7 +66,7 @@ fn hs256_tokens_are_verified_with_the_exported_keys() {
 #[tokio::test]
 async fn layers_let_in_whom_they_should() {
     let (_binary, server, issuer) = serve("ES256");
-    let (verifier, keys) = example::trust(&issuer).unwrap();
+    let (verifier, keys) = example::trust(&issuer, &jwks_uri(&server)).unwrap();
     let router = example::router(&verifier, &keys);
     let tokens = server.guest();
     let [(forged, _), _] = unsigned(&tokens);
@@ -88,13 +89,47 @@ async fn layers_let_in_whom_they_should() {
     }
 }
 
+#[tokio::test]
+async fn f41_the_published_keys_are_found_whatever_the_path_of_the_issuer() {
+    let issuer = "https://id.example:8443/shop/id";
+    let mut binary = Binary::new();
+    binary.set_variable("GUESTPASS_TOKENS__ALGORITHM", "ES256");
+    binary.set_variable("GUESTPASS_ISSUER", issuer);
+    binary.json(&["client", "add", SHOP]);
+    let server = binary.serve();
+    let well_known = "/.well-known/oauth-authorization-server";
+    for path in [
+        format!("{well_known}/shop/id"),
+        format!("/shop/id{well_known}"),
+    ] {
+        let metadata = server.send(&request("GET", &path));
+        assert_eq!(metadata.text("issuer"), issuer);
+        let jwks_uri = metadata.text("jwks_uri");
+        assert_eq!(jwks_uri, "https://id.example:8443/oauth/jwks");
+        // What stands before the server in production has the issuer's name.
+        let here = format!("http://{}", server.address);
+        let jwks_uri = jwks_uri.replace("https://id.example:8443", &here);
+        let (verifier, keys) = example::trust(issuer, &jwks_uri).unwrap();
+        let tokens = server.guest();
+        let bearer = format!("Bearer {}", tokens.access_token);
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer.parse().unwrap())]);
+        let guest = example::guest(&headers, &verifier, &keys).await;
+        assert_eq!(guest.unwrap().unwrap().subject, tokens.sub());
+    }
+}
+
+fn jwks_uri(server: &Server) -> String {
+    let metadata = server.send(&request("GET", "/.well-known/oauth-authorization-server"));
+    metadata.text("jwks_uri")
+}
+
 async fn with_published_keys(algorithm: &str) {
     let (_binary, server, issuer) = serve(algorithm);
     let metadata = server.send(&request("GET", "/.well-known/oauth-authorization-server"));
     let jwks = server.send(&request("GET", "/oauth/jwks")).json();
     assert_eq!(metadata.text("issuer"), issuer);
     assert_eq!(metadata.text("jwks_uri"), format!("{issuer}/oauth/jwks"));
-    let (verifier, keys) = example::trust(&issuer).unwrap();
+    let (verifier, keys) = example::trust(&issuer, &metadata.text("jwks_uri")).unwrap();
     let tokens = server.guest();
     assert_eq!(
         (&tokens.header["alg"], &tokens.header["typ"]),

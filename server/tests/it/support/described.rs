@@ -17,10 +17,11 @@ pub(super) async fn check(router: &Router, method: &Method, path: &str, answer: 
     let paths = DESCRIPTION.get_or_init(|| description(router)).await["paths"]
         .as_object()
         .unwrap();
-    // Base paths stand in front, and the issuer's own behind the path of its metadata.
-    let described = paths.iter().find(|(known, _)| {
-        path.ends_with(*known) || (known.starts_with("/.well-known") && path.starts_with(*known))
-    });
+    // Base paths stand in front, and the issuer's own before or behind the path of its metadata.
+    let is_metadata = |path: &str| path.contains("/.well-known/");
+    let described = paths
+        .iter()
+        .find(|(known, _)| path.ends_with(*known) || (is_metadata(known) && is_metadata(path)));
     let (_, operations) = described.unwrap_or_else(|| panic!("{path} isn't described"));
     let operation = &operations[method.as_str().to_lowercase()];
     assert!(

@@ -9,9 +9,9 @@ use guestpass_verify::{
     AccessToken, FetchError, RemoteKeySet, Unverified, Verifier, VerifyLayer, bearer, system_time,
 };
 
-/// Once. The keys are fetched when they are first needed, and followed from then on.
-pub(crate) fn trust(issuer: &str) -> Result<(Verifier, RemoteKeySet), FetchError> {
-    let keys = RemoteKeySet::new(&format!("{issuer}/oauth/jwks"), Duration::from_secs(3))?;
+/// Once. `jwks_uri` is what the server's metadata says. The keys are fetched when they are first needed, and followed.
+pub(crate) fn trust(issuer: &str, jwks_uri: &str) -> Result<(Verifier, RemoteKeySet), FetchError> {
+    let keys = RemoteKeySet::new(jwks_uri, Duration::from_secs(3))?;
     Ok((Verifier::new(issuer), keys)) // .audience("…") of your own service, if it has one
 }
 
