@@ -1,8 +1,10 @@
-"""Usage: snippets.py GUESTPASS (SESSION | accounted)
+"""Usage: snippets.py GUESTPASS (SESSION [ISSUER [BASE]] | accounted)
 
 Runs the snippets of the documents as a reader would paste them: those of a session one after the other, in one shell,
-in an empty directory. They are changed in nothing but addresses and the places of files. `accounted` checks that every
-snippet is part of a session, is compared with a file that is run, or is named in docs/README.md among those that aren't.
+in an empty directory. They are changed in nothing but addresses and the places of files. With ISSUER, that stands
+wherever the documents have theirs, and with BASE, such as /api, clients call the server below that. `accounted` checks
+that every snippet is part of a session, is compared with a file that is run, or is named in docs/README.md among those
+that aren't.
 """
 
 import os
@@ -22,6 +24,7 @@ ROOT = HERE.parent.parent
 RUN = ["README.md#Run it", "README.md#curl"]
 SESSIONS = {
     "readme": ["README.md"],
+    "page": ["README.md#Run it", "README.md#JavaScript"],
     "calling": [*RUN, "docs/calling.md"],
     "verifying": [*RUN, "docs/verifying.md"],
     "keys": [*RUN, "docs/keys.md"],
@@ -39,6 +42,9 @@ SAME_AS_A_FILE = {("docs/verifying.md", language) for language in ("js", "python
 # Run by tests/gateways.
 RUN_ELSEWHERE = {"deploy/README.md"}
 
+# The address of the server, as it is in the documents.
+ISSUER = "https://id.shop.example"
+
 # Diagrams, and what is marked as no language.
 NO_SNIPPETS = {"mermaid", ""}
 
@@ -54,10 +60,10 @@ class Block(NamedTuple):
         return f"{self.document}:{self.line}"
 
 
-def main(guestpass, name):
+def main(guestpass, name, issuer=ISSUER, base=""):
     if name == "accounted":
         return accounted()
-    with Session(Path(guestpass).resolve()) as session:
+    with Session(Path(guestpass).resolve(), issuer, base) as session:
         for block in blocks_in(SESSIONS[name]):
             if (block.document, block.language) not in SAME_AS_A_FILE and not left_out(block):
                 session.run(block)
@@ -134,20 +140,23 @@ def accounted():
 class Session:
     """Runs one snippet after the other in a shell, and ends the server that they have started."""
 
-    def __init__(self, guestpass):
+    def __init__(self, guestpass, issuer, base):
         self.guestpass = guestpass
         self.directory = tempfile.TemporaryDirectory()
         self.work = Path(self.directory.name)
         self.address, admin = (f"127.0.0.1:{port}" for port in free_ports(2))
+        self.url = f"http://{self.address}{base}"
         self.api_key = None
-        (self.work / ".curlrc").write_text("silent\nshow-error\nfail-with-body\nmax-time = 20\nnoproxy = *\n")
+        (self.work / ".curlrc").write_text("silent\nshow-error\nfail-with-body\nmax-time = 60\nnoproxy = *\n")
         self.places = {
+            "http://127.0.0.1:8080/oauth/": f"{self.url}/oauth/",
             "0.0.0.0:8080": self.address,
             "127.0.0.1:8080": self.address,
             "127.0.0.1:9090": admin,
             "/etc/guestpass/": f"{self.work}/",
             "/var/lib/guestpass": f"{self.work}/lib",
         }
+        self.issuer = issuer
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GUESTPASS_")}
         self.environment = {
             **environment,
@@ -175,6 +184,7 @@ class Session:
         getattr(self, f"run_{block.language}")(block, text)
 
     def run_sh(self, block, text):
+        text = text.replace(ISSUER, self.issuer)
         (self.work / "snippet.sh").write_text(text)
         self.shell.stdin.write("snippet.sh\n")
         self.shell.stdin.flush()
@@ -202,7 +212,7 @@ class Session:
         self.child(block, [sys.executable, script], API_KEY=self.api_key, OAUTHLIB_INSECURE_TRANSPORT="1")
 
     def run_toml(self, block, text):
-        (self.work / "guestpass.toml").write_text(text)
+        (self.work / "guestpass.toml").write_text(text.replace(ISSUER, self.issuer))
         if "password_file" in text:
             (self.work / "postgres-password").write_text("secret")
         if "certificate_file" in text:
@@ -216,8 +226,8 @@ class Session:
         (self.work / "guests.csv").write_text(text)
 
     def with_server(self, text):
-        assert "https://id.shop.example" in text
-        return text.replace("https://id.shop.example", f"http://{self.address}")
+        assert ISSUER in text
+        return text.replace(ISSUER, self.url)
 
     def child(self, block, command, **variables):
         ended = subprocess.run(command, cwd=self.work, env={**self.environment, **variables}, check=False)

@@ -15,8 +15,8 @@ guestpass() {
     *" key rotate "*)
         tries=0
         until said=$("$BINARY" "$@" 2>&1); do
-            case $said in *'for another '*) ;; *) tries=300 ;; esac
-            if [ "$tries" -ge 300 ]; then echo "$said" && return 1; fi
+            case $said in *'for another '*) ;; *) tries=600 ;; esac
+            if [ "$tries" -ge 600 ]; then echo "$said" && return 1; fi
             tries=$((tries + 1))
             sleep 0.1
         done
@@ -39,7 +39,7 @@ systemctl() {
         server=$!
         tries=0
         until grep -q '^listening on ' listening; do
-            if [ "$tries" -ge 300 ] || ! kill -0 "$server"; then cat log && return 1; fi
+            if [ "$tries" -ge 600 ] || ! kill -0 "$server"; then cat log && return 1; fi
             tries=$((tries + 1))
             sleep 0.1
         done

@@ -221,7 +221,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "grant_gone",
             InvalidGrant,
             CREDENTIAL,
-            "The guest was erased, its client was removed, or the grant ended more than {KEEP_ENDED} days ago. The client must authorize anew.",
+            "The guest was erased, its client was removed, or the grant ended more than {KEEP_ENDED} days ago. Unless it has stored a newer token since, the client must authorize anew.",
         ),
         Refusal::GrantOfAnotherClient => new(
             "grant_of_another_client",
@@ -233,13 +233,13 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "grant_revoked",
             InvalidGrant,
             CREDENTIAL,
-            "The grant was ended, see the log for when and why. The client must authorize anew.",
+            "The grant was ended, see the log for when and why. Unless it has stored a newer token since, the client must authorize anew.",
         ),
         Refusal::GrantEnded => new(
             "grant_ended",
             InvalidGrant,
             CREDENTIAL,
-            "The grant is older than tokens.refresh_max. The client must authorize anew.",
+            "The grant is older than tokens.refresh_max. Unless it has stored a newer token since, the client must authorize anew.",
         ),
         Refusal::CodeExpired => new(
             "code_expired",
@@ -257,7 +257,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "code_spent",
             InvalidGrant,
             CREDENTIAL,
-            "The code was redeemed before. The client must keep the tokens it got, or authorize anew.",
+            "The code was redeemed before. The client must keep the tokens that it got then; only if it has none, authorize anew.",
         ),
         Refusal::CodeReplayed => new(
             "code_replayed",
@@ -275,13 +275,13 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "refresh_token_expired",
             InvalidGrant,
             CREDENTIAL,
-            "It wasn't used for tokens.refresh_idle. The client must authorize anew.",
+            "It wasn't used for tokens.refresh_idle. Unless it has stored a newer token since, the client must authorize anew.",
         ),
         Refusal::RefreshTokenOvertaken => new(
             "refresh_token_overtaken",
             InvalidGrant,
             CREDENTIAL,
-            "Nothing is wrong: the client has a newer refresh token already.",
+            "Nothing is wrong: another request of the client, perhaps of another tab, has got a newer refresh token. The client must read its storage again and use that one, not authorize anew.",
         ),
         Refusal::RefreshTokenReplayed => new(
             "refresh_token_replayed",
@@ -384,7 +384,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "access_token_grant_ended",
             InvalidToken,
             ACCESS_TOKEN,
-            "The client asked for it, a replay was found, or the guest was erased: the state of the grant says which. The client must authorize anew.",
+            "The client asked for it, a replay was found, or the guest was erased: the state of the grant says which. Unless it has stored a newer token since, the client must authorize anew.",
         ),
         Refusal::ModeUnsupported => new(
             "mode_unsupported",

@@ -35,7 +35,8 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
         summary: "Exchange a code or a refresh token for new tokens",
         about: "Replace the stored tokens by those of the answer, both at once. After a 503, or if no answer arrives, keep \
                 the stored ones and retry: a refresh that is repeated gets its answer again. After a 400 with \
-                `invalid_grant`, authorize anew.\n\nDeprecated: existing clients send the parameters in the query, with an \
+                `invalid_grant`, read the stored ones again: if another tab or process has replaced them meanwhile, go on \
+                with those; else authorize anew.\n\nDeprecated: existing clients send the parameters in the query, with an \
                 empty body. That works for clients that are set to `query_params`, but never together with a body. A \
                 guest's `x-dressipi-jwt` may be sent along and has no effect, even if it has expired.",
         answers: &[Answer {

@@ -47,6 +47,10 @@ answers with 401 instead of 400, 414 and 431. `503 temporarily_unavailable` with
 with the request: the client keeps what it has and tries again. If the write was under way, it may have been done all the
 same; a refresh that is tried again then gets the same answer. `500 server_error` is a defect: please report its log line.
 
+`invalid_grant` is final for what was sent, and not yet for the guest: another tab or process of the client may have stored
+newer tokens meanwhile. Before it authorizes anew, which makes another guest, a client reads its storage again and goes on
+with what has changed there.
+
 | refusal | status | `error` | `error_description` | what to do |
 |---|---|---|---|---|
 ";
