@@ -41,7 +41,7 @@ pub struct VerifyLayer {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum KeySource {
-    /// A set that never changes.
+    /// A set that never changes: a key of it that the issuer removes is trusted for as long as the layer lives.
     Fixed(Arc<KeySet>),
     /// A set that is fetched from the issuer and kept up to date.
     #[cfg(feature = "fetch")]

@@ -89,6 +89,10 @@
 //! A token is checked against keys and clock alone. The token of a revoked grant or an erased guest remains valid here
 //! until its `exp`. Services that must know earlier ask the issuer about each token, by introspection (RFC 7662).
 //!
+//! A key that has leaked, and that the issuer has removed, remains trusted here until the key set is fetched again: by
+//! [`RemoteKeySet`] within an hour, or while fetching fails within a day or what [`RemoteKeySet::trust_for`] says. A
+//! [`KeySet`] that you have made yourself is trusted for as long as you use it. After a restart the set is fetched anew.
+//!
 //! # Hardening
 //!
 //! The key decides the algorithm, and the header can only agree (RFC 8725 §3.1). Each token has exactly one valid

@@ -36,7 +36,7 @@ pub(super) enum Command {
         #[arg(value_name = "ID")]
         id: ClientId,
     },
-    /// End a key at once
+    /// End a key; servers refuse it within a second or two
     Revoke {
         /// The client
         #[arg(value_name = "ID")]

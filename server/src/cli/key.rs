@@ -17,7 +17,7 @@ use crate::keys::{
 pub(super) enum Command {
     /// List all keys, without their secrets
     List,
-    /// Sign, or seal, with a new key from now on; the old one goes on verifying, or opening
+    /// Have servers sign, or seal, with a new key; the old one goes on verifying, or opening
     #[command(
         after_help = "Examples:\n  guestpass key rotate\n  guestpass key rotate --use credential"
     )]
@@ -25,11 +25,12 @@ pub(super) enum Command {
         /// What the key is for
         #[arg(long = "use", value_name = "USE", default_value = "access-token")]
         key_use: RotatedUse,
-        /// Rotate at once, even if verifiers don't know the new key yet, or guests are logged out
+        /// Don't wait, even if verifiers don't know the new key yet, or guests are logged out
         #[arg(long)]
         force: bool,
     },
-    /// Forget a retiring key that has leaked: what it signed or sealed is refused from now on
+    /// Forget a retiring key that has leaked: servers refuse what it signed or sealed within a second or two; those who
+    /// verify offline trust a signing key until they fetch the keys again, so restart them
     Remove {
         /// The key, as `key list` shows it
         #[arg(value_name = "KEY", allow_hyphen_values = true)]
@@ -126,7 +127,7 @@ async fn rotate(
             next.kid
         ),
         (_, Some(current), _) => format!(
-            "{} {} is in use from now on; servers follow within a second",
+            "{} {} is current; servers use it within a second or two",
             current.algorithm.name(),
             current.kid
         ),
@@ -177,6 +178,7 @@ async fn remove(
         }
         _ => 0,
     };
+    let signs = retired.is_some_and(|key| key.key_use == KeyUse::AccessToken);
     match keys.remove(kid, now).await {
         Ok(true) => {}
         Ok(false) => return Err(Failure(CHANGING.into())),
@@ -199,7 +201,15 @@ async fn remove(
         } else {
             String::new()
         };
-        format!("removed {kid}: what it signed or sealed is refused from now on{cost}")
+        let others = if signs {
+            "\nWhoever verifies offline trusts it until they fetch the keys again, or are brought a new export: see \
+             docs/verifying.md. Restart them if that is too long"
+        } else {
+            ""
+        };
+        format!(
+            "removed {kid}: servers refuse what it signed or sealed within a second or two{cost}{others}"
+        )
     });
     Ok(())
 }

@@ -27,7 +27,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "issuer",
         "",
-        "`iss` of every token; on loopback it follows from `listen` and `tls.…`",
+        "`iss` of every token; on loopback it follows from `listen` and `tls.…`. Its path, if it has one, moves no endpoint: see base_paths",
     ),
     setting(
         "base_paths",
@@ -93,7 +93,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "keys.jwks_max_age",
         "5m",
-        "how long verifiers may keep the key set; a new key waits as long before it signs",
+        "how long verifiers may keep the key set: a new key waits as long before it signs, and they trust a removed one as long",
     ),
     setting(
         "tokens.algorithm",
