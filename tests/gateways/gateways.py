@@ -207,6 +207,42 @@ def long_cookies_are_no_obstacle(shop):
         assert sum(map(len, arrived.values("cookie"))) >= 21000, arrived
 
 
+def f41_the_path_of_the_issuer_changes_nothing_but_a_base_path_stands_in_front(shop):
+    guestpass, gateway = (program.command[0] for program in (shop.guestpass, shop.gateway))
+    for issuer, bases, base in [
+        ("https://id.example/id", "/,/api", ""),
+        ("https://id.example:8443/id", "/,/id", ""),
+        ("https://id.example/api", "/api", "/api"),
+    ]:
+        server = Guestpass(guestpass, secrets.token_hex(4))
+        server.start(GUESTPASS_ISSUER=issuer, GUESTPASS_BASE_PATHS=bases)
+        try:
+            recipe = type("Recipe", (type(shop.gateway),), {"base": base})
+            with recipe(gateway, server.port, shop.upstream.port) as before:
+                there = Shop(shop.upstream, server, before)
+                guest = Guest(server, base)
+                for path in (STRICT, SOFT):
+                    answer, arrived = there.get(path, guest.bearer)
+                    assert answer.status == 200 and arrived.identity() == guest.identity, (issuer, path, answer)
+                    # A token of another installation.
+                    answer, arrived = there.get(path, shop.guest().bearer)
+                    assert (arrived.identity() if path == SOFT else answer.status) in ({}, 401), (issuer, answer)
+        finally:
+            server.kill()
+
+
+def f44_more_headers_than_guestpass_reads(shop):
+    """As the pitfalls say."""
+    guest, is_nginx = shop.guest(), "nginx" in type(shop.gateway).__name__.lower()
+    for many in ([f"x-{n}: {'y' * 7000}" for n in range(3)], [f"x-{n}: y" for n in range(110)]):
+        for path in (STRICT, SOFT):
+            answer, arrived = shop.get(path, guest.bearer + many)
+            if is_nginx:
+                assert (answer.status, arrived) == (401, None), (path, answer, arrived)
+            else:
+                assert answer.status == 200 and arrived.identity() == guest.identity, (path, answer)
+
+
 def a_revoked_token_is_refused_at_once(shop):
     guest = shop.guest()
     assert shop.get(STRICT, guest.bearer)[0].status == 200
@@ -282,6 +318,8 @@ TESTS = [
     a_body_arrives_whole,
     the_check_is_asked_about_the_token_alone,
     long_cookies_are_no_obstacle,
+    f41_the_path_of_the_issuer_changes_nothing_but_a_base_path_stands_in_front,
+    f44_more_headers_than_guestpass_reads,
     a_revoked_token_is_refused_at_once,
     a_guestpass_that_is_gone_lets_nobody_be_anybody,
     c166_nor_does_one_without_its_database,
@@ -398,14 +436,14 @@ class Shop:
 class Guest:
     """A new guest and its tokens."""
 
-    def __init__(self, guestpass):
+    def __init__(self, guestpass, base=""):
         verifier = secrets.token_urlsafe(32)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
         about = {"client_id": "shop-app", "redirect_uri": "urn:ietf:wg:oauth:2.0:oob:auto"}
         query = {"response_type": "code", "state": "x", "code_challenge": challenge, "code_challenge_method": "S256"}
-        code = guestpass.call("/oauth/authorize?" + urlencode(query | about))["code"]
+        code = guestpass.call(f"{base}/oauth/authorize?" + urlencode(query | about))["code"]
         tokens = guestpass.post(
-            "/oauth/token", grant_type="authorization_code", code=code, code_verifier=verifier, **about
+            f"{base}/oauth/token", grant_type="authorization_code", code=code, code_verifier=verifier, **about
         )
         self.access_token, self.refresh_token = tokens["access_token"], tokens["refresh_token"]
         claims = json.loads(base64.urlsafe_b64decode(self.access_token.split(".")[1] + "=="))

@@ -31,8 +31,9 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
             methods: &["GET", "HEAD"],
             id: "profile",
             summary: "Read the guest's profile",
-            about: "For the guest: everything that is stored about the guest, except secrets. Any access token of the guest \
-                    will do that hasn't expired or been revoked, even if its client is disabled.",
+            about: "For the guest: what is stored about the guest, except secrets and the grants that have ended, which go \
+                    within a week or so. Any access token of the guest will do that hasn't expired or been revoked, even if \
+                    its client is disabled.",
             answers: &[Answer::json(
                 "The guest's profile, with the grants that have not ended.",
                 Schema {

@@ -32,7 +32,8 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
                 revoked without naming the client.",
         answers: &[Answer::empty(
             StatusCode::OK,
-            "The token doesn't work, whether or not it did before.",
+            "This server refuses the token, whether or not it did before. Whoever verifies an access token offline \
+             accepts it until it expires.",
         )],
     }],
 };
