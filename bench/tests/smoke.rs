@@ -23,12 +23,21 @@ fn scenarios_with_servers_of_their_own_do_something_and_nothing_fails() {
     assert_eq!(measure(&["fresh", "cleaning-latency"]), 2);
 }
 
-/// Measures these rows, or the headline ones, and returns their number.
+/// Measures these rows, or the headline ones, and returns their number. A moment is enough for each scenario, unless the
+/// machine is so busy that nothing is done in it: then longer.
 fn measure(only: &[&str]) -> usize {
+    let rows = ["0.1", "1", "10"]
+        .iter()
+        .find_map(|seconds| measure_for(seconds, only));
+    rows.expect("every scenario does something")
+}
+
+/// Returns the number of rows, or `None` if a scenario did nothing.
+fn measure_for(seconds: &str, only: &[&str]) -> Option<usize> {
     let directory = TempDir::new().unwrap();
     let json = directory.path().join("report.json");
     let status = Command::new(PROGRAM)
-        .args(["--rounds", "1", "--seconds", "0.1", "--guests", "600"])
+        .args(["--rounds", "1", "--seconds", seconds, "--guests", "600"])
         .args(["--server", PROGRAM, "--directory"])
         .arg(directory.path().join("data"))
         .arg("--json")
@@ -37,17 +46,18 @@ fn measure(only: &[&str]) -> usize {
         .status();
     assert!(status.unwrap().success());
     let report = read(&json);
+    assert!(!directory.path().join("data").exists());
+    let scenarios = report["scenarios"].as_array().unwrap();
+    let has_done = |scenario: &Value| scenario["rounds"][0]["done"].as_u64().unwrap() > 0;
+    if !scenarios.iter().all(has_done) {
+        return None;
+    }
     let rows = report["rows"].as_array().unwrap();
     for row in rows {
         assert_eq!(row["failed"], 0, "{row}");
         assert!(row["median"].as_f64().unwrap() >= 0.0, "{row}");
     }
-    for scenario in report["scenarios"].as_array().unwrap() {
-        let round = &scenario["rounds"][0];
-        assert!(round["done"].as_u64().unwrap() > 0, "{scenario}");
-    }
-    assert!(!directory.path().join("data").exists());
-    rows.len()
+    Some(rows.len())
 }
 
 #[test]

@@ -113,7 +113,7 @@ pub(super) fn redeem(
         }
     } else if let Decision::Strike(_) = redeemed.decision {
         // Counted before the next guess is looked at, however many come at once.
-        strike_grant(connection, number).map_err(unavailable)?;
+        strike_grant(connection, number)?;
     }
     Ok(Some(redeemed))
 }
