@@ -18,6 +18,7 @@ mod cleaning;
 mod database;
 mod issuer;
 mod keys;
+mod paths;
 mod settings;
 mod tls;
 mod values;
@@ -121,7 +122,7 @@ impl Config {
         let mut values = Values::defaults();
         if let Some(credential) = environment
             .iter()
-            .find(|(name, _)| name == CREDENTIALS_VARIABLE)
+            .find(|(name, directory)| name == CREDENTIALS_VARIABLE && !directory.is_empty())
             .map(|(_, directory)| Path::new(directory).join(CREDENTIAL))
             .filter(|file| file.exists())
         {
@@ -134,6 +135,7 @@ impl Config {
             .partition(|(name, _)| name == CONFIG_VARIABLE);
         let from_environment = config_variables
             .first()
+            .filter(|(_, path)| !path.is_empty())
             .map(|(_, path)| PathBuf::from(path));
         if let Some(file) = file.or(from_environment.as_deref()) {
             values.read_file(file)?;
@@ -189,7 +191,13 @@ impl Config {
         };
         let postgres = Postgres::parse(values, &node)?;
         let database = Database::parse(values, &data_dir, &postgres)?;
-        let master_key_file = in_data_dir(values.text("master_key_file"), "master.key");
+        let master_key_file =
+            values.one("master_key_file", |text| match MasterKey::parse(text) {
+                Some(_) => {
+                    Err("that is a master key itself. Name the file that holds it".to_owned())
+                }
+                None => Ok(in_data_dir(text, "master.key")),
+            })?;
         let journal = values.one("journal", |text| {
             match in_data_dir(text, "guestpass.journal") {
                 file if database.is_in(&file) || file == master_key_file => {
@@ -209,7 +217,7 @@ impl Config {
             listen: values.one("listen", address)?,
             tls: Tls::parse(values)?,
             issuer: values.optional("issuer", str::parse)?,
-            base_paths: values.one("base_paths", base_paths)?,
+            base_paths: values.one("base_paths", paths::base_paths)?,
             admin_listen: values.optional("admin_listen", address)?,
             synchronous: values.one("sqlite.synchronous", |text| match text {
                 "full" => Ok(Synchronous::Full),
@@ -221,14 +229,7 @@ impl Config {
                     .ok_or_else(|| "write 32 bytes as base64: 44 characters".to_owned())
             })?,
             master_key_file,
-            log_level: values.one("log.level", |text| match text {
-                "error" => Ok(LogLevel::ERROR),
-                "warn" => Ok(LogLevel::WARN),
-                "info" => Ok(LogLevel::INFO),
-                "debug" => Ok(LogLevel::DEBUG),
-                "trace" => Ok(LogLevel::TRACE),
-                _ => Err("write error, warn, info, debug or trace".to_owned()),
-            })?,
+            log_level: values.one("log.level", log_level)?,
             log_format: values.one("log.format", |text| match text {
                 "text" => Ok(LogFormat::Text),
                 "json" => Ok(LogFormat::Json),
@@ -283,32 +284,20 @@ fn policy(values: &Values) -> Result<Policy, ConfigError> {
     Ok(policy)
 }
 
+fn log_level(text: &str) -> Result<LogLevel, String> {
+    match text {
+        "error" => Ok(LogLevel::ERROR),
+        "warn" => Ok(LogLevel::WARN),
+        "info" => Ok(LogLevel::INFO),
+        "debug" => Ok(LogLevel::DEBUG),
+        "trace" => Ok(LogLevel::TRACE),
+        _ => Err("write error, warn, info, debug or trace".to_owned()),
+    }
+}
+
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| "write an IP address and a port, for example 127.0.0.1:8080".to_owned())
-}
-
-/// Parses prefixes separated by commas. `/` is the root, which is the empty prefix.
-fn base_paths(text: &str) -> Result<Vec<String>, String> {
-    let mut paths: Vec<String> = text
-        .split(',')
-        .map(|path| path.trim().trim_end_matches('/').to_owned())
-        .collect();
-    paths.sort();
-    paths.dedup();
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte);
-    let well_formed = |path: &String| {
-        path.is_empty()
-            || (path.starts_with('/') && !path.contains("//") && path.bytes().all(allowed))
-    };
-    if paths.iter().all(well_formed) {
-        Ok(paths)
-    } else {
-        Err(
-            "write paths that start with a slash, separated by commas, for example /,/api"
-                .to_owned(),
-        )
-    }
 }
 
 #[cfg(test)]
@@ -397,8 +386,8 @@ mod tests {
             ("GUESTPASS_TOKENS__ALGORITHM", "none", "HS256"),
             ("GUESTPASS_KEYS__ROTATE_EVERY", "5m", "between 1h"),
             ("GUESTPASS_VERIFY__WHEN_STALE", "open", "signature-only"),
-            ("GUESTPASS_ERASURE__KEEP", "1y", "between 5years"),
-            ("GUESTPASS_CLEANING__START_AFTER", "2d", "and 1day"),
+            ("GUESTPASS_ERASURE__KEEP", "1y", "between 5y"),
+            ("GUESTPASS_CLEANING__START_AFTER", "2d", "and 1d"),
             ("GUESTPASS_BASE_PATHS", "api", "start with a slash"),
             (
                 "GUESTPASS_JOURNAL",

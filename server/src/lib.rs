@@ -27,6 +27,7 @@ pub mod restore;
 pub mod resumption;
 pub mod revocation;
 pub mod revocation_filter;
+mod setting_file;
 pub mod start;
 pub mod store;
 pub mod telemetry;

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::values::{ConfigError, Values};
+use crate::setting_file;
 use crate::store::postgres::Connection;
 
 /// The database.
@@ -20,7 +23,8 @@ pub enum Database {
 pub struct Postgres {
     connections: usize,
     batch: usize,
-    password: Option<String>,
+    password: Option<Zeroizing<String>>,
+    password_file: Option<PathBuf>,
     node: String,
 }
 
@@ -30,12 +34,23 @@ impl Postgres {
             connections: values.one("postgres.connections", number(2, 1_000))?,
             batch: values.one("postgres.batch", number(1, 1_000))?,
             password: values.optional("postgres.password_file", |file| {
-                let text = std::fs::read_to_string(file)
-                    .map_err(|error| format!("it can't be read: {error}"))?;
-                Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+                let text = setting_file::read_text(Path::new(file)).map_err(|problem| {
+                    format!("{problem}. Name the file that holds the password")
+                })?;
+                Ok(Zeroizing::new(
+                    text.trim_end_matches(['\r', '\n']).to_owned(),
+                ))
             })?,
+            password_file: values
+                .optional("postgres.password_file", |file| Ok(PathBuf::from(file)))?,
             node: node.to_owned(),
         })
+    }
+
+    /// Returns the file that the password was read from.
+    #[must_use]
+    pub fn password_file(&self) -> Option<&Path> {
+        self.password_file.as_deref()
     }
 
     /// Parses the URL of a database and adds the settings of [`Postgres`].
@@ -59,8 +74,8 @@ impl Database {
         postgres: &Postgres,
     ) -> Result<Self, ConfigError> {
         values.one("database", |text| match text.split_once(':') {
-            None if text.is_empty() => Ok(Self::Sqlite(data_dir.join("guestpass.db"))),
-            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(PathBuf::from(path))),
+            None if text.is_empty() => sqlite(data_dir.join("guestpass.db")),
+            Some(("sqlite", path)) if !path.is_empty() => sqlite(PathBuf::from(path)),
             Some(("postgres" | "postgresql", _)) => {
                 Ok(Self::Postgres(Box::new(postgres.connection(text)?)))
             }
@@ -70,6 +85,12 @@ impl Database {
 }
 
 impl Database {
+    /// Tells whether `url`, of which it was parsed, has a password.
+    pub(super) fn password_in_url(&self, url: &str) -> bool {
+        matches!(self, Self::Postgres(_))
+            && Connection::parse(url, 2, 1).is_ok_and(|given| given.has_password())
+    }
+
     /// Returns whether that file is the database.
     pub(super) fn is_in(&self, file: &Path) -> bool {
         matches!(self, Self::Sqlite(own) if own == file)
@@ -84,6 +105,23 @@ impl fmt::Display for Database {
             Self::Postgres(connection) => write!(f, "{connection}"),
         }
     }
+}
+
+/// Refuses paths that SQLite takes for something else (SQLite, "Uniform Resource Identifiers" and "In-Memory Databases").
+fn sqlite(file: PathBuf) -> Result<Database, String> {
+    let path = file.to_string_lossy();
+    if path == ":memory:" {
+        return Err(
+            "a database in memory would be lost with the process. Name a file: sqlite:PATH"
+                .to_owned(),
+        );
+    }
+    if path.starts_with(':') || path.starts_with("file:") {
+        return Err(format!(
+            "SQLite doesn't take {path} for a path. If it is one, write ./{path}"
+        ));
+    }
+    Ok(Database::Sqlite(file))
 }
 
 fn number(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> {

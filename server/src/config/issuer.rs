@@ -1,9 +1,12 @@
 //! The issuer of tokens.
 
-use std::net::IpAddr;
 use std::str::FromStr;
 
-/// The issuer of every token (RFC 8414 §2): https, or http on loopback; no query, fragment or trailing slash.
+use url::{Host, Url};
+
+use super::paths::is_plain_path;
+
+/// The issuer of every token (RFC 8414 §2): https, or http on loopback; no user, query, fragment or trailing slash.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Issuer(String);
 
@@ -39,37 +42,41 @@ impl FromStr for Issuer {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let authority = text
-            .strip_prefix("https://")
-            .or_else(|| text.strip_prefix("http://"))
-            .map(|rest| rest.split('/').next().unwrap_or_default())
-            .unwrap_or_default();
-        let host = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => host,
-            _ => authority,
+        const SHAPE: &str =
+            "it must be a URL without query, fragment or user, for example https://id.example";
+        let url = Url::parse(text).map_err(|error| format!("{SHAPE}: {error}"))?;
+        let is_web = matches!(url.scheme(), "https" | "http");
+        let is_bare = url.query().is_none() && url.fragment().is_none();
+        let Some(host) = url
+            .host()
+            .filter(|_| is_web && is_bare && !text.contains('@'))
+        else {
+            return Err(SHAPE.to_owned());
         };
-        let address = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse::<IpAddr>();
-        let loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:/[]".contains(&byte);
-        if host.is_empty() || !text.bytes().all(allowed) {
-            return Err(
-                "it must be a URL without query, fragment or user, for example https://id.example"
-                    .into(),
-            );
-        }
-        if text.starts_with("http://") && !loopback {
+        if url.scheme() == "http" && !is_loopback(&host) {
             return Err(format!(
                 "tokens must not travel in clear: write https://{}",
-                &text["http://".len()..]
+                without_slash(&url).trim_start_matches("http://")
             ));
         }
+        if url.port() == Some(0) {
+            return Err("nobody can listen on port 0; write one between 1 and 65535".to_owned());
+        }
         if text.ends_with('/') {
+            return Err(format!("leave the last slash out: {}", without_slash(&url)));
+        }
+        let issuer = Self(text.to_owned());
+        if !is_plain_path(issuer.path()) {
+            return Err(
+                "its path must be made of letters, digits and -._~ between slashes, for example https://id.example/shop"
+                    .to_owned(),
+            );
+        }
+        // Verifiers compare it byte for byte, and browsers and libraries write a URL in one way only.
+        if without_slash(&url) != text {
             return Err(format!(
-                "leave the last slash out: {}",
-                text.trim_end_matches('/')
+                "write it as URLs are written: {}",
+                without_slash(&url)
             ));
         }
         let is_plain = |segment: &str| {
@@ -90,6 +97,105 @@ impl FromStr for Issuer {
         if text.len() > 128 {
             return Err("it has more than 128 bytes, and every token carries it twice".into());
         }
-        Ok(Self(text.to_owned()))
+        Ok(issuer)
+    }
+}
+
+fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => *name == "localhost",
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    }
+}
+
+fn without_slash(url: &Url) -> &str {
+    url.as_str().trim_end_matches('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f22_an_issuer_is_a_url_that_can_be_served() {
+        for text in [
+            "https://id.example",
+            "https://id.example:8443",
+            "https://id.example/shop/v1.2_~x",
+            "https://xn--bcher-kva.example",
+            "https://192.0.2.1",
+            "https://[2001:db8::1]:8443/x",
+            "http://localhost:8080",
+            "http://127.0.0.1:8080",
+            "http://[::1]:8080",
+        ] {
+            let issuer: Issuer = text.parse().unwrap();
+            assert_eq!(format!("{}{}", issuer.origin(), issuer.path()), text);
+        }
+        for (text, hint) in [
+            ("", "for example https://id.example"),
+            ("id.example", "for example https://id.example"),
+            ("https://", "for example https://id.example"),
+            ("ftp://id.example", "for example https://id.example"),
+            ("urn:x", "for example https://id.example"),
+            ("https://u@id.example", "without query, fragment or user"),
+            ("https://@id.example", "without query, fragment or user"),
+            ("https://id.example?x", "without query, fragment or user"),
+            ("https://id.example#x", "without query, fragment or user"),
+            ("https://id.example:99999", "invalid port number"),
+            ("https://id.example:0", "between 1 and 65535"),
+            ("https://id.example:x", "invalid port number"),
+            (
+                "https://id.example:",
+                "write it as URLs are written: https://id.example",
+            ),
+            (
+                "https://id.example:443",
+                "write it as URLs are written: https://id.example",
+            ),
+            (
+                "https://ID.example",
+                "write it as URLs are written: https://id.example",
+            ),
+            (
+                "HTTPS://id.example",
+                "write it as URLs are written: https://id.example",
+            ),
+            (
+                "https:id.example",
+                "write it as URLs are written: https://id.example",
+            ),
+            ("https://bücher.example", "https://xn--bcher-kva.example"),
+            ("https://1", "write it as URLs are written: https://0.0.0.1"),
+            (
+                "https://[0:0::1]",
+                "write it as URLs are written: https://[::1]",
+            ),
+            (
+                " https://id.example",
+                "write it as URLs are written: https://id.example",
+            ),
+            ("https://id.example/:t", "letters, digits and -._~"),
+            ("https://id.example/*t", "letters, digits and -._~"),
+            ("https://id.example/{t}", "letters, digits and -._~"),
+            ("https://id.example/%74", "letters, digits and -._~"),
+            ("https://id.example/a//b", "letters, digits and -._~"),
+            ("https://id.example/./b", "letters, digits and -._~"),
+            ("https://id.example/a/..", "letters, digits and -._~"),
+            ("https://id.example/a\\b", "letters, digits and -._~"),
+            (
+                "https://id.example/",
+                "leave the last slash out: https://id.example",
+            ),
+            ("http://id.example/x", "write https://id.example/x"),
+            (
+                "http://localhost.example",
+                "write https://localhost.example",
+            ),
+        ] {
+            let problem = text.parse::<Issuer>().unwrap_err();
+            assert!(problem.contains(hint), "{text}: {problem}");
+        }
     }
 }

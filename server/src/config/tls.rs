@@ -9,7 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::{Error, ServerConfig};
 
-use super::values::{ConfigError, Values};
+use super::values::{ConfigError, Values, quoted};
+use crate::setting_file;
 
 /// Names the files of a certificate and its key, both PEM.
 #[derive(Clone, Debug)]
@@ -45,24 +46,29 @@ impl Tls {
     /// # Errors
     /// [`ConfigError`] for the first thing in them that can't be right.
     pub fn read(&self) -> Result<Arc<ServerConfig>, ConfigError> {
-        let chain = CertificateDer::pem_file_iter(&self.certificate_file)
-            .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
-            .and_then(|chain| match chain.len() {
-                0 => Err(pem::Error::NoItemsFound),
-                _ => Ok(chain),
+        let chain = setting_file::read(&self.certificate_file)
+            .and_then(|bytes| {
+                let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+                match chain {
+                    Ok(chain) if chain.is_empty() => Err(pem::Error::NoItemsFound),
+                    chain => chain,
+                }
+                .map_err(|error| found(&error, "certificate"))
             })
-            .map_err(|error| {
+            .map_err(|problem| {
                 self.wrong_certificate(&format!(
-                    "{}. Name a PEM file with the server's certificate and, behind it, its chain",
-                    found(&error, "certificate")
+                    "{problem}. Name a PEM file with the server's certificate and, behind it, its chain"
                 ))
             })?;
-        let key = PrivateKeyDer::from_pem_file(&self.key_file).map_err(|error| {
-            self.wrong_key(&format!(
-                "{}. Name a PEM file with the certificate's private key, not encrypted",
-                found(&error, "private key")
-            ))
-        })?;
+        let key = setting_file::read(&self.key_file)
+            .and_then(|bytes| {
+                PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| found(&error, "private key"))
+            })
+            .map_err(|problem| {
+                self.wrong_key(&format!(
+                    "{problem}. Name a PEM file with the certificate's private key, not encrypted"
+                ))
+            })?;
         let unexpected = |error: Error| ConfigError(error.to_string());
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
@@ -109,13 +115,16 @@ const CERTIFICATE_FILE: &str = "tls.certificate_file";
 const KEY_FILE: &str = "tls.key_file";
 
 fn wrong(name: &str, file: &Path, problem: &str) -> ConfigError {
-    ConfigError(format!("{name} = {}: {problem}", file.display()))
+    let file = file.to_string_lossy();
+    ConfigError(match quoted(name, &file) {
+        Some(file) => format!("{name} = {file}: {problem}"),
+        None => format!("{name}: {problem}"),
+    })
 }
 
 /// Explains why there is no `what` in a file. It quotes nothing of the file, which may be a key.
 fn found(error: &pem::Error, what: &str) -> String {
     match error {
-        pem::Error::Io(error) => format!("it can't be read: {error}"),
         pem::Error::NoItemsFound => format!("there is no {what} in it"),
         _ => "it is damaged: it isn't PEM from beginning to end".to_owned(),
     }

@@ -6,9 +6,13 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use guestpass_core::time::text_of;
 use serde::Serialize;
+use zeroize::Zeroize;
 
 use super::settings::{SETTINGS, Setting};
+use crate::keys::MasterKey;
+use crate::setting_file;
 
 /// Maps every setting to its text and origin. Later calls of [`Values::set`] take precedence.
 pub(super) struct Values(BTreeMap<&'static str, (String, Origin)>);
@@ -53,14 +57,23 @@ impl Values {
                     .into(),
             ));
         }
+        if text.contains('\0') {
+            return Err(ConfigError(format!(
+                "{name} ({origin}): it holds a NUL character, which no name or address has"
+            )));
+        }
         self.0.insert(setting.name, (text, origin));
         Ok(())
     }
 
     pub(super) fn read_file(&mut self, file: &Path) -> Result<(), ConfigError> {
-        let problem =
-            |error: &dyn fmt::Display| ConfigError(format!("{}: {error}", file.display()));
-        let text = std::fs::read_to_string(file).map_err(|error| problem(&error))?;
+        let problem = |error: &dyn fmt::Display| {
+            ConfigError(format!(
+                "the configuration file {}: {error}",
+                file.display()
+            ))
+        };
+        let text = setting_file::read_text(file).map_err(|error| problem(&error))?;
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             // Not the error itself, which would quote the line, and that may hold a secret.
             let before = error
@@ -85,10 +98,10 @@ impl Values {
     ) -> Result<T, ConfigError> {
         let (text, origin) = &self.0[name];
         parse(text).map_err(|problem| {
-            ConfigError(format!(
-                "{name} = {} ({origin}): {problem}",
-                redacted(name, text)
-            ))
+            ConfigError(match quoted(name, text) {
+                Some(text) => format!("{name} = {text} ({origin}): {problem}"),
+                None => format!("{name} ({origin}): {problem}"),
+            })
         })
     }
 
@@ -121,10 +134,18 @@ impl Values {
             }
             Err(format!(
                 "it must lie between {} and {}",
-                humantime::format_duration(*range.start()),
-                humantime::format_duration(*range.end())
+                text_of(*range.start()),
+                text_of(*range.end())
             ))
         })
+    }
+
+    /// Returns the file that a setting comes from.
+    pub(super) fn file_of(&self, name: &str) -> Option<PathBuf> {
+        match &self.0[name].1 {
+            Origin::File(file) => Some(file.clone()),
+            _ => None,
+        }
     }
 
     pub(super) fn text(&self, name: &str) -> &str {
@@ -139,7 +160,8 @@ impl Values {
                 let computed = computed.iter().find(|(computed, _)| computed == name);
                 let value = match computed {
                     Some((_, value)) => value.clone(),
-                    None => redacted(name, text),
+                    None if text.is_empty() => String::new(),
+                    None => quoted(name, text).unwrap_or("(secret)").to_owned(),
                 };
                 ShownSetting {
                     name,
@@ -149,6 +171,14 @@ impl Values {
                 }
             })
             .collect()
+    }
+}
+
+impl Drop for Values {
+    fn drop(&mut self) {
+        if let Some((text, _)) = self.0.get_mut("master_key") {
+            text.zeroize();
+        }
     }
 }
 
@@ -204,17 +234,22 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Redacts the master key, and a password inside a URL.
-fn redacted(name: &str, text: &str) -> String {
-    let authority = text
-        .split_once("://")
-        .and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
-    match authority {
-        _ if name == "master_key" && !text.is_empty() => "(secret)".to_owned(),
-        _ if text.contains("password=") => "(secret)".to_owned(),
-        Some((scheme, rest)) => format!("{scheme}://(secret)@{rest}"),
-        None => text.to_owned(),
-    }
+/// Returns the text of a setting if nothing in it can be a secret, wherever the operator has written it: the master key
+/// itself or a private key instead of the name of its file, a password in a URL or instead of a file. Of a database's URL
+/// only what was parsed is shown, and that by whoever has parsed it.
+pub(super) fn quoted<'a>(name: &str, text: &'a str) -> Option<&'a str> {
+    let may_be_secret = match name {
+        "master_key" => true,
+        "database" => !text.starts_with("sqlite:"),
+        "postgres.password_file" => !text.contains('/'),
+        _ => {
+            text.contains('@') && text.contains("://")
+                || text.contains("password=")
+                || text.contains("PRIVATE KEY")
+                || MasterKey::parse(text).is_some()
+        }
+    };
+    (!may_be_secret).then_some(text)
 }
 
 fn flatten(

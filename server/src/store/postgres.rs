@@ -33,6 +33,7 @@ mod row;
 mod schema;
 mod transfer;
 mod upkeep;
+mod url;
 mod writer;
 
 pub use connection::Connection;

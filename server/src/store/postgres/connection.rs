@@ -1,6 +1,7 @@
 //! The settings of a connection to the database.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::url::DatabaseUrl;
+use crate::setting_file;
 use crate::store::Unavailable;
 
 /// Holds the settings of a connection, and the sizes of the pool and of a batch.
@@ -27,25 +30,36 @@ pub struct Connection {
 }
 
 impl fmt::Display for Connection {
-    /// Formats a URL without secrets.
+    /// Formats a URL of what was parsed, without secrets. A name with unusual characters may be a part of the password that
+    /// was read otherwise than meant, so it isn't shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("postgres://")?;
         if let Some(user) = self.settings.get_user() {
-            write!(f, "{user}@")?;
+            write!(f, "{}@", usual(user).unwrap_or("(user)"))?;
         }
         let hosts = self.settings.get_hosts();
         let ports = self.settings.get_ports();
         for (at, host) in hosts.iter().enumerate() {
             let port = ports.get(at).or(ports.first()).copied();
             let name = match host {
-                Host::Tcp(name) => name.clone(),
+                Host::Tcp(name) => match name.parse::<Ipv6Addr>() {
+                    Ok(address) => format!("[{address}]"),
+                    Err(_) => usual(name).unwrap_or("(host)").to_owned(),
+                },
                 Host::Unix(directory) => directory.display().to_string(),
             };
             let comma = if at > 0 { "," } else { "" };
             write!(f, "{comma}{name}:{}", port.unwrap_or(5432))?;
         }
-        write!(f, "/{}", self.settings.get_dbname().unwrap_or_default())
+        let name = self.settings.get_dbname().unwrap_or_default();
+        write!(f, "/{}", usual(name).unwrap_or("(name)"))
     }
+}
+
+/// Returns a name that has usual characters only.
+fn usual(name: &str) -> Option<&str> {
+    let is_usual = |character: char| character.is_alphanumeric() || "-_.".contains(character);
+    name.chars().all(is_usual).then_some(name)
 }
 
 impl Connection {
@@ -55,37 +69,18 @@ impl Connection {
     /// # Errors
     /// A sentence that says what is wrong and what to write instead.
     pub fn parse(url: &str, connections: usize, batch: usize) -> Result<Self, String> {
-        let (address, query) = url.split_once('?').unwrap_or((url, ""));
-        let (mut root_certificates, mut ssl_mode) = (None, None);
-        let mut rest = Vec::new();
-        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            match parameter.split_once('=').unwrap_or((parameter, "")) {
-                ("sslrootcert", file) => root_certificates = Some(PathBuf::from(file)),
-                ("sslmode", "require" | "verify-ca" | "verify-full") => {
-                    ssl_mode = Some(SslMode::Require);
-                }
-                ("sslmode", "disable") => ssl_mode = Some(SslMode::Disable),
-                ("sslmode", _) => {
-                    return Err(
-                        "sslmode is verify-full or disable: what lies between protects \
-                                nobody"
-                            .to_owned(),
-                    );
-                }
-                ("password", _) => {
-                    return Err(
-                        "write the password before the host, or into a file and name that: \
-                                postgres.password_file"
-                            .to_owned(),
-                    );
-                }
-                _ => rest.push(parameter),
-            }
-        }
-        let parsed = format!("{address}?{}", rest.join("&")).parse();
-        let mut settings: tokio_postgres::Config =
-            parsed.map_err(|error: tokio_postgres::Error| super::pool::causes(&error))?;
-        if settings.get_hosts().is_empty() {
+        let url = DatabaseUrl::parse(url)?;
+        let Own {
+            root_certificates,
+            ssl_mode,
+            rest,
+        } = Own::of(&url)?;
+        let mut settings: tokio_postgres::Config = url
+            .with_query(&rest)
+            .parse()
+            .map_err(|error: tokio_postgres::Error| super::pool::causes(&error))?;
+        let is_named = |host: &Host| !matches!(host, Host::Tcp(name) if name.is_empty());
+        if settings.get_hosts().is_empty() || !settings.get_hosts().iter().all(is_named) {
             return Err("name a host: postgres://USER@HOST:PORT/NAME".to_owned());
         }
         match settings.get_target_session_attrs() {
@@ -106,14 +101,14 @@ impl Connection {
         settings
             .target_session_attrs(TargetSessionAttrs::ReadWrite)
             .ssl_mode(ssl_mode);
-        if !query.contains("load_balance_hosts=") {
+        if !url.has("load_balance_hosts") {
             // A host that accepts connections but never answers must not always be tried first.
             settings.load_balance_hosts(LoadBalanceHosts::Random);
         }
         if settings.get_connect_timeout().is_none() {
             settings.connect_timeout(CONNECT_TIMEOUT);
         }
-        if !query.contains("keepalives_idle=") {
+        if !url.has("keepalives_idle") {
             settings.keepalives_idle(KEEPALIVES_IDLE);
         }
         if settings.get_tcp_user_timeout().is_none() {
@@ -125,6 +120,12 @@ impl Connection {
             connections,
             batch,
         })
+    }
+
+    /// Tells whether there is a password already.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        self.settings.get_password().is_some()
     }
 
     /// Sets the password, unless the URL has one.
@@ -149,10 +150,11 @@ impl Connection {
     pub(super) fn tls(&self) -> Result<MakeRustlsConnect, Unavailable> {
         let mut roots = RootCertStore::empty();
         if let Some(file) = &self.root_certificates {
-            let problem =
-                |error: &dyn fmt::Display| Unavailable(format!("{}: {error}", file.display()));
-            let certificates = CertificateDer::pem_file_iter(file).map_err(|e| problem(&e))?;
-            for certificate in certificates {
+            let problem = |error: &dyn fmt::Display| {
+                Unavailable(format!("sslrootcert = {}: {error}", file.display()))
+            };
+            let bytes = setting_file::read(file).map_err(|e| problem(&e))?;
+            for certificate in CertificateDer::pem_slice_iter(&bytes) {
                 let certificate = certificate.map_err(|e| problem(&e))?;
                 roots.add(certificate).map_err(|e| problem(&e))?;
             }
@@ -171,6 +173,78 @@ impl Connection {
         Ok(MakeRustlsConnect::new(config))
     }
 }
+
+/// The parameters of a URL's query that aren't left to the library, and those that are.
+struct Own {
+    root_certificates: Option<PathBuf>,
+    ssl_mode: Option<SslMode>,
+    rest: Vec<(String, String)>,
+}
+
+impl Own {
+    fn of(url: &DatabaseUrl<'_>) -> Result<Self, String> {
+        let (mut root_certificates, mut ssl_mode) = (None, None);
+        let mut rest = Vec::new();
+        for (name, value) in &url.parameters {
+            match (name.as_str(), value.as_str()) {
+                ("sslrootcert", file) => root_certificates = Some(PathBuf::from(file)),
+                ("sslmode", "require" | "verify-ca" | "verify-full") | ("ssl", "true") => {
+                    ssl_mode = Some(SslMode::Require);
+                }
+                ("sslmode", "disable") => ssl_mode = Some(SslMode::Disable),
+                ("sslmode" | "ssl", _) => {
+                    return Err(
+                        "sslmode is verify-full or disable: what lies between protects \
+                                nobody"
+                            .to_owned(),
+                    );
+                }
+                ("password", _) => {
+                    return Err(
+                        "write the password before the host, or into a file and name that: \
+                                postgres.password_file"
+                            .to_owned(),
+                    );
+                }
+                (known, _) if PASSED_ON.contains(&known) => {
+                    rest.push((name.clone(), value.clone()))
+                }
+                _ => {
+                    return Err(format!(
+                        "the query has a parameter that isn't known here. Those that are: sslmode, sslrootcert, {}",
+                        PASSED_ON.join(", ")
+                    ));
+                }
+            }
+        }
+        Ok(Self {
+            root_certificates,
+            ssl_mode,
+            rest,
+        })
+    }
+}
+
+/// The parameters of the query that the library knows and that are left to it.
+const PASSED_ON: [&str; 17] = [
+    "user",
+    "dbname",
+    "options",
+    "application_name",
+    "sslnegotiation",
+    "host",
+    "hostaddr",
+    "port",
+    "connect_timeout",
+    "tcp_user_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "target_session_attrs",
+    "channel_binding",
+    "load_balance_hosts",
+];
 
 /// The time that a host has to accept a connection before the next is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,1 +1,3 @@
 //! The command line and the configuration.
+
+mod settings;
