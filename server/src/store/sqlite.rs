@@ -12,6 +12,7 @@ use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::trouble::unavailable_at;
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
@@ -30,6 +31,7 @@ mod registry;
 mod revoked;
 mod schema;
 mod transfer;
+mod trouble;
 mod upkeep;
 mod writer;
 
@@ -59,8 +61,7 @@ impl SqliteStore {
     /// [`SchemaError`] if the file isn't there, can't be opened or has another schema.
     pub fn open(path: &Path, synchronous: Synchronous) -> Result<Self, SchemaError> {
         let first = schema::open_current(path, synchronous)?;
-        Self::start(path, first, synchronous)
-            .map_err(|error| SchemaError::cannot_open(&path.display(), &error))
+        Self::start(path, first, synchronous).map_err(|error| cannot_open(path, &error))
     }
 
     fn start(path: &Path, first: Connection, synchronous: Synchronous) -> rusqlite::Result<Self> {
@@ -110,8 +111,9 @@ impl SqliteStore {
         blocking(move || {
             let read = reader.connection().and_then(work);
             read.map_err(|error| {
-                reader.readers.files.note(error.sqlite_error_code(), &error);
-                unavailable(error)
+                let files = &reader.readers.files;
+                files.note(error.sqlite_error_code(), &error);
+                unavailable_at(files.path(), &error)
             })
         })
         .await?
@@ -132,7 +134,7 @@ impl SqliteStore {
             };
             changed.map_err(|error| {
                 files.note(error.sqlite_error_code(), &error);
-                unavailable(error)
+                unavailable_at(files.path(), &error)
             })
         })
         .await
@@ -145,7 +147,8 @@ impl SqliteStore {
     ) -> Result<T, Unavailable> {
         let (path, files) = (self.path.clone(), Arc::clone(&self.files));
         blocking(move || {
-            let mut connection = open(&path, Synchronous::Full).map_err(unavailable)?;
+            let mut connection =
+                open(&path, Synchronous::Full).map_err(|error| unavailable_at(&path, &error))?;
             let result = work(&mut connection, &files);
             files.close(connection);
             result
@@ -445,6 +448,11 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(unavailable)
 }
 
-fn unavailable(error: impl std::error::Error) -> Unavailable {
-    Unavailable(error.to_string())
+/// Names the file that can't be opened, and what would help.
+fn cannot_open(file: &Path, error: &rusqlite::Error) -> SchemaError {
+    SchemaError::cannot_open(&file.display(), &trouble::explained(file, error))
+}
+
+fn unavailable(error: impl std::error::Error + 'static) -> Unavailable {
+    Unavailable(trouble::with_advice(&error))
 }

@@ -73,6 +73,11 @@ impl Files {
         })
     }
 
+    /// Returns the path of the database file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Returns the database file.
     pub(super) fn database(&self) -> &File {
         &self.file

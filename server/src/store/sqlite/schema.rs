@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::Synchronous;
+use super::{Synchronous, cannot_open};
 use crate::random::Random;
 use crate::store::schema::{Migration, SchemaError, Step};
 use crate::timing::BUSY_TIMEOUT;
@@ -27,8 +27,7 @@ pub(super) fn open_current(
     if !file.exists() {
         return Err(SchemaError::Missing(file.display().to_string()));
     }
-    let connection = super::open(file, synchronous)
-        .map_err(|error| SchemaError::cannot_open(&file.display(), &error))?;
+    let connection = super::open(file, synchronous).map_err(|error| cannot_open(file, &error))?;
     check(&connection, file)?;
     Ok(connection)
 }
@@ -37,7 +36,7 @@ pub(super) fn open_current(
 fn check(connection: &Connection, file: &Path) -> Result<(), SchemaError> {
     let found = version(connection)
         .and_then(|version| Ok((version, columns(connection)?)))
-        .map_err(|error| SchemaError::cannot_open(&file.display(), &error));
+        .map_err(|error| cannot_open(file, &error));
     let (version, columns) = found?;
     // One process at a time serves a file, so nothing else is there for which a newer schema would have to be good.
     SchemaError::of(&file.display(), version, version, STEPS.len())?;
@@ -59,7 +58,7 @@ pub(super) fn pending(file: &Path) -> Result<Migration, SchemaError> {
     if !file.exists() {
         return Ok(Migration::of(STEPS, 0));
     }
-    let cannot_open = |error| SchemaError::cannot_open(&file.display(), &error);
+    let cannot_open = |error| cannot_open(file, &error);
     let connection = super::open(file, Synchronous::Full).map_err(cannot_open)?;
     let from = version(&connection).map_err(cannot_open)?;
     let migration = Migration::of(STEPS, from);
@@ -71,8 +70,7 @@ pub(super) fn pending(file: &Path) -> Result<Migration, SchemaError> {
 
 pub(super) fn migrate(file: &Path, random: &dyn Random) -> Result<Migration, SchemaError> {
     create_private(file).map_err(|error| SchemaError::cannot_open(&file.display(), &error))?;
-    let (from, connection) =
-        run(file, random).map_err(|error| SchemaError::cannot_open(&file.display(), &error))?;
+    let (from, connection) = run(file, random).map_err(|error| cannot_open(file, &error))?;
     check(&connection, file)?;
     Ok(Migration::of(STEPS, from))
 }

@@ -1,0 +1,63 @@
+//! What an error of SQLite means for an operator: which file, why, and what to do.
+
+use std::path::Path;
+
+use rusqlite::{Error, ErrorCode};
+use rustix::fs::Access;
+
+use crate::store::Unavailable;
+
+/// Names the file of an error.
+pub(super) fn unavailable_at(file: &Path, error: &Error) -> Unavailable {
+    Unavailable(format!("{}: {}", file.display(), explained(file, error)))
+}
+
+/// Explains an error, to stand behind the name of its file: SQLite's own words, and what would help.
+pub(super) fn explained(file: &Path, error: &Error) -> String {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => unopened(file, error),
+        _ => with_advice(error),
+    }
+}
+
+/// Adds to an error of SQLite what would help.
+pub(super) fn with_advice(error: &(dyn std::error::Error + 'static)) -> String {
+    let code = error
+        .downcast_ref()
+        .and_then(Error::sqlite_error_code)
+        .and_then(advice);
+    match code {
+        Some(advice) => format!("{error}. {advice}"),
+        None => error.to_string(),
+    }
+}
+
+/// Explains why a file can't be opened, which SQLite keeps to itself. It isn't opened to find out: to close it again would
+/// take the locks of all connections of this process (POSIX).
+fn unopened(file: &Path, error: &Error) -> String {
+    let reason = match rustix::fs::access(file, Access::READ_OK | Access::WRITE_OK) {
+        Err(reason) => std::io::Error::from(reason).to_string(),
+        Ok(()) => error.to_string(),
+    };
+    format!(
+        "{reason}. The user that guestpass runs as must be able to read and write it, and to make files in its directory"
+    )
+}
+
+fn advice(code: ErrorCode) -> Option<&'static str> {
+    match code {
+        ErrorCode::DatabaseCorrupt => Some("It is damaged: stop the server and restore a backup"),
+        ErrorCode::NotADatabase => {
+            Some("Name the right file: --data-dir, or the setting database; or restore a backup")
+        }
+        ErrorCode::DiskFull => Some("Make room on its disk"),
+        ErrorCode::ReadOnly => Some(
+            "The user that guestpass runs as must be able to write it, and to make files in its directory",
+        ),
+        ErrorCode::SystemIoFailure => Some("Look at its disk: the system's log says more"),
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
+            Some("Another process holds it: try again")
+        }
+        _ => None,
+    }
+}
