@@ -95,7 +95,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "query_params_disallowed",
             InvalidRequest,
             "this client must send its parameters in the body",
-            "Send a form body, or allow it: `guestpass client set ID --query-params`.",
+            "Send all parameters in a form or JSON body. In the query proxies log them, so the client's query_params, or the setting tokens.query_params, refuses them there: see `guestpass client show ID`.",
         ),
         Refusal::RedirectUriUnsupported => new(
             "redirect_uri_unsupported",
@@ -149,7 +149,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "client_unknown",
             InvalidClient,
             CLIENT,
-            "Compare the id with `guestpass client list`; it is case-sensitive.",
+            "Compare the client_id, or the user of Authorization: Basic, with `guestpass client list`; it is case-sensitive. Then look whether the request came to the right installation.",
         ),
         Refusal::ClientDisabled => new(
             "client_disabled",
@@ -161,43 +161,43 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "api_key_missing",
             InvalidClient,
             CLIENT,
-            "Send x-api-key, or make the client public: `guestpass client set ID --no-confidential`.",
+            "A key was looked for in the header x-api-key, and behind the client id in Authorization: Basic; nowhere else, so not in client_secret. Send it in one of the two, and look for a proxy that drops the header. If the key is lost, make another: `guestpass client key add ID`.",
         ),
         Refusal::ApiKeyWrong => new(
             "api_key_wrong",
             InvalidClient,
             CLIENT,
-            "Compare the key's first 12 characters with `guestpass client key list ID`; or make a new one. A public client has no key: leave x-api-key out.",
+            "Compare the first 12 characters of the key with `guestpass client key list ID`, and its length: 53. If it is lost, make another: `guestpass client key add ID`. A public client has no key: leave out x-api-key, and the password of Authorization: Basic.",
         ),
         Refusal::ApiKeyExpired => new(
             "api_key_expired",
             InvalidClient,
             CLIENT,
-            "Make a new key: `guestpass client key add ID`.",
+            "Make a new key, `guestpass client key add ID`, and deploy it before the last one expires: `guestpass client key list ID`.",
         ),
         Refusal::ApiKeyRevoked => new(
             "api_key_revoked",
             InvalidClient,
             CLIENT,
-            "Deploy a key that isn't revoked; see `guestpass client key list ID`.",
+            "Deploy a key that isn't revoked, see `guestpass client key list ID`; or make one: `guestpass client key add ID`.",
         ),
         Refusal::ClientPublic => new(
             "client_public",
             InvalidClient,
             CLIENT,
-            "Use a confidential client: `guestpass client add ID --confidential`.",
+            "Only a confidential client may ask this. Make one for the service that asks, `guestpass client add ID --confidential`, and leave the public client as it is.",
         ),
         Refusal::BasicMalformed => new(
             "basic_malformed",
             InvalidClient,
             CLIENT,
-            "Send `Basic` and base64 of client id, colon and API key.",
+            "Send `Basic` and the base64, with padding, of client id, colon and API key, both percent-encoded as in a form (RFC 6749 §2.3.1). A public client sends no key: nothing stands behind its colon.",
         ),
         Refusal::AuthenticationRepeated => new(
             "authentication_repeated",
             InvalidRequest,
             "the request authenticates the client more than once",
-            "Send either x-api-key or Authorization: Basic, once.",
+            "Send either x-api-key or Authorization: Basic, once. Look for a proxy or library that adds one of its own.",
         ),
         Refusal::ClientIdMismatch => new(
             "client_id_mismatch",
@@ -209,7 +209,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "credential_unknown",
             InvalidGrant,
             CREDENTIAL,
-            "The text was altered, cut, made up, or issued by another installation. If it happens to many guests at once, a sealing key was lost: restore the keys.",
+            "The text was altered, cut, made up, or issued by another installation. If it happens to many guests at once, their sealing key was removed or lost: see `guestpass key list`.",
         ),
         Refusal::CredentialOfAnotherKind => new(
             "credential_of_another_kind",
@@ -239,13 +239,14 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "grant_ended",
             InvalidGrant,
             CREDENTIAL,
-            "The grant is older than tokens.refresh_max. Unless it has stored a newer token since, the client must authorize anew.",
+            "The grant is older than refresh_max of its client, see `guestpass client show ID`. Unless it has stored a newer \
+             token since, the client must authorize anew.",
         ),
         Refusal::CodeExpired => new(
             "code_expired",
             InvalidGrant,
             CREDENTIAL,
-            "Redeem the code within tokens.code_ttl. If clients are slower, raise it, to {MAX_CODE_TTL}s at most.",
+            "Redeem the code within code_ttl of its client, see `guestpass client show ID`. If clients are slower, raise it, to {MAX_CODE_TTL}s at most: `guestpass client set ID --code-ttl`, or tokens.code_ttl.",
         ),
         Refusal::CodeGuessedAt => new(
             "code_guessed_at",
@@ -275,7 +276,8 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "refresh_token_expired",
             InvalidGrant,
             CREDENTIAL,
-            "It wasn't used for tokens.refresh_idle. Unless it has stored a newer token since, the client must authorize anew.",
+            "It wasn't used for refresh_idle of its client, see `guestpass client show ID`. Unless it has stored a newer token \
+             since, the client must authorize anew.",
         ),
         Refusal::RefreshTokenOvertaken => new(
             "refresh_token_overtaken",
@@ -293,19 +295,19 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "refresh_token_contested",
             InvalidGrant,
             CREDENTIAL,
-            "Late retries were reissued tokens.max_unproven times in a row and no answer was used: two parties take turns, or a client never stores its answers.",
+            "Late retries were reissued max_unproven times in a row and no answer was used: two parties take turns, or a client never stores its answers. See `guestpass client show ID`.",
         ),
         Refusal::RefreshTokenRetriedLate => new(
             "refresh_token_retried_late",
             InvalidGrant,
             CREDENTIAL,
-            "A lost answer, or a copy, under tokens.late_retry = revoke. With reissue the guest would have been kept.",
+            "A lost answer, or a copy, where late_retry is revoke, see `guestpass client show ID`. With reissue the guest would have been kept.",
         ),
         Refusal::AccessTokenMissing => new(
             "access_token_missing",
             InvalidToken,
             "an access token is missing",
-            "Send `Authorization: Bearer` or x-dressipi-jwt with the guest's access token; or ask with mode=soft, if guests without one are welcome.",
+            "Send `Authorization: Bearer` or x-dressipi-jwt with the guest's access token; or ask /oauth/verify with mode=soft, if guests without one are welcome.",
         ),
         Refusal::AccessTokensDisagree => new(
             "access_tokens_disagree",
@@ -408,7 +410,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "request_malformed",
             InvalidRequest,
             "the request is malformed",
-            "Look at the proxy in front: it sends no or several Host fields, or both Content-Length and Transfer-Encoding.",
+            "Look at the proxy or client in front: it sends no or several Host fields, or both Content-Length and Transfer-Encoding, or its chunks are broken or end early.",
         ),
         Refusal::BodyTooSlow => new(
             "body_too_slow",
@@ -438,7 +440,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "media_type_unsupported",
             InvalidRequest,
             "the body must be application/x-www-form-urlencoded or application/json in UTF-8",
-            "Send Content-Type: application/x-www-form-urlencoded, and no Content-Encoding.",
+            "Send Content-Type: application/x-www-form-urlencoded or application/json, without a charset but UTF-8, and no Content-Encoding.",
         ),
         Refusal::Prefetch => new(
             "prefetch",
