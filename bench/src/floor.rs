@@ -91,6 +91,10 @@ fn serve(
     })
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the parent process reads it, at once"
+)]
 fn print_line(line: &str) -> Result<(), Failure> {
     let mut output = std::io::stdout();
     writeln!(output, "{line}")?;

@@ -1,5 +1,11 @@
 //! `guestpass-bench`: measures Guestpass against the floors of the same machine, in the same run.
 
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "its reports and its progress are for the developer who has started it"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;

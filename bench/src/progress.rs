@@ -12,6 +12,7 @@ pub(crate) struct Progress {
     between: Duration,
 }
 
+#[expect(clippy::disallowed_methods, reason = "asks what kind of output it is")]
 impl Progress {
     pub(crate) fn new(what: String, total: u64) -> Self {
         let between = match io::stderr().is_terminal() {

@@ -74,7 +74,7 @@ impl FromStr for ProfileId {
 }
 
 /// Identifies a guest towards existing clients, as the claim `subn`: a random UUID (RFC 9562 §5.4) that never changes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct NetworkId(Uuid);
 
 impl NetworkId {

@@ -68,6 +68,49 @@ pub fn text_of(duration: Duration) -> String {
     }
 }
 
+/// Formats a duration for people to read, in its two largest units at most (`1 day 5 s`). It rounds up, so that whoever
+/// waits as long has waited long enough.
+#[must_use]
+pub fn words_of(duration: Duration) -> String {
+    const UNITS: [(u64, &str, &str); 5] = [
+        (31_557_600, "year", "years"),
+        (86_400, "day", "days"),
+        (3_600, "h", "h"),
+        (60, "min", "min"),
+        (1, "s", "s"),
+    ];
+    let parts = |mut seconds: u64| {
+        let mut parts = Vec::new();
+        for (unit, one, many) in UNITS {
+            let number = seconds / unit;
+            seconds %= unit;
+            if number > 0 {
+                let name = if number == 1 { one } else { many };
+                parts.push((unit, format!("{number} {name}")));
+            }
+        }
+        parts
+    };
+    let mut seconds = duration
+        .as_millis()
+        .div_ceil(1000)
+        .try_into()
+        .unwrap_or(u64::MAX);
+    let mut shown = parts(seconds);
+    while let [_, (second, _), _, ..] = shown[..] {
+        seconds = seconds.div_ceil(second).saturating_mul(second);
+        shown = parts(seconds);
+    }
+    match &shown[..] {
+        [] => "0 s".to_owned(),
+        shown => shown
+            .iter()
+            .map(|(_, text)| text.as_str())
+            .collect::<Vec<_>>()
+            .join(" "),
+    }
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -75,6 +118,25 @@ fn millis(duration: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn f27_durations_in_words() {
+        for (millis, words) in [
+            (0, "0 s"),
+            (1, "1 s"),
+            (59_001, "1 min"),
+            (65_000, "1 min 5 s"),
+            (3_600_000, "1 h"),
+            (3_725_000, "1 h 3 min"),
+            (86_405_000, "1 day 5 s"),
+            (2 * 86_400_000 + 7_199_000, "2 days 2 h"),
+            (2 * 86_400_000 - 1_000, "2 days"),
+            (63_115_200_000, "2 years"),
+            (31_557_600_000 + 3_601_000, "1 year 2 h"),
+        ] {
+            assert_eq!(words_of(Duration::from_millis(millis)), words);
+        }
+    }
 
     #[test]
     fn durations_as_text() {

@@ -1,6 +1,6 @@
 //! The command line: parses it, loads the configuration, runs the command, prints its result.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,6 +10,7 @@ use guestpass_core::time::Timestamp;
 use serde::Serialize;
 
 use crate::config::Config;
+use crate::terminal::{self, Reader};
 
 mod api_key;
 mod client;
@@ -20,6 +21,7 @@ mod database;
 mod db;
 mod explain;
 mod import;
+mod input;
 mod key;
 mod lock;
 mod master_key;
@@ -28,6 +30,7 @@ mod profile;
 mod progress;
 mod quickstart;
 mod serve;
+mod usage;
 
 /// OAuth 2.0 for guests: profiles, codes and tokens for visitors without an account.
 #[derive(Parser)]
@@ -85,7 +88,10 @@ enum Command {
 /// Runs the command that the process was started with. Exits with 0 when it is done, 1 when it failed; clap exits with
 /// 2 when it wasn't understood.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage::exit(&error),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -98,7 +104,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(problem)) => {
-            eprintln!("guestpass: {problem}");
+            terminal::say(&problem);
             ExitCode::FAILURE
         }
     }
@@ -151,16 +157,40 @@ struct Output {
 }
 
 impl Output {
-    /// Prints `value` with `--json`, and otherwise `text`.
-    fn print(self, value: &impl Serialize, text: impl FnOnce() -> String) {
-        let text = if self.json {
-            serde_json::to_string(value).expect("what is printed is plain data")
-        } else {
-            text()
-        };
-        // A broken pipe is no failure: the reader has closed it, as `head` does.
-        let _ = writeln!(io::stdout(), "{text}");
+    /// Prints `value` with `--json`, and otherwise `text`. A reader that has gone away is no failure.
+    fn print(self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        self.show(value, text).map(drop).map_err(unprinted)
     }
+
+    /// Prints what is JSON for people as well.
+    fn print_json(self, json: &str) -> Result<(), Failure> {
+        terminal::print_json(json).map(drop).map_err(unprinted)
+    }
+
+    /// Prints `text` unless `--json` is given, on the way to the result.
+    fn tell(self, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        match self.json {
+            true => Ok(()),
+            false => terminal::print(&text()).map(drop).map_err(unprinted),
+        }
+    }
+
+    /// Prints as [`Output::print`] does, where it matters whether somebody has read it.
+    fn show(self, value: &impl Serialize, text: impl FnOnce() -> String) -> io::Result<Reader> {
+        if self.json {
+            terminal::print_json(&serde_json::to_string(value).map_err(io::Error::from)?)
+        } else {
+            terminal::print(&text())
+        }
+    }
+}
+
+/// Explains that a command has done its work, but its result is lost.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn unprinted(error: io::Error) -> Failure {
+    Failure(format!(
+        "the command has done its work, but the result can't be printed: standard output: {error}"
+    ))
 }
 
 /// Renders a table as wide as its content.
@@ -170,7 +200,7 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
         .load_style(comfy_table::presets::NOTHING)
         .set_header(header.iter().copied());
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| terminal::escaped_line(cell)));
     }
     table
         .lines()

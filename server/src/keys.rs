@@ -18,6 +18,7 @@ use guestpass_core::credential::{Credential, SealingKey};
 use guestpass_core::profile::ProfileId;
 use guestpass_verify::{KeySet, VerifyingKey};
 use serde_json::{Value, json};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::request_id::RequestIdKey;
 use crate::store::{Installation, Unavailable, WrappedKey};
@@ -48,7 +49,7 @@ pub struct Keys {
     tombstones: hmac::Key,
     request_ids: RequestIdKey,
     published: String,
-    exported: Value,
+    exported: Zeroizing<String>,
 }
 
 impl Keys {
@@ -84,7 +85,7 @@ impl Keys {
 
     /// Returns the key set with the secrets of HS256, for verifiers that are trusted not to sign.
     #[must_use]
-    pub const fn exported(&self) -> &Value {
+    pub fn exported(&self) -> &str {
         &self.exported
     }
 
@@ -129,7 +130,8 @@ impl Keys {
         for wrapped in &installation.keys {
             opened.add(wrapped, master_key, &installation.id)?;
         }
-        let (published, exported) = (json!({"keys": opened.public}), json!({"keys": opened.jwks}));
+        let published = json!({"keys": opened.public});
+        let exported = export(&mut opened.jwks);
         let (signing, tombstones) = opened
             .signing
             .zip(opened.tombstones)
@@ -149,6 +151,22 @@ impl Keys {
             exported,
         })
     }
+}
+
+/// Writes a key set with secrets, and leaves nothing of them in the parts that it was made of.
+fn export(jwks: &mut [Value]) -> Zeroizing<String> {
+    let keys: Vec<_> = jwks
+        .iter()
+        .map(|jwk| Zeroizing::new(jwk.to_string()))
+        .collect();
+    let keys: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
+    let exported = Zeroizing::new(format!(r#"{{"keys":[{}]}}"#, keys.join(",")));
+    for jwk in jwks {
+        if let Some(Value::String(secret)) = jwk.get_mut("k") {
+            secret.zeroize();
+        }
+    }
+    exported
 }
 
 /// Collects keys while they are unwrapped one after the other.

@@ -31,6 +31,7 @@ mod setting_file;
 pub mod start;
 pub mod store;
 pub mod telemetry;
+mod terminal;
 pub mod timekeeper;
 mod timing;
 pub mod upkeep;

@@ -14,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, filter};
 
 use self::lines::Lines;
+use crate::terminal;
 
 mod lines;
 
@@ -105,7 +106,7 @@ impl Log {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         mem::swap(&mut *writing, &mut *self.lines());
-        let written = io::stderr().write_all(&writing);
+        let written = terminal::log(&writing);
         writing.clear();
         written
     }

@@ -1,9 +1,10 @@
 //! `guestpass client key`: the API keys of a confidential client.
 
+use std::io;
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Subcommand;
-use guestpass_core::client::{ApiKey, ApiKeyId, Change, ClientId};
+use guestpass_core::client::{ApiKey, ApiKeyId, ApiKeySecret, Change, ClientId};
 use guestpass_core::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -14,6 +15,8 @@ use crate::clients;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::random::SecureGenerator;
+use crate::store::Store;
+use crate::terminal::{self, Reader};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -61,7 +64,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
                 .map_err(|error| explain(error, &id))?;
             output.print(&json!({"client_id": id.as_str(), "key_id": key.0}), || {
                 format!("revoked {key} of {id}")
-            });
+            })?;
             Ok(())
         }
     }
@@ -96,14 +99,47 @@ async fn add(
         "api_key": secret.expose(),
         "expires_at": expires_at.map(rfc3339),
     });
-    output.print(&printed, || {
+    let shown = output.show(&printed, || {
         format!(
             "added {} to {id}. The API key, shown only now:\n{}",
             secret.id(),
             secret.expose()
         )
     });
-    Ok(())
+    let undo = Change::RevokeApiKey(id.clone(), secret.id(), now);
+    require_shown(&*store, shown, id, &secret, undo).await
+}
+
+/// Takes back what made an API key that nobody could see, by `undo`. If its reader has gone away, that may have seen it or
+/// not, so the key stays, and the operator hears how to replace it.
+pub(super) async fn require_shown(
+    store: &dyn Store,
+    shown: io::Result<Reader>,
+    id: &ClientId,
+    secret: &ApiKeySecret,
+    undo: Change,
+) -> Result<(), Failure> {
+    let replace = format!(
+        "guestpass client key add {id}, then guestpass client key revoke {id} {}",
+        secret.id()
+    );
+    match shown {
+        Ok(Reader::There) => Ok(()),
+        Ok(Reader::Gone) => {
+            terminal::say(&format!(
+                "nobody reads standard output, so the API key may be lost. To replace it: {replace}"
+            ));
+            Ok(())
+        }
+        Err(error) => Err(Failure(match store.change(undo).await {
+            Ok(()) => format!(
+                "the API key can't be printed, so nothing was added: standard output: {error}"
+            ),
+            Err(_) => format!(
+                "the API key can't be printed and is lost: standard output: {error}. To replace it: {replace}"
+            ),
+        })),
+    }
 }
 
 async fn list(config: &Config, output: Output, id: &ClientId) -> Result<(), Failure> {
@@ -124,7 +160,7 @@ async fn list(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
             ]
         });
         table(&["KEY", "STATE", "CREATED", "EXPIRES"], rows)
-    });
+    })?;
     Ok(())
 }
 

@@ -1,16 +1,21 @@
 //! `guestpass client`: the applications that act for guests.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Subcommand;
 use guestpass_core::client::{Change, ChangeError, Client, ClientId, ClientSettings, Origin};
+use guestpass_core::grant::GrantId;
+use guestpass_core::profile::ProfileId;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::database::{self, Opened};
-use super::{Failure, Output, api_key, policy, rfc3339, table};
+use super::{Failure, Output, api_key, policy, rfc3339, table, unprinted};
 use crate::clients::{self, remedy};
 use crate::config::Config;
 use crate::random::SecureGenerator;
-use crate::store::ChangeFailed;
+use crate::store::{ChangeFailed, Store, Unavailable};
+use crate::terminal;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -130,7 +135,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             change(config, &id, Change::RemoveClient(id.clone())).await?;
             output.print(&json!({"client_id": id.as_str()}), || {
                 format!("removed {id}; its grants have ended")
-            });
+            })?;
             Ok(())
         }
         Command::Key(command) => api_key::run(command, config, output).await,
@@ -145,22 +150,61 @@ async fn add(
 ) -> Result<(), Failure> {
     let (Opened { store, clock }, is_new) = database::open_or_make(config).await?;
     if is_new {
-        eprintln!("guestpass: made a new database, {}", config.database);
+        terminal::say(&format!("made a new database, {}", config.database));
     }
+    // Before anything is made: what may fail must not come between a secret and its being shown.
+    let advice = names_a_guest(&*store, &id).await?;
     let (random, now) = (SecureGenerator::new(), clock.now());
     let added = clients::add_client(&*store, id.clone(), settings, &random, now).await;
     let secret = added.map_err(|error| explain(error, &id))?;
+    if let Some(advice) = advice {
+        terminal::say(&format!("advice: {id}: {advice}"));
+    }
     let added = Added {
         client_id: id.as_str(),
         api_key: secret.as_ref().map(|s| s.expose()),
     };
-    output.print(&added, || match added.api_key {
+    let shown = output.show(&added, || match added.api_key {
         Some(key) => {
             format!("added {id}, a confidential client. Its API key, shown only now:\n{key}")
         }
         None => format!("added {id}, a public client"),
     });
-    Ok(())
+    match &secret {
+        None => shown.map(drop).map_err(unprinted),
+        Some(secret) => {
+            let undo = Change::RemoveClient(id.clone());
+            api_key::require_shown(&*store, shown, &id, secret, undo).await
+        }
+    }
+}
+
+/// Advises against an id that is also the `sub` or the `sid` of a guest.
+pub(super) async fn names_a_guest(
+    store: &dyn Store,
+    id: &ClientId,
+) -> Result<Option<String>, Unavailable> {
+    let claim = if let Ok(sub) = id.as_str().parse::<ProfileId>()
+        && store.profile(sub).await?.is_some()
+    {
+        "sub"
+    } else if let Some(sid) = grant_of(id)
+        && store.load(sid).await?.is_some()
+    {
+        "sid"
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(format!(
+        "its id is also the `{claim}` of a guest, so whoever reads a log or a token may take one for the other. Add it \
+         under another id: guestpass client add ID, and remove this one: guestpass client remove {id}"
+    )))
+}
+
+/// Reads an id as the `sid` of a grant.
+fn grant_of(id: &ClientId) -> Option<GrantId> {
+    let bytes = URL_SAFE_NO_PAD.decode(id.as_str()).ok()?;
+    GrantId::from_bytes(bytes.try_into().ok()?)
 }
 
 /// The output of `client add --json`, in this order.
@@ -196,7 +240,7 @@ async fn set(
             String::new()
         };
         format!("changed {id}{hint}")
-    });
+    })?;
     Ok(())
 }
 
@@ -222,7 +266,7 @@ async fn disable(
     output.print(
         &json!({"client_id": id.as_str(), "disabled": disabled}),
         || format!("{} {id}", if disabled { "disabled" } else { "enabled" }),
-    );
+    )?;
     Ok(())
 }
 
@@ -260,7 +304,7 @@ async fn list(config: &Config, output: Output) -> Result<(), Failure> {
             &["CLIENT", "KIND", "STATE", "KEYS", "ORIGINS", "CREATED"],
             rows,
         )
-    });
+    })?;
     Ok(())
 }
 
@@ -312,7 +356,7 @@ async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
             .map(|(name, value)| format!("{name:<21}{value}").trim_end().to_owned())
             .collect::<Vec<_>>()
             .join("\n")
-    });
+    })?;
     Ok(())
 }
 

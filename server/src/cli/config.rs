@@ -32,7 +32,7 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
                     ]
                 });
                 table(&["SETTING", "VALUE", "FROM", "WHAT IT IS FOR"], rows)
-            });
+            })?;
             Ok(())
         }
         Command::Check => check(config, output).await,
@@ -79,7 +79,7 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
             lines.push("the configuration is good".to_owned());
         }
         lines.join("\n")
-    });
+    })?;
     if errors.is_empty() {
         Ok(())
     } else {

@@ -19,6 +19,7 @@ use crate::restore::has_lost;
 use crate::store::Store;
 use crate::store::postgres::{Connection, PostgresStore};
 use crate::store::transfer::{InstallationRow, Key, Part, Row, Table, Value};
+use crate::terminal;
 
 pub(super) async fn run(to: &str, config: &Config, output: Output) -> Result<(), Failure> {
     let Database::Sqlite(file) = &config.database else {
@@ -32,6 +33,12 @@ pub(super) async fn run(to: &str, config: &Config, output: Output) -> Result<(),
         .postgres
         .connection(to)
         .map_err(|problem| Failure(format!("--to: {problem}")))?;
+    if Connection::parse(to, 2, 1).is_ok_and(|given| given.has_password()) {
+        terminal::say(
+            "every user of this machine can read the password in --to in the list of processes. Put it into a file and \
+             name that: postgres.password_file, in the configuration or as GUESTPASS_POSTGRES__PASSWORD_FILE",
+        );
+    }
     let source = database::open(config).await?;
     let _lock = Lock::take(file, ", which copies it")?;
     open_keys(config, &source).await?;
@@ -55,7 +62,7 @@ pub(super) async fn run(to: &str, config: &Config, output: Output) -> Result<(),
             "nothing to do: {connection} holds a finished copy of {}, and is not touched again",
             config.database
         ),
-    });
+    })?;
     Ok(())
 }
 

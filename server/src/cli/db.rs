@@ -22,8 +22,9 @@ pub(super) enum Command {
     /// Copy an embedded installation to PostgreSQL: guests, grants, clients, keys, all of it
     #[command(after_help = AFTER_COPY)]
     Copy {
-        /// The database to fill: empty, or the beginning of the same copy. Its password may be in the file that the
-        /// setting postgres.password_file names
+        /// The database to fill: empty, or the beginning of the same copy. Leave its password out, which any user of this
+        /// machine could read in the list of processes, and put it into the file that the setting postgres.password_file
+        /// names
         #[arg(long, value_name = "URL")]
         to: String,
     },
@@ -55,7 +56,7 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
                 } else {
                     report.problems.join("\n")
                 }
-            });
+            })?;
             if sound {
                 Ok(())
             } else {
@@ -81,7 +82,7 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
                     "{name} would migrate from version {from} to {to}: {}",
                     steps.join(", ")
                 ),
-            });
+            })?;
             Ok(())
         }
     }

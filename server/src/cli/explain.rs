@@ -1,6 +1,6 @@
 //! `guestpass explain`: says why a request or a token was refused, and what would help.
 
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -11,6 +11,7 @@ use guestpass_core::grant::{Decision, Grant, GrantId};
 use guestpass_core::refusal::Refusal;
 use guestpass_core::time::Timestamp;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::database::{self, Opened};
 use super::master_key::open_keys;
@@ -22,6 +23,7 @@ use crate::error::Error;
 use crate::keys::{KeyRing, Keys};
 use crate::request_id::{Reason, Record};
 use crate::store::{RevokedList, Store};
+use crate::terminal::{self, escaped_line};
 
 #[derive(clap::Args)]
 #[command(
@@ -50,15 +52,41 @@ pub(super) async fn run(args: Args, config: &Config, output: Output) -> Result<(
     let explanation = match args.id {
         Some(id) => explainer.request(id.trim()).await?,
         None => {
-            let mut token = String::new();
-            std::io::stdin()
-                .take(MAX_TOKEN)
-                .read_to_string(&mut token)?;
+            let token = read_token()?;
             explainer.token(config, token.trim()).await?
         }
     };
-    output.print(&explanation.described(), || explanation.text());
+    output.print(&explanation.described(), || explanation.text())?;
     Ok(())
+}
+
+/// Reads a token from standard input, which may be a terminal.
+fn read_token() -> Result<Zeroizing<String>, Failure> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        terminal::say("paste the token, then press Enter and Ctrl-D");
+    }
+    let refused = |problem: &dyn std::fmt::Display| {
+        Failure(format!(
+            "standard input holds no token: {problem}. Send one: guestpass explain --token < token.txt"
+        ))
+    };
+    let mut token = Zeroizing::new(Vec::new());
+    stdin
+        .take(MAX_TOKEN + 1)
+        .read_to_end(&mut token)
+        .map_err(|error| refused(&error))?;
+    if token.len() as u64 > MAX_TOKEN {
+        return Err(refused(&format!(
+            "it has more than {} KiB",
+            MAX_TOKEN / 1024
+        )));
+    }
+    match std::str::from_utf8(&token) {
+        Ok(token) if !token.trim().is_empty() => Ok(Zeroizing::new(token.to_owned())),
+        Ok(_) => Err(refused(&"it is empty")),
+        Err(_) => Err(refused(&"it is not text")),
+    }
 }
 
 /// The bytes of standard input that are read: more than any token has.
@@ -89,7 +117,7 @@ impl Explanation {
     fn text(&self) -> String {
         self.0
             .iter()
-            .map(|(name, value)| format!("{name:<10}{value}"))
+            .map(|(name, value)| format!("{name:<10}{}", escaped_line(value)))
             .collect::<Vec<_>>()
             .join("\n")
     }
@@ -110,8 +138,10 @@ impl Explainer {
                 format!("{id} says nothing more than its name: look for request.id={id} in the log. Only the id of a \
                          refused request, as its answer has it in x-request-id, is a record")
             } else {
-                format!("{id} is not the id of a request that was refused here: it was cut or altered, or another \
-                         installation answered")
+                // Not quoted: it may be a token that was meant for --token.
+                "this is not the id of a request that was refused here: it was cut or altered, or another installation \
+                 answered. To explain a token: guestpass explain --token < token.txt"
+                    .to_owned()
             })
         })?;
         let Record {

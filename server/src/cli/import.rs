@@ -1,27 +1,28 @@
 //! `guestpass profile import`: adds guests that another system knows already, from CSV.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::path::Path;
+use std::io::Read;
 use std::time::UNIX_EPOCH;
 
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord, Trim};
 use guestpass_core::client::{ChangeError, Client, ClientId, ClientNumber};
-use guestpass_core::profile::{Profile, ProfileId};
+use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use serde_json::json;
 
 use super::database::Opened;
+use super::input::Input;
 use super::master_key::open_keys;
 use super::progress::Progress;
 use super::{Failure, Output, client};
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::store::{RevokedId, RevokedList, Store, Tombstone, Write};
+use crate::terminal::escaped_line;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// CSV with a header: sub, subn, created_at, and client_id unless --client is given
+    /// CSV with a header: sub, subn, created_at, and client_id unless --client is given; - is standard input
     #[arg(value_name = "FILE")]
     file: std::path::PathBuf,
     /// The client whose guests they are, whatever the file says
@@ -33,12 +34,14 @@ pub(super) const AFTER_HELP: &str = "\
 sub is a positive whole number below 2^63, subn a UUID, created_at a time as 2026-01-31T12:00:00Z or milliseconds since
 1970. What `guestpass profile export` writes can be imported. The whole file is checked first. Guests that are there
 already with the same values are left alone, so the same file can be imported again; those that were erased stay erased.
+A subn belongs to one guest: two with the same are refused.
 
 An imported guest has no grant, so nobody can get a token for it yet: authorize makes a new guest, and resume_with_jwt
 needs a token of a grant that this installation has issued.
 
 Examples:
-  guestpass profile import guests.csv --client shop-web";
+  guestpass profile import guests.csv --client shop-web
+  zcat guests.csv.gz | guestpass profile import - --client shop-web";
 
 pub(super) async fn run(
     args: &Args,
@@ -64,13 +67,13 @@ pub(super) async fn run(
         format!(
             "imported {new} guests. {present} were there already, {erased} have been erased here and stay so"
         )
-    });
+    })?;
     Ok(())
 }
 
 /// An import of one file.
 struct Import<'a> {
-    file: &'a Path,
+    file: Input,
     store: &'a dyn Store,
     clients: Vec<Client>,
     /// The client given by `--client`, if any.
@@ -102,6 +105,7 @@ struct Counted {
 impl<'a> Import<'a> {
     async fn prepare(args: &'a Args, config: &Config, opened: &'a Opened) -> Result<Self, Failure> {
         let store = &*opened.store;
+        let file = Input::open(&args.file)?;
         let (_, clients) = store.clients().await?;
         let client = match &args.client {
             None => None,
@@ -119,7 +123,7 @@ impl<'a> Import<'a> {
             }),
         };
         Ok(Self {
-            file: &args.file,
+            file,
             store,
             clients,
             client,
@@ -133,15 +137,24 @@ impl<'a> Import<'a> {
         let (mut reader, columns) = self.open()?;
         let mut problems = Problems::default();
         let mut lines: HashMap<ProfileId, u64> = HashMap::new();
+        let mut subns: HashMap<NetworkId, Holder> = HashMap::new();
         let mut counted = Counted::default();
         let mut part = Vec::new();
         for record in reader.records() {
             match self.read(record, &columns)? {
                 Err((number, problem)) => problems.add(number, &problem),
                 Ok(line) => {
-                    let (id, number) = (line.profile.id, line.number);
+                    let (id, subn, number) =
+                        (line.profile.id, line.profile.network_id, line.number);
+                    let holder = *subns.entry(subn).or_insert(Holder { id, number });
                     if let Some(first) = lines.insert(id, number) {
                         problems.add(number, &format!("sub {id} stands on line {first} already"));
+                    } else if holder.id != id {
+                        let first = holder.number;
+                        problems.add(
+                            number,
+                            &format!("subn {subn} stands on line {first} already, for another sub"),
+                        );
                     } else if self.is_erased(id) {
                         counted.erased += 1;
                     } else {
@@ -156,8 +169,40 @@ impl<'a> Import<'a> {
         }
         self.check_part(&mut part, &mut counted, &mut problems)
             .await?;
-        problems.none_or_failure(self.file)?;
+        if counted.new > 0 {
+            self.check_holders(&subns, &mut problems).await?;
+        }
+        problems.none_or_failure(&self.file.name)?;
         Ok(counted)
+    }
+
+    /// Checks that no guest that is there already holds a `subn` of the file under another `sub`. The store has no index of
+    /// them, so it reads every guest.
+    async fn check_holders(
+        &self,
+        subns: &HashMap<NetworkId, Holder>,
+        problems: &mut Problems,
+    ) -> Result<(), Failure> {
+        let mut after = None;
+        loop {
+            let known = self.store.profiles(after, LOOKED_AT).await?;
+            for profile in &known {
+                match subns.get(&profile.network_id) {
+                    Some(Holder { id, number }) if *id != profile.id => {
+                        let Profile { id, network_id, .. } = profile;
+                        problems.add(
+                            *number,
+                            &format!("subn {network_id} is that of guest {id} already"),
+                        );
+                    }
+                    _ => {}
+                }
+            }
+            match known.last() {
+                Some(last) if known.len() == LOOKED_AT => after = Some(last.id),
+                _ => return Ok(()),
+            }
+        }
     }
 
     async fn check_part(
@@ -256,13 +301,18 @@ impl<'a> Import<'a> {
             .collect())
     }
 
-    fn open(&self) -> Result<(Reader<File>, Columns), Failure> {
+    fn open(&self) -> Result<(Reader<impl Read>, Columns), Failure> {
         let problem = |problem: &dyn std::fmt::Display| self.failure(problem);
         let mut reader = ReaderBuilder::new()
             .trim(Trim::All)
-            .from_path(self.file)
-            .map_err(|error| problem(&error))?;
+            .from_reader(self.file.read().map_err(|error| problem(&error))?);
         let header = reader.headers().map_err(|error| problem(&error))?;
+        let times = |name: &str| header.iter().filter(|column| *column == name).count();
+        if let Some(twice) = NAMES.into_iter().find(|name| times(name) > 1) {
+            return Err(problem(&format!(
+                "line 1: there is more than one column {twice}"
+            )));
+        }
         let at = |name| header.iter().position(|column| column == name);
         let columns = match (at("sub"), at("subn"), at("created_at")) {
             (Some(sub), Some(subn), Some(created_at)) => Columns {
@@ -364,8 +414,19 @@ impl<'a> Import<'a> {
     }
 
     fn failure(&self, problem: &dyn std::fmt::Display) -> Failure {
-        Failure(format!("{}: {problem}", self.file.display()))
+        let problem = problem.to_string();
+        Failure(format!("{}: {}", self.file.name, escaped_line(&problem)))
     }
+}
+
+/// The columns that are read.
+const NAMES: [&str; 4] = ["sub", "subn", "created_at", "client_id"];
+
+/// The guest that has a `subn` in the file, and its first line.
+#[derive(Clone, Copy)]
+struct Holder {
+    id: ProfileId,
+    number: u64,
 }
 
 /// The positions of the columns.
@@ -387,17 +448,17 @@ impl Problems {
     fn add(&mut self, line: u64, problem: &str) {
         self.number += 1;
         if self.first.len() < SHOWN {
-            self.first.push(format!("line {line}: {problem}"));
+            self.first
+                .push(format!("line {line}: {}", escaped_line(problem)));
         }
     }
 
-    fn none_or_failure(self, file: &Path) -> Result<(), Failure> {
+    fn none_or_failure(self, file: &str) -> Result<(), Failure> {
         if self.number == 0 {
             return Ok(());
         }
         let mut text = format!(
-            "{}: {} lines can't be imported, so none was:\n{}",
-            file.display(),
+            "{file}: {} lines can't be imported, so none was:\n{}",
             self.number,
             self.first.join("\n")
         );
@@ -414,6 +475,9 @@ const SHOWN: usize = 20;
 
 /// The guests that are read and written at once.
 const PART: usize = 1_000;
+
+/// The guests that are read at once where nothing is written.
+const LOOKED_AT: usize = 10_000;
 
 async fn erased(store: &dyn Store) -> Result<HashSet<RevokedId>, Failure> {
     let mut hashes = HashSet::new();

@@ -1,8 +1,7 @@
 //! `guestpass key`: lists, rotates, removes and exports keys.
 
-use std::time::Duration;
-
 use clap::{Subcommand, ValueEnum};
+use guestpass_core::time::words_of;
 use serde_json::{Value, json};
 
 use super::database::{self, Opened};
@@ -12,6 +11,7 @@ use crate::config::{Config, Database};
 use crate::keys::{
     Key, KeyRing, KeyState, KeyUse, RemovalRefused, RemoveError, RotateError, RotationRefused,
 };
+use crate::terminal;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -52,7 +52,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
     let opened = database::open(config).await?;
     let keys = open_keys(config, &opened).await?;
     match command {
-        Command::List => list(&keys, output),
+        Command::List => list(&keys, output)?,
         Command::Rotate { key_use, force } => {
             let key_use = match key_use {
                 RotatedUse::AccessToken => KeyUse::AccessToken,
@@ -65,12 +65,12 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             rotate(&keys, &opened, key_use, force, output).await?;
         }
         Command::Remove { kid } => remove(&keys, &opened, &kid, output).await?,
-        Command::Export => export(&keys, output),
+        Command::Export => export(&keys, output)?,
     }
     Ok(())
 }
 
-fn list(keys: &KeyRing, output: Output) {
+fn list(keys: &KeyRing, output: Output) -> Result<(), Failure> {
     let keys = keys.now();
     let all: Vec<Value> = keys.list().iter().map(described).collect();
     output.print(&all, || {
@@ -86,7 +86,7 @@ fn list(keys: &KeyRing, output: Output) {
         });
         let header = ["KEY", "USE", "ALGORITHM", "STATE", "CREATED", "GOES"];
         table(&header, rows)
-    });
+    })
 }
 
 async fn rotate(
@@ -132,7 +132,7 @@ async fn rotate(
             current.kid
         ),
         (_, None, _) => "rotated".to_owned(),
-    });
+    })?;
     Ok(())
 }
 
@@ -142,7 +142,7 @@ fn explained(refused: RotationRefused, oldest: u64) -> String {
         RotationRefused::TooSoon(wait) => format!(
             "verifiers that have fetched the key set before may not know the next key for another {}. Wait so long; or \
              rotate at once with --force, and they refuse new tokens until they fetch the keys again",
-            humantime::format_duration(Duration::from_secs(wait.as_secs() + 1))
+            words_of(wait)
         ),
         RotationRefused::NoNextKey => {
             "there is no next key yet. A running server makes one: start it with `guestpass serve`, then try again"
@@ -210,23 +210,23 @@ async fn remove(
         format!(
             "removed {kid}: servers refuse what it signed or sealed within a second or two{cost}{others}"
         )
-    });
+    })?;
     Ok(())
 }
 
 const CHANGING: &str = "another process was changing the keys at the same time. Try again";
 
-fn export(keys: &KeyRing, output: Output) {
+fn export(keys: &KeyRing, output: Output) -> Result<(), Failure> {
     let keys = keys.now();
     let is_secret =
         |key: &Key| key.key_use == KeyUse::AccessToken && !key.algorithm.is_asymmetric();
     if !output.json && keys.list().iter().any(is_secret) {
-        eprintln!(
-            "guestpass: this holds HS256 secrets. Whoever has one can make tokens, not only verify them: keep it like a \
-             password. Verifiers that you don't trust so far need another tokens.algorithm, such as ES256."
+        terminal::say(
+            "this holds HS256 secrets. Whoever has one can make tokens, not only verify them: keep it like a \
+             password. Verifiers that you don't trust so far need another tokens.algorithm, such as ES256.",
         );
     }
-    output.print(keys.exported(), || keys.exported().to_string());
+    output.print_json(keys.exported())
 }
 
 fn described(key: &Key) -> Value {

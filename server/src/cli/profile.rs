@@ -1,7 +1,5 @@
 //! `guestpass profile`: shows, exports, imports and erases guests.
 
-use std::io::{self, BufWriter, IsTerminal, Write as _};
-
 use clap::Subcommand;
 use guestpass_core::client::{Client, ClientNumber};
 use guestpass_core::grant::{Generation, Grant};
@@ -11,10 +9,11 @@ use serde_json::{Value, json};
 
 use super::database::{self, Opened};
 use super::master_key::open_keys;
-use super::{Failure, Output, exact_rfc3339, import, rfc3339, table};
+use super::{Failure, Output, exact_rfc3339, import, rfc3339, table, unprinted};
 use crate::config::Config;
 use crate::journal::{Entry, Journal};
 use crate::store::{Guest, Store, Tombstone, Unavailable, Write};
+use crate::terminal::{self, Lines, Reader};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -50,18 +49,21 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
     match command {
         Command::Show { sub } => {
             let report = GuestReport::read(&opened, sub).await?;
-            output.print(&report.described(), || report.text());
+            output.print(&report.described(), || report.text())?;
         }
         Command::Export { sub: Some(sub) } => {
             let report = GuestReport::read(&opened, sub).await?;
             let described = report.described();
-            output.print(&described, || format!("{described:#}"));
+            match output.json {
+                true => output.print_json(&described.to_string())?,
+                false => output.print_json(&format!("{described:#}"))?,
+            }
         }
         Command::Export { sub: None } => export_all(&*opened.store).await?,
         Command::Import(args) => import::run(&args, config, &opened, output).await?,
         Command::Erase { sub } => {
             erase(config, &opened, sub).await?;
-            output.print(&json!({"sub": sub.to_string()}), || format!("erased {sub}"));
+            output.print(&json!({"sub": sub.to_string()}), || format!("erased {sub}"))?;
         }
     }
     Ok(())
@@ -142,8 +144,9 @@ impl GuestReport {
 /// Writes every guest as a line of CSV, and shows progress on a terminal.
 async fn export_all(store: &dyn Store) -> Result<(), Failure> {
     let (_, clients) = store.clients().await?;
-    let mut out = BufWriter::new(io::stdout().lock());
-    writeln!(out, "sub,subn,client_id,created_at")?;
+    let mut out = Lines::new().map_err(unprinted)?;
+    out.print("sub,subn,client_id,created_at")
+        .map_err(unprinted)?;
     let (mut after, mut seen) = (None, 0_u64);
     loop {
         let part = store.profiles(after, EXPORTED_AT_ONCE).await?;
@@ -154,23 +157,22 @@ async fn export_all(store: &dyn Store) -> Result<(), Failure> {
                 .map_or("", |client| client.id.as_str());
             let created_at = exact_rfc3339(profile.created_at);
             // No field can hold a comma or a quote.
-            writeln!(
-                out,
+            let line = format!(
                 "{},{},{client_id},{created_at}",
                 profile.id, profile.network_id
-            )?;
+            );
+            if out.print(&line).map_err(unprinted)? == Reader::Gone {
+                return Ok(());
+            }
         }
         seen += part.len() as u64;
         let is_last = part.len() < EXPORTED_AT_ONCE;
-        if io::stderr().is_terminal() {
-            eprint!(
-                "\rguestpass: {seen} guests{}",
-                if is_last { "\n" } else { "" }
-            );
+        if terminal::has_terminal() {
+            terminal::replace_line(&format!("{seen} guests"), is_last);
         }
         match part.last() {
             Some(last) if !is_last => after = Some(last.id),
-            _ => return Ok(out.flush()?),
+            _ => return out.finish().map(drop).map_err(unprinted),
         }
     }
 }
@@ -192,8 +194,9 @@ async fn erase(config: &Config, opened: &Opened, sub: ProfileId) -> Result<(), F
     let erased = store.write(Write::EraseGuest(sub, tombstone)).await;
     erased.map(drop).map_err(|Unavailable(problem)| {
         Failure(format!(
-            "the erasure of {sub} stands in the journal, but the database couldn't be written: {problem}. Run the same \
-             command again once it can; if you don't, the next start of the server erases the guest"
+            "the erasure of {sub} stands in the journal, but {} couldn't be written: {problem}. Run the same command again \
+             once it can; if you don't, the next start of the server erases the guest",
+            config.database
         ))
     })
 }

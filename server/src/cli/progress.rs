@@ -1,9 +1,10 @@
 //! Progress of a long command, on standard error: one line that changes on a terminal, a line now and then elsewhere.
 
-use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-use guestpass_core::time::text_of;
+use guestpass_core::time::words_of;
+
+use crate::terminal;
 
 /// Reports the progress of one step.
 pub(super) struct Progress {
@@ -26,18 +27,17 @@ impl Progress {
 
     /// Reports that `done` items are done, unless the last line is too recent.
     pub(super) fn at(&mut self, done: u64) {
-        let on_terminal = io::stderr().is_terminal();
+        let on_terminal = terminal::has_terminal();
         let worth_a_line = (self.total / LINES).max(LEAST);
         if done - self.said < if on_terminal { 1 } else { worth_a_line } {
             return;
         }
         self.said = done;
         let Self { what, total, .. } = &*self;
-        let line = format!("guestpass: {what}: {done} of {total}{}", self.left(done));
+        let line = format!("{what}: {done} of {total}{}", self.left(done));
         match on_terminal {
-            true if done >= *total => eprintln!("\r{line}\x1b[K"),
-            true => eprint!("\r{line}\x1b[K"),
-            false => eprintln!("{line}"),
+            true => terminal::replace_line(&line, done >= *total),
+            false => terminal::say(&line),
         }
     }
 
@@ -47,7 +47,7 @@ impl Progress {
         let seconds = self.started.elapsed().as_secs() * left / done.max(1);
         match seconds {
             0 => String::new(),
-            _ => format!(", {} to go", text_of(Duration::from_secs(seconds))),
+            _ => format!(", {} to go", words_of(Duration::from_secs(seconds))),
         }
     }
 }

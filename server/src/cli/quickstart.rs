@@ -69,13 +69,13 @@ pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Resu
         let _ = stopped.await;
     }));
 
-    if !output.json {
-        println!(
+    output.tell(|| {
+        format!(
             "A server listens on http://{address}, its data is in {}, and it knows a client: {CLIENT}.\n\
              A guest comes by.",
             config.data_dir.display()
-        );
-    }
+        )
+    })?;
     let steps = Story {
         address,
         output,
@@ -89,7 +89,7 @@ pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Resu
                 .to_owned()
         }
         false => what_next(address, &steps),
-    });
+    })?;
     if !args.once {
         stop_signal()?.await;
     }
@@ -206,9 +206,8 @@ impl Story {
             claims,
         });
         let step = &self.steps[self.steps.len() - 1];
-        if !self.output.json {
-            println!("\n{}. {}", self.steps.len(), step.described());
-        }
+        self.output
+            .tell(|| format!("\n{}. {}", self.steps.len(), step.described()))?;
         Ok(step)
     }
 }

@@ -19,7 +19,7 @@ use crate::config::{Config, Database, Issuer, Tls};
 use crate::http;
 use crate::listen;
 use crate::random::SecureGenerator;
-use crate::start::{self, Parts};
+use crate::start::{self, Parts, StartError};
 use crate::store::{Store, Unavailable};
 use crate::telemetry;
 use crate::timing::FOLLOW_EVERY;
@@ -54,7 +54,7 @@ pub(super) async fn run(config: &Config, output: Output) -> Result<(), Failure> 
     output.print(
         &json!({"listening": url, "issuer": server.issuer.as_str()}),
         || format!("listening on {url}"),
-    );
+    )?;
     server.run(stop).await
 }
 
@@ -113,7 +113,12 @@ impl Server {
             clock,
             random: Arc::new(SecureGenerator::new()),
         };
-        let app = start::start(config, parts).await?;
+        let app = start::start(config, parts)
+            .await
+            .map_err(|error| match error {
+                StartError::Unavailable(error) => Failure(format!("{}: {error}", config.database)),
+                error => error.into(),
+            })?;
         Ok(Self {
             address,
             issuer,

@@ -14,6 +14,7 @@ use tracing_subscriber::layer::Context;
 
 use super::LogFormat;
 use crate::clock;
+use crate::terminal::{escaped_json, escaped_line};
 
 /// Writes the line of every event to `writer`.
 pub(super) struct Lines<W> {
@@ -111,7 +112,13 @@ impl Line {
     }
 
     fn json(&mut self, value: &(impl Serialize + ?Sized)) {
+        let from = self.text.len();
         serde_json::to_writer(&mut self.text, value).expect("writing to memory doesn't fail");
+        if !self.text[from..].is_ascii() || self.text[from..].contains(&b'\x7f') {
+            let written = self.text.split_off(from);
+            let escaped = escaped_json(&String::from_utf8_lossy(&written)).into_owned();
+            self.raw(&escaped);
+        }
     }
 }
 
@@ -157,9 +164,7 @@ impl Visit for Line {
             LogFormat::Text => {
                 let from = self.text.len();
                 self.debug(value);
-                if field.name() == MESSAGE {
-                    disarm(&mut self.text, from);
-                }
+                disarm(&mut self.text, from);
             }
             LogFormat::Json => self.json(&format_args!("{value:?}")),
         }
@@ -169,21 +174,14 @@ impl Visit for Line {
 /// The field in which `tracing` keeps the text of an event.
 const MESSAGE: &str = "message";
 
-/// Escapes the characters that control a terminal: the message of a library may hold a client's input.
+/// Escapes the characters that control a terminal or end the line: a message, or an error, may hold a client's input or
+/// what another program said.
 fn disarm(text: &mut Vec<u8>, from: usize) {
     if text[from..].iter().all(|byte| matches!(byte, b' '..=b'~')) {
         return;
     }
-    let message = text.split_off(from);
-    for character in String::from_utf8_lossy(&message).chars() {
-        let code = u32::from(character);
-        match character {
-            '\x07' | '\x08' | '\x0c' | '\x1b' | '\x7f' => write!(text, "\\x{code:02x}"),
-            '\u{80}'..='\u{9f}' => write!(text, "\\u{{{code:x}}}"),
-            _ => write!(text, "{character}"),
-        }
-        .expect("writing to memory doesn't fail");
-    }
+    let written = text.split_off(from);
+    text.extend_from_slice(escaped_line(&String::from_utf8_lossy(&written)).as_bytes());
 }
 
 #[cfg(test)]
@@ -224,9 +222,7 @@ mod tests {
         assert_eq!(
             written(LogFormat::Json, log),
             concat!(
-                r#","level":"INFO","message":"answered \u001b[1m "#,
-                "\u{7f} \u{9b} é",
-                r#"","text":"a \"b\" \\ \n é \u001b 'c'","plain":"/oauth/token","empty":"","shown":"a \"b\"","#,
+                r#","level":"INFO","message":"answered \u001b[1m \u007f \u009b é","text":"a \"b\" \\ \n é \u001b 'c'","plain":"/oauth/token","empty":"","shown":"a \"b\"","#,
                 r#""debugged":"Some(\"x\")","less":-1,"more":7,"is":true,"target":"guestpass::request"}"#,
                 "\n",
                 r#","level":"ERROR","message":"done","target":"guestpass"}"#,

@@ -70,7 +70,8 @@ async fn an_imported_id_stays_taken_and_nobody_gets_a_token_for_it() {
 async fn a_file_of_many_guests_says_how_far_it_is() {
     for backend in [Backend::Sqlite, Backend::Postgres] {
         let (binary, _database) = installation(backend).await;
-        let rows = (1..=2_500).map(|sub| format!("{sub},{SUBN},{}\n", 1_700_000_000_000_i64 + sub));
+        let row = |sub| format!("{sub},{},{}\n", subn(sub), 1_700_000_000_000 + sub);
+        let rows = (1..=2_500).map(row);
         write(
             &binary,
             &format!("sub,subn,created_at\n{}", rows.collect::<String>()),
@@ -110,7 +111,8 @@ async fn every_bad_line_is_named_and_nothing_is_imported() {
     ];
     let lines = bad.map(|(line, _)| line.replace("{}", SUBN)).join("\n");
     let file = format!(
-        "sub,subn,created_at\n1,{SUBN},1700000000000\n{lines}\n\"2\",\"{SUBN}\",\"1700000000000\""
+        "sub,subn,created_at\n1,{SUBN},1700000000000\n{lines}\n\"2\",\"{}\",\"1700000000000\"",
+        subn(2)
     );
     for backend in [Backend::Sqlite, Backend::Postgres] {
         let (binary, _database) = installation(backend).await;
@@ -158,7 +160,7 @@ async fn a_guest_that_is_there_with_other_values_is_an_error() {
         ] {
             write(
                 &binary,
-                &format!("{header}\n2,{SUBN},{SHOP},1700000000000\n{line}\n"),
+                &format!("{header}\n2,{},{SHOP},1700000000000\n{line}\n", subn(2)),
             );
             let ended = binary.failure(&["profile", "import", "guests.csv"]);
             assert!(
@@ -203,6 +205,11 @@ async fn whose_guests_they_are_must_be_said() {
         counted(1, 0, 0),
         "--client says it of all"
     );
+}
+
+/// Returns the `subn` of the guest of that number.
+fn subn(number: u64) -> String {
+    format!("00000000-0000-4000-8000-{number:012}")
 }
 
 fn write(binary: &Binary, csv: &str) {

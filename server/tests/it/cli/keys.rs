@@ -56,7 +56,7 @@ fn a_rotation_that_would_break_verifiers_says_how_long_to_wait() {
     let server = binary.serve();
     let problem = binary.failure(&["key", "rotate"]);
     assert!(
-        problem.contains("for another 5m") && problem.contains("--force"),
+        problem.contains("for another 5 min") && problem.contains("--force"),
         "{problem}"
     );
     let next = with(&binary.json(&["key", "list"]), "access-token", "next");

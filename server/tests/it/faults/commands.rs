@@ -1,3 +1,7 @@
 //! The command line and the configuration.
 
+mod input;
+mod messages;
+mod output;
+mod secrets;
 mod settings;

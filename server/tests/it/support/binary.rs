@@ -76,12 +76,16 @@ impl Binary {
         command
     }
 
-    /// Runs a command to its end.
-    pub(crate) fn run(&self, args: &[&str]) -> Ended {
+    /// Prepares a command on the data directory.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         self.prepare();
         let data_dir = self.data_dir();
-        let args = [&["--data-dir", data_dir.to_str().unwrap()], args].concat();
-        run(self.bare_command(&args))
+        self.bare_command(&[&["--data-dir", data_dir.to_str().unwrap()], args].concat())
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Ended {
+        run(self.command(args))
     }
 
     /// Runs a command that must succeed, and reads the JSON that it prints.

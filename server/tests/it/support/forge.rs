@@ -19,7 +19,8 @@ impl Forged {
     /// Starts with a token of a server that signs with HS256, and signs with its secret.
     pub(crate) fn like(test: &TestApp, tokens: &Tokens) -> Self {
         let keys = test.app.keys().now();
-        let keys = keys.exported()["keys"].as_array().unwrap();
+        let keys: Value = serde_json::from_str(keys.exported()).unwrap();
+        let keys = keys["keys"].as_array().unwrap();
         let key = keys.iter().find(|key| key["kid"] == tokens.header["kid"]);
         let secret = key.unwrap()["k"].as_str().unwrap();
         Self::with_secret(tokens, &URL_SAFE_NO_PAD.decode(secret).unwrap())
