@@ -333,7 +333,7 @@ pub(crate) async fn make_keys(
             .mode(0o600)
             .open(directory.join("master.key"))
             .map_err(|error| error.to_string())?;
-        writeln!(file, "{}", key.expose()).map_err(|error| error.to_string())?;
+        writeln!(file, "{}", *key.expose()).map_err(|error| error.to_string())?;
         Ok(key)
     };
     let source = MasterKeySource {

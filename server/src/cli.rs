@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use guestpass_core::time::Timestamp;
 use serde::Serialize;
 
+use self::hardening::CoreDumps;
 use crate::config::Config;
 use crate::terminal::{self, Reader};
 
@@ -20,6 +21,8 @@ mod copy;
 mod database;
 mod db;
 mod explain;
+mod exposure;
+mod hardening;
 mod import;
 mod input;
 mod key;
@@ -88,6 +91,7 @@ enum Command {
 /// Runs the command that the process was started with. Exits with 0 when it is done, 1 when it failed; clap exits with
 /// 2 when it wasn't understood.
 pub fn run() -> ExitCode {
+    let core_dumps = CoreDumps::forbid();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage::exit(&error),
@@ -96,7 +100,7 @@ pub fn run() -> ExitCode {
         .enable_all()
         .build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(execute(cli)),
+        Ok(runtime) => runtime.block_on(execute(cli, core_dumps)),
         Err(error) => Err(Failure(format!(
             "the program can't start its threads: {error}"
         ))),
@@ -110,7 +114,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-async fn execute(cli: Cli) -> Result<(), Failure> {
+async fn execute(cli: Cli, core_dumps: CoreDumps) -> Result<(), Failure> {
     let mut flags = Vec::new();
     if let Some(data_dir) = cli.data_dir.clone() {
         flags.push(("data_dir", data_dir));
@@ -127,6 +131,10 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         | Command::Db(_) => {}
     }
     let config = Config::load(&flags, cli.config.as_deref())?;
+    match config.core_dumps {
+        true => core_dumps.allow()?,
+        false => core_dumps.keep_forbidden(),
+    }
     let output = Output { json: cli.json };
     match cli.command {
         Command::Serve(_) => serve::run(&config, output).await,

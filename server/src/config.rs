@@ -75,6 +75,10 @@ pub struct Config {
     pub clean_after: Duration,
     /// The name of this node.
     pub node: String,
+    /// Whether the process may leave a core dump, and be traced.
+    pub core_dumps: bool,
+    /// The configuration file, if it has a password in the database's URL.
+    pub file_with_password: Option<PathBuf>,
     /// The settings as `config show` prints them.
     pub shown: Vec<ShownSetting>,
 }
@@ -240,6 +244,11 @@ impl Config {
             journal,
             keep_tombstones: cleaning::keep_tombstones(values, policy.refresh_max)?,
             clean_after: cleaning::clean_after(values)?,
+            core_dumps: values.one("core_dumps", choice::yes_or_no)?,
+            file_with_password: database
+                .password_in_url(values.text("database"))
+                .then(|| values.file_of("database"))
+                .flatten(),
             node,
             policy,
             data_dir,

@@ -6,7 +6,8 @@ use guestpass_core::policy::{LateRetry, Policy, PolicyError};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Failure, Output, database, table};
+use super::client::names_a_guest;
+use super::{Failure, Output, database, exposure, table};
 use crate::clients::remedy;
 use crate::config::{Config, Tls};
 use crate::store::SchemaError;
@@ -42,16 +43,21 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
 async fn check(config: &Config, output: Output) -> Result<(), Failure> {
     config.issuer_on(config.listen)?;
     config.tls.as_ref().map(Tls::read).transpose()?;
-    let clients = match database::open(config).await {
-        Ok(opened) => opened.store.clients().await?.1,
-        Err(SchemaError::Missing(_)) => Vec::new(),
+    let opened = match database::open(config).await {
+        Ok(opened) => Some(opened),
+        Err(SchemaError::Missing(_)) => None,
         Err(error) => return Err(error.into()),
     };
+    let clients = match &opened {
+        Some(opened) => opened.store.clients().await?.1,
+        None => Vec::new(),
+    };
     let (mut errors, mut advice) = (Vec::new(), Vec::new());
+    advice.extend(exposure::exposed(config).into_iter().map(Finding::of_all));
     for client in &clients {
         let policy = config.policy.with(&client.overrides);
         let finding = |text| Finding {
-            client_id: client.id.as_str(),
+            client_id: Some(client.id.as_str()),
             text,
         };
         match policy.check() {
@@ -64,11 +70,17 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
         if !client.unknown_choices.is_empty() {
             advice.push(finding(unknown(client)));
         }
+        if let Some(opened) = &opened
+            && let Some(text) = names_a_guest(&*opened.store, &client.id).await?
+        {
+            advice.push(finding(text));
+        }
     }
     let described = json!({"ok": errors.is_empty(), "errors": errors, "advice": advice});
     output.print(&described, || {
-        let line = |kind, finding: &Finding<'_>| {
-            format!("{kind}: {}: {}", finding.client_id, finding.text)
+        let line = |kind, finding: &Finding<'_>| match finding.client_id {
+            Some(client) => format!("{kind}: {client}: {}", finding.text),
+            None => format!("{kind}: {}", finding.text),
         };
         let mut lines: Vec<String> = errors
             .iter()
@@ -90,11 +102,20 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
     }
 }
 
-/// An error or a piece of advice about one client.
+/// An error or a piece of advice, about one client or about all of the installation.
 #[derive(Serialize)]
 struct Finding<'a> {
-    client_id: &'a str,
+    client_id: Option<&'a str>,
     text: String,
+}
+
+impl Finding<'_> {
+    fn of_all(text: String) -> Self {
+        Self {
+            client_id: None,
+            text,
+        }
+    }
 }
 
 /// Describes a policy that contradicts itself, with the command that mends it.

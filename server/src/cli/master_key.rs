@@ -1,7 +1,7 @@
 //! Reads or makes the master key, and opens the keys with it.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use super::database::Opened;
 use crate::config::{Config, Database};
 use crate::keys::{KeyRing, KeysError, MasterKey, MasterKeySource};
 use crate::random::{Random, SecureGenerator};
+use crate::setting_file;
 
 /// Opens the keys of the store, making the first ones if the installation is new. A master key is made only for an
 /// embedded store: where there are many nodes, each is given the same.
@@ -23,33 +24,42 @@ pub(super) async fn open_or_make_keys(
     let file = &config.master_key_file;
     let make = || {
         let key = MasterKey::generate(&SecureGenerator::new());
-        keep(file, &key).map_err(|error| format!("{}: {error}", file.display()))?;
+        keep(file, &key).map_err(|error| {
+            format!(
+                "{}: {error}. Mend that; or make the key elsewhere, with (umask 077; head -c 32 /dev/urandom | base64 > \
+                 FILE), and name the file: master_key_file",
+                file.display()
+            )
+        })?;
         Ok(key)
     };
-    load(config, opened, &make).await
+    load(config, opened, Some(&make)).await
 }
 
 /// Opens the keys of the store. Never makes a master key.
 pub(super) async fn open_keys(config: &Config, opened: &Opened) -> Result<KeyRing, Failure> {
-    let none_yet = || Err("there are no keys yet: `guestpass serve` makes them".to_owned());
-    load(config, opened, &none_yet).await
+    load(config, opened, None).await
 }
 
 async fn load(
     config: &Config,
     Opened { store, clock }: &Opened,
-    make: &(dyn Fn() -> Result<MasterKey, String> + Sync),
+    make: Option<&(dyn Fn() -> Result<MasterKey, String> + Sync)>,
 ) -> Result<KeyRing, Failure> {
     let file = &config.master_key_file;
-    let (place, present) = match &config.master_key {
-        Some(key) => ("GUESTPASS_MASTER_KEY".to_owned(), Some(key.clone())),
-        None => (file.display().to_string(), read_master_key(file)?),
+    let present = match &config.master_key {
+        Some(key) => Some(key.clone()),
+        None => read_master_key(file)?,
     };
     if present.is_none() && matches!(config.database, Database::Postgres(_)) {
         return Err(missing(file));
     }
     let random: Arc<dyn Random> = Arc::new(SecureGenerator::new());
-    let source = MasterKeySource { present, make };
+    let none_yet = || Err(String::new());
+    let source = MasterKeySource {
+        present,
+        make: make.unwrap_or(&none_yet),
+    };
     KeyRing::load(
         store.clone(),
         source,
@@ -58,18 +68,27 @@ async fn load(
         clock.now(),
     )
     .await
-    .map_err(|error| match error {
-        KeysError::MasterKeyMissing => Failure(format!(
+    .map_err(|error| match (error, &config.master_key) {
+        (KeysError::CannotKeep(_), _) if make.is_none() => {
+            Failure("there are no keys yet: `guestpass serve` makes them".to_owned())
+        }
+        (error @ KeysError::MasterKeyMissing, _) => Failure(format!(
             "{error}. Bring back the file {} from where this database comes, or set GUESTPASS_MASTER_KEY",
             file.display()
         )),
-        KeysError::MasterKeyWrong => Failure(format!(
-            "{error}: {place}. Bring the master key that belongs to the database {}, usually the file {} of the same \
-             backup",
+        (error @ KeysError::MasterKeyWrong, Some(_)) => Failure(format!(
+            "{error}: GUESTPASS_MASTER_KEY. Set it to the master key that belongs to the database {}; or unset it, if \
+             that key is in the file {}",
             config.database,
             file.display()
         )),
-        other => Failure(other.to_string()),
+        (error @ KeysError::MasterKeyWrong, None) => Failure(format!(
+            "{error}: {0}. Bring the master key that belongs to the database {1}, usually the file {0} of the same \
+             backup",
+            file.display(),
+            config.database,
+        )),
+        (other, _) => Failure(other.to_string()),
     })
 }
 
@@ -94,17 +113,12 @@ fn missing(file: &Path) -> Failure {
 
 /// Reads the master key. `None` if there is no such file.
 fn read_master_key(file: &Path) -> Result<Option<MasterKey>, Failure> {
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => Zeroizing::new(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            return Err(Failure(format!(
-                "the master key {}: {error}",
-                file.display()
-            )));
-        }
-    };
-    warn_if_readable(file);
+    let is_missing = |error: io::Error| error.kind() == ErrorKind::NotFound;
+    if std::fs::metadata(file).is_err_and(is_missing) {
+        return Ok(None);
+    }
+    let text = setting_file::read_text(file)
+        .map_err(|problem| Failure(format!("the master key {}: {problem}", file.display())))?;
     MasterKey::parse(&text).map(Some).ok_or_else(|| {
         Failure(format!(
             "{} is not a master key, which is 32 bytes as base64: 44 characters. Bring back the right file",
@@ -113,32 +127,56 @@ fn read_master_key(file: &Path) -> Result<Option<MasterKey>, Failure> {
     })
 }
 
-/// Writes a new master key durably and atomically, and never over another one.
-fn keep(file: &Path, key: &MasterKey) -> std::io::Result<()> {
-    let part = file.with_extension("part");
-    let mut opened = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&part)?;
-    writeln!(opened, "{}", key.expose())?;
-    opened.sync_all()?;
-    std::fs::hard_link(&part, file)?;
-    std::fs::remove_file(&part)?;
-    match file.parent() {
-        Some(directory) if directory.as_os_str().is_empty() => File::open(".")?.sync_all(),
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
+/// Writes a new master key durably and, where the file system can do it, atomically; never over another one.
+fn keep(file: &Path, key: &MasterKey) -> io::Result<()> {
+    let directory = match file.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    };
+    let text = Zeroizing::new(format!("{}\n", *key.expose()));
+    // A name of its own, which nobody can have prepared.
+    let part = tempfile::Builder::new()
+        .prefix(".master.key.")
+        .tempfile_in(directory)?;
+    write_private(part.as_file(), &text)?;
+    match std::fs::hard_link(part.path(), file) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(error),
+        // A file system without hard links, as those of many networks, containers and memory cards.
+        Err(_) => write_in_place(file, &text)?,
     }
+    sync_directory(directory)
 }
 
-fn warn_if_readable(file: &Path) {
-    let mode = std::fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
-    if mode & 0o077 != 0 {
-        tracing::warn!(
-            "others can read the master key {0}. Run: chmod 600 {0}",
-            file.display()
-        );
+/// Writes a file under its own name. If that fails, nothing is left of it.
+fn write_in_place(file: &Path, text: &str) -> io::Result<()> {
+    let opened = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)?;
+    write_private(&opened, text).inspect_err(|_| {
+        let _ = std::fs::remove_file(file);
+    })
+}
+
+fn write_private(mut file: &File, text: &str) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Syncs a directory, if its file system knows such a thing: some network file systems don't.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    match File::open(directory)?.sync_all() {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::InvalidInput | ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
+        synced => synced,
     }
 }

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::database::{self, Opened, make_directories};
+use super::exposure;
 use super::lock::Lock;
 use super::master_key::open_or_make_keys;
 use super::{Failure, Output};
@@ -95,6 +96,9 @@ impl Server {
             tracing::warn!(error = %error, "the log could not be moved into the database file");
         }
         let keys = open_or_make_keys(config, &opened).await?;
+        for exposed in exposure::exposed(config) {
+            tracing::warn!("{exposed}");
+        }
         let Opened { store, clock } = opened;
         let listener = bind(config.listen, "--listen").await?;
         let admin_listener = match config.admin_listen {

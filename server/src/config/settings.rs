@@ -158,6 +158,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         "1h",
         "how long after its start a node begins to clean; a clock that is wrong at boot is right by then",
     ),
+    setting(
+        "core_dumps",
+        "false",
+        "whether a crash may leave a core dump, which holds every key, and debuggers may attach",
+    ),
     setting("log.level", "info", "error, warn, info, debug or trace"),
     setting("log.format", "text", "text or json"),
 ];

@@ -32,8 +32,8 @@ impl MasterKey {
 
     /// Returns the text of the key, as it stands in its file.
     #[must_use]
-    pub fn expose(&self) -> String {
-        STANDARD.encode(self.0.as_slice())
+    pub fn expose(&self) -> Zeroizing<String> {
+        Zeroizing::new(STANDARD.encode(self.0.as_slice()))
     }
 
     /// Computes the check value of the key, from which it can't be computed, to be kept in the store.

@@ -1,1 +1,4 @@
-//! The files of an installation, and its secrets.
+//! Files and secrets.
+
+mod memory;
+mod sqlite;

@@ -1,0 +1,131 @@
+//! What others on this machine can do to the files of an installation.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, Database};
+
+/// Lists the files with secrets that others can read, and the directories in which they can put other files in the place of
+/// these, each as a sentence with the command that ends it.
+pub(super) fn exposed(config: &Config) -> Vec<String> {
+    let files = secret_files(config).into_iter();
+    let files = files.filter_map(|file| {
+        let exposed = mode(&file.path)? & file.kept_from != 0;
+        exposed.then(|| {
+            let path = file.path.display();
+            format!(
+                "others can read {path}, {}. Run: chmod {} {path}",
+                file.about, file.command
+            )
+        })
+    });
+    let directories = directories(config).into_iter().filter_map(|directory| {
+        let exposed = mode(&directory)? & WRITE != 0;
+        exposed.then(|| {
+            let path = directory.display();
+            format!(
+                "others can write to {path}, and so put files of theirs in the place of the installation's. Run: chmod \
+                 go-w {path}"
+            )
+        })
+    });
+    files.chain(directories).collect()
+}
+
+/// A file with secrets.
+struct SecretFile {
+    path: PathBuf,
+    about: &'static str,
+    /// The bits of its mode that let in who should stay out.
+    kept_from: u32,
+    /// The mode that mends it, for `chmod`.
+    command: &'static str,
+}
+
+/// The bits of a mode that let the group or others read or write.
+const ACCESS: u32 = 0o066;
+/// Those that let others, but not the group, which a certificate is often shared with.
+const ACCESS_OF_OTHERS: u32 = 0o006;
+/// Those that let the group or others write.
+const WRITE: u32 = 0o022;
+
+fn secret_files(config: &Config) -> Vec<SecretFile> {
+    let own = |path: &Path, about| SecretFile {
+        path: path.to_owned(),
+        about,
+        kept_from: ACCESS,
+        command: "600",
+    };
+    let of_operator = |path: &Path, about| SecretFile {
+        kept_from: ACCESS_OF_OTHERS,
+        command: "o=",
+        ..own(path, about)
+    };
+    let mut files = Vec::new();
+    if config.master_key.is_none() {
+        files.push(own(
+            &config.master_key_file,
+            "the master key, which opens every other key",
+        ));
+    }
+    if let Database::Sqlite(file) = &config.database {
+        // SQLite gives what it makes beside the database the same mode, but not what is there already.
+        for suffix in ["", "-wal", "-shm"] {
+            let mut name = OsString::from(file);
+            name.push(suffix);
+            files.push(own(
+                Path::new(&name),
+                "the database, which knows every guest",
+            ));
+        }
+    }
+    files.push(own(
+        &config.journal,
+        "the journal, which names guests that came by",
+    ));
+    if let Some(tls) = &config.tls {
+        files.push(of_operator(
+            &tls.key_file,
+            "the private key of the certificate",
+        ));
+    }
+    if let Some(file) = config.postgres.password_file() {
+        files.push(of_operator(file, "the password of the database"));
+    }
+    if let Some(file) = &config.file_with_password {
+        files.push(of_operator(
+            file,
+            "which has the password of the database in its URL",
+        ));
+    }
+    files
+}
+
+/// The directories of the database, the journal and the keys, each once.
+fn directories(config: &Config) -> Vec<PathBuf> {
+    let files = [
+        config.data_dir.join("."),
+        config.journal.clone(),
+        config.master_key_file.clone(),
+    ];
+    let database = match &config.database {
+        Database::Sqlite(file) => Some(file.clone()),
+        Database::Postgres(_) => None,
+    };
+    let parent = |file: &PathBuf| match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let mut directories: Vec<_> = files.iter().chain(&database).map(parent).collect();
+    directories.sort();
+    directories.dedup();
+    directories
+}
+
+/// Returns the mode of a regular file or a directory. A pipe or a device has no secrets of its own.
+fn mode(path: &Path) -> Option<u32> {
+    let found = fs::metadata(path).ok()?;
+    (found.is_file() || found.is_dir()).then(|| found.permissions().mode())
+}
