@@ -7,9 +7,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::client::names_a_guest;
+use super::database::Opened;
+use super::master_key::{open_keys, require_readable};
+use super::serve::require_settings;
 use super::{Failure, Output, database, exposure, table};
 use crate::clients::remedy;
-use crate::config::{Config, Tls};
+use crate::config::{Config, Database};
+use crate::journal::Journal;
 use crate::store::SchemaError;
 
 #[derive(Subcommand)]
@@ -41,19 +45,24 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
 }
 
 async fn check(config: &Config, output: Output) -> Result<(), Failure> {
-    config.issuer_on(config.listen)?;
-    config.tls.as_ref().map(Tls::read).transpose()?;
+    require_settings(config)?;
+    // Before the database is opened: what SQLite makes beside it then is gone when this ends.
+    let exposed = exposure::exposed(config);
     let opened = match database::open(config).await {
         Ok(opened) => Some(opened),
         Err(SchemaError::Missing(_)) => None,
         Err(error) => return Err(error.into()),
     };
+    require_keys(config, opened.as_ref()).await?;
+    Journal::since_last_mark(&config.journal)?;
     let clients = match &opened {
         Some(opened) => opened.store.clients().await?.1,
         None => Vec::new(),
     };
     let (mut errors, mut advice) = (Vec::new(), Vec::new());
-    advice.extend(exposure::exposed(config).into_iter().map(Finding::of_all));
+    advice.extend(exposed.into_iter().map(Finding::of_all));
+    advice.extend(advice_on_tls(config).map(Finding::of_all));
+    advice.extend(advice_on_issuer(config).map(Finding::of_all));
     for client in &clients {
         let policy = config.policy.with(&client.overrides);
         let finding = |text| Finding {
@@ -100,6 +109,46 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
                 .into(),
         ))
     }
+}
+
+/// Checks that a start would have the master key that it needs. Where there are no keys yet, it makes them, and this doesn't.
+async fn require_keys(config: &Config, opened: Option<&Opened>) -> Result<(), Failure> {
+    require_readable(config)?;
+    match opened {
+        Some(opened) if !opened.store.installation().await?.keys.is_empty() => {
+            open_keys(config, opened).await.map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Advises on a connection to the database that is in clear because it leads to this machine, as far as can be seen.
+fn advice_on_tls(config: &Config) -> Option<String> {
+    match &config.database {
+        Database::Postgres(connection) if connection.is_in_clear_by_default() => Some(format!(
+            "the connection to the database {connection} isn't encrypted, because it goes no further than this machine. If a \
+             proxy leads on from there, add sslmode=verify-full to the URL; if not, sslmode=disable says so"
+        )),
+        _ => None,
+    }
+}
+
+/// Advises on an issuer under whose path nothing is served.
+fn advice_on_issuer(config: &Config) -> Option<String> {
+    let path = config.issuer.as_ref()?.path();
+    if path.is_empty() || config.base_paths.iter().any(|base| base == path) {
+        return None;
+    }
+    Some(format!(
+        "the issuer has the path {path}, but nothing is served under it. Add it to base_paths, unless a proxy takes it away: \
+         base_paths = \"{},{path}\"",
+        config
+            .base_paths
+            .iter()
+            .map(|base| if base.is_empty() { "/" } else { base })
+            .collect::<Vec<_>>()
+            .join(",")
+    ))
 }
 
 /// An error or a piece of advice, about one client or about all of the installation.

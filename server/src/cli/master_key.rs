@@ -103,6 +103,15 @@ pub(super) fn require_master_key(config: &Config) -> Result<(), Failure> {
     }
 }
 
+/// Checks that the file of the master key holds one, if it is there and needed; with PostgreSQL it must be.
+pub(super) fn require_readable(config: &Config) -> Result<(), Failure> {
+    match config.database {
+        Database::Postgres(_) => require_master_key(config),
+        Database::Sqlite(_) if config.master_key.is_some() => Ok(()),
+        Database::Sqlite(_) => read_master_key(&config.master_key_file).map(drop),
+    }
+}
+
 fn missing(file: &Path) -> Failure {
     Failure(format!(
         "there is no master key, {0}. With PostgreSQL every node is given the same one. Bring it from another node or \

@@ -76,8 +76,7 @@ pub(super) struct Server {
 impl Server {
     /// Locks the data directory, opens the store, loads or makes the keys, and binds the listeners.
     pub(super) async fn start(config: &Config) -> Result<Self, Failure> {
-        config.issuer_on(config.listen)?;
-        let tls = config.tls.as_ref().map(Tls::read).transpose()?;
+        let tls = require_settings(config)?;
         make_directories(config)?;
         let lock = match &config.database {
             Database::Sqlite(file) => Some(Lock::take(file, "")?),
@@ -189,6 +188,27 @@ impl Server {
     }
 }
 
+/// Checks all that a start asks of the settings before it touches anything, and reads the certificate. `config check` does
+/// the same.
+pub(super) fn require_settings(config: &Config) -> Result<Option<Arc<ServerConfig>>, Failure> {
+    config.issuer_on(config.listen)?;
+    if let Some(admin) = config.admin_listen
+        && is_shared(admin, config.listen)
+    {
+        return Err(Failure(format!(
+            "admin_listen = {admin}: the public API listens there as well, on {}. Choose another port for one of them",
+            config.listen
+        )));
+    }
+    Ok(config.tls.as_ref().map(Tls::read).transpose()?)
+}
+
+/// Tells whether only one of two listeners could have its address. Port 0 is any that is free.
+fn is_shared(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_same_host =
+        one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && is_same_host
+}
 /// The time that what was answered with 503 has to be carried out at the end.
 const LAST_TRY: Duration = Duration::from_secs(1);
 

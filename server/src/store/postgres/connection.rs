@@ -23,6 +23,7 @@ pub struct Connection {
     /// The file of the certificate authorities that the hosts' certificates are checked against; without it, those of
     /// the system.
     root_certificates: Option<PathBuf>,
+    is_in_clear_by_default: bool,
     /// The size of the connection pool.
     pub(super) connections: usize,
     /// The most writes that share a statement.
@@ -93,6 +94,11 @@ impl Connection {
                 );
             }
         }
+        // A socket in the file system leads nowhere else.
+        let is_tcp = |host: &Host| matches!(host, Host::Tcp(_));
+        let is_in_clear_by_default = ssl_mode.is_none()
+            && settings.get_hosts().iter().all(is_local)
+            && settings.get_hosts().iter().any(is_tcp);
         let ssl_mode = ssl_mode.unwrap_or(if settings.get_hosts().iter().all(is_local) {
             SslMode::Disable
         } else {
@@ -117,9 +123,16 @@ impl Connection {
         Ok(Self {
             settings,
             root_certificates,
+            is_in_clear_by_default,
             connections,
             batch,
         })
+    }
+
+    /// Tells whether it isn't encrypted, and the URL doesn't say that it need not be.
+    #[must_use]
+    pub fn is_in_clear_by_default(&self) -> bool {
+        self.is_in_clear_by_default
     }
 
     /// Tells whether there is a password already.

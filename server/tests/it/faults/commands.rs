@@ -1,5 +1,6 @@
 //! The command line and the configuration.
 
+mod check;
 mod input;
 mod messages;
 mod output;
