@@ -107,7 +107,7 @@ async fn add(
         )
     });
     let undo = Change::RevokeApiKey(id.clone(), secret.id(), now);
-    require_shown(&*store, shown, id, &secret, undo).await
+    require_shown(&*opened.store, shown, id, &secret, undo).await
 }
 
 /// Takes back what made an API key that nobody could see, by `undo`. If its reader has gone away, that may have seen it or
