@@ -48,7 +48,7 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
                     "the clock says  {}\nlast served at  {seen}\n{verdict}",
                     rfc3339(clock)
                 )
-            });
+            })?;
         }
         Command::Accept => {
             opened.store.write(Write::ResetTime(clock)).await?;
@@ -57,7 +57,7 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
                 format!(
                     "the clock is taken for right: it is {clock}. Servers follow within a second"
                 )
-            });
+            })?;
         }
     }
     Ok(())
