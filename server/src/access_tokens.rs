@@ -215,9 +215,12 @@ impl App {
     }
 }
 
-/// Decides whether a token is meant for the issuer's own endpoints: its audience is the issuer, or that of its client, which
-/// may stand alone.
+/// Decides whether a token is meant for the issuer's own endpoints: its audience is the issuer, or that of its client. If
+/// the client is restricted to its audience, so is any other, for it may have had another name when the token was signed.
 pub fn is_for_issuer(claims: &AccessToken, issuer: &str, client: &Client) -> bool {
+    if client.sole_audience().is_some() {
+        return true;
+    }
     let own = client.overrides.audience.as_ref();
     let mut audience = claims.audience.iter();
     audience.any(|aud| aud == issuer || own.is_some_and(|own| aud == own.as_str()))

@@ -202,6 +202,22 @@ async fn f33_the_server_itself_takes_a_restricted_token() {
         test.send(profile(&next.access_token)).await.status,
         StatusCode::OK
     );
+    // When the API gets another name, nothing that was signed for the old one is lost, nor given to the new one.
+    test.set_client("alone", with_audience("https://new.example", true))
+        .await;
+    for (audience, status) in [
+        (None, StatusCode::OK),
+        (Some(API), StatusCode::OK),
+        (Some("https://new.example"), StatusCode::UNAUTHORIZED),
+    ] {
+        let request = verify(&next.access_token);
+        let request = match audience {
+            Some(audience) => request.set("audience", audience),
+            None => request,
+        };
+        assert_eq!(test.send(request).await.status, status, "{audience:?}");
+    }
+    test.set_client("alone", with_audience(API, true)).await;
     // No longer restricted, no token of before is lost.
     let both = ClientSettings {
         audience_restricted: Some(false),
