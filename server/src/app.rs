@@ -10,6 +10,7 @@ use crate::clock::{Now, SteadyClock};
 use crate::config::{Issuer, Verification};
 use crate::journal::Journal;
 use crate::keys::{KeyRing, KeysError};
+use crate::marks::Marks;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::random::Random;
@@ -36,6 +37,8 @@ pub struct App {
     pub(crate) upkeep: Arc<dyn Upkeep>,
     /// The log of erasures and revocations outside the database.
     pub(crate) journal: Journal,
+    /// What the marks of the journal need.
+    pub(crate) marks: Marks,
     /// The clients and their policies.
     pub(crate) clients: Clients,
     /// The keys that sign tokens and seal credentials.

@@ -33,6 +33,7 @@ mod profile;
 mod progress;
 mod quickstart;
 mod serve;
+mod starting;
 mod usage;
 
 /// OAuth 2.0 for guests: profiles, codes and tokens for visitors without an account.
@@ -100,7 +101,12 @@ pub fn run() -> ExitCode {
         .enable_all()
         .build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(execute(cli, core_dumps)),
+        Ok(runtime) => {
+            let result = runtime.block_on(execute(cli, core_dumps));
+            // A start that was interrupted may still wait for something that never comes.
+            runtime.shutdown_background();
+            result
+        }
         Err(error) => Err(Failure(format!(
             "the program can't start its threads: {error}"
         ))),
@@ -218,7 +224,7 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
 }
 
 /// Formats a time as RFC 3339, which has no years beyond 9999.
-fn rfc3339(at: Timestamp) -> String {
+pub(crate) fn rfc3339(at: Timestamp) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch(at)).to_string()
 }
 

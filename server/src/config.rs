@@ -16,6 +16,7 @@ use crate::telemetry::{LogFormat, LogLevel};
 
 mod cleaning;
 mod database;
+mod files;
 mod issuer;
 mod keys;
 mod paths;
@@ -25,6 +26,7 @@ mod values;
 mod verification;
 
 pub use database::{Database, Postgres};
+pub use files::lock_of;
 pub use issuer::Issuer;
 pub use tls::Tls;
 pub use values::{ConfigError, ShownSetting};
@@ -141,7 +143,8 @@ impl Config {
             .first()
             .filter(|(_, path)| !path.is_empty())
             .map(|(_, path)| PathBuf::from(path));
-        if let Some(file) = file.or(from_environment.as_deref()) {
+        let file = file.or(from_environment.as_deref());
+        if let Some(file) = file {
             values.read_file(file)?;
         }
         for (variable, text) in variables {
@@ -153,7 +156,14 @@ impl Config {
         for (name, text) in flags {
             values.set(name, text.clone(), Origin::Flag)?;
         }
-        Self::parse(&values)
+        let config = Self::parse(&values)?;
+        let password_file = values.text("postgres.password_file");
+        let read = [
+            ("--config", file),
+            ("postgres.password_file", Some(Path::new(password_file))),
+        ];
+        config.check_files(&read)?;
+        Ok(config)
     }
 
     /// Returns the issuer for a server that listens on `bound`.
@@ -202,14 +212,7 @@ impl Config {
                 }
                 None => Ok(in_data_dir(text, "master.key")),
             })?;
-        let journal = values.one("journal", |text| {
-            match in_data_dir(text, "guestpass.journal") {
-                file if database.is_in(&file) || file == master_key_file => {
-                    Err("that is the database or the master key; name a file of its own".to_owned())
-                }
-                file => Ok(file),
-            }
-        })?;
+        let journal = in_data_dir(values.text("journal"), "guestpass.journal");
         let policy = policy(values)?;
         let shown = values.shown(&[
             ("database", database.to_string()),

@@ -2,27 +2,30 @@
 //!
 //! A database goes back in time when a backup is restored, or when a replica takes over that lagged behind. Erasures
 //! and revocations that it loses thereby must be repeated. So each is appended here before it is written to the
-//! database (write-ahead), and `restore.rs` replays the journal at start if the database lacks something of it. Each
+//! database (write-ahead), and `restore.rs` carries out again what follows the last mark that the database has. Each
 //! line is a JSON object. It names a grant by its `sid`, which holds the guest's `sub`, and an erased guest by the hash
 //! of its tombstone.
 
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use guestpass_core::grant::{GrantId, Revocation};
 use guestpass_core::time::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::store::{RevokedAccessToken, Tombstone, Unavailable};
 use appender::{Appender, Job, QUEUE};
+use read::{Entries, EntriesFromEnd};
 
 mod appender;
 mod compact;
 mod line;
+mod read;
 
 /// An entry of the journal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,20 +36,40 @@ pub enum Entry {
     AccessTokenRevoked(RevokedAccessToken),
     /// A guest was erased.
     GuestErased(Tombstone),
-    /// A checkpoint: the store had everything before this, and was then given the same mark. A store without it went
-    /// back.
-    Mark([u8; 16]),
+    /// A checkpoint: a store that has this mark has everything before it.
+    Mark(Mark),
+    /// The store was given that mark. A store without it went back.
+    MarkStored([u8; 16]),
+}
+
+/// A mark.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Mark {
+    /// Names the mark, in the store as well.
+    pub id: [u8; 16],
+    /// The time at which it was made, for people to read.
+    pub at: Timestamp,
+    /// The time at which the store had last gone back. Until all access tokens of then have expired, an entry may be
+    /// about a grant that the store has lost and that has no row to say that it ended.
+    pub went_back_at: Option<Timestamp>,
 }
 
 impl Entry {
     /// Returns the time of the event. `None` for a mark.
-    fn at(&self) -> Option<Timestamp> {
+    #[must_use]
+    pub fn at(&self) -> Option<Timestamp> {
         match self {
             Self::GrantRevoked(_, revocation) => Some(revocation.at),
             Self::AccessTokenRevoked(token) => Some(token.at),
             Self::GuestErased(tombstone) => Some(tombstone.at),
-            Self::Mark(_) => None,
+            Self::Mark(_) | Self::MarkStored(_) => None,
         }
+    }
+
+    /// Returns whether it is about a mark rather than a guest.
+    #[must_use]
+    pub const fn is_mark(&self) -> bool {
+        matches!(self, Self::Mark(_) | Self::MarkStored(_))
     }
 }
 
@@ -56,15 +79,19 @@ impl Entry {
 /// off the queue and ends.
 pub struct Journal {
     queue: mpsc::Sender<Job>,
+    /// Entries since the last mark.
+    unmarked: AtomicU64,
+    many_unmarked: Notify,
 }
 
 impl Journal {
     /// Opens the journal, creating it with mode 0600 if it doesn't exist.
     ///
     /// # Errors
-    /// [`JournalError`] if the file can't be opened.
+    /// [`JournalError`] if the file can't be opened, or is no file.
     pub fn open(file: &Path) -> Result<Self, JournalError> {
         let problem = |error: &dyn fmt::Display| JournalError(file.to_owned(), error.to_string());
+        Self::check_kind(file)?;
         let mut opened = compact::open_shared(file).map_err(|error| problem(&error))?;
         end_line(&mut opened).map_err(|error| problem(&error))?;
         let (queue, jobs) = mpsc::channel(QUEUE);
@@ -73,7 +100,25 @@ impl Journal {
             .name("journal".into())
             .spawn(move || appender.run(jobs))
             .map_err(|error| problem(&error))?;
-        Ok(Self { queue })
+        Ok(Self {
+            queue,
+            unmarked: AtomicU64::new(0),
+            many_unmarked: Notify::new(),
+        })
+    }
+
+    /// Checks that a journal is a file, if it exists: to open or read anything else may block for ever.
+    ///
+    /// # Errors
+    /// [`JournalError`] if it is something else, or can't be looked at.
+    pub fn check_kind(file: &Path) -> Result<(), JournalError> {
+        let problem = |problem: String| Err(JournalError(file.to_owned(), problem));
+        match std::fs::metadata(file) {
+            Ok(found) if found.is_file() => Ok(()),
+            Ok(_) => problem("it is a directory, a device or the like, and no file".to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => problem(error.to_string()),
+        }
     }
 
     /// Appends an entry, and returns when it is on the disk. Waits while the queue is full (backpressure).
@@ -81,7 +126,13 @@ impl Journal {
     /// # Errors
     /// [`Unavailable`] if the file can't be written: the disk is full or gone.
     pub async fn append(&self, entry: Entry) -> Result<(), Unavailable> {
-        self.ask(line::written(entry)).await
+        self.ask(line::written(entry)).await?;
+        if entry.is_mark() {
+            self.unmarked.store(0, Ordering::Relaxed);
+        } else if self.unmarked.fetch_add(1, Ordering::Relaxed) + 1 == MARK_AFTER {
+            self.many_unmarked.notify_one();
+        }
+        Ok(())
     }
 
     /// Tries whether an entry could be appended now: the file is still the one that was opened, the last append didn't
@@ -101,96 +152,76 @@ impl Journal {
         answer.await.map_err(|_| ended())?
     }
 
+    /// Waits until so many entries follow the last mark that it is time for another.
+    pub async fn many_unmarked(&self) {
+        self.many_unmarked.notified().await;
+    }
+
     /// Reads a whole journal. A line that is no entry is skipped, and a file that doesn't exist is an empty journal.
     ///
     /// # Errors
     /// [`JournalError`] if the file can't be read.
     pub fn read(file: &Path) -> Result<Vec<Entry>, JournalError> {
-        Self::read_from(file, None)
+        Self::entries(file, 0)?.collect()
     }
 
-    /// Reads the last mark of a journal and what follows it; all of the journal, if it has no mark.
+    /// Reads a journal as a stream, from the beginning of a line on.
     ///
     /// # Errors
     /// As [`Journal::read`].
-    pub fn since_last_mark(file: &Path) -> Result<Vec<Entry>, JournalError> {
-        let last_mark =
-            |entries: &[Entry]| entries.iter().rposition(|e| matches!(e, Entry::Mark(_)));
-        let mut entries = Self::read_back(file, |entries| last_mark(entries).is_some())?;
-        let mark = last_mark(&entries).unwrap_or_default();
-        Ok(entries.split_off(mark))
-    }
-
-    /// Reads the entries since that time, and perhaps some before it.
-    ///
-    /// # Errors
-    /// As [`Journal::read`].
-    pub fn since(file: &Path, time: Timestamp) -> Result<Vec<Entry>, JournalError> {
-        Self::read_back(file, |entries| {
-            entries
-                .iter()
-                .find_map(Entry::at)
-                .is_some_and(|first| first < time)
-        })
-    }
-
-    /// Reads an ever larger part of the end of a journal, until `is_enough` or all of it is read.
-    fn read_back(
+    pub fn entries(
         file: &Path,
-        is_enough: impl Fn(&[Entry]) -> bool,
-    ) -> Result<Vec<Entry>, JournalError> {
-        let mut bytes = FIRST_READ;
-        loop {
-            let entries = Self::read_from(file, Some(bytes))?;
-            let is_all = std::fs::metadata(file).map_or(0, |file| file.len()) <= bytes;
-            if is_all || is_enough(&entries) {
-                return Ok(entries);
-            }
-            bytes *= 4;
-        }
+        position: u64,
+    ) -> Result<impl Iterator<Item = Result<Entry, JournalError>>, JournalError> {
+        let problem = problem(file);
+        Self::check_kind(file)?;
+        let entries = Entries::open(file, position).map_err(&problem)?;
+        Ok(entries.map(move |entry| entry.map_err(&problem)))
     }
 
-    fn read_from(file: &Path, last_bytes: Option<u64>) -> Result<Vec<Entry>, JournalError> {
-        let problem = |error: std::io::Error| JournalError(file.to_owned(), error.to_string());
-        let mut opened = match File::open(file) {
-            Ok(opened) => opened,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(problem(error)),
-        };
-        if let Some(bytes) = last_bytes {
-            let length = opened.metadata().map_err(problem)?.len();
-            // In the middle of a line, most likely, which then is no entry.
-            let start = SeekFrom::Start(length.saturating_sub(bytes));
-            opened.seek(start).map_err(problem)?;
-        }
-        let mut entries = Vec::new();
-        for line in BufReader::new(opened).split(b'\n') {
-            entries.extend(line::read(&line.map_err(problem)?));
-        }
-        Ok(entries)
+    /// Reads a journal from its end back: each entry with the position behind its line.
+    ///
+    /// # Errors
+    /// As [`Journal::read`].
+    pub fn entries_from_end(
+        file: &Path,
+    ) -> Result<impl Iterator<Item = Result<(u64, Entry), JournalError>>, JournalError> {
+        let problem = problem(file);
+        Self::check_kind(file)?;
+        let entries = EntriesFromEnd::open(file).map_err(&problem)?;
+        Ok(entries.map(move |entry| entry.map_err(&problem)))
     }
 
     /// Drops the entries that no restore can make necessary any more: access tokens that have expired, and whatever is
     /// older than `keep`. Does nothing while the journal is short, most of it is needed, or another process has it
-    /// open.
+    /// open. Returns why the file couldn't be replaced, if so: then it is as it was.
     ///
     /// # Errors
-    /// [`JournalError`] if the file can't be read or replaced; then it is as it was.
-    pub fn compact(file: &Path, keep: Duration, now: Timestamp) -> Result<(), JournalError> {
-        compact::compact(file, keep, now, WORTH_COMPACTING)
-            .map_err(|error| JournalError(file.to_owned(), error.to_string()))
+    /// [`JournalError`] if the file can't be read.
+    pub fn compact(
+        file: &Path,
+        keep: Duration,
+        now: Timestamp,
+    ) -> Result<Option<String>, JournalError> {
+        compact::compact(file, keep, now, WORTH_COMPACTING).map_err(problem(file))
     }
 }
+
+fn problem(file: &Path) -> impl Fn(io::Error) -> JournalError + use<> {
+    let file = file.to_owned();
+    move |error| JournalError(file.clone(), error.to_string())
+}
+
+/// The entries after which a mark is due, and with them the most that a start has to look at, but for those that come
+/// while the mark is made.
+pub const MARK_AFTER: u64 = 10_000;
 
 /// The size in bytes from which on compaction is worth it: some ten thousand entries.
 const WORTH_COMPACTING: u64 = 1024 * 1024;
 
-/// The bytes at the end that are read first.
-const FIRST_READ: u64 = 4 * 1024;
-
 /// Ends a line that a crash cut off, so that the next one doesn't join it. Nobody was told that the cut-off entry is
 /// durable.
-fn end_line(file: &mut File) -> std::io::Result<()> {
+fn end_line(file: &mut File) -> io::Result<()> {
     if file.metadata()?.len() == 0 {
         return Ok(());
     }
@@ -220,3 +251,35 @@ impl fmt::Display for JournalError {
 }
 
 impl std::error::Error for JournalError {}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_mark_is_due_after_so_many_entries() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&directory.path().join("guestpass.journal")).unwrap();
+        let at = Timestamp::from_millis(0);
+        let append = async |entries, entry| {
+            let all = (0..entries).map(|_| journal.append(entry));
+            join_all(all).await.into_iter().for_each(Result::unwrap);
+        };
+        let erased = Entry::GuestErased(Tombstone { hash: [1; 16], at });
+        let mark = Entry::Mark(Mark {
+            id: [1; 16],
+            at,
+            went_back_at: None,
+        });
+        append(MARK_AFTER / 2, erased).await;
+        append(1, mark).await;
+        append(MARK_AFTER - 1, erased).await;
+        assert!(journal.many_unmarked().now_or_never().is_none());
+        append(1, erased).await;
+        assert!(journal.many_unmarked().now_or_never().is_some());
+        assert!(journal.many_unmarked().now_or_never().is_none());
+    }
+}

@@ -9,6 +9,7 @@ use guestpass_core::profile::ProfileId;
 
 use crate::app::App;
 use crate::journal::Entry;
+use crate::marks::UnderWay;
 use crate::store::{
     Outcome, RevokedAccessToken, RevokedId, RevokedList, Tombstone, Unavailable, Write,
 };
@@ -28,10 +29,11 @@ pub(crate) enum Ending {
 #[derive(Default)]
 pub(crate) struct Outbox(Mutex<VecDeque<Waiting>>);
 
-#[derive(Clone, Copy)]
 struct Waiting {
     ending: Ending,
     is_journaled: bool,
+    /// No mark is made behind it until the store has it.
+    under_way: UnderWay,
 }
 
 /// The most that wait. What comes after that is refused before it is journaled, so that it doesn't happen at all.
@@ -98,10 +100,12 @@ impl App {
         let mut waiting = Waiting {
             ending,
             is_journaled: false,
+            under_way: self.marks.begin(),
         };
         let ended = self.carry_out(&mut waiting).await;
-        if ended.is_err() {
-            self.outbox.put(waiting);
+        match &ended {
+            Ok(_) => waiting.under_way.stored(),
+            Err(_) => self.outbox.put(waiting),
         }
         ended
     }
@@ -136,8 +140,10 @@ impl App {
             if self.carry_out(&mut waiting).await.is_err() {
                 return self.outbox.put_back(waiting);
             }
-            log_carried_out(waiting.ending);
-            if let Ending::Guest(profile, tombstone) = waiting.ending {
+            let ending = waiting.ending;
+            waiting.under_way.stored();
+            log_carried_out(ending);
+            if let Ending::Guest(profile, tombstone) = ending {
                 self.erase_again_later(profile, tombstone.hash);
             }
         }

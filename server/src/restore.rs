@@ -1,17 +1,95 @@
-//! Repairing after a restore: carrying out again what the journal says and the database has lost.
+//! Carrying out again what the journal says and the database has lost: after a crash a little, after a restore perhaps
+//! much.
+//!
+//! Marks say where the two agree: all that the journal says before a mark is in a database that has the mark. So only
+//! what follows the last of them is looked at ([`agreement`], [`catch_up`]), and marks are made while the server runs
+//! (`marks.rs`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::path::Path;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
+use guestpass_core::grant::{GrantId, Revocation};
 use guestpass_core::time::Timestamp;
 
+use crate::cli::rfc3339;
 use crate::config::Config;
-use crate::journal::{Entry, Journal, JournalError};
+use crate::journal::{Entry, Journal, JournalError, Mark};
 use crate::keys::Keys;
-use crate::random::Random;
-use crate::store::{Grants, Outcome, RevokedList, Store, Unavailable, Write};
+use crate::progress::Progress;
+use crate::store::{
+    Outcome, RevokedAccessToken, RevokedId, RevokedList, Store, Tombstone, Unavailable, Write,
+};
 
-/// Replays the journal if the database has lost something of it, then compacts and opens it.
+/// The place up to which a database has what a journal says.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Agreement {
+    /// The position in the journal behind the last mark that the database has; its beginning if it has none of them.
+    pub position: u64,
+    /// That mark.
+    pub mark: Option<Mark>,
+    /// The journal has a mark that some database has had.
+    pub is_marked: bool,
+    /// A later mark was in the database once, and is not there any more: it went back in time.
+    pub went_back: bool,
+}
+
+/// Finds the last mark of a journal that the database has.
+///
+/// # Errors
+/// [`RestoreError`] if either can't be read.
+pub async fn agreement(store: &dyn Store, journal: &Path) -> Result<Agreement, RestoreError> {
+    let mut agreement = Agreement::default();
+    let mut stored = HashSet::new();
+    for entry in Journal::entries_from_end(journal)? {
+        match entry? {
+            (_, Entry::MarkStored(id)) => {
+                agreement.is_marked = true;
+                stored.insert(id);
+            }
+            (position, Entry::Mark(mark)) => {
+                if store.has_mark(mark.id).await? {
+                    (agreement.position, agreement.mark) = (position, Some(mark));
+                    break;
+                }
+                agreement.went_back |= stored.remove(&mark.id);
+            }
+            _ => {}
+        }
+    }
+    Ok(agreement)
+}
+
+/// Returns whether the database lacks something that the journal says.
+///
+/// # Errors
+/// [`RestoreError`] if either can't be read.
+pub async fn has_lost(store: &dyn Store, journal: &Path) -> Result<bool, RestoreError> {
+    let agreement = agreement(store, journal).await?;
+    if agreement.went_back || (agreement.is_marked && agreement.mark.is_none()) {
+        return Ok(true);
+    }
+    let mut entries = Journal::entries(journal, agreement.position)?;
+    loop {
+        let part = Part::read(&mut entries)?;
+        if part.entries == 0 {
+            return Ok(false);
+        }
+        let lacks = |list, ids: Vec<RevokedId>| async move {
+            Ok::<_, Unavailable>(!store.not_revoked(list, ids).await?.is_empty())
+        };
+        if lacks(RevokedList::Grants, part.grants.into_keys().collect()).await?
+            || lacks(RevokedList::AccessTokens, part.tokens.into_keys().collect()).await?
+            || lacks(RevokedList::Guests, part.tombstones.into_keys().collect()).await?
+        {
+            return Ok(true);
+        }
+    }
+}
+
+/// Carries out what the journal says and the database has lost, then compacts and opens it. Returns it with the time at
+/// which the database had last gone back, if access tokens of before that may still be valid.
 ///
 /// # Errors
 /// [`RestoreError`] if either can't be read or written. A retry starts over and repeats no harm.
@@ -20,33 +98,64 @@ pub async fn open_journal(
     store: &dyn Store,
     keys: &Keys,
     now: Timestamp,
-) -> Result<Journal, RestoreError> {
-    let since_last_mark = Journal::since_last_mark(&config.journal)?;
-    if has_lost(store, &since_last_mark, now).await? {
-        tracing::warn!(
-            journal = %config.journal.display(),
-            "the database lacks what the journal says, as after a restore: erasures and revocations are repeated"
+) -> Result<(Journal, Option<Timestamp>), RestoreError> {
+    let agreement = agreement(store, &config.journal).await?;
+    let path = config.journal.display();
+    let is_foreign = agreement.is_marked && agreement.mark.is_none();
+    let went_back = agreement.went_back || is_foreign;
+    if let (true, Some(mark)) = (went_back, agreement.mark) {
+        tracing::error!(
+            journal = %path,
+            "the database lacks what it once had, as after a restore: it is as it was at {}. Guests who came since are \
+             missing. Erasures and revocations are repeated from the journal",
+            rfc3339(mark.at)
         );
-        let entries = Journal::read(&config.journal)?;
-        let guests = |guests| tracing::info!(guests, "looked for erased guests");
-        let done = replay(store, &entries, keys, guests).await?;
+    }
+    let last = store.last_mark(&config.node).await?;
+    let is_last = |last| agreement.mark.is_some_and(|mark| mark.id == last);
+    if is_foreign || last.is_some_and(|last| !is_last(last)) {
+        tracing::error!(
+            journal = %path,
+            "this is not the journal that the database was last served with, or not all of it. After a restore, what it \
+             lacks would not be repeated. If there is another, stop, put it in this place and start again"
+        );
+    }
+    let done = catch_up(store, &config.journal, agreement.position, keys).await?;
+    if went_back {
         tracing::warn!(
+            journal = %path,
+            entries = done.entries,
             grants = done.grants,
             access_tokens = done.access_tokens,
             guests = done.guests,
             "erasures and revocations were repeated"
         );
-    } else if let Some(last) = store.last_mark(&config.node).await?
-        && !since_last_mark.contains(&Entry::Mark(last))
-    {
-        tracing::error!(
-            journal = %config.journal.display(),
-            "this is not the journal that the database was last served with, or not all of it. After a restore, what it \
-             lacks would not be repeated. If there is another, stop, put it in this place and start again"
+    } else {
+        tracing::info!(
+            journal = %path,
+            entries = done.entries,
+            grants = done.grants,
+            access_tokens = done.access_tokens,
+            guests = done.guests,
+            "looked at the end of the journal, and carried out what the database lacked of it"
         );
     }
-    Journal::compact(&config.journal, config.keep_tombstones, now)?;
-    Ok(Journal::open(&config.journal)?)
+    // What a clock that was set ahead takes for old may be needed, so it is the earlier of two clocks that counts.
+    let then = agreement.mark.map_or(now, |mark| mark.at.min(now));
+    if let Some(problem) = Journal::compact(&config.journal, config.keep_tombstones, then)? {
+        tracing::warn!(
+            journal = %path,
+            problem,
+            "the journal is longer than it need be, and can't be replaced by a shorter one, so it stays as it is"
+        );
+    }
+    let went_back_at = match went_back || done.lost_grants > 0 {
+        true => Some(now),
+        false => agreement.mark.and_then(|mark| mark.went_back_at),
+    };
+    let lifetime = keys.longest_access_ttl();
+    let went_back_at = went_back_at.filter(|at| *at + lifetime > now);
+    Ok((Journal::open(&config.journal)?, went_back_at))
 }
 
 /// Says which of the two, journal or database, can't be used.
@@ -81,130 +190,200 @@ impl From<Unavailable> for RestoreError {
     }
 }
 
-/// Counts what a replay has carried out again.
+/// Counts what was looked at, and what of it was carried out again.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Replayed {
+pub struct CaughtUp {
+    /// Entries of the journal that were looked at.
+    pub entries: u64,
     /// Grants that were alive again.
     pub grants: u64,
     /// Access tokens whose revocation was missing.
     pub access_tokens: u64,
     /// Guests who were there again.
     pub guests: u64,
+    /// Revoked grants that have no row, and whose guests weren't erased: the database has lost them.
+    pub lost_grants: u64,
 }
 
-/// Decides whether the store has gone back in time: it lacks the last mark of the journal, or something that follows it
-/// ([`Journal::since_last_mark`]).
+/// Carries out what the journal says from `position` on and the store lacks.
+///
+/// One that is cut off leaves the store visibly behind, since a tombstone is written only when its guest is gone.
 ///
 /// # Errors
-/// [`Unavailable`] if the store can't answer.
-pub async fn has_lost(
+/// [`RestoreError`] if either can't be read or written. A retry starts over: every step is idempotent.
+pub async fn catch_up(
     store: &dyn Store,
-    journal: &[Entry],
-    now: Timestamp,
-) -> Result<bool, Unavailable> {
-    for entry in journal {
-        let is_known = match entry {
-            Entry::Mark(mark) => store.has_mark(*mark).await?,
-            // One that isn't there any more was never there in a store that went back.
-            Entry::GrantRevoked(grant, _) => {
-                let id = grant.to_bytes();
-                store.is_revoked(RevokedList::Grants, id).await?
+    journal: &Path,
+    position: u64,
+    keys: &Keys,
+) -> Result<CaughtUp, RestoreError> {
+    let mut work = CatchingUp {
+        store,
+        keys,
+        progress: Progress::new("the journal is being compared with the database"),
+        done: CaughtUp::default(),
+        erased: HashMap::new(),
+    };
+    let mut entries = Journal::entries(journal, position)?;
+    loop {
+        let part = Part::read(&mut entries)?;
+        if part.entries == 0 {
+            break;
+        }
+        work.carry_out(part).await?;
+    }
+    work.erase().await?;
+    Ok(work.done)
+}
+
+/// Some entries, by what they are about.
+#[derive(Default)]
+struct Part {
+    entries: u64,
+    grants: HashMap<RevokedId, (GrantId, Revocation)>,
+    tokens: HashMap<RevokedId, RevokedAccessToken>,
+    tombstones: HashMap<RevokedId, Tombstone>,
+}
+
+impl Part {
+    /// Reads the next entries; none at the end.
+    fn read(
+        entries: &mut impl Iterator<Item = Result<Entry, JournalError>>,
+    ) -> Result<Self, JournalError> {
+        let mut part = Self::default();
+        for entry in entries.take(LOOKED_UP_AT_ONCE) {
+            part.entries += 1;
+            match entry? {
+                Entry::GrantRevoked(id, revocation) => {
+                    // The first one stands.
+                    part.grants.entry(id.to_bytes()).or_insert((id, revocation));
+                }
+                Entry::AccessTokenRevoked(token) => {
+                    part.tokens.insert(token.id, token);
+                }
+                Entry::GuestErased(tombstone) => {
+                    part.tombstones.insert(tombstone.hash, tombstone);
+                }
+                Entry::Mark(_) | Entry::MarkStored(_) => {}
             }
-            // Forgotten, rather than missing.
-            Entry::AccessTokenRevoked(token) if token.expires_at <= now => true,
-            Entry::AccessTokenRevoked(token) => {
-                let list = RevokedList::AccessTokens;
-                store.is_revoked(list, token.id).await?
-            }
-            Entry::GuestErased(tombstone) => {
-                let list = RevokedList::Guests;
-                store.is_revoked(list, tombstone.hash).await?
+        }
+        Ok(part)
+    }
+}
+
+/// The entries that are looked up at once, and the guests.
+const LOOKED_UP_AT_ONCE: usize = 1000;
+
+/// The erased guests that are looked for at once among all guests: some 16 MiB.
+const ERASED_AT_ONCE: usize = 200_000;
+
+/// The writes that are under way at once, so that they form batches: far fewer than the queue of the store holds.
+const AT_ONCE: usize = 128;
+
+struct CatchingUp<'a> {
+    store: &'a dyn Store,
+    keys: &'a Keys,
+    progress: Progress,
+    done: CaughtUp,
+    /// Erased guests whose tombstone is missing.
+    erased: HashMap<RevokedId, Tombstone>,
+}
+
+impl CatchingUp<'_> {
+    async fn carry_out(&mut self, part: Part) -> Result<(), Unavailable> {
+        self.done.entries += part.entries;
+        self.done.lost_grants += self.lost(&part).await?;
+        let missing = self.missing(RevokedList::Grants, &part.grants).await?;
+        let writes = missing
+            .into_iter()
+            .map(|(id, revocation)| Write::RevokeGrant(id, revocation));
+        self.done.grants += self.write_all(writes).await?;
+        let missing = self
+            .missing(RevokedList::AccessTokens, &part.tokens)
+            .await?;
+        let writes = missing.into_iter().map(Write::RevokeAccessToken);
+        self.done.access_tokens += self.write_all(writes).await?;
+        let missing = self.missing(RevokedList::Guests, &part.tombstones).await?;
+        let missing = missing.into_iter();
+        self.erased
+            .extend(missing.map(|tombstone| (tombstone.hash, tombstone)));
+        if self.erased.len() >= ERASED_AT_ONCE {
+            self.erase().await?;
+        }
+        self.progress.at(self.done.entries, "entries");
+        Ok(())
+    }
+
+    /// Counts the grants that the store has lost.
+    async fn lost(&self, part: &Part) -> Result<u64, Unavailable> {
+        if part.grants.is_empty() {
+            return Ok(0);
+        }
+        let ids = part.grants.keys().copied().collect();
+        let gone = self.store.missing_grants(ids).await?;
+        let gone = gone.iter().filter_map(|id| part.grants.get(id));
+        let guests = gone.map(|(grant, _)| self.keys.tombstone(grant.profile));
+        // One who erases itself takes its grants along.
+        let lost = guests.filter(|hash| !part.tombstones.contains_key(hash));
+        let lost = lost.collect::<Vec<_>>();
+        let list = RevokedList::Guests;
+        Ok(self.store.not_revoked(list, lost).await?.len() as u64)
+    }
+
+    /// Returns what the store lacks of these.
+    async fn missing<T: Copy>(
+        &self,
+        list: RevokedList,
+        wanted: &HashMap<RevokedId, T>,
+    ) -> Result<Vec<T>, Unavailable> {
+        let ids = match wanted.is_empty() {
+            true => Vec::new(),
+            false => {
+                let ids = wanted.keys().copied().collect();
+                self.store.not_revoked(list, ids).await?
             }
         };
-        if !is_known {
-            return Ok(true);
-        }
+        Ok(ids
+            .iter()
+            .filter_map(|id| wanted.get(id).copied())
+            .collect())
     }
-    Ok(false)
-}
 
-/// Writes one new mark to a node's journal and to the store, which agree now.
-///
-/// # Errors
-/// [`Unavailable`] if either can't be written.
-pub async fn mark(
-    store: &dyn Grants,
-    journal: &Journal,
-    node: &str,
-    random: &dyn Random,
-    now: Timestamp,
-) -> Result<(), Unavailable> {
-    let mark = random.bytes();
-    journal.append(Entry::Mark(mark)).await?;
-    let write = Write::InsertMark(node.to_owned(), mark, now);
-    store.write(write).await.map(drop)
-}
+    /// Returns the number of writes that have changed something.
+    async fn write_all(&self, writes: impl Iterator<Item = Write>) -> Result<u64, Unavailable> {
+        stream::iter(writes)
+            .map(|write| self.store.write(write))
+            .buffer_unordered(AT_ONCE)
+            .try_fold(0, async |done, outcome| {
+                Ok(done + u64::from(outcome == Outcome::Done))
+            })
+            .await
+    }
 
-/// Replays the journal: carries out again what the store lacks. `progress` is called with the number of guests looked
-/// at.
-///
-/// A replay that is cut off leaves the store visibly behind, since a tombstone is written only when its guest is gone.
-///
-/// # Errors
-/// [`Unavailable`] if the store can't answer. A retry starts over: every step is idempotent.
-pub async fn replay(
-    store: &dyn Store,
-    journal: &[Entry],
-    keys: &Keys,
-    progress: impl Fn(u64),
-) -> Result<Replayed, Unavailable> {
-    let mut done = Replayed::default();
-    let mut erased = HashMap::new();
-    for entry in journal {
-        match entry {
-            Entry::GrantRevoked(grant, revocation) => {
-                let write = Write::RevokeGrant(*grant, *revocation);
-                if store.write(write).await? == Outcome::Done {
-                    done.grants += 1;
+    /// Looks for the erased guests among all guests, and erases those who are there.
+    async fn erase(&mut self) -> Result<(), Unavailable> {
+        let (mut after, mut seen) = (None, 0);
+        while !self.erased.is_empty() {
+            let part = self.store.profiles(after, LOOKED_UP_AT_ONCE).await?;
+            for profile in &part {
+                let hash = self.keys.tombstone(profile.id);
+                if let Some(tombstone) = self.erased.get(&hash) {
+                    let write = Write::EraseGuest(profile.id, *tombstone);
+                    self.store.write(write).await?;
+                    self.erased.remove(&hash);
+                    self.done.guests += 1;
                 }
             }
-            Entry::AccessTokenRevoked(token) => {
-                if !store
-                    .is_revoked(RevokedList::AccessTokens, token.id)
-                    .await?
-                {
-                    store.write(Write::RevokeAccessToken(*token)).await?;
-                    done.access_tokens += 1;
-                }
-            }
-            Entry::Mark(_) => {}
-            Entry::GuestErased(tombstone) => {
-                erased.insert(tombstone.hash, *tombstone);
+            seen += part.len() as u64;
+            self.progress.at(seen, "guests, for those that were erased");
+            match part.last() {
+                Some(last) if part.len() == LOOKED_UP_AT_ONCE => after = Some(last.id),
+                _ => break,
             }
         }
+        let gone = std::mem::take(&mut self.erased);
+        self.write_all(gone.into_values().map(Write::InsertTombstone))
+            .await
+            .map(drop)
     }
-    let (mut after, mut seen) = (None, 0);
-    while !erased.is_empty() {
-        let part = store.profiles(after, PART).await?;
-        for profile in &part {
-            if let Some(tombstone) = erased.get(&keys.tombstone(profile.id)) {
-                let write = Write::EraseGuest(profile.id, *tombstone);
-                store.write(write).await?;
-                done.guests += 1;
-            }
-        }
-        seen += part.len() as u64;
-        progress(seen);
-        match part.last() {
-            Some(last) if part.len() == PART => after = Some(last.id),
-            _ => break,
-        }
-    }
-    for tombstone in erased.into_values() {
-        store.write(Write::InsertTombstone(tombstone)).await?;
-    }
-    Ok(done)
 }
-
-/// The guests that are looked at between two reports of progress.
-const PART: usize = 1000;

@@ -64,12 +64,10 @@ impl RevocationFilter {
         Ok(filter)
     }
 
-    /// Inserts the grants that were revoked by the journal: one that a restore has lost has no row to be read from.
-    pub fn insert_from_journal(&self, journal: &[Entry]) {
-        for entry in journal {
-            if let Entry::GrantRevoked(grant, _) = entry {
-                self.insert(RevokedList::Grants, grant.to_bytes());
-            }
+    /// Inserts a grant that was revoked by the journal: one that a restore has lost has no row to be read from.
+    pub fn insert_from_journal(&self, entry: Entry) {
+        if let Entry::GrantRevoked(grant, _) = entry {
+            self.insert(RevokedList::Grants, grant.to_bytes());
         }
     }
 

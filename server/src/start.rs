@@ -10,8 +10,10 @@ use crate::clock::{Now, SteadyClock};
 use crate::config::{Config, Issuer};
 use crate::journal::{Journal, JournalError};
 use crate::keys::{KeyRing, KeysError};
+use crate::marks::Marks;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
+use crate::progress::waiting;
 use crate::random::Random;
 use crate::readiness::Readiness;
 use crate::restore::{self, RestoreError};
@@ -48,26 +50,39 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
     let clients = Clients::load(store.clone(), config.policy.clone()).await?;
     // What is forgotten for its age can't be brought back, so that is judged by the earliest time that it may be.
     let earliest = clock.reading().earliest;
-    let journal = restore::open_journal(config, &*store, &keys.now(), earliest).await?;
+    let known = keys.now();
+    let opening = restore::open_journal(config, &*store, &known, earliest);
+    let (journal, went_back_at) = waiting("waiting for the journal", opening).await?;
     // Before the longest life of an access token is asked for: the keys promise to live that long.
     if !clock.is_doubted() {
         keys.tend(clients.lifetimes(), clock.now()).await?;
     }
     let lifetime = keys.now().longest_access_ttl();
-    // After the journal was repeated: what that has ended is in the store now, and a mark says that both agree.
+    // After the journal was caught up with: what that has ended is in the store now.
     let now = Now {
         wall: earliest,
         monotonic: clock.monotonic(),
     };
-    let revocations = RevocationFilter::load(store.clone(), now, lifetime).await?;
-    restore::mark(&*store, &journal, &config.node, &*random, clock.now()).await?;
-    revocations.insert_from_journal(&Journal::since(&config.journal, earliest.before(lifetime))?);
-    Ok(Arc::new(App {
+    let loading = RevocationFilter::load(store.clone(), now, lifetime);
+    let revocations = waiting("reading what was revoked lately", loading).await?;
+    if went_back_at.is_some() {
+        // A grant that the store has lost has no row to be read from.
+        let since = earliest.before(lifetime);
+        for entry in Journal::entries_from_end(&config.journal)? {
+            let (_, entry) = entry?;
+            if entry.at().is_some_and(|at| at < since) {
+                break;
+            }
+            revocations.insert_from_journal(entry);
+        }
+    }
+    let app = Arc::new(App {
         grants: store.clone(),
         revoked: store.clone(),
         revocations,
         upkeep: store.clone(),
         journal,
+        marks: Marks::new(store.clone(), config.journal.clone(), went_back_at),
         clients,
         keys: Arc::new(keys),
         verifier: config.verification.verifier(issuer.as_str()),
@@ -81,7 +96,10 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
         timekeeper: Timekeeper::new(store.clone(), clock.clone()),
         clock,
         random,
-    }))
+    });
+    // After the journal was caught up with: a mark says that both agree.
+    waiting("waiting to write to the database", app.mark()).await?;
+    Ok(app)
 }
 
 /// Says which part of a server can't be used.

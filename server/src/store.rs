@@ -79,10 +79,27 @@ pub trait Revoked: Send + Sync {
         list: RevokedList,
         id: RevokedId,
     ) -> BoxFuture<'_, Result<bool, Unavailable>>;
+
+    /// Returns those of these ids whose grant has no row.
+    fn missing_grants(
+        &self,
+        ids: Vec<RevokedId>,
+    ) -> BoxFuture<'_, Result<Vec<RevokedId>, Unavailable>>;
+
+    /// Returns those of these ids that the list doesn't hold, each counted as in [`Revoked::is_revoked`].
+    fn not_revoked(
+        &self,
+        list: RevokedList,
+        ids: Vec<RevokedId>,
+    ) -> BoxFuture<'_, Result<Vec<RevokedId>, Unavailable>>;
 }
 
 /// A grant's id, the `jti` of an access token, or the hash of a tombstone.
 pub type RevokedId = [u8; 16];
+
+/// The marks that a store keeps of each node, a week of them: a journal that was brought back from a copy is recognised if
+/// the copy isn't older.
+pub(crate) const KEEP_MARKS: i64 = 10_000;
 
 /// The lists of what ended before its time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -181,7 +198,7 @@ pub trait Upkeep: Send + Sync {
     /// The time at which the installation was last served.
     fn seen(&self) -> BoxFuture<'_, Result<Seen, Unavailable>>;
 
-    /// The last mark of that node's journal.
+    /// The last mark of that node's journal, by their numbers.
     fn last_mark<'a>(
         &'a self,
         node: &'a str,

@@ -116,5 +116,6 @@ create index tombstones_erased on tombstones (erased_at);
 create table journal_marks (
     mark        bytea  primary key,
     node        text   not null,
+    number      bigint not null,            -- counts up the marks of a node: no clock can spoil their order
     created_at  bigint not null
 );

@@ -12,7 +12,9 @@ create table installation (
     cleaner_until       integer,            -- until when no other does
     seen_at             integer not null default 0, -- the time at which the installation was last served
     time_resets         integer not null default 0, -- how often that time was set, instead of going on
-    unfinished_copy     integer not null default false -- this is the beginning of one: nobody is served
+    unfinished_copy     integer not null default false, -- this is the beginning of one: nobody is served
+    start_in_file       integer,            -- a number of the last start, written to the file itself,
+    start_in_log        integer             -- and then to its log: a log with another one is foreign
 ) strict;
 
 -- One row that the readiness check changes: when it has, a write has just become durable.
@@ -116,5 +118,6 @@ create index tombstones_erased on tombstones (erased_at);
 create table journal_marks (
     mark        blob    primary key,
     node        text    not null,
+    number      integer not null,           -- counts up the marks of a node: no clock can spoil their order
     created_at  integer not null
 ) strict, without rowid;

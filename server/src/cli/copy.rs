@@ -8,12 +8,12 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::json;
 
 use super::database::{self, Opened};
+use super::inventory::has_log;
 use super::lock::Lock;
 use super::master_key::open_keys;
 use super::progress::Progress;
 use super::{Failure, Output, table};
 use crate::config::{Config, Database};
-use crate::journal::Journal;
 use crate::random::SecureGenerator;
 use crate::restore::has_lost;
 use crate::store::Store;
@@ -39,8 +39,14 @@ pub(super) async fn run(to: &str, config: &Config, output: Output) -> Result<(),
              name that: postgres.password_file, in the configuration or as GUESTPASS_POSTGRES__PASSWORD_FILE",
         );
     }
+    let lock = match file.exists() {
+        true => Some(Lock::take(file, ", which copies it")?),
+        false => None,
+    };
+    if lock.is_some() && has_log(file) {
+        database::check_log(file).await?;
+    }
     let source = database::open(config).await?;
-    let _lock = Lock::take(file, ", which copies it")?;
     open_keys(config, &source).await?;
     let target = open_target(&connection).await?;
     let compared = match is_finished(&source, &target).await? {
@@ -88,8 +94,7 @@ async fn is_finished(source: &Opened, target: &Opened) -> Result<bool, Failure> 
 
 /// Checks that the database lacks nothing of its journal: a copy must be complete.
 async fn require_journal(config: &Config, source: &Opened) -> Result<(), Failure> {
-    let journal = Journal::since_last_mark(&config.journal)?;
-    if has_lost(&*source.store, &journal, source.clock.now()).await? {
+    if has_lost(&*source.store, &config.journal).await? {
         return Err(Failure(format!(
             "{} lacks what its journal {} says, as after a restore. Start `guestpass serve` on it once, which repeats \
              that, and stop it again",

@@ -7,13 +7,18 @@ use std::sync::Arc;
 
 use guestpass_core::time::Timestamp;
 
+use super::inventory::{Contents, DatabaseFile, Files, JournalSays, Lack, has_log};
+use super::lock::Lock;
 use super::master_key;
 use super::{Failure, rfc3339};
 use crate::clock::{SteadyClock, SystemClock};
 use crate::config::{Config, Database};
+use crate::journal::Journal;
+use crate::marks;
+use crate::progress::waiting;
 use crate::random::SecureGenerator;
 use crate::store::postgres::{Connection, PostgresStore};
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{Migration, SchemaError, Store};
 use crate::timekeeper::Timekeeper;
 
@@ -41,7 +46,12 @@ impl Opened {
 pub(super) async fn open(config: &Config) -> Result<Opened, SchemaError> {
     let opened = match &config.database {
         Database::Sqlite(file) => {
-            let store = SqliteStore::open(file, config.synchronous)?;
+            // Who has the lock has checked it.
+            if has_log(file) && !Lock::is_taken(file) {
+                check_log(file).await?;
+            }
+            let (path, synchronous) = (file.clone(), config.synchronous);
+            let store = blocking(file, move || SqliteStore::open(&path, synchronous)).await?;
             Opened {
                 store: Arc::new(store),
                 clock: Arc::new(SteadyClock::new(Arc::new(SystemClock::new()))),
@@ -64,6 +74,39 @@ pub(super) async fn open(config: &Config) -> Result<Opened, SchemaError> {
     Ok(opened)
 }
 
+/// Runs work on an embedded database that may wait for its lock, so that others can say so meanwhile.
+async fn blocking<T: Send + 'static>(
+    file: &Path,
+    work: impl FnOnce() -> Result<T, SchemaError> + Send + 'static,
+) -> Result<T, SchemaError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(SchemaError::cannot_open(&file.display(), &error)))
+}
+
+/// Checks the log that a database was left with. Nobody may serve it.
+pub(super) async fn check_log(file: &Path) -> Result<(), SchemaError> {
+    let path = file.to_owned();
+    let checking = blocking(file, move || sqlite::check_log(&path));
+    waiting("checking the database, which was not closed", checking).await
+}
+
+/// Begins the log of a server that is about to start, and has the lock.
+pub(super) async fn begin_log(file: &Path) -> Result<(), SchemaError> {
+    let path = file.to_owned();
+    let beginning = blocking(file, move || {
+        sqlite::begin_log(&path, &SecureGenerator::new())
+    });
+    waiting("moving the log into the database", beginning).await
+}
+
+async fn migrate_file(file: &Path) -> Result<Migration, SchemaError> {
+    let path = file.to_owned();
+    blocking(file, move || {
+        SqliteStore::migrate(&path, &SecureGenerator::new())
+    })
+    .await
+}
+
 /// Opens a store in PostgreSQL, even if it is an unfinished copy.
 pub(super) async fn open_postgres(connection: &Connection) -> Result<Opened, SchemaError> {
     let clock = Arc::new(SteadyClock::new(Arc::new(SystemClock::new())));
@@ -80,44 +123,72 @@ pub(super) async fn open_or_make(config: &Config) -> Result<(Opened, bool), Fail
     let Database::Sqlite(file) = &config.database else {
         return Ok((open(config).await?, false));
     };
-    let is_new = !file.exists();
-    // A key that is given from elsewhere says nothing; one in the data directory is what is left of an installation,
-    // whose guests would be refused for good.
-    let has_own_key = config.master_key.is_none()
-        && config.master_key_file.starts_with(&config.data_dir)
-        && config.master_key_file.exists();
-    if is_new && has_own_key {
-        return Err(Failure(format!(
-            "there is a master key, {}, but not the database that belongs to it, {}. Bring that back; or, if this is a \
-             new installation with a prepared key, make an empty one: guestpass db migrate",
-            config.master_key_file.display(),
-            file.display()
-        )));
-    }
-    if is_new {
-        SqliteStore::migrate(file, &SecureGenerator::new())?;
-    }
-    match open(config).await {
-        Err(SchemaError::Older(_)) => {
-            SqliteStore::migrate(file, &SecureGenerator::new())?;
-            Ok((open(config).await?, is_new))
+    let mut files = Files::look(config)?;
+    if files.database == DatabaseFile::Something {
+        match open(config).await {
+            Err(SchemaError::Older(_)) => {
+                migrate_file(file).await?;
+                return Ok((open(config).await?, false));
+            }
+            // A file without a table, as an interrupted start leaves it.
+            Err(SchemaError::Missing(_)) => files.database = DatabaseFile::Empty,
+            opened => return Ok((opened?, false)),
         }
-        opened => Ok((opened?, is_new)),
+    }
+    if let Some(lack) = files.lack() {
+        return Err(lack.failure(config));
+    }
+    migrate_file(file).await?;
+    Ok((open(config).await?, true))
+}
+
+/// Migrates the schema. In PostgreSQL it also makes the first keys, so that no node has to. Makes no new database where
+/// there are remains of an old one, unless it `begins_anew`.
+pub(super) async fn migrate(config: &Config, begins_anew: bool) -> Result<Migration, Failure> {
+    make_directories(config)?;
+    let lack = Files::look(config)?.lack();
+    let lack = lack.filter(|lack| match lack {
+        Lack::DatabaseOfKey => false,
+        Lack::DatabaseOfLog => true,
+        _ => !begins_anew,
+    });
+    if let Some(lack) = lack {
+        return Err(lack.failure(config));
+    }
+    let migration = match &config.database {
+        Database::Sqlite(file) => migrate_file(file).await?,
+        Database::Postgres(connection) => {
+            master_key::require_master_key(config)?;
+            PostgresStore::migrate(connection, &SecureGenerator::new()).await?
+        }
+    };
+    if begins_anew {
+        let opened = open(config).await?;
+        master_key::open_or_make_keys(config, &opened).await?;
+        let (journal, random) = (Journal::open(&config.journal)?, SecureGenerator::new());
+        let (node, now) = (&config.node, opened.clock.now());
+        marks::agree_from_here(&*opened.store, &journal, node, &random, now).await?;
+    } else if matches!(config.database, Database::Postgres(_)) {
+        let opened = open(config).await?;
+        if let Some(lack @ Lack::Keys) = contents(config, &opened).await?.lack() {
+            return Err(lack.failure(config));
+        }
+        master_key::open_or_make_keys(config, &opened).await?;
+    }
+    Ok(migration)
+}
+
+/// Checks that the database has all that the journal proves.
+pub(super) async fn require_whole(config: &Config, opened: &Opened) -> Result<(), Failure> {
+    match contents(config, opened).await?.lack() {
+        Some(lack) => Err(lack.failure(config)),
+        None => Ok(()),
     }
 }
 
-/// Migrates the schema. In PostgreSQL it also makes the first keys, so that no node has to.
-pub(super) async fn migrate(config: &Config) -> Result<Migration, Failure> {
-    make_directories(config)?;
-    match &config.database {
-        Database::Sqlite(file) => Ok(SqliteStore::migrate(file, &SecureGenerator::new())?),
-        Database::Postgres(connection) => {
-            master_key::require_master_key(config)?;
-            let migration = PostgresStore::migrate(connection, &SecureGenerator::new()).await?;
-            master_key::open_or_make_keys(config, &open(config).await?).await?;
-            Ok(migration)
-        }
-    }
+async fn contents(config: &Config, opened: &Opened) -> Result<Contents, Failure> {
+    let journal = JournalSays::look(&config.journal)?;
+    Ok(Contents::look(&*opened.store, journal).await?)
 }
 
 /// Returns the migration that [`migrate`] would carry out.

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use serde_json::json;
 
+use super::lock::Lock;
 use super::{Failure, Output, copy, database};
 use crate::config::Config;
 
@@ -66,11 +67,11 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
             }
         }
         Command::Copy { to } => copy::run(to, config, output).await,
-        Command::Migrate { dry_run } => {
+        Command::Migrate { dry_run, new } => {
             let migration = if *dry_run {
                 database::pending(config).await?
             } else {
-                database::migrate(config).await?
+                database::migrate(config, *new).await?
             };
             let (from, to) = (migration.from, migration.to);
             let steps = &migration.steps;

@@ -12,6 +12,7 @@ use super::Failure;
 use super::database::Opened;
 use crate::config::{Config, Database};
 use crate::keys::{KeyRing, KeysError, MasterKey, MasterKeySource};
+use crate::progress::waiting;
 use crate::random::{Random, SecureGenerator};
 use crate::setting_file;
 
@@ -47,9 +48,9 @@ async fn load(
     make: Option<&(dyn Fn() -> Result<MasterKey, String> + Sync)>,
 ) -> Result<KeyRing, Failure> {
     let file = &config.master_key_file;
-    let present = match &config.master_key {
-        Some(key) => Some(key.clone()),
-        None => read_master_key(file)?,
+    let (place, present) = match &config.master_key {
+        Some(key) => ("GUESTPASS_MASTER_KEY".to_owned(), Some(key.clone())),
+        None => (file.display().to_string(), wait_for_master_key(file).await?),
     };
     if present.is_none() && matches!(config.database, Database::Postgres(_)) {
         return Err(missing(file));
@@ -118,6 +119,14 @@ fn missing(file: &Path) -> Failure {
          from a backup; or, for a new installation, make it once: (umask 077; head -c 32 /dev/urandom | base64 > {0})",
         file.display()
     ))
+}
+
+/// Reads the master key, which may come through a pipe that says nothing yet.
+async fn wait_for_master_key(file: &Path) -> Result<Option<MasterKey>, Failure> {
+    let what = format!("waiting for the master key {}", file.display());
+    let file = file.to_owned();
+    let reading = tokio::task::spawn_blocking(move || read_master_key(&file));
+    waiting(&what, reading).await?
 }
 
 /// Reads the master key. `None` if there is no such file.

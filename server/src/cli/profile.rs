@@ -12,6 +12,7 @@ use super::master_key::open_keys;
 use super::{Failure, Output, exact_rfc3339, import, rfc3339, table, unprinted};
 use crate::config::Config;
 use crate::journal::{Entry, Journal};
+use crate::restore::agreement;
 use crate::store::{Guest, Store, Tombstone, Unavailable, Write};
 use crate::terminal::{self, Lines, Reader};
 
@@ -204,11 +205,7 @@ async fn erase(config: &Config, opened: &Opened, sub: ProfileId) -> Result<(), F
 /// Opens the journal that this database is served with. In any other, the erasure would not be repeated after a
 /// restore.
 async fn journal_of(config: &Config, store: &dyn Store) -> Result<Journal, Failure> {
-    let is_known = match Journal::since_last_mark(&config.journal)?.first() {
-        Some(Entry::Mark(mark)) => store.has_mark(*mark).await?,
-        _ => false,
-    };
-    if is_known {
+    if agreement(store, &config.journal).await?.mark.is_some() {
         return Ok(Journal::open(&config.journal)?);
     }
     Err(Failure(format!(

@@ -37,9 +37,10 @@ pub(super) struct Args {
 impl Args {
     /// Overrides the settings that would touch the real installation, whatever the environment or a file says.
     pub(super) fn add_flags(flags: &mut Vec<(&'static str, String)>) {
-        const OWN: [(&str, &str); 9] = [
+        const OWN: [(&str, &str); 10] = [
             ("data_dir", "./guestpass-quickstart"),
             ("database", ""),
+            ("journal", ""),
             ("master_key", ""),
             ("master_key_file", ""),
             ("issuer", ""),

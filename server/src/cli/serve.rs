@@ -1,24 +1,27 @@
 //! `guestpass serve`: runs the listeners and the background tasks of a server.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::database::{self, Opened, make_directories};
 use super::exposure;
 use super::lock::Lock;
 use super::master_key::open_or_make_keys;
-use super::{Failure, Output};
+use super::{Failure, Output, starting};
 use crate::admin;
 use crate::app::App;
 use crate::config::{Config, Database, Issuer, Tls};
 use crate::http;
 use crate::listen;
+use crate::marks;
+use crate::progress::waiting;
 use crate::random::SecureGenerator;
 use crate::start::{self, Parts, StartError};
 use crate::store::{Store, Unavailable};
@@ -49,8 +52,10 @@ impl Args {
 
 pub(super) async fn run(config: &Config, output: Output) -> Result<(), Failure> {
     let _log = telemetry::start(config.log_level, config.log_format);
-    let stop = stop_signal()?;
-    let server = Server::start(config).await?;
+    let mut stop = Box::pin(stop_signal()?);
+    let Some(server) = starting::start(config, &mut stop).await? else {
+        return Ok(());
+    };
     let url = config.url_of(server.address);
     output.print(
         &json!({"listening": url, "issuer": server.issuer.as_str()}),
@@ -79,21 +84,36 @@ impl Server {
         let tls = require_settings(config)?;
         make_directories(config)?;
         let lock = match &config.database {
-            Database::Sqlite(file) => Some(Lock::take(file, "")?),
-            Database::Postgres(_) => None,
+            Database::Sqlite(file) if file.exists() => {
+                let lock = Lock::take(file, "")?;
+                if has_log(file) {
+                    database::check_log(file).await?;
+                }
+                Some(lock)
+            }
+            Database::Sqlite(_) | Database::Postgres(_) => None,
         };
-        let (opened, is_new) = database::open_or_make(config).await?;
+        let what = format!("waiting for the database {}", config.database);
+        let (opened, is_new) = waiting(&what, database::open_or_make(config)).await?;
         if is_new {
             tracing::warn!(
                 database = %config.database,
                 "there was no database, so this is a new installation without guests"
             );
         }
+        let lock = match (&config.database, lock) {
+            (Database::Sqlite(file), None) => Some(Lock::take(file, "")?),
+            (_, lock) => lock,
+        };
         // Before the first write. After a crash the log may have filled the disk, and may hold what a failed sync has lost,
         // behind which nothing may be added.
         if let Err(error) = opened.store.give_back_room().await {
             tracing::warn!(error = %error, "the log could not be moved into the database file");
         }
+        if let Database::Sqlite(file) = &config.database {
+            database::begin_log(file).await?;
+        }
+        database::require_whole(config, &opened).await?;
         let keys = open_or_make_keys(config, &opened).await?;
         for exposed in exposure::exposed(config) {
             tracing::warn!("{exposed}");
@@ -122,6 +142,11 @@ impl Server {
                 StartError::Unavailable(error) => Failure(format!("{}: {error}", config.database)),
                 error => error.into(),
             })?;
+        let listener = listen(socket, address, "--listen")?;
+        let admin_listener = match (admin_socket, config.admin_listen) {
+            (Some(socket), Some(address)) => Some(listen(socket, address, "admin_listen")?),
+            _ => None,
+        };
         Ok(Self {
             address,
             issuer,
@@ -140,6 +165,7 @@ impl Server {
     pub(super) async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
         let following = tokio::spawn(follow(Arc::clone(&self.app)));
         let tending = tokio::spawn(tend_storage(Arc::clone(&self.app)));
+        let marking = tokio::spawn(marks::make(Arc::clone(&self.app)));
         let cleaner = Cleaner::new(&self.app, self.keep_tombstones);
         let cleaning = tokio::spawn(cleaner.run(self.clean_after));
         let administering = self.admin_listener.map(|listener| {
@@ -167,6 +193,7 @@ impl Server {
         for task in [
             Some(following),
             Some(tending),
+            Some(marking),
             Some(cleaning),
             administering,
         ]
@@ -212,12 +239,33 @@ fn is_shared(one: SocketAddr, other: SocketAddr) -> bool {
 /// The time that what was answered with 503 has to be carried out at the end.
 const LAST_TRY: Duration = Duration::from_secs(1);
 
-async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| {
-        Failure(format!(
-            "can't listen on {address}: {error}. Choose another address with {setting}"
-        ))
-    })
+/// Takes an address without listening on it: whoever connects is refused.
+fn bind(address: SocketAddr, setting: &str) -> Result<TcpSocket, Failure> {
+    let bound = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // Connections of a server that has ended may linger on the port.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(socket)
+    };
+    bound().map_err(|error| cannot_listen(address, &error, setting))
+}
+
+fn listen(socket: TcpSocket, address: SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
+    let listener = socket.listen(BACKLOG);
+    listener.map_err(|error| cannot_listen(address, &error, setting))
+}
+
+/// The connections that wait to be accepted, as the standard library has it.
+const BACKLOG: u32 = 1024;
+
+fn cannot_listen(address: SocketAddr, error: &io::Error, setting: &str) -> Failure {
+    Failure(format!(
+        "can't listen on {address}: {error}. Choose another address with {setting}"
+    ))
 }
 
 /// Returns a future that ends with SIGTERM or SIGINT.

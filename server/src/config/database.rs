@@ -90,11 +90,6 @@ impl Database {
         matches!(self, Self::Postgres(_))
             && Connection::parse(url, 2, 1).is_ok_and(|given| given.has_password())
     }
-
-    /// Returns whether that file is the database.
-    pub(super) fn is_in(&self, file: &Path) -> bool {
-        matches!(self, Self::Sqlite(own) if own == file)
-    }
 }
 
 impl fmt::Display for Database {

@@ -27,7 +27,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "issuer",
         "",
-        "`iss` of every token; on loopback it follows from `listen` and `tls.…`. Its path, if it has one, moves no endpoint: see base_paths",
+        "`iss` of every token, the same on every node; on one node on loopback it follows from `listen` and `tls.…` until it is set. Its path, if it has one, moves no endpoint: see base_paths",
     ),
     setting(
         "base_paths",

@@ -2,13 +2,14 @@
 //! compaction takes an exclusive one.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, BufReader, BufWriter, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 use std::time::Duration;
 
 use guestpass_core::time::Timestamp;
 
+use super::read::read_line;
 use super::{Entry, line};
 
 /// Opens the journal for appending, creating it if it doesn't exist, and locks it against being replaced.
@@ -33,63 +34,76 @@ pub(super) fn open_shared(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Rewrites a journal of at least `worth_it` bytes if no more than half of it is needed.
+/// Rewrites a journal of at least `worth_it` bytes if no more than half of it is needed. Returns why it couldn't be
+/// replaced, if that is so; then it is as it was.
 pub(super) fn compact(
     path: &Path,
     keep: Duration,
     now: Timestamp,
     worth_it: u64,
-) -> io::Result<()> {
+) -> io::Result<Option<String>> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    let length = file.metadata()?.len();
+    if length == 0 || length < worth_it {
+        return Ok(None);
+    }
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(()),
+        Err(TryLockError::WouldBlock) => return Ok(None),
         Err(TryLockError::Error(error)) => return Err(error),
     }
-    let is_needed = |line: &[u8]| {
-        // A newer version may need a line that this one can't read.
-        !line.is_empty() && line::read(line).is_none_or(|entry| is_needed(entry, keep, now))
-    };
-    let length = file.metadata()?.len();
     let mut needed = 0;
-    for line in BufReader::new(&file).split(b'\n') {
-        let line = line?;
-        if length < worth_it || needed > length / 2 {
-            return Ok(());
-        }
-        needed += if is_needed(&line) {
-            line.len() as u64 + 1
-        } else {
-            0
-        };
-    }
+    copy_needed(&file, keep, now, |lines| {
+        needed += lines.len() as u64;
+        Ok(needed <= length / 2)
+    })?;
     if needed > length / 2 {
-        return Ok(());
+        return Ok(None);
     }
-    let part = path.with_extension("journal-part");
-    let new = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&part)?;
-    let mut out = BufWriter::new(&new);
-    (&file).rewind()?;
-    for line in BufReader::new(&file).split(b'\n') {
-        let line = line?;
-        if is_needed(&line) {
-            out.write_all(&line)?;
-            out.write_all(b"\n")?;
+    let replaced = replace(path, &file, |new| {
+        copy_needed(&file, keep, now, |lines| {
+            new.write_all(lines)?;
+            Ok(true)
+        })
+    });
+    Ok(replaced.err().map(|error| error.to_string()))
+}
+
+/// Calls `take` with the lines that are needed, each with its line feed, until that returns `false`. Of the marks before
+/// the first entry that is needed the last one is kept, so that a database finds something that it knows.
+fn copy_needed(
+    mut file: &File,
+    keep: Duration,
+    now: Timestamp,
+    mut take: impl FnMut(&[u8]) -> io::Result<bool>,
+) -> io::Result<()> {
+    file.rewind()?;
+    let mut file = BufReader::new(file);
+    let (mut line, mut marks, mut is_needed_before) = (Vec::new(), Vec::new(), false);
+    while read_line(&mut file, &mut line)? {
+        if line.is_empty() {
+            continue;
+        }
+        // A newer version may need a line that this one can't read.
+        let entry = line::read(&line);
+        line.push(b'\n');
+        match entry {
+            Some(Entry::Mark(_)) if !is_needed_before => marks.clone_from(&line),
+            Some(Entry::MarkStored(_)) if !is_needed_before => marks.extend_from_slice(&line),
+            Some(entry) if !is_needed(entry, keep, now) => {}
+            _ => {
+                is_needed_before = true;
+                if !take(&std::mem::take(&mut marks))? || !take(&line)? {
+                    return Ok(());
+                }
+            }
         }
     }
-    out.flush()?;
-    new.sync_all()?;
-    std::fs::rename(&part, path)?;
-    sync_directory(path)
+    take(&marks).map(drop)
 }
 
 fn is_needed(entry: Entry, keep: Duration, now: Timestamp) -> bool {
@@ -97,9 +111,36 @@ fn is_needed(entry: Entry, keep: Duration, now: Timestamp) -> bool {
         Entry::AccessTokenRevoked(token) => token.expires_at > now,
         Entry::GrantRevoked(_, revocation) => revocation.at + keep > now,
         Entry::GuestErased(tombstone) => tombstone.at + keep > now,
-        // Each start appends a new one after compaction.
-        Entry::Mark(_) => false,
+        Entry::Mark(_) | Entry::MarkStored(_) => true,
     }
+}
+
+/// Puts a new file in the place of `old`, which is at `path`: where it really lies, with its owner, group and mode.
+fn replace(
+    path: &Path,
+    old: &File,
+    write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+) -> io::Result<()> {
+    let (path, found) = (path.canonicalize()?, old.metadata()?);
+    if found.nlink() > 1 {
+        return Err(io::Error::other("it has another name, a hard link"));
+    }
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let new = tempfile::Builder::new()
+        .prefix(".guestpass-journal-")
+        .tempfile_in(directory)?;
+    let made = new.as_file().metadata()?;
+    if (made.uid(), made.gid()) != (found.uid(), found.gid()) {
+        fchown(new.as_file(), Some(found.uid()), Some(found.gid()))?;
+    }
+    new.as_file().set_permissions(found.permissions())?;
+    let mut out = BufWriter::new(new.as_file());
+    write(&mut out)?;
+    out.flush()?;
+    drop(out);
+    new.as_file().sync_all()?;
+    new.persist(&path)?;
+    sync_directory(&path)
 }
 
 /// Syncs the directory, so that a new name in it is durable.
@@ -127,7 +168,7 @@ mod tests {
     use guestpass_core::grant::{GrantId, Revocation, RevocationReason};
 
     use super::*;
-    use crate::journal::Journal;
+    use crate::journal::{Journal, Mark};
     use crate::store::{RevokedAccessToken, Tombstone};
 
     const KEEP: Duration = Duration::from_secs(1000);
@@ -164,33 +205,38 @@ mod tests {
         let path = directory.path().join("guestpass.journal");
         compact(&path, KEEP, at(0), 0).unwrap();
         let journal = Journal::open(&path).unwrap();
-        for entry in [Entry::Mark([1; 16])].into_iter().chain(entries()) {
+        let [first, second, third] = [1, 2, 3].map(|id| {
+            Entry::Mark(Mark {
+                id: [id; 16],
+                at: at(0),
+                went_back_at: None,
+            })
+        });
+        let stored = Entry::MarkStored([2; 16]);
+        let [one, two, three, four] = entries();
+        let written = [first, one, second, stored, two, three, four, third];
+        for entry in written {
             journal.append(entry).await.unwrap();
         }
-        let kept = || {
-            let mut kept = Journal::read(&path).unwrap();
-            kept.retain(|entry| !matches!(entry, Entry::Mark(_)));
-            kept
-        };
+        let kept = || Journal::read(&path).unwrap();
         compact(&path, KEEP, at(1030), 0).unwrap();
-        assert_eq!(kept(), entries(), "somebody has it open");
-        let since = Journal::since_last_mark(&path).unwrap();
-        assert_eq!(since.len(), 1 + entries().len());
+        assert_eq!(kept(), written, "somebody has it open");
         drop(journal);
         // The thread that appends ends soon; its lock goes with its file.
         let opened = OpenOptions::new().append(true).open(&path).unwrap();
         opened.lock().unwrap();
         drop(opened);
         compact(&path, KEEP, at(0), 0).unwrap();
-        assert_eq!(kept(), entries(), "more than half is needed");
+        assert_eq!(kept(), written, "more than half is needed");
         compact(&path, KEEP, at(1030), 1 << 20).unwrap();
-        assert_eq!(kept(), entries(), "not worth it");
-        compact(&path, KEEP, at(1030), 0).unwrap();
-        assert_eq!(kept(), [entries()[3]]);
+        assert_eq!(kept(), written, "not worth it");
+        assert_eq!(compact(&path, KEEP, at(1030), 0).unwrap(), None);
+        assert_eq!(kept(), [second, stored, four, third]);
         let opened = OpenOptions::new().append(true).open(&path).unwrap();
         writeln!(&opened, "{{\"event\":\"of_a_newer_version\"}}\ncut o").unwrap();
         compact(&path, KEEP, at(1050), 0).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, "{\"event\":\"of_a_newer_version\"}\ncut o\n");
+        assert!(text.ends_with("{\"event\":\"of_a_newer_version\"}\ncut o\n"));
+        assert_eq!(kept(), [third]);
     }
 }

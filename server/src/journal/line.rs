@@ -6,7 +6,7 @@ use guestpass_core::grant::{GrantId, Revocation, RevocationReason};
 use guestpass_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Entry;
+use super::{Entry, Mark};
 use crate::store::{RevokedAccessToken, Tombstone};
 
 /// Encodes an entry as a line, with its line feed.
@@ -39,6 +39,13 @@ enum Line {
     },
     Mark {
         mark: String,
+        #[serde(default)]
+        at: i64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        went_back_at: Option<i64>,
+    },
+    MarkStored {
+        mark: String,
     },
 }
 
@@ -60,6 +67,11 @@ impl Line {
                 tombstone: URL_SAFE_NO_PAD.encode(tombstone.hash),
             },
             Entry::Mark(mark) => Self::Mark {
+                mark: URL_SAFE_NO_PAD.encode(mark.id),
+                at: mark.at.as_millis(),
+                went_back_at: mark.went_back_at.map(Timestamp::as_millis),
+            },
+            Entry::MarkStored(mark) => Self::MarkStored {
                 mark: URL_SAFE_NO_PAD.encode(mark),
             },
         }
@@ -94,7 +106,16 @@ impl Line {
                 hash: id(tombstone)?,
                 at: at(millis),
             }),
-            Self::Mark { mark } => Entry::Mark(id(mark)?),
+            Self::Mark {
+                mark,
+                at: millis,
+                went_back_at,
+            } => Entry::Mark(Mark {
+                id: id(mark)?,
+                at: at(millis),
+                went_back_at: went_back_at.map(at),
+            }),
+            Self::MarkStored { mark } => Entry::MarkStored(id(mark)?),
         })
     }
 }

@@ -143,6 +143,21 @@ impl Revoked for PostgresStore {
     ) -> BoxFuture<'_, Result<bool, Unavailable>> {
         Box::pin(revoked::holds(&self.pool, list, id))
     }
+
+    fn missing_grants(
+        &self,
+        ids: Vec<RevokedId>,
+    ) -> BoxFuture<'_, Result<Vec<RevokedId>, Unavailable>> {
+        Box::pin(async move { revoked::missing_grants(&self.pool, &ids).await })
+    }
+
+    fn not_revoked(
+        &self,
+        list: RevokedList,
+        ids: Vec<RevokedId>,
+    ) -> BoxFuture<'_, Result<Vec<RevokedId>, Unavailable>> {
+        Box::pin(async move { revoked::lacks(&self.pool, list, &ids).await })
+    }
 }
 
 impl Registry for PostgresStore {

@@ -48,6 +48,10 @@ pub enum SchemaError {
     Unreleased(String, String),
     /// It is the beginning of a copy.
     UnfinishedCopy(String),
+    /// The log beside it belongs to another file, and where that log is.
+    ForeignLog(String, String),
+    /// It was not closed and is damaged, and in which way.
+    Damaged(String, String),
     /// It can't be opened, and why.
     CannotOpen(String, String),
 }
@@ -154,6 +158,17 @@ impl fmt::Display for SchemaError {
                 f,
                 "{database} is a copy that isn't finished. Go on with it where the source is: \
                  `guestpass db copy --to {database}`"
+            ),
+            Self::ForeignLog(database, log) => write!(
+                f,
+                "the log {log} doesn't belong to the database {database}: that was put in the place of another one, whose \
+                 server had not been stopped. To go on with what is there now, as with a backup, remove {log} and \
+                 {database}-shm and start again; to go on with the other one, bring that back"
+            ),
+            Self::Damaged(database, problem) => write!(
+                f,
+                "the database {database} was not closed and is damaged: {problem}. If a backup was copied over it, copy it \
+                 again and remove {database}-wal and {database}-shm; else restore a backup in the same way"
             ),
             Self::CannotOpen(database, error) => {
                 write!(f, "the database {database} can't be opened: {error}")

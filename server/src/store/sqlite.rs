@@ -27,6 +27,7 @@ pub mod bare;
 mod checkpoint;
 mod files;
 mod grants;
+mod leftover_log;
 mod registry;
 mod revoked;
 mod schema;
@@ -36,6 +37,7 @@ mod upkeep;
 mod writer;
 
 use files::Files;
+pub use leftover_log::{begin_log, check_log};
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
@@ -215,6 +217,21 @@ impl Revoked for SqliteStore {
         id: RevokedId,
     ) -> BoxFuture<'_, Result<bool, Unavailable>> {
         Box::pin(self.read(move |connection| revoked::holds(connection, list, id)))
+    }
+
+    fn missing_grants(
+        &self,
+        ids: Vec<RevokedId>,
+    ) -> BoxFuture<'_, Result<Vec<RevokedId>, Unavailable>> {
+        Box::pin(self.read(move |connection| revoked::missing_grants(connection, ids)))
+    }
+
+    fn not_revoked(
+        &self,
+        list: RevokedList,
+        ids: Vec<RevokedId>,
+    ) -> BoxFuture<'_, Result<Vec<RevokedId>, Unavailable>> {
+        Box::pin(self.read(move |connection| revoked::lacks(connection, list, ids)))
     }
 }
 

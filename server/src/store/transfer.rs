@@ -266,7 +266,12 @@ const REVOKED_ACCESS_TOKENS: &[Column] = &[
 
 const TOMBSTONES: &[Column] = &[bytes("hash"), integer("erased_at")];
 
-const JOURNAL_MARKS: &[Column] = &[bytes("mark"), text("node"), integer("created_at")];
+const JOURNAL_MARKS: &[Column] = &[
+    bytes("mark"),
+    text("node"),
+    integer("number"),
+    integer("created_at"),
+];
 
 const PROFILES: &[Column] = &[
     integer("profile_id"),

@@ -36,7 +36,8 @@ pub enum Write {
     /// Acquires or renews the lease of the cleaner for a node, now (the first time) and until the second. Ends in
     /// [`Outcome::Conflict`] while another node holds it.
     HoldCleaning(String, Timestamp, Timestamp),
-    /// Keeps a mark of a node's journal: all that the journal says before it is in the store. Marks of years ago go.
+    /// Keeps a mark of a node's journal: all that the journal says before it is in the store. Of each node the last
+    /// [`KEEP_MARKS`](super::KEEP_MARKS) stay.
     InsertMark(String, [u8; 16], Timestamp),
     /// Removes grants if they had ended before that time or their client or guest is gone, and with its only one a guest
     /// who never redeemed a code.

@@ -1,9 +1,7 @@
 //! A guest is erased whole, or not yet: whatever fails, and whatever is restored.
 
 use axum::http::StatusCode;
-use guestpass::journal::Journal;
-use guestpass::restore::{has_lost, replay};
-use guestpass_core::time::Timestamp;
+use guestpass::restore::{catch_up, has_lost};
 
 use crate::support::{TestApp, Tokens, refresh, request};
 
@@ -38,7 +36,6 @@ async fn an_erasure_that_failed_can_be_asked_for_again() {
 
 #[tokio::test]
 async fn a_replay_that_was_cut_off_is_begun_again() {
-    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
     let test = TestApp::new().await;
     let tokens = test.guest().await;
     let backup = "create table a as select * from profiles; create table b as select * from grants";
@@ -47,17 +44,14 @@ async fn a_replay_that_was_cut_off_is_begun_again() {
     let restore = "insert into profiles select * from a; insert into grants select * from b; delete from tombstones";
     test.sql(restore).await;
 
-    let entries = Journal::read(&test.journal()).unwrap();
-    let keys = test.app.keys().now();
+    let (journal, keys) = (test.journal(), test.app.keys().now());
+    let again = async || catch_up(&*test.store, &journal, 0, &keys).await;
     keep_guests(&test, true).await;
-    replay(&*test.store, &entries, &keys, drop)
-        .await
-        .unwrap_err();
-    assert!(has_lost(&*test.store, &entries, NOW).await.unwrap());
+    again().await.unwrap_err();
+    assert!(has_lost(&*test.store, &journal).await.unwrap());
     keep_guests(&test, false).await;
-    let done = replay(&*test.store, &entries, &keys, drop).await.unwrap();
-    assert_eq!(done.guests, 1);
-    assert!(!has_lost(&*test.store, &entries, NOW).await.unwrap());
+    assert_eq!(again().await.unwrap().guests, 1);
+    assert!(!has_lost(&*test.store, &journal).await.unwrap());
     test.refused(refresh(&tokens.refresh_token), "invalid_grant")
         .await;
 }

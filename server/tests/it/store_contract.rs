@@ -106,6 +106,7 @@ cases! {
     revoked:
         a_revoked_grant_is_listed_and_one_that_is_gone_counts_too
         a_revoked_access_token_is_listed_once
+        what_a_list_lacks_is_told_at_once
         a_tombstone_moves_forward_and_never_back
         every_list_is_read_in_parts_without_a_gap
         what_is_forgotten_is_what_nobody_can_ask_about

@@ -413,7 +413,7 @@ impl TestApp {
     /// Returns the entries of the journal, without its marks.
     pub(crate) fn journaled(&self) -> Vec<Entry> {
         let mut entries = Journal::read(&self.journal()).unwrap();
-        entries.retain(|entry| !matches!(entry, Entry::Mark(_)));
+        entries.retain(|entry| !entry.is_mark());
         entries
     }
 

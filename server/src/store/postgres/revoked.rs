@@ -64,6 +64,57 @@ pub(super) async fn holds(
     }
 }
 
+/// Returns those of the ids that [`holds`] says no to.
+pub(super) async fn lacks(
+    pool: &Pool,
+    list: RevokedList,
+    ids: &[RevokedId],
+) -> Result<Vec<RevokedId>, Unavailable> {
+    const GRANTS: &str = "
+        select grants.profile_id, grants.grant_id
+          from unnest($1::bigint[], $2::bytea[]) as named (profile_id, grant_id)
+          join grants on grants.profile_id = named.profile_id and grants.grant_id = named.grant_id
+         where grants.revoked_at is null";
+    const ACCESS_TOKENS: &str = "
+        select id from unnest($1::bytea[]) as named (id)
+         where not exists (select 1 from revoked_access_tokens where token_id = named.id)";
+    const GUESTS: &str = "
+        select id from unnest($1::bytea[]) as named (id)
+         where not exists (select 1 from tombstones where hash = named.id)";
+    let whole: Vec<_> = ids.iter().map(|id| &id[..]).collect();
+    let rows = match list {
+        RevokedList::Grants => {
+            let (profiles, randoms): (Vec<_>, Vec<_>) = ids.iter().map(split).unzip();
+            pool.read(GRANTS, &[&profiles, &randoms]).await?
+        }
+        RevokedList::AccessTokens => pool.read(ACCESS_TOKENS, &[&whole]).await?,
+        RevokedList::Guests => pool.read(GUESTS, &[&whole]).await?,
+    };
+    rows.iter()
+        .map(|row| match list {
+            RevokedList::Grants => Ok(join(profile_id(row)?.as_i64(), bytes(row, "grant_id")?)),
+            RevokedList::AccessTokens | RevokedList::Guests => bytes(row, "id"),
+        })
+        .collect()
+}
+
+pub(super) async fn missing_grants(
+    pool: &Pool,
+    ids: &[RevokedId],
+) -> Result<Vec<RevokedId>, Unavailable> {
+    const SQL: &str = "
+        select named.profile_id, named.grant_id
+          from unnest($1::bigint[], $2::bytea[]) as named (profile_id, grant_id)
+         where not exists (
+             select 1 from grants
+              where grants.profile_id = named.profile_id and grants.grant_id = named.grant_id)";
+    let (profiles, randoms): (Vec<_>, Vec<_>) = ids.iter().map(split).unzip();
+    let rows = pool.read(SQL, &[&profiles, &randoms]).await?;
+    rows.iter()
+        .map(|row| Ok(join(profile_id(row)?.as_i64(), bytes(row, "grant_id")?)))
+        .collect()
+}
+
 pub(super) async fn insert_access_token(
     pool: &Pool,
     token: &RevokedAccessToken,

@@ -1,8 +1,6 @@
 //! Cleaning, the marks of the nodes' journals, and queries of operators. Of all this a request reaches [`profile`]
 //! alone, which touches one guest.
 
-use std::time::Duration;
-
 use guestpass_core::grant::GrantId;
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
@@ -10,7 +8,7 @@ use guestpass_core::time::Timestamp;
 use super::grants::{self, GRANT_COLUMNS, key, profile_id};
 use super::pool::{Deadline, Failed, Pool, TransactionError};
 use super::row::{bytes, malformed, value};
-use crate::store::{CheckReport, EndedGrants, Guest, Outcome, Seen, Unavailable};
+use crate::store::{CheckReport, EndedGrants, Guest, KEEP_MARKS, Outcome, Seen, Unavailable};
 
 /// The condition that a grant had ended before `$3`, or its client or guest is gone.
 const ENDED: &str = "
@@ -174,22 +172,22 @@ pub(super) async fn insert_mark(
     mark: [u8; 16],
     now: Timestamp,
 ) -> Result<Outcome, Failed> {
-    const OLD: &str = "delete from journal_marks where created_at < $1";
-    const SQL: &str = "
-        insert into journal_marks (mark, node, created_at) values ($1, $2, $3) on conflict do nothing";
-    pool.run(OLD, &[&now.before(KEEP_MARKS).as_millis()])
-        .await?;
+    const NEW: &str = "
+        insert into journal_marks (mark, node, number, created_at)
+        select $1::bytea, $2::text, coalesce(max(number), 0) + 1, $3::bigint from journal_marks where node = $2
+        on conflict do nothing";
+    const OLD: &str = "
+        delete from journal_marks
+         where node = $1 and number <= (select max(number) from journal_marks where node = $1) - $2::bigint";
     let now = now.as_millis();
-    pool.run(SQL, &[&&mark[..], &node, &now]).await?;
+    pool.run(NEW, &[&&mark[..], &node, &now]).await?;
+    pool.run(OLD, &[&node, &KEEP_MARKS]).await?;
     Ok(Outcome::Done)
 }
 
-/// The time after which marks are deleted. A server that starts after so long replays its journal, which does no harm.
-const KEEP_MARKS: Duration = Duration::from_secs(2 * 31_557_600);
-
 pub(super) async fn last_mark(pool: &Pool, node: &str) -> Result<Option<[u8; 16]>, Unavailable> {
     const SQL: &str = "
-        select mark from journal_marks where node = $1 order by created_at desc limit 1";
+        select mark from journal_marks where node = $1 order by number desc limit 1";
     let rows = pool.read(SQL, &[&node]).await?;
     rows.first().map(|row| bytes(row, "mark")).transpose()
 }

@@ -71,6 +71,42 @@ pub(super) fn holds(
     }
 }
 
+/// Returns those of the ids that [`holds`] says no to.
+pub(super) fn lacks(
+    connection: &Connection,
+    list: RevokedList,
+    ids: Vec<RevokedId>,
+) -> rusqlite::Result<Vec<RevokedId>> {
+    without(ids, |id| holds(connection, list, id))
+}
+
+pub(super) fn missing_grants(
+    connection: &Connection,
+    ids: Vec<RevokedId>,
+) -> rusqlite::Result<Vec<RevokedId>> {
+    const SQL: &str = "select 1 from grants where profile_id = ? and grant_id = ?";
+    without(ids, |id| {
+        let (profile, random) = split(id);
+        connection
+            .prepare_cached(SQL)?
+            .exists(params![profile, random])
+    })
+}
+
+/// Returns the ids for which a query says no.
+fn without(
+    ids: Vec<RevokedId>,
+    is_there: impl Fn(RevokedId) -> rusqlite::Result<bool>,
+) -> rusqlite::Result<Vec<RevokedId>> {
+    let mut left = Vec::new();
+    for id in ids {
+        if !is_there(id)? {
+            left.push(id);
+        }
+    }
+    Ok(left)
+}
+
 pub(super) fn insert_access_token(
     connection: &Connection,
     token: &RevokedAccessToken,

@@ -1,7 +1,7 @@
 //! The schema and its versions. SQLite keeps the number of the last migration in `user_version`.
 
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -24,12 +24,17 @@ pub(super) fn open_current(
     file: &Path,
     synchronous: Synchronous,
 ) -> Result<Connection, SchemaError> {
-    if !file.exists() {
+    if !is_there(file) {
         return Err(SchemaError::Missing(file.display().to_string()));
     }
     let connection = super::open(file, synchronous).map_err(|error| cannot_open(file, &error))?;
     check(&connection, file)?;
     Ok(connection)
+}
+
+/// Returns whether a file holds something. Of an empty one SQLite would empty the log, too, if there is one.
+fn is_there(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|found| found.len() > 0)
 }
 
 /// Checks that this version can use a schema.
@@ -38,9 +43,16 @@ fn check(connection: &Connection, file: &Path) -> Result<(), SchemaError> {
         .and_then(|version| Ok((version, columns(connection)?)))
         .map_err(|error| cannot_open(file, &error));
     let (version, columns) = found?;
+    if version == 0 && columns.is_empty() {
+        return Err(SchemaError::Missing(file.display().to_string()));
+    }
     // One process at a time serves a file, so nothing else is there for which a newer schema would have to be good.
     SchemaError::of(&file.display(), version, version, STEPS.len())?;
-    let extra = [("grants", "grant_number")];
+    let extra = [
+        ("grants", "grant_number"),
+        ("installation", "start_in_file"),
+        ("installation", "start_in_log"),
+    ];
     SchemaError::compare(&file.display(), &columns, &extra, false)
 }
 
@@ -55,7 +67,7 @@ fn columns(connection: &Connection) -> rusqlite::Result<BTreeSet<(String, String
 
 /// Returns the steps that [`migrate`] would take.
 pub(super) fn pending(file: &Path) -> Result<Migration, SchemaError> {
-    if !file.exists() {
+    if !is_there(file) {
         return Ok(Migration::of(STEPS, 0));
     }
     let cannot_open = |error| cannot_open(file, &error);

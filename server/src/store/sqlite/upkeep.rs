@@ -1,14 +1,12 @@
 //! Statements of the cleaner, of a start after a restore, and of operators.
 
-use std::time::Duration;
-
 use guestpass_core::grant::GrantId;
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::grants::{self, ENDED, GRANT_COLUMNS, PROFILE_COLUMNS};
-use crate::store::{CheckReport, EndedGrants, Guest, Outcome, Seen};
+use crate::store::{CheckReport, EndedGrants, Guest, KEEP_MARKS, Outcome, Seen};
 
 pub(super) fn ended_grants(
     connection: &Connection,
@@ -143,20 +141,20 @@ pub(super) fn insert_mark(
     mark: [u8; 16],
     now: Timestamp,
 ) -> rusqlite::Result<Outcome> {
-    let old = now.before(KEEP_MARKS).as_millis();
-    connection.execute("delete from journal_marks where created_at < ?", [old])?;
-    connection.execute(
-        "insert into journal_marks (mark, node, created_at) values (?, ?, ?) on conflict do nothing",
-        params![mark, node, now.as_millis()],
-    )?;
+    const NEW: &str = "
+        insert into journal_marks (mark, node, number, created_at)
+        select ?1, ?2, coalesce(max(number), 0) + 1, ?3 from journal_marks where node = ?2
+        on conflict do nothing";
+    const OLD: &str = "
+        delete from journal_marks
+         where node = ?1 and number <= (select max(number) from journal_marks where node = ?1) - ?2";
+    connection.execute(NEW, params![mark, node, now.as_millis()])?;
+    connection.execute(OLD, params![node, KEEP_MARKS])?;
     Ok(Outcome::Done)
 }
 
-/// A server that starts after so long repeats its journal, which does no harm.
-const KEEP_MARKS: Duration = Duration::from_secs(2 * 31_557_600);
-
 pub(super) fn last_mark(connection: &Connection, node: &str) -> rusqlite::Result<Option<[u8; 16]>> {
-    let sql = "select mark from journal_marks where node = ? order by created_at desc limit 1";
+    let sql = "select mark from journal_marks where node = ? order by number desc limit 1";
     connection
         .query_row(sql, [node], |row| row.get(0))
         .optional()

@@ -1,1 +1,7 @@
-//! What is there at a start.
+//! What is there at a start, and what a start may do to it.
+
+mod files;
+mod found;
+mod interrupted;
+mod marks;
+mod restored;

@@ -188,3 +188,25 @@ pub(super) async fn a_removed_guest_takes_its_grants_and_leaves_its_tombstone(st
     done(store, Write::EraseGuest(unknown, tombstone)).await;
     assert!(holds(store, RevokedList::Guests, [2; 16]).await);
 }
+
+pub(super) async fn what_a_list_lacks_is_told_at_once(store: &Store) {
+    let (live, revoked) = (guest(1), guest(2));
+    for one in [&live, &revoked] {
+        store.insert(one).await;
+    }
+    revoke(store, revoked.1.id, 5).await;
+    done(store, access_token(1, 5, 10)).await;
+    done(store, tombstone(1, 5)).await;
+    let lacks = async |list, ids: &[RevokedId]| {
+        store.revoked.not_revoked(list, ids.to_vec()).await.unwrap()
+    };
+    // A grant that is gone counts as revoked.
+    let ids = [live.1.id, revoked.1.id, guest(3).1.id].map(GrantId::to_bytes);
+    assert_eq!(lacks(RevokedList::Grants, &ids).await, [ids[0]]);
+    let missing = store.revoked.missing_grants(ids.to_vec()).await.unwrap();
+    assert_eq!(missing, [ids[2]]);
+    for list in [RevokedList::AccessTokens, RevokedList::Guests] {
+        assert_eq!(lacks(list, &[[1; 16], [2; 16]]).await, [[2; 16]]);
+        assert!(lacks(list, &[]).await.is_empty());
+    }
+}

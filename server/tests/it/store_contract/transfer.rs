@@ -242,7 +242,7 @@ fn sample(table: Table) -> Vec<Row> {
             vec![bytes(&[254; 16]), int(now), int(now + 1)],
         ],
         Table::Tombstones => vec![tombstone(1, 2), tombstone(200, 1)],
-        Table::JournalMarks => vec![vec![bytes(&[1; 16]), text("node-ä"), int(now)]],
+        Table::JournalMarks => vec![vec![bytes(&[1; 16]), text("node-ä"), int(1), int(now)]],
         Table::Profiles => [1, 2, i64::MAX]
             .map(|id| vec![int(id), bytes(&[9; 16]), int(1), int(now), flag(id == 2)])
             .to_vec(),

@@ -185,6 +185,13 @@ pub(super) async fn a_mark_may_be_kept_twice(store: &Store) {
         assert_eq!(store.upkeep.last_mark("a").await.unwrap(), Some(mark));
     }
     assert_eq!(store.upkeep.last_mark("b").await.unwrap(), None);
+    // Whatever the clock said when they were made, the last one is the last one.
+    for (mark, at) in [([2; 16], at(1_000_000)), ([3; 16], at(-1_000_000))] {
+        let insert = Write::InsertMark("a".to_owned(), mark, at);
+        assert_eq!(store.write(insert).await, Outcome::Done);
+        assert_eq!(store.upkeep.last_mark("a").await.unwrap(), Some(mark));
+        assert!(store.upkeep.has_mark([1; 16]).await.unwrap());
+    }
 }
 
 pub(super) async fn an_erased_guest_is_gone_and_the_others_stay(store: &Store) {

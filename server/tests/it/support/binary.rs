@@ -255,11 +255,33 @@ impl Running {
         while !next().starts_with(beginning) {}
     }
 
+    /// Waits for a line that has this text in it.
+    pub(crate) fn says_within(&self, text: &str) {
+        let next = || self.lines.recv_timeout(PATIENCE).expect("it says more");
+        while !next().contains(text) {}
+    }
+
     /// Kills the process with SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+
+    /// Sends a signal, and waits for the end.
+    pub(crate) fn ends_with(mut self, signal: &str) -> ExitStatus {
+        send_signal(&self.child, signal);
+        wait(&mut self.child)
+    }
+}
+
+/// Sends a signal. The standard library has no other than SIGKILL; every shell does.
+fn send_signal(child: &Child, signal: &str) {
+    let id = child.id().to_string();
+    let sent = Command::new("sh")
+        .args(["-c", "kill -$1 \"$0\"", &id, signal])
+        .status()
+        .unwrap();
+    assert!(sent.success());
 }
 
 /// A server that is killed at the end of its test, if it is still there.
@@ -323,13 +345,7 @@ impl Server {
 
     /// Sends SIGTERM, and waits for the end.
     pub(crate) fn stop(mut self) -> ExitStatus {
-        // The standard library sends no other signal than SIGKILL; every shell does.
-        let id = self.child.id().to_string();
-        let sent = Command::new("sh")
-            .args(["-c", "kill -TERM \"$0\"", &id])
-            .status()
-            .unwrap();
-        assert!(sent.success());
+        send_signal(&self.child, "TERM");
         wait(&mut self.child)
     }
 }
