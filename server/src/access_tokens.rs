@@ -59,14 +59,19 @@ impl App {
         Ok(token)
     }
 
-    /// Verifies as [`App::verify`] does, but for the time, the audience, and whether the client is disabled: what may be good
-    /// again, or elsewhere, is worth a revocation.
+    /// Verifies as [`App::verify`] does, but for the time, the audience, the issuer, and whether the client is disabled: what
+    /// may be good again, or elsewhere, is worth a revocation. A token that one of our keys has signed is ours, whatever the
+    /// issuer was called then, or is called on a node that is set otherwise.
     ///
     /// # Errors
     /// As there.
     pub fn verify_for_revocation(&self, token: &str) -> Result<VerifiedToken, Error> {
         let keys = self.keys.now();
-        let verified = self.verifier.verify_at_any_time(token, keys.verifying());
+        let mut verified = self.verifier.verify_at_any_time(token, keys.verifying());
+        if let (Err(Rejection::IssuerWrong), Some(issuer)) = (&verified, claimed_issuer(token)) {
+            let verifier = self.verification.verifier(&issuer);
+            verified = verifier.verify_at_any_time(token, keys.verifying());
+        }
         self.of_known_client(verified.map_err(refusal)?)
     }
 
@@ -224,6 +229,13 @@ pub fn is_for_issuer(claims: &AccessToken, issuer: &str, client: &Client) -> boo
     let own = client.overrides.audience.as_ref();
     let mut audience = claims.audience.iter();
     audience.any(|aud| aud == issuer || own.is_some_and(|own| aud == own.as_str()))
+}
+
+/// Reads `iss` of a token whose signature is still to be verified.
+fn claimed_issuer(token: &str) -> Option<String> {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&payload).ok()?;
+    Some(claims.get("iss")?.as_str()?.to_owned())
 }
 
 /// Decodes the `sid` and `jti` of a token. `None` if they aren't as this server writes them.

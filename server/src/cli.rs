@@ -25,6 +25,8 @@ mod exposure;
 mod hardening;
 mod import;
 mod input;
+mod inventory;
+mod issuer;
 mod key;
 mod lock;
 mod master_key;

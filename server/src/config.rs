@@ -169,10 +169,16 @@ impl Config {
     /// Returns the issuer for a server that listens on `bound`.
     ///
     /// # Errors
-    /// [`ConfigError`] if none is configured and `bound` isn't loopback: no token may name an issuer by chance.
+    /// [`ConfigError`] if none is configured and `bound` isn't loopback, or there may be other nodes: no token may name an
+    /// issuer by chance.
     pub fn issuer_on(&self, bound: SocketAddr) -> Result<Issuer, ConfigError> {
         match &self.issuer {
             Some(issuer) => Ok(issuer.clone()),
+            None if matches!(self.database, Database::Postgres(_)) => Err(ConfigError(
+                "with PostgreSQL every node names the same issuer, so it must be set. Say which: \
+                 `guestpass serve --issuer https://id.example`, or `issuer = \"https://id.example\"` in the file"
+                    .to_owned(),
+            )),
             None if bound.ip().is_loopback() => Ok(Issuer::on_loopback(self.url_of(bound))),
             None => Err(ConfigError(format!(
                 "the server listens on {bound}, which others can reach, so it needs a fixed issuer. Say which: \

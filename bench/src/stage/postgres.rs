@@ -60,6 +60,7 @@ impl Postgres {
                 ("GUESTPASS_DATABASE", url.as_str()),
                 ("GUESTPASS_MASTER_KEY_FILE", &key),
                 ("GUESTPASS_NODE", name),
+                ("GUESTPASS_ISSUER", "https://id.example"),
                 ("GUESTPASS_POSTGRES__BATCH", batch),
             ];
             let own = directory.join(name);

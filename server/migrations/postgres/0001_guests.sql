@@ -10,6 +10,7 @@ create table installation (
     next_client_number  bigint not null,
     cleaner             text,               -- the node that cleans
     cleaner_until       bigint,             -- until when no other does
+    issuer              text,               -- `iss` of every token, once it was set
     seen_at             bigint not null default 0, -- the time at which the installation was last served
     time_resets         bigint not null default 0, -- how often that time was set, instead of going on
     unfinished_copy     boolean not null default false -- this is the beginning of one: nobody is served

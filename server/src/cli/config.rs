@@ -10,10 +10,9 @@ use super::client::names_a_guest;
 use super::database::Opened;
 use super::master_key::{open_keys, require_readable};
 use super::serve::require_settings;
-use super::{Failure, Output, database, exposure, table};
+use super::{Failure, Output, database, exposure, issuer, table};
 use crate::clients::remedy;
 use crate::config::{Config, Database};
-use crate::journal::Journal;
 use crate::store::SchemaError;
 
 #[derive(Subcommand)]
@@ -53,8 +52,11 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
         Err(SchemaError::Missing(_)) => None,
         Err(error) => return Err(error.into()),
     };
+    database::require_nothing_lost(config, opened.as_ref()).await?;
     require_keys(config, opened.as_ref()).await?;
-    Journal::since_last_mark(&config.journal)?;
+    if let Some(opened) = &opened {
+        issuer::require_agreement(config, &*opened.store).await?;
+    }
     let clients = match &opened {
         Some(opened) => opened.store.clients().await?.1,
         None => Vec::new(),

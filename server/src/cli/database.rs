@@ -178,6 +178,26 @@ pub(super) async fn migrate(config: &Config, begins_anew: bool) -> Result<Migrat
     Ok(migration)
 }
 
+/// Checks, without making anything, that a start would find all of an installation, or nothing. `None` stands for a database
+/// that doesn't exist.
+pub(super) async fn require_nothing_lost(
+    config: &Config,
+    opened: Option<&Opened>,
+) -> Result<(), Failure> {
+    if let Some(opened) = opened {
+        return require_whole(config, opened).await;
+    }
+    let mut files = Files::look(config)?;
+    if files.database == DatabaseFile::Something {
+        // It has no table.
+        files.database = DatabaseFile::Empty;
+    }
+    match files.lack() {
+        Some(lack) => Err(lack.failure(config)),
+        None => Ok(()),
+    }
+}
+
 /// Checks that the database has all that the journal proves.
 pub(super) async fn require_whole(config: &Config, opened: &Opened) -> Result<(), Failure> {
     match contents(config, opened).await?.lack() {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::lock::Lock;
 use super::{Failure, Output, copy, database};
-use crate::config::Config;
+use crate::config::{Config, Database, Issuer};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -19,6 +19,18 @@ pub(super) enum Command {
         /// Only say what would happen
         #[arg(long)]
         dry_run: bool,
+        /// Begin anew, without the guests that the journal or the master key say there were
+        #[arg(long, conflicts_with = "dry_run")]
+        new: bool,
+    },
+    /// Change the issuer that is kept with the installation
+    #[command(
+        after_help = "Stop all servers first, and start them with the new issuer. Access tokens of the old one are refused from then on; a refresh brings a new one."
+    )]
+    SetIssuer {
+        /// The new `iss` of every token
+        #[arg(value_name = "URL")]
+        issuer: Issuer,
     },
     /// Copy an embedded installation to PostgreSQL: guests, grants, clients, keys, all of it
     #[command(after_help = AFTER_COPY)]
@@ -65,6 +77,20 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
                     "{name} is damaged. Stop the server and restore a backup"
                 )))
             }
+        }
+        Command::SetIssuer { issuer } => {
+            if let Database::Sqlite(file) = &config.database
+                && Lock::is_taken(file)
+            {
+                return Err(Failure(format!(
+                    "a server runs on {name} and would go on with the old issuer. Stop it first"
+                )));
+            }
+            let opened = database::open(config).await?;
+            let before = super::issuer::change(&*opened.store, issuer).await?;
+            let printed = json!({"issuer": issuer.as_str(), "before": before});
+            output.print(&printed, || format!("the issuer is {}", issuer.as_str()))?;
+            Ok(())
         }
         Command::Copy { to } => copy::run(to, config, output).await,
         Command::Migrate { dry_run, new } => {

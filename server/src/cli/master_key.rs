@@ -48,9 +48,9 @@ async fn load(
     make: Option<&(dyn Fn() -> Result<MasterKey, String> + Sync)>,
 ) -> Result<KeyRing, Failure> {
     let file = &config.master_key_file;
-    let (place, present) = match &config.master_key {
-        Some(key) => ("GUESTPASS_MASTER_KEY".to_owned(), Some(key.clone())),
-        None => (file.display().to_string(), wait_for_master_key(file).await?),
+    let present = match &config.master_key {
+        Some(key) => Some(key.clone()),
+        None => wait_for_master_key(file).await?,
     };
     if present.is_none() && matches!(config.database, Database::Postgres(_)) {
         return Err(missing(file));

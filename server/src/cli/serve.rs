@@ -12,6 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::database::{self, Opened, make_directories};
 use super::exposure;
+use super::inventory::has_log;
+use super::issuer;
 use super::lock::Lock;
 use super::master_key::open_or_make_keys;
 use super::{Failure, Output, starting};
@@ -119,13 +121,14 @@ impl Server {
             tracing::warn!("{exposed}");
         }
         let Opened { store, clock } = opened;
-        let listener = bind(config.listen, "--listen").await?;
-        let admin_listener = match config.admin_listen {
-            Some(address) => Some(bind(address, "admin_listen").await?),
-            None => None,
-        };
-        let address = listener.local_addr()?;
-        let issuer = config.issuer_on(address)?;
+        // Nobody can connect before the server can answer, but that the address is taken is found out now.
+        let socket = bind(config.listen, "--listen")?;
+        let admin_socket = config
+            .admin_listen
+            .map(|address| bind(address, "admin_listen"))
+            .transpose()?;
+        let address = socket.local_addr()?;
+        let issuer = issuer::agree(config, &*store, config.issuer_on(address)?).await?;
         if let Some(lock) = &lock {
             lock.say(&format!(" on {}", config.url_of(address)))?;
         }

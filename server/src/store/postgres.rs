@@ -245,6 +245,14 @@ impl Transfer for PostgresStore {
         Box::pin(transfer::installation_row(&self.pool))
     }
 
+    fn keep_issuer(
+        &self,
+        from: Option<String>,
+        issuer: String,
+    ) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(async move { transfer::keep_issuer(&self.pool, from.as_deref(), &issuer).await })
+    }
+
     fn count(&self, table: Table) -> BoxFuture<'_, Result<u64, Unavailable>> {
         Box::pin(transfer::count(&self.pool, table))
     }

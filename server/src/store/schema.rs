@@ -57,7 +57,7 @@ pub enum SchemaError {
 }
 
 /// The columns of the table `installation`, which has one row.
-const INSTALLATION: [&str; 10] = [
+const INSTALLATION: [&str; 11] = [
     "only_row",
     "installation_id",
     "master_key_check",
@@ -65,6 +65,7 @@ const INSTALLATION: [&str; 10] = [
     "next_client_number",
     "cleaner",
     "cleaner_until",
+    "issuer",
     "seen_at",
     "time_resets",
     "unfinished_copy",

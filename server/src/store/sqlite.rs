@@ -337,6 +337,16 @@ impl Transfer for SqliteStore {
         Box::pin(self.read(transfer::installation_row))
     }
 
+    fn keep_issuer(
+        &self,
+        from: Option<String>,
+        issuer: String,
+    ) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(self.change(move |transaction| {
+            transfer::keep_issuer(transaction, from.as_deref(), &issuer)
+        }))
+    }
+
     fn count(&self, table: Table) -> BoxFuture<'_, Result<u64, Unavailable>> {
         Box::pin(self.read(move |connection| transfer::count(connection, table)))
     }

@@ -12,6 +12,13 @@ pub trait Transfer: Send + Sync {
     /// The row of the installation as a whole.
     fn installation_row(&self) -> BoxFuture<'_, Result<InstallationRow, Unavailable>>;
 
+    /// Keeps the issuer of all tokens. `false`, and nothing changed, unless the one before was `from`.
+    fn keep_issuer(
+        &self,
+        from: Option<String>,
+        issuer: String,
+    ) -> BoxFuture<'_, Result<bool, Unavailable>>;
+
     /// Counts the rows of a table.
     fn count(&self, table: Table) -> BoxFuture<'_, Result<u64, Unavailable>>;
 
@@ -55,6 +62,8 @@ pub struct InstallationRow {
     pub revision: i64,
     /// The number of the client that is added next.
     pub next_client_number: i64,
+    /// The issuer of all tokens, once it was set.
+    pub issuer: Option<String>,
     /// The store holds only the beginning of a copy.
     pub unfinished_copy: bool,
 }

@@ -74,6 +74,7 @@ fn every_command_prints_json_for_scripts() {
         ),
         ("clock show", "", "clock last_served_at trusted"),
         ("clock accept", "", "clock"),
+        ("db set-issuer", "https://id.example", "before issuer"),
         ("config show", "", "[about name origin value]"),
         ("config check", "", "advice[client_id text] errors ok"),
     ];

@@ -117,6 +117,7 @@ cases! {
         every_table_is_read_as_it_was_written
         a_part_takes_the_place_of_what_lies_between
         a_finished_copy_is_left_alone
+        an_issuer_takes_the_place_of_the_one_that_was_expected
         guests_without_a_grant_are_added_once;
     upkeep:
         the_walk_sees_every_grant_once

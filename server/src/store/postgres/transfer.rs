@@ -12,7 +12,7 @@ use crate::store::Unavailable;
 use crate::store::transfer::{Column, InstallationRow, Key, Kind, Part, Row, Table, Value, names};
 
 pub(super) const INSTALLATION_ROW: &str = "
-    select installation_id, master_key_check, revision, next_client_number, unfinished_copy from installation";
+    select installation_id, master_key_check, revision, next_client_number, issuer, unfinished_copy from installation";
 
 pub(super) async fn installation_row(pool: &Pool) -> Result<InstallationRow, Unavailable> {
     let rows = pool.read(INSTALLATION_ROW, &[]).await?;
@@ -28,8 +28,20 @@ pub(super) fn installation(row: &tokio_postgres::Row) -> Result<InstallationRow,
             .map_err(|_| malformed("master_key_check"))?,
         revision: value(row, "revision")?,
         next_client_number: value(row, "next_client_number")?,
+        issuer: value(row, "issuer")?,
         unfinished_copy: value(row, "unfinished_copy")?,
     })
+}
+
+pub(super) async fn keep_issuer(
+    pool: &Pool,
+    from: Option<&str>,
+    issuer: &str,
+) -> Result<bool, Unavailable> {
+    const SQL: &str = "
+        update installation set issuer = $2 where issuer is not distinct from $1::text";
+    let done = pool.run(SQL, &[&from, &issuer]).await?;
+    Ok(done.written == 1)
 }
 
 pub(super) async fn count(pool: &Pool, table: Table) -> Result<u64, Unavailable> {
@@ -75,12 +87,14 @@ pub(super) fn values(table: Table, rows: &[tokio_postgres::Row]) -> Result<Vec<R
 pub(super) async fn begin_copy(pool: &Pool, row: &InstallationRow) -> Result<bool, Unavailable> {
     const SQL: &str = "
         update installation
-           set installation_id = $1, master_key_check = $2, revision = $3, next_client_number = $4, unfinished_copy = true
+           set installation_id = $1, master_key_check = $2, revision = $3, next_client_number = $4, issuer = $5,
+               unfinished_copy = true
          where case when unfinished_copy then installation_id = $1
                     else revision = 0 and not exists (select 1 from profiles) end";
     let check = row.master_key_check.as_ref().map(|check| &check[..]);
     let (id, next) = (&row.id[..], row.next_client_number);
-    let done = pool.run(SQL, &[&id, &check, &row.revision, &next]).await?;
+    let parameters: [Parameter<'_>; 5] = [&id, &check, &row.revision, &next, &row.issuer];
+    let done = pool.run(SQL, &parameters).await?;
     Ok(done.written == 1)
 }
 

@@ -9,16 +9,26 @@ use crate::store::transfer::{Column, InstallationRow, Kind, Part, Row, Table, Va
 
 pub(super) fn installation_row(connection: &Connection) -> rusqlite::Result<InstallationRow> {
     const SQL: &str = "
-        select installation_id, master_key_check, revision, next_client_number, unfinished_copy from installation";
+        select installation_id, master_key_check, revision, next_client_number, issuer, unfinished_copy from installation";
     connection.query_row(SQL, [], |row| {
         Ok(InstallationRow {
             id: row.get(0)?,
             master_key_check: row.get(1)?,
             revision: row.get(2)?,
             next_client_number: row.get(3)?,
-            unfinished_copy: row.get(4)?,
+            issuer: row.get(4)?,
+            unfinished_copy: row.get(5)?,
         })
     })
+}
+
+pub(super) fn keep_issuer(
+    connection: &Connection,
+    from: Option<&str>,
+    issuer: &str,
+) -> rusqlite::Result<bool> {
+    const SQL: &str = "update installation set issuer = ?2 where issuer is ?1";
+    Ok(connection.execute(SQL, params![from, issuer])? == 1)
 }
 
 pub(super) fn count(connection: &Connection, table: Table) -> rusqlite::Result<u64> {
@@ -52,14 +62,16 @@ pub(super) fn rows(
 pub(super) fn begin_copy(connection: &Connection, row: &InstallationRow) -> rusqlite::Result<bool> {
     const SQL: &str = "
         update installation
-           set installation_id = ?1, master_key_check = ?2, revision = ?3, next_client_number = ?4, unfinished_copy = true
+           set installation_id = ?1, master_key_check = ?2, revision = ?3, next_client_number = ?4, issuer = ?5,
+               unfinished_copy = true
          where case when unfinished_copy then installation_id = ?1
                     else revision = 0 and not exists (select 1 from profiles) end";
     let row = params![
         row.id,
         row.master_key_check,
         row.revision,
-        row.next_client_number
+        row.next_client_number,
+        row.issuer
     ];
     Ok(connection.execute(SQL, row)? == 1)
 }

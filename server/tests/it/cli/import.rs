@@ -14,6 +14,7 @@ async fn installation(backend: Backend) -> (Binary, Database) {
     let database = Database::new(backend, &SeededRandom::new()).await;
     binary.set_variable("GUESTPASS_DATABASE", &database.url());
     binary.set_variable("GUESTPASS_MASTER_KEY", MASTER_KEY);
+    binary.set_variable("GUESTPASS_ISSUER", "https://id.example");
     binary.json(&["db", "migrate"]);
     binary.json(&["client", "add", SHOP]);
     // Its first start makes the keys and the journal.

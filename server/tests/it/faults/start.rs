@@ -3,5 +3,6 @@
 mod files;
 mod found;
 mod interrupted;
+mod issuer;
 mod marks;
 mod restored;

@@ -157,12 +157,31 @@ pub(super) async fn guests_without_a_grant_are_added_once(store: &Store) {
     assert!(none.is_ok());
 }
 
+pub(super) async fn an_issuer_takes_the_place_of_the_one_that_was_expected(store: &Store) {
+    let keep = async |from: Option<&str>, to: &str| {
+        let from = from.map(str::to_owned);
+        store
+            .transfer
+            .keep_issuer(from, to.to_owned())
+            .await
+            .unwrap()
+    };
+    assert!(keep(None, "https://a.example").await);
+    assert!(!keep(None, "https://b.example").await);
+    assert!(!keep(Some("https://b.example"), "https://c.example").await);
+    let kept = || async { store.transfer.installation_row().await.unwrap().issuer };
+    assert_eq!(kept().await.unwrap(), "https://a.example");
+    assert!(keep(Some("https://a.example"), "https://b.example").await);
+    assert_eq!(kept().await.unwrap(), "https://b.example");
+}
+
 fn installation(id: u8) -> InstallationRow {
     InstallationRow {
         id: [id; 16],
         master_key_check: Some([id; 32]),
         revision: 5,
         next_client_number: 4,
+        issuer: Some("https://id.example".to_owned()),
         unfinished_copy: false,
     }
 }

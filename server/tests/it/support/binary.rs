@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::connection::Connection;
-use super::{Answer, Backend, Database, Sent, Stored, Tokens, authorize, exchange, sha256};
+use super::{Answer, Backend, Database, ISSUER, Sent, Stored, Tokens, authorize, exchange, sha256};
 
 /// An installation of the binary: a data directory, which may not exist yet, and an environment.
 pub(crate) struct Binary {
@@ -70,6 +70,8 @@ impl Binary {
                     .get()
                     .map(|database| (DATABASE, database.url())),
             )
+            // All nodes have the same one, so it must be set.
+            .envs(self.database.get().map(|_| ("GUESTPASS_ISSUER", ISSUER)))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(self.directory.path())
             .stdin(Stdio::null());
