@@ -16,7 +16,6 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, ffi};
-use rustix::fs::FallocateFlags;
 use tokio::sync::watch;
 
 use crate::store::Unavailable;
@@ -83,14 +82,22 @@ impl Files {
         &self.file
     }
 
-    /// Reserves room on the disk for a database file of that length, which stays as long as it is.
+    /// Reserves room on the disk for a database file of that length, which stays as long as it is. Only Linux has a call
+    /// for that.
+    #[cfg(target_os = "linux")]
     pub(super) fn reserve(&self, length: u64) -> io::Result<()> {
+        let and_keep_its_size = rustix::fs::FallocateFlags::KEEP_SIZE;
         Ok(rustix::fs::fallocate(
             &self.file,
-            FallocateFlags::KEEP_SIZE,
+            and_keep_its_size,
             0,
             length,
         )?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn reserve(&self, _: u64) -> io::Result<()> {
+        Ok(())
     }
 
     /// Fails if no write may be taken.
