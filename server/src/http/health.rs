@@ -49,7 +49,7 @@ pub(super) static READY: Endpoint = Endpoint {
             "The node can serve requests: a write has just become durable.",
             Schema {
                 name: "Ready",
-                of: || status("ready"),
+                of: ready_schema,
             },
         )],
     }],
@@ -64,11 +64,28 @@ fn status(status: &str) -> Value {
     })
 }
 
+fn ready_schema() -> Value {
+    let mut schema = status("ready");
+    schema["properties"]["clock"] = json!({
+        "enum": [TRUSTED, DOUBTED],
+        "description": "`doubted` while the time may be wrong: what would be refused for that alone is answered with 503."
+    });
+    schema["required"] = json!(["status", "clock"]);
+    schema
+}
+
+const TRUSTED: &str = "trusted";
+const DOUBTED: &str = "doubted";
+
 pub(super) async fn live() -> Json<Value> {
     Json(json!({"status": "live"}))
 }
 
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Error> {
     app.check_readiness().await?;
-    Ok(Json(json!({"status": "ready"})))
+    let clock = match app.clock.is_doubted() {
+        true => DOUBTED,
+        false => TRUSTED,
+    };
+    Ok(Json(json!({"status": "ready", "clock": clock})))
 }

@@ -22,7 +22,7 @@ fn a_server_says_where_it_listens_and_is_ready() {
     assert!(server.address.ip().is_loopback() && server.address.port() != 0);
     assert_eq!(
         server.send(&request("GET", "/readyz")).json(),
-        json!({"status": "ready"})
+        json!({"status": "ready", "clock": "trusted"})
     );
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::support::binary::{Binary, eventually};
+use crate::support::binary::{Binary, Server, eventually};
 use crate::support::{SHOP, refresh, request, shim, verify};
 
 const TEN_YEARS: i64 = 315_576_000;
@@ -86,6 +86,12 @@ mod sqlite {
         eventually("the jump is noticed", || {
             server.log().contains("the clock has jumped")
         });
+        let clock = |server: &Server| {
+            let ready = server.send(&request("GET", "/readyz"));
+            assert_eq!(ready.status, 200, "{ready:?}");
+            ready.text("clock")
+        };
+        assert_eq!(clock(&server), "doubted");
         let mut tokens = server.guest();
         tokens = server.send(&refresh(&tokens.refresh_token)).tokens();
         machine.set(0);
@@ -93,6 +99,7 @@ mod sqlite {
             server.log().contains("the clock is trusted again")
         });
         server.send(&refresh(&tokens.refresh_token)).tokens();
+        assert_eq!(clock(&server), "trusted");
         let errors = server.log().matches("ERROR").count();
         assert_eq!(errors, 1, "{}", server.log());
     }
