@@ -50,9 +50,7 @@ impl App {
     /// The first thing that is wrong with the token; [`Unavailable`] if that may be the clock.
     pub fn verify(&self, token: &str) -> Result<VerifiedToken, Error> {
         let token = self.of_known_client(self.verify_signed(token)?)?;
-        if !is_for_issuer(&token.claims, self.issuer.as_str(), &token.client) {
-            return Err(Refusal::AccessTokenOfAnotherAudience.into());
-        }
+        self.check_audience(&token.claims, &token.client)?;
         if token.client.disabled {
             return Err(Refusal::AccessTokenOfNoClient.into());
         }
@@ -75,20 +73,33 @@ impl App {
         self.of_known_client(verified.map_err(refusal)?)
     }
 
-    /// Verifies a token with which a guest asks about itself. It is good for that whatever has become of its client, and
-    /// whomever else it is meant for: to read what is stored and to erase it is the guest's right.
+    /// Verifies a token with which a guest asks about itself. It is good for that whatever has become of its client: to
+    /// read what is stored and to erase it is the guest's right.
     ///
     /// # Errors
     /// As [`App::verify`].
     pub fn verify_for_guest(&self, token: &str) -> Result<GuestToken, Error> {
         let claims = self.verify_signed(token)?;
         let (grant, id) = ids(&claims).ok_or(Refusal::AccessTokenMalformed)?;
+        let client = self.clients.by_id(&claims.client_id);
+        // Of a removed client nobody knows any more which audience was its own.
+        if let Some(client) = &client {
+            self.check_audience(&claims, client)?;
+        }
         Ok(GuestToken {
-            client: self.clients.by_id(&claims.client_id),
+            client,
             grant,
             id,
             client_id: claims.client_id,
         })
+    }
+
+    fn check_audience(&self, claims: &AccessToken, client: &Client) -> Result<(), Refusal> {
+        if is_for_issuer(claims, self.issuer.as_str(), client) {
+            Ok(())
+        } else {
+            Err(Refusal::AccessTokenOfAnotherAudience)
+        }
     }
 
     /// A token that has expired by the clock, but perhaps not in truth, is neither good nor refused.

@@ -130,7 +130,7 @@ pub async fn open_journal(
             guests = done.guests,
             "erasures and revocations were repeated"
         );
-    } else {
+    } else if done.entries > 0 {
         tracing::info!(
             journal = %path,
             entries = done.entries,

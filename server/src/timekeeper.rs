@@ -15,7 +15,6 @@ pub struct Timekeeper {
 }
 
 /// The part of the time in the store that this node knows.
-#[derive(Clone, Copy, Default)]
 struct Kept {
     /// The number of resets at the beginning of this doubt.
     resets: Option<i64>,
@@ -29,16 +28,20 @@ impl Timekeeper {
     /// # Errors
     /// [`Unavailable`] if the store can't answer.
     pub async fn begin(store: &dyn Store, clock: &SteadyClock) -> Result<(), Unavailable> {
-        clock.begin(store.seen().await?.at);
+        clock.begin(store.seen().await?);
         Ok(())
     }
 
     /// Keeps the time of a store that the clock has begun to serve.
     pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<SteadyClock>) -> Self {
+        let kept = Kept {
+            resets: Some(clock.resets_at_begin()),
+            noted_at: None,
+        };
         Self {
             store,
             clock,
-            kept: Mutex::default(),
+            kept: Mutex::new(kept),
         }
     }
 

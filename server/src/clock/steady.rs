@@ -8,6 +8,7 @@ use guestpass_core::time::{self, Timestamp};
 
 use super::trust::{self, Reference, Trust, Verdict};
 use super::{Clock, Reading};
+use crate::store::Seen;
 
 /// Serves a time that a step of the machine's clock doesn't change.
 ///
@@ -34,6 +35,8 @@ struct State {
     has_begun: bool,
     /// Another time was believed since the store was last told.
     has_moved: bool,
+    /// The number of resets that the store had at the beginning.
+    resets: i64,
 }
 
 impl SteadyClock {
@@ -52,16 +55,18 @@ impl SteadyClock {
                 is_told_by_database: false,
                 has_begun: false,
                 has_moved: false,
+                resets: 0,
             }),
         }
     }
 
-    /// Begins to serve a store that was last served at `seen`, if it ever was. A time that doesn't fit that is in doubt from the
-    /// start.
-    pub fn begin(&self, seen: Option<Timestamp>) {
+    /// Begins to serve a store that was last served at the time that it has seen, if it ever was. A time that doesn't fit that
+    /// is in doubt from the start.
+    pub fn begin(&self, seen: Seen) {
         let mut state = self.state();
         state.has_begun = true;
-        let verdict = state.trust.begin(self.monotonic(), seen);
+        state.resets = seen.resets;
+        let verdict = state.trust.begin(self.monotonic(), seen.at);
         self.serve(&mut state, verdict);
     }
 
@@ -101,6 +106,11 @@ impl SteadyClock {
         let reference = state.reference;
         let verdict = state.trust.accept(reference);
         self.serve(&mut state, Some(verdict));
+    }
+
+    /// Returns the number of resets that the store had when this began to serve it.
+    pub(crate) fn resets_at_begin(&self) -> i64 {
+        self.state().resets
     }
 
     /// Returns whether another time was believed since the last call.

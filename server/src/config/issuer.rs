@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use url::{Host, Url};
 
-use super::paths::is_plain_path;
+use super::paths::{WELL_KNOWN, is_plain_path, is_well_known};
 
 /// The issuer of every token (RFC 8414 §2): https, or http on loopback; no user, query, fragment or trailing slash.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -79,20 +79,11 @@ impl FromStr for Issuer {
                 without_slash(&url)
             ));
         }
-        let is_plain = |segment: &str| {
-            !["", ".", ".."].contains(&segment) && !segment.contains([':', '[', ']'])
-        };
-        let mut path = text
-            .splitn(4, '/')
-            .nth(3)
-            .into_iter()
-            .flat_map(|path| path.split('/'));
-        if !path.all(is_plain) {
-            return Err(
-                "its path must be the same to every library: write letters, digits and -._ between single slashes, \
-                 for example https://id.example/shop"
-                    .into(),
-            );
+        if is_well_known(issuer.path()) {
+            return Err(format!(
+                "its path must not lie under {WELL_KNOWN}, where clients look for the metadata; write another, for example \
+                 https://id.example/shop"
+            ));
         }
         if text.len() > 128 {
             return Err("it has more than 128 bytes, and every token carries it twice".into());

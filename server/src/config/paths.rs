@@ -15,7 +15,7 @@ pub(super) fn base_paths(text: &str) -> Result<Vec<String>, String> {
                 .to_owned(),
         );
     }
-    if paths.iter().any(|path| is_under(path, WELL_KNOWN)) {
+    if paths.iter().any(|path| is_well_known(path)) {
         return Err(format!(
             "{WELL_KNOWN} is where clients look for the metadata; write another path, for example /api"
         ));
@@ -24,10 +24,11 @@ pub(super) fn base_paths(text: &str) -> Result<Vec<String>, String> {
 }
 
 /// The path of the documents that others look for (RFC 8615).
-const WELL_KNOWN: &str = "/.well-known";
+pub(super) const WELL_KNOWN: &str = "/.well-known";
 
-fn is_under(path: &str, parent: &str) -> bool {
-    path.strip_prefix(parent)
+/// Tells whether a path is [`WELL_KNOWN`] or lies under it.
+pub(super) fn is_well_known(path: &str) -> bool {
+    path.strip_prefix(WELL_KNOWN)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

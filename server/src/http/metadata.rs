@@ -13,12 +13,12 @@ use crate::app::App;
 
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/.well-known/oauth-authorization-server",
-    allow: "GET, OPTIONS",
+    allow: "GET, HEAD, OPTIONS",
     parameters: &[],
     location: ParameterLocation::Query,
     caller: Caller::Anyone,
     operations: &[Operation {
-        methods: &["GET"],
+        methods: &["GET", "HEAD"],
         id: "metadata",
         summary: "Authorization server metadata",
         about: "RFC 8414, for libraries that configure themselves. If the issuer has a path, it is appended to this one.",

@@ -9,9 +9,9 @@ use std::fs;
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{Synchronous, open};
+use super::{Synchronous, cannot_open, open};
 use crate::files::{resolved, with_suffix};
 use crate::random::Random;
 use crate::store::SchemaError;
@@ -44,7 +44,10 @@ pub fn check_log(file: &Path) -> Result<(), SchemaError> {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         Ok(connection)
     });
-    let connection = opened.map_err(|error| damaged(error.to_string()))?;
+    let connection = opened.map_err(|error| match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(error.to_string()),
+        _ => cannot_open(file, &error),
+    })?;
     let is_foreign = match (without_log, read(&connection)) {
         (Some(without), Ok(with)) => !belongs(without, with),
         (Some(_), Err(_)) => true,

@@ -131,6 +131,7 @@ fn f41_an_issuer_whose_path_libraries_read_differently_is_refused() {
         "https://host.example/:id",
         "https://host.example/a:b",
         "https://host.example/[id]",
+        "https://host.example/.well-known/oauth-authorization-server",
     ] {
         let refusal = refused.parse::<Issuer>().unwrap_err();
         assert!(refusal.contains("its path"), "{refused}: {refusal}");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guestpass::clock::{Clock, SteadyClock};
+use guestpass::store::Seen;
 use guestpass_core::time::Timestamp;
 
 use crate::support::FakeClock;
@@ -52,7 +53,10 @@ impl Node {
 
     /// Begins to serve a database that another node serves.
     fn begin(&self) {
-        self.clock.begin(Some(self.right()));
+        self.clock.begin(Seen {
+            at: Some(self.right()),
+            resets: 0,
+        });
     }
 }
 

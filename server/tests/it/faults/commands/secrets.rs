@@ -1,7 +1,7 @@
 //! Secrets that an operator has written where they are quoted.
 
-use crate::support::SHOP;
 use crate::support::binary::{Binary, Ended, run};
+use crate::support::{ISSUER, SHOP};
 
 const SECRET: &str = "S3cretpw";
 
@@ -45,6 +45,7 @@ fn f24_no_message_shows_the_password_of_a_database() {
     for url in urls() {
         let mut binary = Binary::new();
         binary.set_variable("GUESTPASS_DATABASE", &url);
+        binary.set_variable("GUESTPASS_ISSUER", ISSUER);
         for command in [
             "db check",
             "config show",

@@ -46,10 +46,6 @@ fn f22_no_accepted_text_makes_the_router_panic() {
         ("https://id.example/shop/v1.2_~-x", "/shop/v1.2_~-x,/"),
         ("https://id.example:8443/livez", "/livez,/readyz,/oauth"),
         ("https://[2001:db8::1]:8443", "/a/b/c/d,"),
-        (
-            "https://id.example/.well-known/oauth-authorization-server",
-            "/",
-        ),
     ] {
         let mut binary = Binary::new();
         binary.json(&["client", "add", SHOP]);
