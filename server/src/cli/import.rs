@@ -50,18 +50,15 @@ pub(super) async fn run(
     output: Output,
 ) -> Result<(), Failure> {
     let import = Import::prepare(args, config, opened).await?;
-    let counted = import.check().await?;
+    let mut counted = import.check().await?;
     import.insert(&counted).await?;
-    let erased_meanwhile = import.erase_again(config, opened).await?;
+    import.erase_again(&mut counted, config, opened).await?;
     let Counted {
         new,
         present,
         erased,
     } = counted;
-    // Nearly always, they were there when the file was checked.
-    let of_present = present.min(erased_meanwhile);
-    let new = new.saturating_sub(erased_meanwhile - of_present);
-    let (present, erased) = (present - of_present, erased + erased_meanwhile);
+    let new = new.len();
     let described = json!({"imported": new, "present": present, "erased": erased});
     output.print(&described, || {
         format!(
@@ -97,7 +94,7 @@ struct Line {
 /// Counts the guests of a file.
 #[derive(Default)]
 struct Counted {
-    new: u64,
+    new: HashSet<ProfileId>,
     present: u64,
     erased: u64,
 }
@@ -169,7 +166,7 @@ impl<'a> Import<'a> {
         }
         self.check_part(&mut part, &mut counted, &mut problems)
             .await?;
-        if counted.new > 0 {
+        if !counted.new.is_empty() {
             self.check_holders(&subns, &mut problems).await?;
         }
         problems.none_or_failure(&self.file.name)?;
@@ -214,7 +211,9 @@ impl<'a> Import<'a> {
         let known = self.known(part).await?;
         for line in part.drain(..) {
             match known.get(&line.profile.id) {
-                None => counted.new += 1,
+                None => {
+                    counted.new.insert(line.profile.id);
+                }
                 Some(known) if *known == line.profile => counted.present += 1,
                 Some(known) => problems.add(line.number, &self.difference(known, &line.profile)),
             }
@@ -225,8 +224,8 @@ impl<'a> Import<'a> {
     /// Adds the guests of a file that was checked.
     async fn insert(&self, counted: &Counted) -> Result<(), Failure> {
         let (mut reader, columns) = self.open()?;
-        let mut progress =
-            Progress::new("imported guests".to_owned(), counted.new + counted.present);
+        let all = counted.new.len() as u64 + counted.present;
+        let mut progress = Progress::new("imported guests".to_owned(), all);
         let (mut part, mut done) = (Vec::new(), 0);
         for record in reader.records() {
             let line = self
@@ -266,17 +265,21 @@ impl<'a> Import<'a> {
 
     /// Erases those guests again that a server erased while they were inserted: what was asked for there stays done. An
     /// erasure that is still under way takes a second look itself.
-    async fn erase_again(&self, config: &Config, opened: &Opened) -> Result<u64, Failure> {
+    async fn erase_again(
+        &self,
+        counted: &mut Counted,
+        config: &Config,
+        opened: &Opened,
+    ) -> Result<(), Failure> {
         let mut hashes = erased(self.store).await?;
         if let Some(before) = &self.erased {
             hashes.retain(|hash| !before.hashes.contains(hash));
         }
         if hashes.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
         let keys = open_keys(config, opened).await?.now();
         let (mut reader, columns) = self.open()?;
-        let mut count = 0;
         for record in reader.records() {
             let line = self
                 .read(record, &columns)?
@@ -286,10 +289,13 @@ impl<'a> Import<'a> {
             if hashes.contains(&hash) {
                 let erase = Write::EraseGuest(id, Tombstone { hash, at });
                 self.store.write(erase).await?;
-                count += 1;
+                counted.erased += 1;
+                if !counted.new.remove(&id) {
+                    counted.present = counted.present.saturating_sub(1);
+                }
             }
         }
-        Ok(count)
+        Ok(())
     }
 
     async fn known(&self, part: &[Line]) -> Result<HashMap<ProfileId, Profile>, Failure> {

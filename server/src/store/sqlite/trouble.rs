@@ -35,8 +35,10 @@ pub(super) fn with_advice(error: &(dyn std::error::Error + 'static)) -> String {
 /// Explains why a file can't be opened, which SQLite keeps to itself. It isn't opened to find out: to close it again would
 /// take the locks of all connections of this process (POSIX).
 fn unopened(file: &Path, error: &Error) -> String {
+    let is_directory = std::fs::metadata(file).is_ok_and(|found| found.is_dir());
     let reason = match rustix::fs::access(file, Access::READ_OK | Access::WRITE_OK) {
         Err(reason) => std::io::Error::from(reason).to_string(),
+        Ok(()) if is_directory => std::io::Error::from(rustix::io::Errno::ISDIR).to_string(),
         Ok(()) => error.to_string(),
     };
     format!(
