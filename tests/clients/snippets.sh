@@ -34,11 +34,13 @@ systemctl() {
         server=
         ;;
     start)
+        # The server before said so as well.
+        rm -f listening
         # shellcheck disable=SC2086 # No argument has a space.
         GUESTPASS_ADMIN_LISTEN=$ADMIN "$BINARY" $serve_with >listening 2>>log &
         server=$!
         tries=0
-        until grep -q '^listening on ' listening; do
+        until grep -qs '^listening on ' listening; do
             if [ "$tries" -ge 600 ] || ! kill -0 "$server"; then cat log && return 1; fi
             tries=$((tries + 1))
             sleep 0.1

@@ -33,8 +33,8 @@ fn a_guests_whole_life_over_tls_1_3() {
     ] {
         binary.set_variable(name, file.to_str().unwrap());
     }
+    let url = binary.set_issuer_to_address("https");
     let server = binary.serve();
-    let url = format!("https://{}", server.address);
     assert_eq!(server.announced, format!("listening on {url}"));
 
     let client = http_1_1(certified.client(&[&TLS13]));

@@ -203,8 +203,8 @@ fn serve(algorithm: &str) -> (Binary, Server, String) {
     binary.json(&["client", "add", SHOP]);
     binary.json(&["client", "add", "api", "--audience", API]);
     binary.json(&["client", "add", "brief", "--access-ttl", "1s"]);
+    let issuer = binary.set_issuer_to_address("http");
     let server = binary.serve();
-    let issuer = format!("http://{}", server.address);
     (binary, server, issuer)
 }
 

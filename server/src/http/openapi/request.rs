@@ -132,11 +132,14 @@ fn object(table: &[Parameter], grant_type: Option<&str>) -> Value {
         "required": required,
         // Unknown parameters are ignored, but must be strings and count towards the limit.
         "additionalProperties": {"type": "string"},
-        "propertyNames": {"maxLength": MAX_NAME_CHARS},
+        "propertyNames": {"maxLength": MAX_NAME_CHARS, "pattern": NO_CONTROL_CHARACTERS},
         "maxProperties": MAX_COUNT,
         "examples": [example],
     })
 }
+
+/// A regular expression (ECMA-262) for all of a text.
+const NO_CONTROL_CHARACTERS: &str = r"^[^\x00-\x1f\x7f-\x9f]*$";
 
 /// Describes a parameter. A schema limits a text in characters, so the description tells the limit in bytes.
 fn description(parameter: &Parameter) -> String {
@@ -160,7 +163,7 @@ fn values(parameter: &Parameter) -> Value {
         }
         Accepts::Text { example } => json!({
             "type": "string",
-            "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$",
+            "pattern": NO_CONTROL_CHARACTERS,
             "minLength": u8::from(parameter.presence != Presence::Optional),
             "maxLength": parameter.max_bytes,
             "examples": [example],

@@ -103,8 +103,9 @@ fn a_token_is_explained_as_it_would_be_answered_now() {
 #[test]
 fn a_token_without_a_type_is_explained_as_the_setting_says() {
     let mut binary = Binary::new();
+    binary.set_variable("GUESTPASS_ISSUER", "http://127.0.0.1:8080");
     binary.json(&["client", "add", SHOP]);
-    let server = binary.serve_with(&["--issuer", "http://127.0.0.1:8080"]);
+    let server = binary.serve();
     let issued = server.guest().access_token;
     let exported = binary.json(&["key", "export"]);
     let kid = URL_SAFE_NO_PAD.decode(issued.split('.').next().unwrap());

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,6 +22,8 @@ use super::{Answer, Backend, Database, ISSUER, Sent, Stored, Tokens, authorize, 
 pub(crate) struct Binary {
     directory: TempDir,
     environment: Vec<(String, String)>,
+    /// The address that servers listen on, unless they may choose the port.
+    address: Option<SocketAddr>,
     /// The database, unless it is a file in the data directory or the test has named another.
     database: OnceLock<Database>,
 }
@@ -40,6 +42,7 @@ impl Binary {
         Self {
             directory: TempDir::new().unwrap(),
             environment: Vec::new(),
+            address: None,
             database: OnceLock::new(),
         }
     }
@@ -47,6 +50,17 @@ impl Binary {
     /// Sets a variable for all commands from now on.
     pub(crate) fn set_variable(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Has servers listen on one port from now on, and sets the issuer to their address. Returns that.
+    pub(crate) fn set_issuer_to_address(&mut self, scheme: &str) -> String {
+        // Nobody else is given the port until it has been used for a while.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        self.address = Some(address);
+        let issuer = format!("{scheme}://{address}");
+        self.set_variable("GUESTPASS_ISSUER", &issuer);
+        issuer
     }
 
     /// Returns the data directory that every command is given.
@@ -153,12 +167,15 @@ impl Binary {
     fn spawn(&self, args: &[&str]) -> Server {
         self.prepare();
         let data_dir = self.data_dir();
+        let address = self
+            .address
+            .map_or("127.0.0.1:0".to_owned(), |address| address.to_string());
         let always = [
             "--data-dir",
             data_dir.to_str().unwrap(),
             "serve",
             "--listen",
-            "127.0.0.1:0",
+            &address,
         ];
         let log = self.directory.path().join("log");
         let mut child = self

@@ -29,7 +29,10 @@ fn advice(binary: &Binary) -> Vec<String> {
 fn f21_the_check_refuses_settings_that_a_start_refuses() {
     let other = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     for (variables, hint) in [
-        (&[("LISTEN", "0.0.0.0:0")][..], "--issuer https://"),
+        (
+            &[("LISTEN", "0.0.0.0:0"), ("ISSUER", "http://id.example")][..],
+            "tokens must not travel in clear",
+        ),
         (
             &[("LISTEN", "127.0.0.1:1"), ("ADMIN_LISTEN", "127.0.0.1:1")],
             "admin_listen = 127.0.0.1:1",
@@ -73,4 +76,17 @@ fn f21_the_check_advises_on_an_issuer_under_which_nothing_is_served() {
     binary.set_variable("GUESTPASS_BASE_PATHS", "/,/api,/shop");
     let text = advice(&binary).join("\n");
     assert!(!text.contains("base_paths"), "{text}");
+}
+
+mod sqlite {
+    use super::*;
+
+    /// With PostgreSQL it must be set in any case.
+    #[test]
+    fn f21_a_public_address_needs_an_issuer() {
+        let mut binary = Binary::new();
+        binary.json(&["client", "add", SHOP]);
+        binary.set_variable("GUESTPASS_LISTEN", "0.0.0.0:0");
+        assert_refused_alike(&binary, "--issuer https://");
+    }
 }
