@@ -77,16 +77,3 @@ fn f21_the_check_advises_on_an_issuer_under_which_nothing_is_served() {
     let text = advice(&binary).join("\n");
     assert!(!text.contains("base_paths"), "{text}");
 }
-
-mod sqlite {
-    use super::*;
-
-    /// With PostgreSQL it must be set in any case.
-    #[test]
-    fn f21_a_public_address_needs_an_issuer() {
-        let mut binary = Binary::new();
-        binary.json(&["client", "add", SHOP]);
-        binary.set_variable("GUESTPASS_LISTEN", "0.0.0.0:0");
-        assert_refused_alike(&binary, "--issuer https://");
-    }
-}

@@ -21,3 +21,12 @@ fn f21_the_check_opens_the_keys() {
     fs::write(&file, "short").unwrap();
     assert_refused_alike(&binary, "is not a master key");
 }
+
+/// With PostgreSQL it must be set in any case.
+#[test]
+fn f21_a_public_address_needs_an_issuer() {
+    let mut binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    binary.set_variable("GUESTPASS_LISTEN", "0.0.0.0:0");
+    assert_refused_alike(&binary, "--issuer https://");
+}
