@@ -1,5 +1,5 @@
 .POSIX:
-.PHONY: quickstart test faults count cluster drill bench bench-full docs audit clean
+.PHONY: quickstart test fuzz faults count cluster drill bench bench-full docs audit clean
 
 CARGO = cargo
 
@@ -18,6 +18,11 @@ test:
 # `make test` takes a tenth.
 faults:
 	@GUESTPASS_TEST_FAULTS=1 $(CARGO) test --quiet --locked --test it faults::storage::
+
+# Everything that reads what isn't ours, fed with what a fuzzer makes up, a minute for each target or `make fuzz SECONDS=1800`.
+# Adds to fuzz/corpus what reaches something new; `make test` runs the corpus.
+fuzz:
+	@tests/fuzz $(SECONDS)
 
 # Instructions of a request, stage by stage, against bench/instructions.json. `make count WRITE=1` writes them there instead,
 # for the release build and for the one that `make test` counts.

@@ -15,6 +15,7 @@ mod deadlines;
 mod docs;
 mod erasure;
 mod faults;
+mod fuzz;
 mod growth;
 mod http_layer;
 mod introspect;
