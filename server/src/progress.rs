@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time;
 
-/// Says how far some work is, once it has taken [`PATIENCE`], and from then on in larger and larger steps.
+/// Says how far some work is, once it has taken `PATIENCE`, and from then on in larger and larger steps.
 pub struct Progress {
     what: &'static str,
     next: Instant,

@@ -1,7 +1,7 @@
 //! Revocation of grants and access tokens, and erasure of guests.
 //!
 //! Each is appended to the journal, then written to the store, then inserted into the revocation filter, and only then
-//! answered ([`App::end`]). What is answered with 503 instead is carried out as soon as it can be ([`App::tend_storage`]).
+//! answered (`App::end`). What is answered with 503 instead is carried out as soon as it can be ([`App::tend_storage`]).
 
 use std::sync::Arc;
 

@@ -37,7 +37,7 @@ pub enum Write {
     /// [`Outcome::Conflict`] while another node holds it.
     HoldCleaning(String, Timestamp, Timestamp),
     /// Keeps a mark of a node's journal: all that the journal says before it is in the store. Of each node the last
-    /// [`KEEP_MARKS`](super::KEEP_MARKS) stay.
+    /// `KEEP_MARKS` stay.
     InsertMark(String, [u8; 16], Timestamp),
     /// Removes grants if they had ended before that time or their client or guest is gone, and with its only one a guest
     /// who never redeemed a code.
