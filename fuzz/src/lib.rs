@@ -1,5 +1,5 @@
-//! What is fuzzed: a function for each thing that reads what isn't ours. Each takes any bytes and panics if an invariant
-//! doesn't hold.
+//! The fuzzing targets: a function for each thing that reads what isn't ours. Each takes any bytes and panics if an
+//! invariant doesn't hold.
 
 mod files;
 mod parameters;

@@ -37,7 +37,7 @@ pub struct App {
     pub(crate) upkeep: Arc<dyn Upkeep>,
     /// The log of erasures and revocations outside the database.
     pub(crate) journal: Journal,
-    /// What the marks of the journal need.
+    /// Serves the marks of the journal.
     pub(crate) marks: Marks,
     /// The clients and their policies.
     pub(crate) clients: Clients,

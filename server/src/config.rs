@@ -77,7 +77,7 @@ pub struct Config {
     pub clean_after: Duration,
     /// The name of this node.
     pub node: String,
-    /// Whether the process may leave a core dump, and be traced.
+    /// Allows the process to leave a core dump, and to be traced.
     pub core_dumps: bool,
     /// The configuration file, if it has a password in the database's URL.
     pub file_with_password: Option<PathBuf>,

@@ -18,7 +18,7 @@ pub(crate) use under_way::UnderWay;
 
 mod under_way;
 
-/// What the marks of a node need, beside what requests share.
+/// Holds what the marks of a node need, beside what requests share.
 pub struct Marks {
     store: Arc<dyn Store>,
     journal: PathBuf,

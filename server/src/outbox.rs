@@ -1,5 +1,6 @@
-//! What was to end and was answered with 503, because the journal or the store couldn't be written: it is carried out as
-//! soon as they can. Otherwise the journal, which may have it, would have the next start carry it out, weeks later.
+//! The outbox: holds what was to end and was answered with 503, because the journal or the store couldn't be written. It
+//! is carried out as soon as they can. Otherwise the journal, which may have it, would have the next start carry it out,
+//! weeks later.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Whether the node can serve: the readiness check, whose answer all who ask within a second share.
+//! The readiness check: decides whether the node can serve. All who ask within a second share one answer.
 
 use std::time::Duration;
 

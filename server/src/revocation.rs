@@ -80,7 +80,7 @@ impl App {
     /// A refresh token revokes its grant. An access token revokes the grant of a confidential client, and only itself
     /// for a public one: many parties see it, and one from a log must not suffice to log a guest out.
     ///
-    /// What a token says of time is ignored: the clock may be wrong, and what has expired by a wrong one is good again by
+    /// The times in a token are ignored: the clock may be wrong, and what has expired by a wrong one is good again by
     /// the right one.
     ///
     /// # Errors

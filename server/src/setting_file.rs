@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 /// Reads all of a small file, which may be a pipe.
 ///
 /// # Errors
-/// What is wrong with it, to stand behind its name.
+/// Explains the problem, to stand behind its name.
 pub(crate) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let unreadable = |error: std::io::Error| format!("it can't be read: {error}");
     let opened = File::open(file).map_err(unreadable)?;

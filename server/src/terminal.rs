@@ -1,9 +1,9 @@
 //! The way out: all that the program writes to standard output and standard error leaves here. A lint forbids reaching for
 //! them elsewhere.
 //!
-//! What can't be printed is an error, but for a reader that has gone away, as `head` does. Standard error is for people who
-//! may be there or not: if it is closed or full, the work goes on. Text may quote what isn't ours, such as an argument or a
-//! file, so whatever controls a terminal is escaped.
+//! Output that can't be printed is an error, but for a reader that has gone away, as `head` does. Standard error is
+//! for people who may be there or not: if it is closed or full, the work goes on. Text may quote what isn't ours, such as
+//! an argument or a file, so whatever controls a terminal is escaped.
 
 #![expect(clippy::disallowed_methods, reason = "this is the way out")]
 

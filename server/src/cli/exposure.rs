@@ -1,4 +1,4 @@
-//! What others on this machine can do to the files of an installation.
+//! Finds what others on this machine can do to the files of an installation.
 
 use std::ffi::OsString;
 use std::fs;

@@ -2,7 +2,7 @@
 
 use super::Failure;
 
-/// What held for core dumps before this program forbade them.
+/// Holds the limits of core dumps from before this program forbade them.
 pub(super) struct CoreDumps {
     #[cfg(target_os = "linux")]
     before: rustix::process::Rlimit,

@@ -10,7 +10,7 @@ use super::Failure;
 
 /// An argument that names a file, opened once, so that every pass reads the same.
 pub(super) struct Input {
-    /// What the operator calls it.
+    /// Its name, as the operator gave it.
     pub(super) name: String,
     file: File,
 }

@@ -1,5 +1,5 @@
-//! What is there at a start: an installation, a part of one, or nothing. A part is refused, because whoever goes on with
-//! it refuses every guest of the rest for good.
+//! Recognises what is there at a start: an installation, a part of one, or nothing. A part is refused, because
+//! whoever goes on with it refuses every guest of the rest for good.
 //!
 //! [`Files::lack`] and [`Contents::lack`] decide on what was found; [`Files::look`] and [`Contents::look`] find it.
 
@@ -32,7 +32,7 @@ pub(super) enum DatabaseFile {
     Something,
 }
 
-/// What a journal proves.
+/// Says how much a journal proves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum JournalSays {
     Nothing,
@@ -49,7 +49,7 @@ pub(super) enum Lack {
     DatabaseOfLog,
     /// The database, while the journal says that it was served.
     DatabaseOfJournal,
-    /// What was in the database, whose master key is there.
+    /// The contents of the database, whose master key is there.
     ContentsOfDatabase,
     /// The database, whose master key is there; or that is a new installation with a prepared key.
     DatabaseOfKey,
@@ -123,7 +123,7 @@ impl JournalSays {
     }
 }
 
-/// What an opened database holds.
+/// Describes the contents of an opened database.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Contents {
     has_keys: bool,

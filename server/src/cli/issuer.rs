@@ -4,7 +4,7 @@ use super::Failure;
 use crate::config::{Config, Issuer};
 use crate::store::Store;
 
-/// What a start does about the issuer.
+/// Says how a start treats the issuer.
 #[derive(Debug, Eq, PartialEq)]
 enum Decision<'a> {
     /// Keep the one that was set: there is none yet.

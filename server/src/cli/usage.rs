@@ -1,4 +1,4 @@
-//! How the program is used: what clap prints of itself, and its errors.
+//! Prints usage: what clap says of the commands, and its errors.
 
 use std::process::ExitCode;
 

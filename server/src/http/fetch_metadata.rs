@@ -1,4 +1,4 @@
-//! What a browser says of a request beside the request itself (Fetch Metadata Request Headers, W3C).
+//! Reads what a browser says of a request beside the request itself (Fetch Metadata Request Headers, W3C).
 
 use axum::http::header::ORIGIN;
 use axum::http::{HeaderMap, HeaderValue};

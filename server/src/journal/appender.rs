@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::store::Unavailable;
 
-/// What the thread is asked for.
+/// A request to the thread.
 pub(super) struct Job {
     /// A line to be appended; empty to try whether one could be.
     pub(super) line: String,

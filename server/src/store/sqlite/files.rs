@@ -1,4 +1,4 @@
-//! Whether this process may still trust the files that it has open: the database, the log and the log's index.
+//! Decides whether this process may still trust the files that it has open: the database, the log and the log's index.
 //!
 //! Three things can take that trust away. A file may have been moved or deleted under the process, which then writes what
 //! nobody will read: no write is taken until it is back. A sync of the database file may have failed; the operating
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::store::Unavailable;
 
-/// What is known of the files of one store, shared by all its connections.
+/// Holds what is known of the files of one store, shared by all its connections.
 pub(super) struct Files {
     /// The database file, to sync it. To close it takes the locks of all connections of this process (POSIX), so
     /// whoever has a connection shares this, and drops it last.

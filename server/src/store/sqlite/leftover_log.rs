@@ -1,4 +1,4 @@
-//! Whether the log beside a database belongs to it.
+//! Decides whether the log beside a database belongs to it.
 //!
 //! SQLite takes any log of the right name for the database's own. A backup that is copied over a database whose server was
 //! killed is thereby mixed with the pages of another file, or undone. So each start writes a number into the file, has the

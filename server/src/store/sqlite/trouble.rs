@@ -1,4 +1,4 @@
-//! What an error of SQLite means for an operator: which file, why, and what to do.
+//! Explains an error of SQLite to an operator: which file, why, and what to do.
 
 use std::path::Path;
 

@@ -196,7 +196,7 @@ impl Done {
 #[derive(Clone)]
 pub(super) struct WriteFailed {
     error: Unavailable,
-    /// What SQLite calls it, if it is SQLite's.
+    /// Its code, if it is SQLite's.
     code: Option<ErrorCode>,
     /// The disk has no room.
     is_full: bool,

@@ -15,7 +15,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Node {
     machine: Arc<FakeClock>,
     clock: SteadyClock,
-    /// What the database's clock says when the machine's monotonic clock is at zero.
+    /// The time of the database's clock when the machine's monotonic clock is at zero.
     epoch: Timestamp,
 }
 

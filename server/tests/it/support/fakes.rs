@@ -14,7 +14,7 @@ use super::sha256;
 pub(crate) struct FakeClock {
     millis: AtomicI64,
     monotonic_millis: AtomicU64,
-    /// Whether a running server could have told the store the time that it is now.
+    /// Set once the time of day was set, so that no running server could have told the store the time that it is now.
     jumped: AtomicBool,
 }
 

@@ -12,7 +12,7 @@ use crate::support::{
     Answer, Connection, Sent, Tokens, authorize, exchange, profile, refresh, request, revoke,
 };
 
-/// What is asked while a call fails.
+/// A request that is sent while a call fails.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Step {
     Authorize,
@@ -112,7 +112,7 @@ fn every() -> usize {
     }
 }
 
-/// What a step has had for an answer.
+/// The answer that a step has had.
 enum Answered {
     Code(String),
     Tokens(Tokens),
