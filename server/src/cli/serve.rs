@@ -53,10 +53,12 @@ impl Args {
 }
 
 pub(super) async fn run(config: &Config, output: Output) -> Result<(), Failure> {
-    let _log = telemetry::start(config.log_level, config.log_format);
+    let log = telemetry::start(config.log_level, config.log_format);
     let mut stop = Box::pin(stop_signal()?);
     let Some(server) = starting::start(config, &mut stop).await? else {
-        return Ok(());
+        drop(log);
+        // At once: the start is still at work on its thread, and would panic if the runtime ended under it.
+        std::process::exit(0);
     };
     let url = config.url_of(server.address);
     output.print(

@@ -286,10 +286,11 @@ impl Running {
         self.child.wait().unwrap();
     }
 
-    /// Sends a signal, and waits for the end.
-    pub(crate) fn ends_with(mut self, signal: &str) -> ExitStatus {
+    /// Sends a signal, and waits for the end. Returns what else it has said as well.
+    pub(crate) fn ends_with(mut self, signal: &str) -> (ExitStatus, String) {
         send_signal(&self.child, signal);
-        wait(&mut self.child)
+        let status = wait(&mut self.child);
+        (status, self.lines.iter().collect::<Vec<_>>().join("\n"))
     }
 }
 

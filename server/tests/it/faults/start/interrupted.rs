@@ -20,7 +20,9 @@ fn ends_while_it_says(binary: &Binary, line: &str) {
         let start = binary.start(&["serve", "--listen", &listen, "--issuer", ISSUER]);
         start.says_within(line);
         assert!(TcpStream::connect(address).is_err(), "the port is open");
-        assert_eq!(start.ends_with(signal).code(), Some(0), "{signal}");
+        let (status, said) = start.ends_with(signal);
+        assert_eq!(status.code(), Some(0), "{signal}");
+        assert!(!said.contains("panicked"), "{said}");
     }
 }
 
