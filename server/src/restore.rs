@@ -121,6 +121,16 @@ pub async fn open_journal(
         );
     }
     let done = catch_up(store, &config.journal, agreement.position, keys).await?;
+    let has_lost = done.lost_grants > 0 || done.lost_guests > 0;
+    if let (true, false, Some(mark)) = (has_lost, went_back, agreement.mark) {
+        tracing::error!(
+            journal = %path,
+            grants = done.lost_grants,
+            erased_guests = done.lost_guests,
+            "the database lacks what the journal says there was, as after a restore. Guests who came since {} may be missing",
+            rfc3339(mark.at)
+        );
+    }
     if went_back {
         tracing::warn!(
             journal = %path,
@@ -149,7 +159,7 @@ pub async fn open_journal(
             "the journal is longer than it need be, and can't be replaced by a shorter one, so it stays as it is"
         );
     }
-    let went_back_at = match went_back || done.lost_grants > 0 {
+    let went_back_at = match went_back || has_lost {
         true => Some(now),
         false => agreement.mark.and_then(|mark| mark.went_back_at),
     };
@@ -203,6 +213,8 @@ pub struct CaughtUp {
     pub guests: u64,
     /// Revoked grants that have no row, and whose guests weren't erased: the database has lost them.
     pub lost_grants: u64,
+    /// Erased guests who aren't there, nor what is left of one: the database has lost them before they were erased.
+    pub lost_guests: u64,
 }
 
 /// Carries out what the journal says from `position` on and the store lacks.
@@ -382,6 +394,7 @@ impl CatchingUp<'_> {
             }
         }
         let gone = std::mem::take(&mut self.erased);
+        self.done.lost_guests += gone.len() as u64;
         self.write_all(gone.into_values().map(Write::InsertTombstone))
             .await
             .map(drop)

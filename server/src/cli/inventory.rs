@@ -130,6 +130,8 @@ pub(super) struct Contents {
     /// It had keys once, for it knows its master key.
     had_keys: bool,
     has_clients: bool,
+    /// It had clients once, for it has given a number to one.
+    had_clients: bool,
     has_marks: bool,
     journal: JournalSays,
 }
@@ -137,10 +139,12 @@ pub(super) struct Contents {
 impl Contents {
     pub(super) async fn look(store: &dyn Store, journal: JournalSays) -> Result<Self, Unavailable> {
         let installation = store.installation().await?;
+        let row = store.installation_row().await?;
         Ok(Self {
             has_keys: !installation.keys.is_empty(),
             had_keys: installation.master_key_check.is_some(),
             has_clients: store.count(Table::Clients).await? > 0,
+            had_clients: row.next_client_number > 1,
             has_marks: store.count(Table::JournalMarks).await? > 0,
             journal,
         })
@@ -149,11 +153,12 @@ impl Contents {
     /// Decides what is missing.
     pub(super) fn lack(&self) -> Option<Lack> {
         let was_served = self.journal != JournalSays::Nothing;
+        let had_guests = self.journal == JournalSays::Guests || (was_served && self.had_clients);
         if !self.has_keys && (self.had_keys || was_served) {
             Some(Lack::Keys)
         } else if !self.has_marks && was_served {
             Some(Lack::Marks)
-        } else if !self.has_clients && self.journal == JournalSays::Guests {
+        } else if !self.has_clients && had_guests {
             Some(Lack::Clients)
         } else {
             None
@@ -199,8 +204,8 @@ impl Lack {
                  database that belongs to it. {bring_back}"
             ),
             Self::Clients => &format!(
-                "the database {database} has no clients, but the journal {journal} says that there were guests, who \
-                 would all be refused. Bring back the database from a backup and leave the journal where it is; or, if \
+                "the database {database} has no clients, but it had some when it was served, or the journal {journal} says \
+                 that there were guests, who would all be refused. Bring back the database from a backup and leave the journal where it is; or, if \
                  you have removed all clients, add one: guestpass client add ID"
             ),
         };
@@ -241,24 +246,51 @@ mod tests {
     #[test]
     fn a_database_that_holds_less_than_it_held_is_noticed() {
         use JournalSays::{Guests, Nothing, Served};
-        for (has_keys, had_keys, has_clients, has_marks, journal, lack) in [
-            (false, false, false, false, Nothing, None),
-            (false, false, true, false, Nothing, None),
-            (true, true, false, true, Served, None),
-            (true, true, true, true, Guests, None),
-            (true, true, true, false, Nothing, None),
-            (false, true, true, true, Nothing, Some(Lack::Keys)),
-            (false, false, false, false, Served, Some(Lack::Keys)),
-            (true, true, true, false, Served, Some(Lack::Marks)),
-            (true, true, false, false, Guests, Some(Lack::Marks)),
-            (true, true, false, true, Guests, Some(Lack::Clients)),
+        let whole = Contents {
+            has_keys: true,
+            had_keys: true,
+            has_clients: true,
+            had_clients: true,
+            has_marks: true,
+            journal: Guests,
+        };
+        let without_clients = Contents {
+            has_clients: false,
+            ..whole
+        };
+        let never_had_clients = Contents {
+            had_clients: false,
+            ..without_clients
+        };
+        let without_keys = Contents {
+            has_keys: false,
+            ..whole
+        };
+        let without_marks = Contents {
+            has_marks: false,
+            ..whole
+        };
+        let new = Contents {
+            has_keys: false,
+            had_keys: false,
+            has_marks: false,
+            ..never_had_clients
+        };
+        for (contents, journal, lack) in [
+            (new, Nothing, None),
+            (new, Served, Some(Lack::Keys)),
+            (whole, Guests, None),
+            (without_keys, Nothing, Some(Lack::Keys)),
+            (without_marks, Nothing, None),
+            (without_marks, Served, Some(Lack::Marks)),
+            (never_had_clients, Served, None),
+            (never_had_clients, Guests, Some(Lack::Clients)),
+            (without_clients, Nothing, None),
+            (without_clients, Served, Some(Lack::Clients)),
         ] {
             let contents = Contents {
-                has_keys,
-                had_keys,
-                has_clients,
-                has_marks,
                 journal,
+                ..contents
             };
             assert_eq!(contents.lack(), lack, "{contents:?}");
         }

@@ -45,6 +45,23 @@ fn f10_a_database_that_has_lost_a_part_is_refused() {
     }
 }
 
+/// The journal has only marks, but the database has had a client.
+#[test]
+fn f10_a_database_whose_clients_are_gone_is_refused() {
+    let binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    let server = binary.serve();
+    server.guest();
+    assert!(server.stop().success());
+    binary.sql("delete from clients");
+    let problem = binary.failure(SERVE);
+    for part in ["clients", "client add", "backup"] {
+        assert!(problem.contains(part), "{problem}");
+    }
+    binary.json(&["client", "add", "another"]);
+    assert!(binary.serve().stop().success());
+}
+
 #[test]
 fn f10_a_new_installation_may_be_served_before_it_has_clients() {
     let binary = Binary::new();
