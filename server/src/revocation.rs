@@ -160,9 +160,13 @@ impl App {
 
     /// Starts the second pass of an erasure.
     pub(crate) fn erase_again_later(self: &Arc<Self>, profile: ProfileId, hash: [u8; 16]) {
-        let app = Arc::clone(self);
+        // A server that stops is not kept from closing its store.
+        let app = Arc::downgrade(self);
         tokio::spawn(async move {
             tokio::time::sleep(REQUEST_DEADLINE).await;
+            let Some(app) = app.upgrade() else {
+                return;
+            };
             let at = app.clock.now();
             let again = Write::EraseGuest(profile, Tombstone { hash, at });
             if let Err(error) = app.grants.write(again).await {

@@ -14,8 +14,8 @@ create table installation (
     seen_at             integer not null default 0, -- the time at which the installation was last served
     time_resets         integer not null default 0, -- how often that time was set, instead of going on
     unfinished_copy     integer not null default false, -- this is the beginning of one: nobody is served
-    start_in_file       integer,            -- a number of the last start, written to the file itself,
-    start_in_log        integer             -- and then to its log: a log with another one is foreign
+    log_in_file         integer,            -- a number of the log, written to the file itself before the log begins,
+    log_in_log          integer             -- and then to the log: one with another number is foreign
 ) strict;
 
 -- One row that the readiness check changes: when it has, a write has just become durable.

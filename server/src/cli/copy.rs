@@ -8,7 +8,6 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::json;
 
 use super::database::{self, Opened};
-use super::inventory::has_log;
 use super::lock::Lock;
 use super::master_key::open_keys;
 use super::progress::Progress;
@@ -43,10 +42,13 @@ pub(super) async fn run(to: &str, config: &Config, output: Output) -> Result<(),
         true => Some(Lock::take(file, ", which copies it")?),
         false => None,
     };
-    if lock.is_some() && has_log(file) {
-        database::check_log(file).await?;
+    if lock.is_some()
+        && let Some(left) = database::examine_locked(file).await?
+        && left.is_suspicious()
+    {
+        terminal::say(&left.to_string());
     }
-    let source = database::open(config).await?;
+    let source = database::open_examined(config).await?;
     open_keys(config, &source).await?;
     let target = open_target(&connection).await?;
     let compared = match is_finished(&source, &target).await? {

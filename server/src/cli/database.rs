@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use guestpass_core::time::Timestamp;
 
-use super::inventory::{Contents, DatabaseFile, Files, JournalSays, Lack, has_log};
+use super::inventory::{Contents, DatabaseFile, Files, JournalSays, Lack};
 use super::lock::Lock;
 use super::master_key;
 use super::{Failure, rfc3339};
@@ -18,8 +18,9 @@ use crate::marks;
 use crate::progress::waiting;
 use crate::random::SecureGenerator;
 use crate::store::postgres::{Connection, PostgresStore};
-use crate::store::sqlite::{self, SqliteStore};
+use crate::store::sqlite::{self, LeftLog, SqliteStore};
 use crate::store::{Migration, SchemaError, Store};
+use crate::terminal;
 use crate::timekeeper::Timekeeper;
 
 /// An open store, and the clock that all its users share.
@@ -44,12 +45,14 @@ impl Opened {
 
 /// Opens the store, which must exist and not be an unfinished copy.
 pub(super) async fn open(config: &Config) -> Result<Opened, SchemaError> {
+    examine(config).await?;
+    open_examined(config).await
+}
+
+/// Opens a store that was examined.
+pub(super) async fn open_examined(config: &Config) -> Result<Opened, SchemaError> {
     let opened = match &config.database {
         Database::Sqlite(file) => {
-            // Who has the lock has checked it.
-            if has_log(file) && !Lock::is_taken(file) {
-                check_log(file).await?;
-            }
             let (path, synchronous) = (file.clone(), config.synchronous);
             let store = blocking(file, move || SqliteStore::open(&path, synchronous)).await?;
             Opened {
@@ -83,8 +86,30 @@ async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(SchemaError::cannot_open(&file.display(), &error)))
 }
 
-/// Checks the log that a database was left with. Nobody may serve it.
-pub(super) async fn check_log(file: &Path) -> Result<(), SchemaError> {
+/// Checks, before a command opens a database, that it may by this name, and the log that it was left with.
+async fn examine(config: &Config) -> Result<(), SchemaError> {
+    let Database::Sqlite(file) = &config.database else {
+        return Ok(());
+    };
+    // Who has the lock has checked the log.
+    let is_served = Lock::is_taken(file);
+    sqlite::check_name(file, is_served)?;
+    if !is_served
+        && let Some(left) = check_log(file).await?
+        && left.is_suspicious()
+    {
+        terminal::say(&left.to_string());
+    }
+    Ok(())
+}
+
+/// Checks the same for whoever has the lock, and is to say what was left.
+pub(super) async fn examine_locked(file: &Path) -> Result<Option<LeftLog>, SchemaError> {
+    sqlite::check_name(file, false)?;
+    check_log(file).await
+}
+
+async fn check_log(file: &Path) -> Result<Option<LeftLog>, SchemaError> {
     let path = file.to_owned();
     let checking = blocking(file, move || sqlite::check_log(&path));
     waiting("checking the database, which was not closed", checking).await
@@ -93,9 +118,7 @@ pub(super) async fn check_log(file: &Path) -> Result<(), SchemaError> {
 /// Begins the log of a server that is about to start, and has the lock.
 pub(super) async fn begin_log(file: &Path) -> Result<(), SchemaError> {
     let path = file.to_owned();
-    let beginning = blocking(file, move || {
-        sqlite::begin_log(&path, &SecureGenerator::new())
-    });
+    let beginning = blocking(file, move || sqlite::begin_log(&path));
     waiting("moving the log into the database", beginning).await
 }
 
@@ -119,16 +142,22 @@ pub(super) async fn open_postgres(connection: &Connection) -> Result<Opened, Sch
 
 /// Opens the store, and creates or migrates an embedded one first. Returns whether it was created.
 pub(super) async fn open_or_make(config: &Config) -> Result<(Opened, bool), Failure> {
+    examine(config).await?;
+    open_or_make_examined(config).await
+}
+
+/// Does the same with a store that was examined.
+pub(super) async fn open_or_make_examined(config: &Config) -> Result<(Opened, bool), Failure> {
     make_directories(config)?;
     let Database::Sqlite(file) = &config.database else {
-        return Ok((open(config).await?, false));
+        return Ok((open_examined(config).await?, false));
     };
     let mut files = Files::look(config)?;
     if files.database == DatabaseFile::Something {
-        match open(config).await {
+        match open_examined(config).await {
             Err(SchemaError::Older(_)) => {
                 migrate_file(file).await?;
-                return Ok((open(config).await?, false));
+                return Ok((open_examined(config).await?, false));
             }
             // A file without a table, as an interrupted start leaves it.
             Err(SchemaError::Missing(_)) => files.database = DatabaseFile::Empty,
@@ -139,13 +168,14 @@ pub(super) async fn open_or_make(config: &Config) -> Result<(Opened, bool), Fail
         return Err(lack.failure(config));
     }
     migrate_file(file).await?;
-    Ok((open(config).await?, true))
+    Ok((open_examined(config).await?, true))
 }
 
 /// Migrates the schema. In PostgreSQL it also makes the first keys, so that no node has to. Makes no new database where
 /// there are remains of an old one, unless it `begins_anew`.
 pub(super) async fn migrate(config: &Config, begins_anew: bool) -> Result<Migration, Failure> {
     make_directories(config)?;
+    examine(config).await?;
     let lack = Files::look(config)?.lack();
     let lack = lack.filter(|lack| match lack {
         Lack::DatabaseOfKey => false,
@@ -213,6 +243,7 @@ async fn contents(config: &Config, opened: &Opened) -> Result<Contents, Failure>
 
 /// Returns the migration that [`migrate`] would carry out.
 pub(super) async fn pending(config: &Config) -> Result<Migration, SchemaError> {
+    examine(config).await?;
     match &config.database {
         Database::Sqlite(file) => SqliteStore::pending(file),
         Database::Postgres(connection) => PostgresStore::pending(connection).await,

@@ -101,7 +101,7 @@ impl DatabaseFile {
 }
 
 /// Returns whether SQLite's log beside a database holds something: it was not closed, or is in use.
-pub(super) fn has_log(database: &Path) -> bool {
+fn has_log(database: &Path) -> bool {
     let real = resolved(database).unwrap_or_else(|_| database.to_owned());
     fs::metadata(with_suffix(&real, "-wal")).is_ok_and(|log| log.len() > 0)
 }

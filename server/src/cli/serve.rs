@@ -12,7 +12,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::database::{self, Opened, make_directories};
 use super::exposure;
-use super::inventory::has_log;
 use super::issuer;
 use super::lock::Lock;
 use super::master_key::open_or_make_keys;
@@ -90,15 +89,17 @@ impl Server {
         let lock = match &config.database {
             Database::Sqlite(file) if file.exists() => {
                 let lock = Lock::take(file, "")?;
-                if has_log(file) {
-                    database::check_log(file).await?;
+                match database::examine_locked(file).await? {
+                    Some(left) if left.is_lacking() => tracing::error!("{left}"),
+                    Some(left) => tracing::warn!("{left}"),
+                    None => {}
                 }
                 Some(lock)
             }
             Database::Sqlite(_) | Database::Postgres(_) => None,
         };
         let what = format!("waiting for the database {}", config.database);
-        let (opened, is_new) = waiting(&what, database::open_or_make(config)).await?;
+        let (opened, is_new) = waiting(&what, database::open_or_make_examined(config)).await?;
         if is_new {
             tracing::warn!(
                 database = %config.database,
@@ -208,15 +209,34 @@ impl Server {
             task.abort();
             let _ = task.await;
         }
-        // What was answered with 503 a moment ago, lest only the next start carries it out.
-        let _ = tokio::time::timeout(LAST_TRY, self.app.tend_storage()).await;
-        tracing::info!("stopped");
+        // What was answered with 503 a moment ago, lest only the next start carries it out; and a mark, lest that takes a
+        // backup of the last minute for the database that was closed here.
+        let last = async {
+            self.app.tend_storage().await;
+            self.app.mark().await
+        };
+        if let Ok(Err(error)) = tokio::time::timeout(LAST_TRY, last).await {
+            tracing::warn!(error = %error, "the journal could not be marked at the end");
+        }
+        // So that the file says that it was closed, whoever still has it open. After a failed sync nothing is moved.
+        let _ = self.store.give_back_room().await;
+        drop(self.app);
+        // Else the process might end while the store is being closed, which looks like a crash.
+        let _ = tokio::time::timeout(LAST_TRY, only_one_has(&self.store)).await;
         drop(self.store);
+        tracing::info!("stopped");
         drop(self.lock);
         match failed.into_inner() {
             Some(Unavailable(problem)) => Err(Failure(problem)),
             None => Ok(()),
         }
+    }
+}
+
+/// Waits until nobody else has the store: connections and tasks that are over let go of it a moment later.
+async fn only_one_has(store: &Arc<dyn Store>) {
+    while Arc::strong_count(store) > 1 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -241,7 +261,7 @@ fn is_shared(one: SocketAddr, other: SocketAddr) -> bool {
         one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && is_same_host
 }
-/// The time that what was answered with 503 has to be carried out at the end.
+/// The time that the last writes have: what was answered with 503 is carried out, and the journal marked.
 const LAST_TRY: Duration = Duration::from_secs(1);
 
 /// Takes an address without listening on it: whoever connects is refused.

@@ -48,6 +48,8 @@ pub enum SchemaError {
     Unreleased(String, String),
     /// It is the beginning of a copy.
     UnfinishedCopy(String),
+    /// It must not be opened by that name, and why.
+    OtherName(String, String),
     /// The log beside it belongs to another file, and where that log is.
     ForeignLog(String, String),
     /// It was not closed and is damaged, and in which way.
@@ -160,11 +162,18 @@ impl fmt::Display for SchemaError {
                 "{database} is a copy that isn't finished. Go on with it where the source is: \
                  `guestpass db copy --to {database}`"
             ),
+            Self::OtherName(database, problem) => {
+                write!(
+                    f,
+                    "the database {database} can't be opened by this name: {problem}"
+                )
+            }
             Self::ForeignLog(database, log) => write!(
                 f,
                 "the log {log} doesn't belong to the database {database}: that was put in the place of another one, whose \
                  server had not been stopped. To go on with what is there now, as with a backup, remove {log} and \
-                 {database}-shm and start again; to go on with the other one, bring that back"
+                 {}-shm and start again; to go on with the other one, bring that back",
+                log.trim_end_matches("-wal")
             ),
             Self::Damaged(database, problem) => write!(
                 f,

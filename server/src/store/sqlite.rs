@@ -28,6 +28,7 @@ mod checkpoint;
 mod files;
 mod grants;
 mod leftover_log;
+mod reached;
 mod registry;
 mod revoked;
 mod schema;
@@ -37,7 +38,8 @@ mod upkeep;
 mod writer;
 
 use files::Files;
-pub use leftover_log::{begin_log, check_log};
+pub use leftover_log::{LeftLog, begin_log, check_log};
+pub use reached::check_name;
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
@@ -322,8 +324,11 @@ impl Upkeep for SqliteStore {
     fn give_back_room(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
         Box::pin(self.alone(|connection, files| {
             files.check_writable()?;
-            let emptied = checkpoint::empty_log(connection, files);
-            emptied.map(drop).map_err(unavailable)
+            let mut is_left = true;
+            while is_left && checkpoint::empty_log(connection, files).map_err(unavailable)? {
+                is_left = leftover_log::confirm_number(connection).map_err(unavailable)?;
+            }
+            Ok(())
         }))
     }
 

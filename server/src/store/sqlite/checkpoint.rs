@@ -26,6 +26,7 @@ use guestpass_write_back::write_back;
 use rusqlite::Connection;
 
 use super::files::{Files, is_of_sync};
+use super::leftover_log::numbered;
 use crate::timing::BUSY_TIMEOUT;
 
 /// The handle of the worker thread. When it is dropped, the thread ends.
@@ -95,7 +96,11 @@ impl Checkpointer {
     /// Runs on the writer between two batches: moves the pages that are left to it, or wakes the worker if the log is long.
     pub(super) fn after_batch(&self, connection: &Connection) {
         if self.log.rest_is_writers.swap(false, Ordering::AcqRel) {
-            if let Err(error) = self.log.move_pages(connection, PASSIVE, &self.files) {
+            let moved = numbered(connection, || {
+                self.log.move_pages(connection, PASSIVE, &self.files)?;
+                Ok(self.log.left() == 0)
+            });
+            if let Err(error) = moved {
                 log_error(&error);
             }
         } else if self.log.is_long() && !self.log.is_stuck.load(Ordering::Relaxed) {
@@ -287,8 +292,9 @@ fn empty(connection: &Connection, files: &Files, log: &Log) -> rusqlite::Result<
         return Ok(false);
     }
     connection.busy_timeout(PATIENCE)?;
-    let was_busy = log.move_pages(connection, TRUNCATE, files)?;
-    Ok(!was_busy)
+    numbered(connection, || {
+        Ok(!log.move_pages(connection, TRUNCATE, files)?)
+    })
 }
 
 /// Moves all but a few pages, which are left to the writer. Returns `false` if someone reads an old part of the log.

@@ -50,8 +50,8 @@ fn check(connection: &Connection, file: &Path) -> Result<(), SchemaError> {
     SchemaError::of(&file.display(), version, version, STEPS.len())?;
     let extra = [
         ("grants", "grant_number"),
-        ("installation", "start_in_file"),
-        ("installation", "start_in_log"),
+        ("installation", "log_in_file"),
+        ("installation", "log_in_log"),
     ];
     SchemaError::compare(&file.display(), &columns, &extra, false)
 }

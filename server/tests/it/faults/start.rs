@@ -4,5 +4,7 @@ mod files;
 mod found;
 mod interrupted;
 mod issuer;
+mod leftover_log;
 mod marks;
+mod names;
 mod restored;

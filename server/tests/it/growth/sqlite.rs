@@ -82,9 +82,9 @@ async fn what_was_erased_leaves_the_log_once_nobody_reads_it() {
     assert_eq!(guests(), Ok(1));
     assert!(size_of_log() > 0);
 
-    // Without another write.
+    // Without another write, but for the one page with the number of the log that begins.
     reader.execute_batch("commit").unwrap();
-    eventually("an empty log", || size_of_log() == 0);
+    eventually("a new log", || size_of_log() <= 32 + 24 + 2048);
 }
 
 #[tokio::test]

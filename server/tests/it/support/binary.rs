@@ -52,6 +52,11 @@ impl Binary {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Takes a variable back.
+    pub(crate) fn clear_variable(&mut self, name: &str) {
+        self.environment.retain(|(given, _)| given != name);
+    }
+
     /// Has servers listen on one port from now on, and sets the issuer to their address. Returns that.
     pub(crate) fn set_issuer_to_address(&mut self, scheme: &str) -> String {
         // Nobody else is given the port until it has been used for a while.
@@ -162,6 +167,11 @@ impl Binary {
                 None
             }
         }
+    }
+
+    /// Returns the length of all that servers of this installation have written to standard error.
+    pub(crate) fn log_length(&self) -> usize {
+        fs::read(self.directory.path().join("log")).map_or(0, |log| log.len())
     }
 
     fn spawn(&self, args: &[&str]) -> Server {

@@ -5,7 +5,7 @@ mod sqlite {
     use std::path::PathBuf;
 
     use crate::support::binary::{Binary, Server};
-    use crate::support::{SHOP, authorize, refresh};
+    use crate::support::{SHOP, authorize, refresh, revoke};
 
     const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0"];
 
@@ -56,6 +56,43 @@ mod sqlite {
     }
 
     #[test]
+    fn f10_a_backup_of_the_last_minute_says_that_guests_are_missing() {
+        for is_killed in [false, true] {
+            let (binary, database, backup) = installation();
+            let server = binary.serve();
+            let early = server.guest();
+            let connection = rusqlite::Connection::open(&database).unwrap();
+            connection
+                .execute("vacuum into ?", [backup.to_str().unwrap()])
+                .unwrap();
+            drop(connection);
+            let late = server.guest();
+            // Of what a crash has left, the journal must know of something.
+            let revoked = server.send(&revoke(&late.refresh_token));
+            assert_eq!(revoked.status, 200);
+            match is_killed {
+                true => server.kill(),
+                false => assert!(server.stop().success()),
+            }
+            for suffix in ["-wal", "-shm"] {
+                let _ = fs::remove_file(format!("{}{suffix}", database.display()));
+            }
+            fs::copy(&backup, &database).unwrap();
+            let server = binary.serve();
+            let log = server.log();
+            let lines: Vec<_> = log.lines().filter(|line| line.contains("ERROR")).collect();
+            let [line] = lines[..] else {
+                panic!("{log}");
+            };
+            assert!(line.contains("missing"), "{line}");
+            server.send(&refresh(&early.refresh_token)).tokens();
+            assert!(server.stop().success());
+            let log = binary.serve().log();
+            assert_eq!(log.matches("ERROR").count(), 1, "{log}");
+        }
+    }
+
+    #[test]
     fn f11_a_log_of_another_database_is_refused() {
         for has_started_between in [true, false] {
             let (binary, database, backup) = installation();
@@ -76,7 +113,12 @@ mod sqlite {
 
             let beside = |suffix| PathBuf::from(format!("{}{suffix}", database.display()));
             let before = [&database, &beside("-wal")].map(|file| fs::read(file).unwrap());
-            for command in [SERVE, &["db", "check"], &["client", "list"]] {
+            for command in [
+                SERVE,
+                &["db", "check"],
+                &["client", "list"],
+                &["db", "migrate"],
+            ] {
                 let problem = binary.failure(command);
                 for part in [beside("-wal"), beside("-shm"), database.clone()] {
                     assert!(problem.contains(part.to_str().unwrap()), "{problem}");

@@ -1,0 +1,234 @@
+//! The log of a server that was killed: of its database and no other, and all of it.
+
+mod sqlite {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use axum::http::StatusCode;
+
+    use crate::support::binary::{Binary, Server};
+    use crate::support::{SHOP, Tokens, profile, refresh};
+
+    const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0"];
+
+    fn installation() -> Binary {
+        let binary = Binary::new();
+        binary.json(&["client", "add", SHOP]);
+        binary
+    }
+
+    fn beside(binary: &Binary, suffix: &str) -> PathBuf {
+        binary.data_dir().join(format!("guestpass.db{suffix}"))
+    }
+
+    /// The backups that people make of a database, by the name of how they are made.
+    fn backups(binary: &Binary) -> [PathBuf; 3] {
+        let database = beside(binary, "");
+        let made = ["copied", "vacuumed", "backed-up"].map(|how| binary.working_dir().join(how));
+        let [copied, vacuumed, backed_up] = &made;
+        fs::copy(&database, copied).unwrap();
+        let connection = rusqlite::Connection::open(&database).unwrap();
+        connection
+            .execute("vacuum into ?", [vacuumed.to_str().unwrap()])
+            .unwrap();
+        // Page by page, with what the log has, as `.backup` copies it.
+        for suffix in ["", "-wal"] {
+            let to = format!("{}{suffix}", backed_up.display());
+            fs::copy(beside(binary, suffix), to).unwrap();
+        }
+        let pages = rusqlite::Connection::open(backed_up).unwrap();
+        pages
+            .execute_batch("pragma wal_checkpoint(truncate)")
+            .unwrap();
+        made
+    }
+
+    fn erase(server: &Server, guest: &Tokens) {
+        let erased = server.send(&profile(&guest.access_token).method("DELETE"));
+        assert_eq!(erased.status, StatusCode::NO_CONTENT);
+    }
+
+    /// Waits until the log was emptied, and begun anew, since it had those bytes.
+    fn wait_for_a_new_log(binary: &Binary, before: &[u8]) {
+        let salt = |log: &[u8]| log.get(16..24).map(<[u8]>::to_vec);
+        crate::support::binary::eventually("the log begins anew", || {
+            let now = fs::read(beside(binary, "-wal")).unwrap();
+            salt(&now).is_some() && salt(&now) != salt(before)
+        });
+    }
+
+    fn put_back(kept: &[(PathBuf, Vec<u8>)]) {
+        for (file, bytes) in kept {
+            fs::write(file, bytes).unwrap();
+        }
+    }
+
+    fn kept(binary: &Binary) -> Vec<(PathBuf, Vec<u8>)> {
+        ["db", "db-wal", "db-shm", "journal"]
+            .map(|ending| binary.data_dir().join(format!("guestpass.{ending}")))
+            .map(|file| (file.clone(), fs::read(file).unwrap()))
+            .into()
+    }
+
+    #[test]
+    fn f11_a_backup_of_the_same_run_is_not_mixed_with_a_later_log() {
+        let binary = installation();
+        let server = binary.serve();
+        let [early, erased] = [server.guest(), server.guest()];
+        let backups = backups(&binary);
+        let log = fs::read(beside(&binary, "-wal")).unwrap();
+        // The erasure has the log moved into the file.
+        erase(&server, &erased);
+        wait_for_a_new_log(&binary, &log);
+        server.guest();
+        server.kill();
+        let kept = kept(&binary);
+        for backup in backups {
+            put_back(&kept);
+            fs::copy(&backup, beside(&binary, "")).unwrap();
+            for command in [
+                SERVE,
+                &["db", "check"],
+                &["client", "list"],
+                &["db", "migrate"],
+            ] {
+                let problem = binary.failure(command);
+                for suffix in ["", "-wal", "-shm"] {
+                    let file = beside(&binary, suffix);
+                    assert!(
+                        problem.contains(file.to_str().unwrap()),
+                        "{backup:?}: {problem}"
+                    );
+                }
+            }
+        }
+        // As it says. The copy of the file alone is no backup, the last of the others is.
+        for suffix in ["-wal", "-shm"] {
+            fs::remove_file(beside(&binary, suffix)).unwrap();
+        }
+        let server = binary.serve();
+        server.send(&refresh(&early.refresh_token)).tokens();
+        let refused = server.send(&refresh(&erased.refresh_token));
+        assert_eq!(refused.error(), "invalid_grant");
+    }
+
+    #[test]
+    fn f11_a_restore_that_a_log_undoes_is_refused_or_told() {
+        let binary = installation();
+        let server = binary.serve();
+        let backups = backups(&binary);
+        let late = server.guest();
+        server.kill();
+        let kept = kept(&binary);
+        let [copied, vacuumed, backed_up] = backups;
+        let restore = |backup: &Path| {
+            put_back(&kept);
+            fs::copy(backup, beside(&binary, "")).unwrap();
+        };
+        restore(&vacuumed);
+        for command in [SERVE, &["client", "list"]] {
+            let log = beside(&binary, "-wal");
+            assert!(binary.failure(command).contains(log.to_str().unwrap()));
+        }
+        for backup in [&copied, &backed_up] {
+            restore(backup);
+            let before = binary.log_length();
+            let server = binary.serve();
+            let said = server.log().split_off(before);
+            assert!(said.contains("WARN"), "{said}");
+            assert!(said.contains("that is undone"), "{said}");
+            assert!(!said.contains("ERROR"), "{said}");
+            server.send(&refresh(&late.refresh_token)).tokens();
+            assert_eq!(binary.json(&["db", "check"])["ok"], true);
+        }
+        // A command that comes first says so as well; of what every crash leaves it says nothing.
+        for (backup, is_told) in [(&copied, false), (&backed_up, true)] {
+            restore(backup);
+            let told = binary.run(&["client", "list"]);
+            assert_eq!(told.code, Some(0), "{told:?}");
+            assert_eq!(told.stderr.contains("that is undone"), is_told, "{told:?}");
+        }
+    }
+
+    fn copy_directory(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for file in fs::read_dir(from).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+
+    #[test]
+    fn f11_a_crashed_installation_that_is_copied_as_a_whole_goes_on() {
+        let binary = installation();
+        let server = binary.serve();
+        let guest = server.guest();
+        erase(&server, &server.guest());
+        server.kill();
+        let copy = binary.working_dir().join("copy");
+        copy_directory(&binary.data_dir(), &copy);
+        fs::remove_dir_all(binary.data_dir()).unwrap();
+        copy_directory(&copy, &binary.data_dir());
+        let server = binary.serve();
+        assert!(!server.log().contains("ERROR"), "{}", server.log());
+        server.send(&refresh(&guest.refresh_token)).tokens();
+    }
+
+    #[test]
+    fn f10_a_log_that_lacks_its_end_says_since_when_guests_are_missing() {
+        for how in ["cut off", "emptied", "removed"] {
+            let binary = installation();
+            let server = binary.serve();
+            let early = server.guest();
+            assert!(server.stop().success());
+            let server = binary.serve();
+            let late = server.guest();
+            assert!(!server.log().contains("ERROR"), "{}", server.log());
+            server.kill();
+            let log = beside(&binary, "-wal");
+            let length = fs::metadata(&log).unwrap().len();
+            let frame = 24 + 2048;
+            match how {
+                "removed" => {
+                    fs::remove_file(&log).unwrap();
+                    fs::remove_file(beside(&binary, "-shm")).unwrap();
+                }
+                how => {
+                    let cut = fs::OpenOptions::new().write(true).open(&log).unwrap();
+                    let kept = (length - 32) / frame / 2 * frame + 32;
+                    cut.set_len(if how == "emptied" { 0 } else { kept })
+                        .unwrap();
+                }
+            }
+            let server = binary.serve();
+            let said = server.log();
+            let lines: Vec<_> = said.lines().filter(|line| line.contains("ERROR")).collect();
+            let [line, ..] = lines[..] else {
+                panic!("{how}: {said}");
+            };
+            for part in [log.to_str().unwrap(), "who came since 2", "missing"] {
+                assert!(line.contains(part), "{how}: {line}");
+            }
+            server.send(&refresh(&early.refresh_token)).tokens();
+            drop(late);
+            // It is said once.
+            assert!(server.stop().success());
+            let before = binary.log_length();
+            let said = binary.serve().log().split_off(before);
+            assert!(!said.contains("ERROR"), "{how}: {said}");
+        }
+    }
+
+    #[test]
+    fn f10_a_database_that_was_closed_says_nothing() {
+        let binary = installation();
+        for _ in 0..3 {
+            let server = binary.serve();
+            erase(&server, &server.guest());
+            assert!(server.stop().success());
+            assert_eq!(binary.run(&["client", "list"]).stderr, "");
+        }
+        let log = binary.serve().log();
+        assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    }
+}
