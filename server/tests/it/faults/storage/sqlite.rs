@@ -316,3 +316,20 @@ fn f09_a_command_that_the_store_can_not_be_told_of_leaves_nothing_in_the_journal
     let answer = server.send(&refresh(&guest.refresh_token));
     assert_eq!(answer.error(), "invalid_grant");
 }
+
+/// The erasure is looked at once more half a minute later, which nobody waits for.
+#[test]
+fn f07_a_stop_soon_after_an_erasure_leaves_no_log() {
+    let binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    for _ in 0..3 {
+        let server = binary.serve();
+        let erase = profile(&server.guest().access_token).method("DELETE");
+        assert_eq!(server.send(&erase).status, StatusCode::NO_CONTENT);
+        assert!(server.stop().success());
+        for ending in ["-wal", "-shm"] {
+            let beside = binary.data_dir().join(format!("guestpass.db{ending}"));
+            assert!(!beside.exists(), "{}", beside.display());
+        }
+    }
+}
