@@ -11,6 +11,7 @@ use guestpass_core::choice::{self, Choice};
 use guestpass_core::policy::Policy;
 
 use crate::keys::{MasterKey, Schedule};
+use crate::store::postgres::may_hold_password;
 use crate::store::sqlite::Synchronous;
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -81,6 +82,8 @@ pub struct Config {
     pub core_dumps: bool,
     /// The configuration file, if it has a password in the database's URL.
     pub file_with_password: Option<PathBuf>,
+    /// The configuration file, if there is one.
+    pub file: Option<PathBuf>,
     /// The settings as `config show` prints them.
     pub shown: Vec<ShownSetting>,
 }
@@ -145,6 +148,8 @@ impl Config {
             .map(|(_, path)| PathBuf::from(path));
         let file = file.or(from_environment.as_deref());
         if let Some(file) = file {
+            files::path(&file.to_string_lossy())
+                .map_err(|problem| ConfigError(format!("the configuration file: {problem}")))?;
             values.read_file(file)?;
         }
         for (variable, text) in variables {
@@ -156,7 +161,8 @@ impl Config {
         for (name, text) in flags {
             values.set(name, text.clone(), Origin::Flag)?;
         }
-        let config = Self::parse(&values)?;
+        let mut config = Self::parse(&values)?;
+        config.file = file.map(Path::to_owned);
         let password_file = values.text("postgres.password_file");
         let read = [
             ("--config", file),
@@ -199,16 +205,17 @@ impl Config {
     fn parse(values: &Values) -> Result<Self, ConfigError> {
         let data_dir = values.one("data_dir", |text| match text {
             "" => Err("name a directory".to_owned()),
-            _ => Ok(PathBuf::from(text)),
+            _ => files::path(text),
         })?;
         let in_data_dir = |text: &str, name: &str| match text {
-            "" => data_dir.join(name),
-            _ => PathBuf::from(text),
+            "" => Ok(data_dir.join(name)),
+            _ => files::path(text),
         };
-        let node = match values.text("node") {
-            "" => host_name(),
-            name => name.to_owned(),
-        };
+        let node = values.one("node", |name| match name {
+            "" => Ok(host_name()),
+            name if may_hold_password(name) => Err("write a name that anybody may read".to_owned()),
+            name => Ok(name.to_owned()),
+        })?;
         let postgres = Postgres::parse(values, &node)?;
         let database = Database::parse(values, &data_dir, &postgres)?;
         let master_key_file =
@@ -216,9 +223,9 @@ impl Config {
                 Some(_) => {
                     Err("that is a master key itself. Name the file that holds it".to_owned())
                 }
-                None => Ok(in_data_dir(text, "master.key")),
+                None => in_data_dir(text, "master.key"),
             })?;
-        let journal = in_data_dir(values.text("journal"), "guestpass.journal");
+        let journal = values.one("journal", |text| in_data_dir(text, "guestpass.journal"))?;
         let policy = policy(values)?;
         let shown = values.shown(&[
             ("database", database.to_string()),
@@ -258,6 +265,7 @@ impl Config {
                 .password_in_url(values.text("database"))
                 .then(|| values.file_of("database"))
                 .flatten(),
+            file: None,
             node,
             policy,
             data_dir,

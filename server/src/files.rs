@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
 
 /// A file, by what the file system knows it by.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -68,6 +70,28 @@ fn follow(path: &Path, links: usize) -> io::Result<PathBuf> {
         None => drop(real.pop()),
     }
     Ok(real)
+}
+
+/// Says what a path leads to: "a file", "a directory", and so on. `None` if that can't be told, as of nothing. Opens nothing.
+#[must_use]
+pub fn kind(path: &Path) -> Option<&'static str> {
+    let found = fs::metadata(path).ok()?.file_type();
+    Some(match found {
+        found if found.is_file() => "a file",
+        found if found.is_dir() => "a directory",
+        found if found.is_fifo() => "a pipe",
+        found if found.is_socket() => "a socket",
+        _ => "a device",
+    })
+}
+
+/// Returns whether a file system refuses a call because it has no such thing: locks, or the sync of a directory.
+#[must_use]
+pub fn is_unknown_to_file_system(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+    ) || error.raw_os_error() == Some(Errno::NOLCK.raw_os_error())
 }
 
 /// Returns the path with more text behind its name, as SQLite names the files beside a database.

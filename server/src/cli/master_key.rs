@@ -135,7 +135,7 @@ fn read_master_key(file: &Path) -> Result<Option<MasterKey>, Failure> {
     if std::fs::metadata(file).is_err_and(is_missing) {
         return Ok(None);
     }
-    let text = setting_file::read_text(file)
+    let text = setting_file::wait_for_text(file)
         .map_err(|problem| Failure(format!("the master key {}: {problem}", file.display())))?;
     MasterKey::parse(&text).map(Some).ok_or_else(|| {
         Failure(format!(

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::files;
 use super::values::{ConfigError, Values};
 use crate::setting_file;
 use crate::store::postgres::Connection;
@@ -34,15 +35,14 @@ impl Postgres {
             connections: values.one("postgres.connections", number(2, 1_000))?,
             batch: values.one("postgres.batch", number(1, 1_000))?,
             password: values.optional("postgres.password_file", |file| {
-                let text = setting_file::read_text(Path::new(file)).map_err(|problem| {
+                let text = setting_file::read_text(&files::path(file)?).map_err(|problem| {
                     format!("{problem}. Name the file that holds the password")
                 })?;
                 Ok(Zeroizing::new(
                     text.trim_end_matches(['\r', '\n']).to_owned(),
                 ))
             })?,
-            password_file: values
-                .optional("postgres.password_file", |file| Ok(PathBuf::from(file)))?,
+            password_file: values.optional("postgres.password_file", files::path)?,
             node: node.to_owned(),
         })
     }
@@ -74,8 +74,8 @@ impl Database {
         postgres: &Postgres,
     ) -> Result<Self, ConfigError> {
         values.one("database", |text| match text.split_once(':') {
-            None if text.is_empty() => sqlite(data_dir.join("guestpass.db")),
-            Some(("sqlite", path)) if !path.is_empty() => sqlite(PathBuf::from(path)),
+            None if text.is_empty() => Ok(Self::Sqlite(data_dir.join("guestpass.db"))),
+            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(sqlite(path)?)),
             Some(("postgres" | "postgresql", _)) => {
                 Ok(Self::Postgres(Box::new(postgres.connection(text)?)))
             }
@@ -102,21 +102,40 @@ impl fmt::Display for Database {
     }
 }
 
-/// Refuses paths that SQLite takes for something else (SQLite, "Uniform Resource Identifiers" and "In-Memory Databases").
-fn sqlite(file: PathBuf) -> Result<Database, String> {
-    let path = file.to_string_lossy();
-    if path == ":memory:" {
+/// Parses the path behind `sqlite:`. Refuses what SQLite or others take for something else than a path (SQLite, "Uniform
+/// Resource Identifiers" and "In-Memory Databases"): here it would be the name of a file that nobody meant.
+fn sqlite(path: &str) -> Result<PathBuf, String> {
+    let file = files::path(path)?;
+    let lower = path.to_ascii_lowercase();
+    let is_misread = lower.starts_with(':') || lower.starts_with("file:");
+    if is_misread && lower != ":memory:" {
+        return Err(format!(
+            "SQLite doesn't take {path} for a path. If it is one, write ./{path}"
+        ));
+    }
+    if lower.contains(":memory:") || lower.contains("mode=memory") {
         return Err(
             "a database in memory would be lost with the process. Name a file: sqlite:PATH"
                 .to_owned(),
         );
     }
-    if path.starts_with(':') || path.starts_with("file:") {
-        return Err(format!(
-            "SQLite doesn't take {path} for a path. If it is one, write ./{path}"
-        ));
+    if path.contains('?') {
+        return Err(
+            "behind sqlite: stands a path alone; leave out the ? and the parameters behind it"
+                .to_owned(),
+        );
     }
-    Ok(Database::Sqlite(file))
+    if path.starts_with("//") && !path.starts_with("///") {
+        return Err(
+            "behind sqlite: stands a path, and no host. Write sqlite:/PATH, or sqlite:PATH for one that begins in the \
+             working directory"
+                .to_owned(),
+        );
+    }
+    if path.ends_with('/') {
+        return Err("that is a directory. Name a file in it: sqlite:PATH".to_owned());
+    }
+    Ok(file)
 }
 
 fn number(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> {

@@ -1,9 +1,28 @@
-//! The files that the settings name, and those that lie beside them without a setting: each must be a file of its own.
+//! The files that the settings name, and those that lie beside them without a setting: each must be a file, and one of its
+//! own.
 
 use std::path::{Path, PathBuf};
 
 use super::{Config, ConfigError, Database};
-use crate::files::{Identity, resolved, with_suffix};
+use crate::files::{Identity, kind, resolved, with_suffix};
+use crate::store::postgres::may_hold_password;
+
+/// Parses the path of a file or a directory. The URL of a database is none, however it is spelled, and may hold a password
+/// that no message must show.
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    let lower = text.trim_start().to_ascii_lowercase();
+    let is_url = ["postgres:", "postgresql:"]
+        .iter()
+        .any(|scheme| lower.starts_with(scheme));
+    if is_url || text.contains("://") || may_hold_password(text) {
+        return Err(
+            "that looks like a URL, perhaps with a password, and not like a path. Name a file; a database in PostgreSQL is \
+             named by the setting database alone"
+                .to_owned(),
+        );
+    }
+    Ok(PathBuf::from(text))
+}
 
 /// A file, and what it is for.
 struct Named {
@@ -17,16 +36,33 @@ struct Named {
 }
 
 impl Config {
-    /// Checks that all files are different ones, by what they are and not by how they are spelled. `read` are more files
+    /// Checks that all files are different ones, by what they are and not by how they are spelled, and that those of the
+    /// database are files: to open a pipe may block for ever, and to open a device may do anything. `read` are more files
     /// that are only read, each with its setting.
     ///
     /// # Errors
-    /// [`ConfigError`] for the first two that are the same.
+    /// [`ConfigError`] for the first that is something else, or the first two that are the same.
     pub(super) fn check_files(
         &self,
         read: &[(&'static str, Option<&Path>)],
     ) -> Result<(), ConfigError> {
+        if let Some(kind) = kind(&self.data_dir).filter(|kind| *kind != "a directory") {
+            return Err(ConfigError(format!(
+                "data_dir = {}: it is {kind}, not a directory",
+                self.data_dir.display()
+            )));
+        }
         let files = self.files(read);
+        let of_database = files.iter().filter(|file| file.setting == "database");
+        for file in of_database {
+            if let Some(kind) = kind(&file.path).filter(|kind| *kind != "a file") {
+                return Err(ConfigError(format!(
+                    "{}, {}: it is {kind}, not a file. Name a file: sqlite:PATH, with the setting database, or --data-dir",
+                    file.what,
+                    file.path.display()
+                )));
+            }
+        }
         let identities: Vec<_> = files.iter().map(|file| Identity::of(&file.path)).collect();
         for (at, file) in files.iter().enumerate() {
             for (before, other) in files[..at].iter().enumerate() {

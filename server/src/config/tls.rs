@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::{Error, ServerConfig};
 
+use super::files;
 use super::values::{ConfigError, Values, quoted};
 use crate::setting_file;
 
@@ -28,7 +29,7 @@ impl Tls {
                 "" => Err(format!(
                     "TLS needs two files. Set {with} as well, to {what}, or leave both out"
                 )),
-                _ => Ok(PathBuf::from(text)),
+                _ => files::path(text),
             })
         };
         let certificate_file = file(CERTIFICATE_FILE, KEY_FILE, "the file with its private key")?;

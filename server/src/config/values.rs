@@ -13,6 +13,7 @@ use zeroize::Zeroize;
 use super::settings::{SETTINGS, Setting};
 use crate::keys::MasterKey;
 use crate::setting_file;
+use crate::store::postgres::may_hold_password;
 
 /// Maps every setting to its text and origin. Later calls of [`Values::set`] take precedence.
 pub(super) struct Values(BTreeMap<&'static str, (String, Origin)>);
@@ -81,7 +82,10 @@ impl Values {
                 .and_then(|span| text.get(..span.start))
                 .unwrap_or_default();
             let line = before.matches('\n').count() + 1;
-            problem(&format!("line {line}: {}", error.message()))
+            problem(&format!(
+                "line {line}: {}",
+                error.message().replace('\n', ", ")
+            ))
         })?;
         let mut settings = Vec::new();
         flatten("", &table, &mut settings).map_err(|error| problem(&error))?;
@@ -159,7 +163,8 @@ impl Values {
                 let (text, origin) = &self.0[name];
                 let computed = computed.iter().find(|(computed, _)| computed == name);
                 let value = match computed {
-                    Some((_, value)) => value.clone(),
+                    Some((_, value)) if *name == "database" => value.clone(),
+                    Some((_, value)) => quoted(name, value).unwrap_or("(secret)").to_owned(),
                     None if text.is_empty() => String::new(),
                     None => quoted(name, text).unwrap_or("(secret)").to_owned(),
                 };
@@ -238,18 +243,17 @@ impl fmt::Display for Origin {
 /// itself or a private key instead of the name of its file, a password in a URL or instead of a file. Of a database's URL
 /// only what was parsed is shown, and that by whoever has parsed it.
 pub(super) fn quoted<'a>(name: &str, text: &'a str) -> Option<&'a str> {
-    let may_be_secret = match name {
+    let must_be_secret = match name {
         "master_key" => true,
         "database" => !text.starts_with("sqlite:"),
         "postgres.password_file" => !text.contains('/'),
-        _ => {
-            text.contains('@') && text.contains("://")
-                || text.contains("password=")
-                || text.contains("PRIVATE KEY")
-                || MasterKey::parse(text).is_some()
-        }
+        _ => false,
     };
-    (!may_be_secret).then_some(text)
+    let may_be_secret = text.contains('@') && text.contains("://")
+        || may_hold_password(text)
+        || text.contains("PRIVATE KEY")
+        || MasterKey::parse(text).is_some();
+    (!must_be_secret && !may_be_secret).then_some(text)
 }
 
 fn flatten(

@@ -38,6 +38,7 @@ mod writer;
 
 pub use connection::Connection;
 use pool::Pool;
+pub(crate) use url::may_hold_password;
 
 /// Stores an installation in a PostgreSQL database.
 pub struct PostgresStore {

@@ -40,6 +40,7 @@ mod writer;
 use files::Files;
 pub use leftover_log::{LeftLog, begin_log, check_log};
 pub use reached::check_name;
+pub use trouble::inaccessible;
 
 /// A store in one SQLite file.
 pub struct SqliteStore {

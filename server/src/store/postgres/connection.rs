@@ -11,7 +11,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::url::DatabaseUrl;
+use super::url::{DatabaseUrl, may_hold_password};
 use crate::setting_file;
 use crate::store::Unavailable;
 
@@ -200,6 +200,9 @@ impl Own {
         let mut rest = Vec::new();
         for (name, value) in &url.parameters {
             match (name.as_str(), value.as_str()) {
+                ("sslrootcert", file) if may_hold_password(file) => {
+                    return Err("sslrootcert names a file with certificates".to_owned());
+                }
                 ("sslrootcert", file) => root_certificates = Some(PathBuf::from(file)),
                 ("sslmode", "require" | "verify-ca" | "verify-full") | ("ssl", "true") => {
                     ssl_mode = Some(SslMode::Require);

@@ -71,6 +71,17 @@ fn place_end(after_user: &str) -> usize {
     after_user.find('?').unwrap_or(after_user.len())
 }
 
+/// Tells whether a text looks like the URL of a database with a password, however it is spelled.
+pub(crate) fn may_hold_password(text: &str) -> bool {
+    let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let before_host = after_scheme.rsplit_once('@').map(|(user, _)| user);
+    before_host
+        .is_some_and(|user| user.contains(':') || user.contains("%3A") || user.contains("%3a"))
+        || ["password=", "passwd=", "pwd="]
+            .iter()
+            .any(|name| text.contains(name))
+}
+
 /// Decodes percent-encoding, once. As libpq, it refuses a `%` that begins none, and an encoded NUL.
 fn decoded(text: &str) -> Result<String, String> {
     let is_encoded = |after: &str| {

@@ -234,6 +234,19 @@ pub(super) fn is_full(error: &rusqlite::Error) -> bool {
     extended_code(error).is_some_and(|code| codes.contains(&code))
 }
 
+/// Returns whether that is the error of a file system without locks, or without memory that processes share.
+pub(super) fn lacks_locks(error: &rusqlite::Error) -> bool {
+    let codes = [
+        ffi::SQLITE_IOERR_LOCK,
+        ffi::SQLITE_IOERR_RDLOCK,
+        ffi::SQLITE_IOERR_UNLOCK,
+        ffi::SQLITE_IOERR_CHECKRESERVEDLOCK,
+        ffi::SQLITE_IOERR_SHMLOCK,
+        ffi::SQLITE_IOERR_SHMMAP,
+    ];
+    extended_code(error).is_some_and(|code| codes.contains(&code))
+}
+
 fn extended_code(error: &rusqlite::Error) -> Option<i32> {
     Some(error.sqlite_error()?.extended_code)
 }

@@ -253,7 +253,7 @@ pub fn begin_log(file: &Path) -> Result<(), SchemaError> {
         moved()?;
         numbered(&connection, moved).map(drop)
     };
-    begin().map_err(|error: rusqlite::Error| SchemaError::cannot_open(&file.display(), &error))
+    begin().map_err(|error: rusqlite::Error| cannot_open(file, &error))
 }
 
 /// Gives the log that begins when `move_all` has moved all of the present one, which it returns, a number of its own.

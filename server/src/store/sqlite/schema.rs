@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{Synchronous, cannot_open};
+use super::{Synchronous, cannot_open, trouble};
 use crate::random::Random;
 use crate::store::schema::{Migration, SchemaError, Step};
 use crate::timing::BUSY_TIMEOUT;
@@ -24,7 +25,7 @@ pub(super) fn open_current(
     file: &Path,
     synchronous: Synchronous,
 ) -> Result<Connection, SchemaError> {
-    if !is_there(file) {
+    if !is_there(file)? {
         return Err(SchemaError::Missing(file.display().to_string()));
     }
     let connection = super::open(file, synchronous).map_err(|error| cannot_open(file, &error))?;
@@ -33,8 +34,18 @@ pub(super) fn open_current(
 }
 
 /// Returns whether a file holds something. Of an empty one SQLite would empty the log, too, if there is one.
-fn is_there(file: &Path) -> bool {
-    fs::metadata(file).is_ok_and(|found| found.len() > 0)
+fn is_there(file: &Path) -> Result<bool, SchemaError> {
+    match fs::metadata(file) {
+        Ok(found) => Ok(found.len() > 0),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(inaccessible(file, &error))
+        }
+        Err(_) => Ok(false),
+    }
+}
+
+fn inaccessible(file: &Path, error: &io::Error) -> SchemaError {
+    SchemaError::cannot_open(&file.display(), &trouble::inaccessible(error))
 }
 
 /// Checks that this version can use a schema.
@@ -67,7 +78,7 @@ fn columns(connection: &Connection) -> rusqlite::Result<BTreeSet<(String, String
 
 /// Returns the steps that [`migrate`] would take.
 pub(super) fn pending(file: &Path) -> Result<Migration, SchemaError> {
-    if !is_there(file) {
+    if !is_there(file)? {
         return Ok(Migration::of(STEPS, 0));
     }
     let cannot_open = |error| cannot_open(file, &error);
@@ -81,14 +92,17 @@ pub(super) fn pending(file: &Path) -> Result<Migration, SchemaError> {
 }
 
 pub(super) fn migrate(file: &Path, random: &dyn Random) -> Result<Migration, SchemaError> {
-    create_private(file).map_err(|error| SchemaError::cannot_open(&file.display(), &error))?;
+    create_private(file).map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => inaccessible(file, &error),
+        _ => SchemaError::cannot_open(&file.display(), &error),
+    })?;
     let (from, connection) = run(file, random).map_err(|error| cannot_open(file, &error))?;
     check(&connection, file)?;
     Ok(Migration::of(STEPS, from))
 }
 
 /// Only its owner may read the file; SQLite gives the log beside it the same mode.
-fn create_private(file: &Path) -> std::io::Result<()> {
+fn create_private(file: &Path) -> io::Result<()> {
     OpenOptions::new()
         .append(true)
         .create(true)

@@ -1,10 +1,13 @@
 //! Explains an error of SQLite to an operator: which file, why, and what to do.
 
+use std::fmt;
+use std::io;
 use std::path::Path;
 
 use rusqlite::{Error, ErrorCode};
 use rustix::fs::Access;
 
+use super::files::{is_full, lacks_locks};
 use crate::store::Unavailable;
 
 /// Names the file of an error.
@@ -16,6 +19,12 @@ pub(super) fn unavailable_at(file: &Path, error: &Error) -> Unavailable {
 pub(super) fn explained(file: &Path, error: &Error) -> String {
     match error.sqlite_error_code() {
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => unopened(file, error),
+        _ if is_full(error) => format!(
+            "{error}: its disk is full, and there is no room for what SQLite keeps beside it, {0}-wal and {0}-shm. Make \
+             room on that disk",
+            file.display()
+        ),
+        _ if lacks_locks(error) => format!("{error}: {LACKS_LOCKS}"),
         _ => with_advice(error),
     }
 }
@@ -36,15 +45,25 @@ pub(super) fn with_advice(error: &(dyn std::error::Error + 'static)) -> String {
 /// take the locks of all connections of this process (POSIX).
 fn unopened(file: &Path, error: &Error) -> String {
     let is_directory = std::fs::metadata(file).is_ok_and(|found| found.is_dir());
-    let reason = match rustix::fs::access(file, Access::READ_OK | Access::WRITE_OK) {
-        Err(reason) => std::io::Error::from(reason).to_string(),
-        Ok(()) if is_directory => std::io::Error::from(rustix::io::Errno::ISDIR).to_string(),
-        Ok(()) => error.to_string(),
-    };
+    match rustix::fs::access(file, Access::READ_OK | Access::WRITE_OK) {
+        Err(reason) => inaccessible(&io::Error::from(reason)),
+        Ok(()) if is_directory => inaccessible(&io::Error::from(rustix::io::Errno::ISDIR)),
+        Ok(()) => inaccessible(error),
+    }
+}
+
+/// Adds to the reason for which a database can't be opened who must be able to.
+pub fn inaccessible(reason: &dyn fmt::Display) -> String {
     format!(
-        "{reason}. The user that guestpass runs as must be able to read and write it, and to make files in its directory"
+        "{reason}. The user that guestpass runs as, number {}, must be able to read and write it, and to make files in its \
+         directory",
+        rustix::process::geteuid()
     )
 }
+
+/// What a file system may lack that a database needs.
+const LACKS_LOCKS: &str = "its file system can't lock files, or has no memory that processes share, as some network file \
+                           systems. Put the database on a local disk: --data-dir, or the setting database";
 
 fn advice(code: ErrorCode) -> Option<&'static str> {
     match code {
@@ -54,7 +73,8 @@ fn advice(code: ErrorCode) -> Option<&'static str> {
         }
         ErrorCode::DiskFull => Some("Make room on its disk"),
         ErrorCode::ReadOnly => Some(
-            "The user that guestpass runs as must be able to write it, and to make files in its directory",
+            "The user that guestpass runs as must be able to write it, and to make files in its directory, and the disk must \
+             not be mounted read-only",
         ),
         ErrorCode::SystemIoFailure => Some("Look at its disk: the system's log says more"),
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {

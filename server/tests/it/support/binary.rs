@@ -249,6 +249,22 @@ impl Binary {
     }
 }
 
+/// Has a command run as a user without rights, if the tests run as the one who has all.
+pub(crate) fn without_rights(mut command: Command, of: &Binary) -> Command {
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::process::CommandExt;
+
+    let directory = of.working_dir();
+    if fs::metadata(directory).unwrap().uid() == 0 {
+        fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+/// The user and the group that own nothing.
+const NOBODY: u32 = 65_534;
+
 /// Names the database.
 const DATABASE: &str = "GUESTPASS_DATABASE";
 

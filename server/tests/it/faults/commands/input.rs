@@ -2,6 +2,8 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
 use crate::support::SHOP;
@@ -78,26 +80,120 @@ fn f20_what_cannot_be_read_is_refused_at_once() {
 fn f20_settings_name_small_files() {
     for (variable, value, problem) in [
         ("CONFIG", "/", "the configuration file /: it is a directory"),
-        ("CONFIG", "/dev/zero", "it has more than 4096 KiB"),
+        ("CONFIG", "/dev/zero", "it is a device, not a file"),
+        ("CONFIG", "pipe", "it is a pipe that nobody writes to"),
+        ("CONFIG", "socket", "it is a socket, not a file"),
+        ("CONFIG", "link", "it is a device, not a file"),
+        ("TLS__CERTIFICATE_FILE", "pipe", "it is a pipe that nobody"),
+        (
+            "TLS__CERTIFICATE_FILE",
+            "socket",
+            "it is a socket, not a file",
+        ),
+        (
+            "POSTGRES__PASSWORD_FILE",
+            "pipe",
+            "it is a pipe that nobody",
+        ),
+        (
+            "POSTGRES__PASSWORD_FILE",
+            "link",
+            "it is a device, not a file",
+        ),
         ("POSTGRES__PASSWORD_FILE", "/", "it is a directory"),
-        ("POSTGRES__PASSWORD_FILE", "/dev/zero", "it has more than"),
+        ("POSTGRES__PASSWORD_FILE", "/dev/zero", "it is a device"),
         (
             "MASTER_KEY_FILE",
             "/",
             "the master key /: it is a directory",
         ),
-        ("MASTER_KEY_FILE", "/dev/zero", "it has more than"),
-        (
-            "MASTER_KEY_FILE",
-            "/dev/null",
-            "/dev/null is not a master key",
-        ),
+        ("MASTER_KEY_FILE", "/dev/zero", "it is a device"),
+        ("MASTER_KEY_FILE", "socket", "it is a socket"),
+        ("DATA_DIR", "socket", "it is a socket, not a directory"),
+        ("DATA_DIR", "link", "it is a device, not a directory"),
     ] {
         let mut binary = Binary::new();
         binary.json(&["client", "add", SHOP]);
+        let _socket = make_odd_files(&binary);
+        if variable == "TLS__CERTIFICATE_FILE" {
+            binary.set_variable("GUESTPASS_TLS__KEY_FILE", "key.pem");
+        }
         binary.set_variable(&format!("GUESTPASS_{variable}"), value);
-        let said = binary.failure(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut command = match variable {
+            "DATA_DIR" => binary.bare_command(&["serve"]),
+            _ => binary.command(&["serve"]),
+        };
+        command.env("GUESTPASS_LISTEN", "127.0.0.1:0");
+        let ended = run(command);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let said = ended.stderr;
         assert!(said.contains(problem), "{variable}={value}: {said}");
+    }
+}
+
+/// Makes a `pipe` that nobody writes to, a `socket` and a `link` to a device.
+fn make_odd_files(binary: &Binary) -> UnixListener {
+    let at = |name| binary.working_dir().join(name);
+    let made = Command::new("mkfifo").arg(at("pipe")).status().unwrap();
+    assert!(made.success());
+    symlink("/dev/full", at("link")).unwrap();
+    UnixListener::bind(at("socket")).unwrap()
+}
+
+mod sqlite {
+    use super::*;
+
+    #[test]
+    fn f20_a_database_is_a_file() {
+        let mut binary = Binary::new();
+        let _socket = make_odd_files(&binary);
+        fs::create_dir(binary.working_dir().join("directory")).unwrap();
+        let names = || {
+            let files = fs::read_dir(binary.working_dir()).unwrap();
+            let mut names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let before = names();
+        for (path, problem) in [
+            ("pipe", "it is a pipe, not a file"),
+            ("socket", "it is a socket, not a file"),
+            (
+                "link",
+                "the database, /dev/full: it is a device, not a file",
+            ),
+            ("directory", "it is a directory, not a file"),
+            ("directory/", "that is a directory"),
+            (".", "it is a directory, not a file"),
+        ] {
+            for args in [
+                &["db", "migrate"][..],
+                &["db", "check"],
+                &["serve"],
+                &["config", "check"],
+                &["client", "add", SHOP],
+            ] {
+                let mut command = binary.bare_command(args);
+                command.env("GUESTPASS_DATABASE", format!("sqlite:{path}"));
+                let ended = run(command);
+                assert_eq!(ended.code, Some(1), "{ended:?}");
+                assert!(ended.stderr.contains(problem), "{path}: {ended:?}");
+            }
+        }
+        assert_eq!(before, names());
+        assert!(!fs::exists("/dev/full.lock").unwrap());
+
+        // Nor is what SQLite would find beside it anything else.
+        binary.json(&["client", "add", SHOP]);
+        let log = binary.data_dir().join("guestpass.db-wal");
+        let made = Command::new("mkfifo").arg(&log).status().unwrap();
+        assert!(made.success());
+        binary.set_variable("GUESTPASS_LISTEN", "127.0.0.1:0");
+        for args in [&["client", "list"][..], &["serve"]] {
+            let problem = binary.failure(args);
+            let hint = format!("{}: it is a pipe", log.display());
+            assert!(problem.contains(&hint), "{problem}");
+        }
     }
 }
 

@@ -35,6 +35,11 @@ fn urls() -> Vec<String> {
         "postgres://guest@127.0.0.1:1/x?connect_timeout=S3cretpw",
         "postgres://guest:S3cretpw@127.0.0.1:1/x",
         " postgres://guest:S3cretpw@127.0.0.1:1/x",
+        "POSTGRES://guest:S3cretpw@127.0.0.1:1/x",
+        "sqlite:guest:S3cretpw@db.invalid",
+        "sqlite:postgres://guest:S3cretpw@127.0.0.1:1/x",
+        "sqlite:file:guest:S3cretpw@db.invalid",
+        "sqlite: postgres://guest:a/S3cretpw@127.0.0.1:1/x",
     ]
     .map(ToOwned::to_owned)
     .to_vec()
@@ -67,8 +72,50 @@ fn f24_no_message_shows_the_password_of_a_database() {
             &["db", "check", &url],
             &["serve", "--issuer", &url],
             &["--database", &url, "db", "check"],
+            &["--data-dir", &url, "client", "list"],
+            &["--data-dir", &url, "serve"],
+            &["--config", &url, "client", "list"],
+            &[
+                "--data-dir",
+                "data",
+                "profile",
+                "import",
+                &url,
+                "--client",
+                SHOP,
+            ],
+            &["client", "show", &url],
+            &["client", "add", SHOP, "--origin", &url],
         ] {
             assert_quiet(&run(source.bare_command(args)), &url);
+        }
+    }
+}
+
+#[test]
+fn f24_no_path_is_the_url_of_a_database() {
+    for setting in [
+        "DATA_DIR",
+        "JOURNAL",
+        "MASTER_KEY_FILE",
+        "POSTGRES__PASSWORD_FILE",
+        "TLS__KEY_FILE",
+        "TLS__CERTIFICATE_FILE",
+        "CONFIG",
+        "NODE",
+    ] {
+        for url in urls().iter().filter(|url| !url.starts_with("host=")) {
+            let mut binary = Binary::new();
+            for tls in ["CERTIFICATE_FILE", "KEY_FILE"] {
+                binary.set_variable(&format!("GUESTPASS_TLS__{tls}"), "absent");
+            }
+            binary.set_variable(&format!("GUESTPASS_{setting}"), url);
+            let ended = run(binary.bare_command(&["config", "show"]));
+            assert_quiet(&ended, &format!("{setting}={url}"));
+            if setting != "NODE" {
+                assert_eq!(ended.code, Some(1), "{setting}={url} {ended:?}");
+            }
+            assert_eq!(std::fs::read_dir(binary.working_dir()).unwrap().count(), 0);
         }
     }
 }
