@@ -116,7 +116,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(problem)) => {
-            terminal::say(&problem);
+            terminal::say(&usage::without_passwords(problem));
             ExitCode::FAILURE
         }
     }
@@ -174,7 +174,11 @@ struct Output {
 
 impl Output {
     /// Prints `value` with `--json`, and otherwise `text`. A reader that has gone away is no failure.
-    fn print(self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    fn print<T: Into<Text>>(
+        self,
+        value: &impl Serialize,
+        text: impl FnOnce() -> T,
+    ) -> Result<(), Failure> {
         self.show(value, text).map(drop).map_err(unprinted)
     }
 
@@ -184,24 +188,49 @@ impl Output {
     }
 
     /// Prints `text` unless `--json` is given, on the way to the result.
-    fn tell(self, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    fn tell<T: Into<Text>>(self, text: impl FnOnce() -> T) -> Result<(), Failure> {
         match self.json {
             true => Ok(()),
-            false => terminal::print(&text()).map(drop).map_err(unprinted),
+            false => text().into().print().map(drop).map_err(unprinted),
         }
     }
 
     /// Prints as [`Output::print`] does, where it matters whether somebody has read it.
-    fn show(self, value: &impl Serialize, text: impl FnOnce() -> String) -> io::Result<Reader> {
+    fn show<T: Into<Text>>(
+        self,
+        value: &impl Serialize,
+        text: impl FnOnce() -> T,
+    ) -> io::Result<Reader> {
         if self.json {
             terminal::print_json(&serde_json::to_string(value).map_err(io::Error::from)?)
         } else {
-            terminal::print(&text())
+            text().into().print()
         }
     }
 }
 
 /// Explains that a command has done its work, but its result is lost.
+/// Text for people, line by line: what a line quotes begins no other.
+struct Text(Vec<String>);
+
+impl Text {
+    fn print(&self) -> io::Result<Reader> {
+        terminal::print(self.0.iter().map(String::as_str))
+    }
+}
+
+impl From<String> for Text {
+    fn from(line: String) -> Self {
+        Self(vec![line])
+    }
+}
+
+impl From<Vec<String>> for Text {
+    fn from(lines: Vec<String>) -> Self {
+        Self(lines)
+    }
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn unprinted(error: io::Error) -> Failure {
     Failure(format!(
@@ -210,7 +239,7 @@ fn unprinted(error: io::Error) -> Failure {
 }
 
 /// Renders a table as wide as its content.
-fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Vec<String> {
     let mut table = comfy_table::Table::new();
     table
         .load_style(comfy_table::presets::NOTHING)
@@ -218,11 +247,7 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
     for row in rows {
         table.add_row(row.iter().map(|cell| terminal::escaped_line(cell)));
     }
-    table
-        .lines()
-        .map(|line| line.trim().to_owned())
-        .collect::<Vec<_>>()
-        .join("\n")
+    table.lines().map(|line| line.trim().to_owned()).collect()
 }
 
 /// Formats a time as RFC 3339, which has no years beyond 9999.

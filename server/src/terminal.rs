@@ -3,7 +3,8 @@
 //!
 //! Output that can't be printed is an error, but for a reader that has gone away, as `head` does. Standard error is
 //! for people who may be there or not: if it is closed or full, the work goes on. Text may quote what isn't ours, such as
-//! an argument or a file, so whatever controls a terminal is escaped.
+//! an argument or a file, so whatever controls a terminal is escaped, and within a line the end of a line as well: who
+//! wants several lines says so.
 
 #![expect(clippy::disallowed_methods, reason = "this is the way out")]
 
@@ -35,10 +36,10 @@ impl Reader {
     }
 }
 
-/// Prints text for people to standard output, and ends the line.
-pub(crate) fn print(text: &str) -> io::Result<Reader> {
+/// Prints lines for people to standard output, at once.
+pub(crate) fn print<'a>(lines: impl IntoIterator<Item = &'a str>) -> io::Result<Reader> {
     let mut stdout = StandardOutput::take()?;
-    Reader::of(stdout.write_all(format!("{}\n", escaped(text)).as_bytes()))
+    Reader::of(stdout.write_all(joined(lines).as_bytes()))
 }
 
 /// Prints JSON to standard output, and ends the line.
@@ -57,7 +58,7 @@ impl Lines {
 
     /// Prints a line, now or later. Who is told that the reader has gone may stop.
     pub(crate) fn print(&mut self, line: &str) -> io::Result<Reader> {
-        Reader::of(writeln!(self.0, "{}", escaped(line)))
+        Reader::of(writeln!(self.0, "{}", escaped_line(line)))
     }
 
     /// Prints what is left.
@@ -68,18 +69,28 @@ impl Lines {
 
 /// Says a sentence to the operator on standard error, behind the name of the program.
 pub(crate) fn say(text: &str) {
-    say_as_it_is(&format!("guestpass: {text}\n"));
+    say_lines([format!("guestpass: {text}").as_str()]);
 }
 
-/// Says text on standard error that isn't the program's own line, such as how it is used.
-pub(crate) fn say_as_it_is(text: &str) {
-    let _ = io::stderr().write_all(escaped(text).as_bytes());
+/// Says lines on standard error that stand alone, such as how the program is used.
+pub(crate) fn say_lines<'a>(lines: impl IntoIterator<Item = &'a str>) {
+    let _ = io::stderr().write_all(joined(lines).as_bytes());
+}
+
+/// Escapes lines, and ends each.
+fn joined<'a>(lines: impl IntoIterator<Item = &'a str>) -> String {
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(&escaped_line(line));
+        text.push('\n');
+    }
+    text
 }
 
 /// Replaces the line of a terminal on standard error, and ends it if it `is_last`.
 pub(crate) fn replace_line(text: &str, is_last: bool) {
     let end = if is_last { "\n" } else { "" };
-    let line = format!("\rguestpass: {}\x1b[K{end}", escaped(text));
+    let line = format!("\rguestpass: {}\x1b[K{end}", escaped_line(text));
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
@@ -123,13 +134,7 @@ impl Write for StandardOutput {
 /// The time after which a non-blocking output that was full is tried again.
 const AGAIN: Duration = Duration::from_millis(5);
 
-/// Escapes what controls a terminal or makes text look otherwise than it is; line ends and tabs stay.
-pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
-    let controls = |character| controls(character) && !matches!(character, '\n' | '\t');
-    replaced(text, controls, write_escape)
-}
-
-/// Escapes as [`escaped`] does, and line ends and tabs as well: for text that must stay on its line.
+/// Escapes what controls a terminal, ends a line or makes text look otherwise than it is.
 pub(crate) fn escaped_line(text: &str) -> Cow<'_, str> {
     replaced(text, controls, write_escape)
 }
@@ -191,11 +196,10 @@ mod tests {
     #[test]
     fn f23_what_controls_a_terminal_is_escaped() {
         let text = "a\u{1b}[31m\r\u{7}\u{7f}\u{9b}\u{202e}\t\né \u{1f642}";
-        let escaped_text = "a\\x1b[31m\\r\\x07\\x7f\\u{9b}\\u{202e}\t\né \u{1f642}";
-        assert_eq!(escaped(text), escaped_text);
         let line = "a\\x1b[31m\\r\\x07\\x7f\\u{9b}\\u{202e}\\t\\né \u{1f642}";
         assert_eq!(escaped_line(text), line);
-        assert!(matches!(escaped("plain\n"), Cow::Borrowed(_)));
+        assert!(matches!(escaped_line("plain"), Cow::Borrowed(_)));
+        assert_eq!(joined(["a\nb", "c"]), "a\\nb\nc\n");
         let json = serde_json::json!(text).to_string();
         let shown = escaped_json(&json);
         assert!(!shown.contains(controls), "{shown}");

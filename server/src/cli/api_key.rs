@@ -100,11 +100,13 @@ async fn add(
         "expires_at": expires_at.map(rfc3339),
     });
     let shown = output.show(&printed, || {
-        format!(
-            "added {} to {id}. The API key, shown only now:\n{}",
-            secret.id(),
-            secret.expose()
-        )
+        vec![
+            format!(
+                "added {} to {id}. The API key, shown only now:",
+                secret.id()
+            ),
+            secret.expose().to_owned(),
+        ]
     });
     let undo = Change::RevokeApiKey(id.clone(), secret.id(), now);
     require_shown(&*opened.store, shown, id, &secret, undo).await

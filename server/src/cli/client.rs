@@ -165,10 +165,11 @@ async fn add(
         api_key: secret.as_ref().map(|s| s.expose()),
     };
     let shown = output.show(&added, || match added.api_key {
-        Some(key) => {
-            format!("added {id}, a confidential client. Its API key, shown only now:\n{key}")
-        }
-        None => format!("added {id}, a public client"),
+        Some(key) => vec![
+            format!("added {id}, a confidential client. Its API key, shown only now:"),
+            key.to_owned(),
+        ],
+        None => vec![format!("added {id}, a public client")],
     });
     match &secret {
         None => shown.map(drop).map_err(unprinted),
@@ -232,14 +233,12 @@ async fn set(
     let client = find(config, id).await?;
     output.print(&described(&client, config), || {
         let keyless = client.confidential && client.api_keys.is_empty();
-        let hint = if keyless {
+        let hint = keyless.then(|| {
             format!(
-                "\nIt has no API key yet, so every request of it is refused. Make one: guestpass client key add {id}"
+                "It has no API key yet, so every request of it is refused. Make one: guestpass client key add {id}"
             )
-        } else {
-            String::new()
-        };
-        format!("changed {id}{hint}")
+        });
+        Vec::from_iter([format!("changed {id}")].into_iter().chain(hint))
     })?;
     Ok(())
 }
@@ -278,7 +277,7 @@ async fn list(config: &Config, output: Output) -> Result<(), Failure> {
         .collect();
     output.print(&all, || {
         if clients.is_empty() {
-            return "no clients yet. Add one: guestpass client add ID".to_owned();
+            return vec!["no clients yet. Add one: guestpass client add ID".to_owned()];
         }
         let rows = clients.iter().map(|client| {
             vec![
@@ -355,7 +354,6 @@ async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
         lines
             .map(|(name, value)| format!("{name:<21}{value}").trim_end().to_owned())
             .collect::<Vec<_>>()
-            .join("\n")
     })?;
     Ok(())
 }

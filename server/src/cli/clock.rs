@@ -44,10 +44,11 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
                         "A server that started now would not trust the clock. If it is right, say so: guestpass clock accept"
                     }
                 };
-                format!(
-                    "the clock says  {}\nlast served at  {seen}\n{verdict}",
-                    rfc3339(clock)
-                )
+                vec![
+                    format!("the clock says  {}", rfc3339(clock)),
+                    format!("last served at  {seen}"),
+                    verdict.to_owned(),
+                ]
             })?;
         }
         Command::Accept => {

@@ -101,7 +101,7 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
         if errors.is_empty() {
             lines.push("the configuration is good".to_owned());
         }
-        lines.join("\n")
+        lines
     })?;
     if errors.is_empty() {
         Ok(())

@@ -66,10 +66,10 @@ pub(super) async fn run(to: &str, config: &Config, output: Output) -> Result<(),
     });
     output.print(&printed, || match &compared {
         Some(compared) => finished(config, &connection, compared),
-        None => format!(
+        None => vec![format!(
             "nothing to do: {connection} holds a finished copy of {}, and is not touched again",
             config.database
-        ),
+        )],
     })?;
     Ok(())
 }
@@ -305,7 +305,7 @@ fn interrupted() -> Failure {
     )
 }
 
-fn finished(config: &Config, connection: &Connection, compared: &[Compared]) -> String {
+fn finished(config: &Config, connection: &Connection, compared: &[Compared]) -> Vec<String> {
     let rows = compared.iter().map(|compared| {
         let name = compared.table.name().to_owned();
         vec![name, compared.rows.to_string(), compared.sha256.clone()]
@@ -314,16 +314,27 @@ fn finished(config: &Config, connection: &Connection, compared: &[Compared]) -> 
         Some(_) => "the same GUESTPASS_MASTER_KEY".to_owned(),
         None => config.master_key_file.display().to_string(),
     };
-    format!(
-        "copied {} to {connection}. Every row was read again on both sides, and each value is the same:\n\n{}\n\n\
-         The master key opens the keys there. What is left to do:\n\
-         1. Set `database` to that URL on every node.\n\
-         2. Give every node the master key: {key}\n\
-         3. Give the first node the journal: {}\n\
-         4. Start them: guestpass serve. From then on don't start a server on {} again.",
-        config.database,
-        table(&["TABLE", "ROWS", "SHA-256"], rows),
-        config.journal.display(),
-        config.database,
-    )
+    let mut lines = vec![
+        format!(
+            "copied {} to {connection}. Every row was read again on both sides, and each value is the same:",
+            config.database
+        ),
+        String::new(),
+    ];
+    lines.extend(table(&["TABLE", "ROWS", "SHA-256"], rows));
+    lines.extend([
+        String::new(),
+        "The master key opens the keys there. What is left to do:".to_owned(),
+        "1. Set `database` to that URL on every node.".to_owned(),
+        format!("2. Give every node the master key: {key}"),
+        format!(
+            "3. Give the first node the journal: {}",
+            config.journal.display()
+        ),
+        format!(
+            "4. Start them: guestpass serve. From then on don't start a server on {} again.",
+            config.database
+        ),
+    ]);
+    lines
 }

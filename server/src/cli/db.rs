@@ -65,9 +65,9 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
             output.print(&described, || {
                 let counts = format!("{} guests, {} grants", report.profiles, report.grants);
                 if sound {
-                    format!("{name} is sound: {counts}")
+                    vec![format!("{name} is sound: {counts}")]
                 } else {
-                    report.problems.join("\n")
+                    report.problems.clone()
                 }
             })?;
             if sound {

@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::keys::{KeyRing, Keys};
 use crate::request_id::{Reason, Record};
 use crate::store::{RevokedList, Store};
-use crate::terminal::{self, escaped_line};
+use crate::terminal;
 
 #[derive(clap::Args)]
 #[command(
@@ -114,12 +114,11 @@ impl Explanation {
         self.add("help", refusal.remedy());
     }
 
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<String> {
         self.0
             .iter()
-            .map(|(name, value)| format!("{name:<10}{}", escaped_line(value)))
-            .collect::<Vec<_>>()
-            .join("\n")
+            .map(|(name, value)| format!("{name:<10}{value}"))
+            .collect()
     }
 
     fn described(&self) -> Value {

@@ -18,7 +18,7 @@ use super::{Failure, Output, client};
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::store::{RevokedId, RevokedList, Store, Tombstone, Write};
-use crate::terminal::escaped_line;
+use crate::terminal;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -421,7 +421,7 @@ impl<'a> Import<'a> {
 
     fn failure(&self, problem: &dyn std::fmt::Display) -> Failure {
         let problem = problem.to_string();
-        Failure(format!("{}: {}", self.file.name, escaped_line(&problem)))
+        Failure(format!("{}: {problem}", self.file.name))
     }
 }
 
@@ -454,8 +454,7 @@ impl Problems {
     fn add(&mut self, line: u64, problem: &str) {
         self.number += 1;
         if self.first.len() < SHOWN {
-            self.first
-                .push(format!("line {line}: {}", escaped_line(problem)));
+            self.first.push(format!("line {line}: {problem}"));
         }
     }
 
@@ -463,16 +462,17 @@ impl Problems {
         if self.number == 0 {
             return Ok(());
         }
-        let mut text = format!(
-            "{file}: {} lines can't be imported, so none was:\n{}",
-            self.number,
-            self.first.join("\n")
-        );
-        let more = self.number - self.first.len() as u64;
-        if more > 0 {
-            text += &format!("\nand {more} more");
+        for problem in &self.first {
+            terminal::say(&format!("{file}: {problem}"));
         }
-        Err(Failure(text))
+        let more = match self.number - self.first.len() as u64 {
+            0 => String::new(),
+            more => format!(", of which {more} aren't shown"),
+        };
+        Err(Failure(format!(
+            "{file}: {} lines can't be imported{more}, so none was",
+            self.number
+        )))
     }
 }
 

@@ -202,14 +202,18 @@ async fn remove(
             String::new()
         };
         let others = if signs {
-            "\nWhoever verifies offline trusts it until they fetch the keys again, or are brought a new export: see \
+            "Whoever verifies offline trusts it until they fetch the keys again, or are brought a new export: see \
              docs/verifying.md. Restart them if that is too long"
         } else {
             ""
         };
-        format!(
-            "removed {kid}: servers refuse what it signed or sealed within a second or two{cost}{others}"
-        )
+        let removed = format!(
+            "removed {kid}: servers refuse what it signed or sealed within a second or two{cost}"
+        );
+        match others {
+            "" => vec![removed],
+            others => vec![removed, others.to_owned()],
+        }
     })?;
     Ok(())
 }

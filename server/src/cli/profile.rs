@@ -105,7 +105,7 @@ impl GuestReport {
         })
     }
 
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<String> {
         let Guest { profile, grants } = &self.guest;
         let rows = grants.iter().map(|grant| {
             vec![
@@ -118,14 +118,15 @@ impl GuestReport {
             ]
         });
         let header = ["GRANT", "CLIENT", "STATE", "ISSUED", "ADVANCED", "EXPIRES"];
-        format!(
-            "sub      {}\nsubn     {}\nclient   {}\ncreated  {}\n\n{}",
-            profile.id,
-            profile.network_id,
-            self.name(profile.client),
-            rfc3339(profile.created_at),
-            table(&header, rows)
-        )
+        let mut lines = vec![
+            format!("sub      {}", profile.id),
+            format!("subn     {}", profile.network_id),
+            format!("client   {}", self.name(profile.client)),
+            format!("created  {}", rfc3339(profile.created_at)),
+            String::new(),
+        ];
+        lines.extend(table(&header, rows));
+        lines
     }
 
     fn client(&self, number: ClientNumber) -> Option<&Client> {

@@ -71,11 +71,13 @@ pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Resu
     }));
 
     output.tell(|| {
-        format!(
-            "A server listens on http://{address}, its data is in {}, and it knows a client: {CLIENT}.\n\
-             A guest comes by.",
-            config.data_dir.display()
-        )
+        vec![
+            format!(
+                "A server listens on http://{address}, its data is in {}, and it knows a client: {CLIENT}.",
+                config.data_dir.display()
+            ),
+            "A guest comes by.".to_owned(),
+        ]
     })?;
     let steps = Story {
         address,
@@ -85,10 +87,11 @@ pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Resu
     .tell()
     .await?;
     output.print(&steps, || match args.once {
-        true => {
-            "\nThat was a guest. Without --once the server goes on, for you to try it with curl."
-                .to_owned()
-        }
+        true => vec![
+            String::new(),
+            "That was a guest. Without --once the server goes on, for you to try it with curl."
+                .to_owned(),
+        ],
         false => what_next(address, &steps),
     })?;
     if !args.once {
@@ -207,8 +210,7 @@ impl Story {
             claims,
         });
         let step = &self.steps[self.steps.len() - 1];
-        self.output
-            .tell(|| format!("\n{}. {}", self.steps.len(), step.described()))?;
+        self.output.tell(|| step.described(self.steps.len()))?;
         Ok(step)
     }
 }
@@ -228,9 +230,10 @@ impl Step {
             })
     }
 
-    fn described(&self) -> String {
+    fn described(&self, number: usize) -> Vec<String> {
         let mut lines = vec![
-            self.title.to_owned(),
+            String::new(),
+            format!("{number}. {}", self.title),
             String::new(),
             format!("   {} {}", self.method, self.path),
         ];
@@ -245,7 +248,7 @@ impl Step {
             lines.push("   the access token says".to_owned());
             lines.extend(indented(claims));
         }
-        lines.join("\n")
+        lines
     }
 }
 
@@ -292,7 +295,7 @@ async fn send(
     Ok((status, serde_json::from_slice(&body)?))
 }
 
-fn what_next(address: SocketAddr, steps: &[Step]) -> String {
+fn what_next(address: SocketAddr, steps: &[Step]) -> Vec<String> {
     let challenge = steps
         .first()
         .and_then(|step| {
@@ -305,7 +308,7 @@ fn what_next(address: SocketAddr, steps: &[Step]) -> String {
         .last()
         .and_then(|step| step.answer["refresh_token"].as_str())
         .unwrap_or_default();
-    format!(
+    let text = format!(
         "
 The guest is known now. What to try next, in another terminal:
 
@@ -321,5 +324,6 @@ The guest is known now. What to try next, in another terminal:
     curl -i http://{address}/oauth/token -d grant_type=password -d client_id={CLIENT}
 
 Serving on. Ctrl-C ends it."
-    )
+    );
+    text.split('\n').map(ToOwned::to_owned).collect()
 }

@@ -254,6 +254,83 @@ fn f23_what_is_not_ours_is_escaped() {
     }
 }
 
+/// Whoever can choose a name must not be able to write a line of the program's.
+#[test]
+fn f23_what_is_not_ours_begins_no_line() {
+    let evil = "x\nforged\r\n\tforged: \u{2028}";
+    let mut binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    let directory = binary.working_dir().to_owned();
+    let data = binary.data_dir().display().to_string();
+    let guest = "1,58cc4e63-0a5b-4af2-a233-5e776cd1473f,2026-01-31T12:00:00Z";
+    let csv = format!("sub,subn,created_at,client_id\n{guest},\"{evil}\"\n");
+    fs::write(directory.join(format!("{evil}.csv")), csv).unwrap();
+    let key = toml_escapes(evil);
+    for (name, toml) in [
+        ("unknown.toml", format!("\"{key}\" = 1")),
+        ("listen.toml", format!("listen = \"{key}\"")),
+        ("broken.toml", "listen = \"x\ny\"".to_owned()),
+    ] {
+        fs::write(directory.join(name), toml).unwrap();
+    }
+    let csv = format!("{evil}.csv");
+    let flag = format!("--{evil}=x");
+    let with_value = format!("--listen={evil}");
+    let database = format!("sqlite:{evil}.db");
+    binary.set_variable("GUESTPASS_MASTER_KEY_FILE", &format!("{evil}.key"));
+    let commands = [
+        &["profile", "import", &csv][..],
+        &["profile", "import", evil, "--client", SHOP],
+        &["client", "show", evil],
+        &["client", "add", evil],
+        &["client", "add", "x", "--origin", evil],
+        &["client", "key", "revoke", SHOP, evil],
+        &["explain", evil],
+        &["key", "remove", evil],
+        &["db", "copy", "--to", evil],
+        &["config", "show"],
+        &["config", "check"],
+        &[evil],
+        &[&flag, "serve"],
+        &["serve", &with_value],
+    ];
+    for args in commands {
+        assert_one_voice(&binary.run(args));
+        assert_one_voice(&binary.run(&[&["--json"], args].concat()));
+    }
+    for args in [
+        &["--data-dir", evil, "client", "list"][..],
+        &["--data-dir", evil, "config", "check"],
+        &["--data-dir", evil, "db", "migrate", "--dry-run"],
+        &["--data-dir", &data, "--config", evil, "client", "list"],
+        &["--data-dir", &data, "--config", "unknown.toml", "serve"],
+        &["--data-dir", &data, "--config", "listen.toml", "serve"],
+        &["--data-dir", &data, "--config", "broken.toml", "serve"],
+    ] {
+        assert_one_voice(&crate::support::binary::run(binary.bare_command(args)));
+    }
+    binary.set_variable("GUESTPASS_NODE", evil);
+    binary.set_variable("GUESTPASS_JOURNAL", &format!("{evil}/journal"));
+    assert_one_voice(&binary.run(&["serve"]));
+    binary.set_variable("GUESTPASS_DATABASE", &database);
+    for args in [
+        &["config", "check"][..],
+        &["client", "list"],
+        &["db", "migrate"],
+        &["db", "check"],
+    ] {
+        assert_one_voice(&binary.run(args));
+    }
+}
+
+/// Checks that no line of what was printed begins with text that isn't the program's.
+fn assert_one_voice(ended: &Ended) {
+    assert_harmless(ended);
+    let lines = ended.stdout.lines().chain(ended.stderr.lines());
+    let forged = |line: &str| line.trim_start().starts_with("forged") || line.contains('\u{2028}');
+    assert!(!lines.into_iter().any(forged), "{ended:?}");
+}
+
 /// Writes text as it may stand between the quotes of TOML.
 fn toml_escapes(text: &str) -> String {
     text.chars()
