@@ -30,6 +30,7 @@ mod issuer;
 mod key;
 mod lock;
 mod master_key;
+mod places;
 mod policy;
 mod profile;
 mod progress;
@@ -209,7 +210,6 @@ impl Output {
     }
 }
 
-/// Explains that a command has done its work, but its result is lost.
 /// Text for people, line by line: what a line quotes begins no other.
 struct Text(Vec<String>);
 
@@ -231,6 +231,7 @@ impl From<Vec<String>> for Text {
     }
 }
 
+/// Explains that a command has done its work, but its result is lost.
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn unprinted(error: io::Error) -> Failure {
     Failure(format!(

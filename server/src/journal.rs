@@ -238,6 +238,14 @@ fn end_line(file: &mut File) -> io::Result<()> {
 #[derive(Debug)]
 pub struct JournalError(PathBuf, String);
 
+impl JournalError {
+    /// Says that the journal in that file can't be used, and why.
+    #[must_use]
+    pub fn new(file: &Path, problem: &dyn fmt::Display) -> Self {
+        Self(file.to_owned(), problem.to_string())
+    }
+}
+
 impl fmt::Display for JournalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -1,5 +1,7 @@
 //! `guestpass config`: prints the settings with their sources, and checks them.
 
+use std::net::SocketAddr;
+
 use clap::Subcommand;
 use guestpass_core::client::Client;
 use guestpass_core::policy::{LateRetry, Policy, PolicyError};
@@ -8,8 +10,9 @@ use serde_json::json;
 
 use super::client::names_a_guest;
 use super::database::Opened;
-use super::master_key::{open_keys, require_readable};
-use super::serve::require_settings;
+use super::lock::Lock;
+use super::master_key::{open_keys, require_first_key};
+use super::serve::{require_settings, taken_addresses};
 use super::{Failure, Output, database, exposure, issuer, table};
 use crate::clients::remedy;
 use crate::config::{Config, Database};
@@ -45,8 +48,14 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
 
 async fn check(config: &Config, output: Output) -> Result<(), Failure> {
     require_settings(config)?;
-    // Before the database is opened: what SQLite makes beside it then is gone when this ends.
+    let taken = taken_addresses(config)?;
+    // Before the database is opened: what SQLite makes beside it then is gone when this ends. And to look at the lock opens
+    // and closes the file, which takes the locks that SQLite has on it.
     let exposed = exposure::exposed(config);
+    let is_served = match &config.database {
+        Database::Sqlite(file) if file.exists() => Lock::look(file)?,
+        Database::Sqlite(_) | Database::Postgres(_) => false,
+    };
     let opened = match database::open(config).await {
         Ok(opened) => Some(opened),
         Err(SchemaError::Missing(_)) => None,
@@ -63,6 +72,9 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
     };
     let (mut errors, mut advice) = (Vec::new(), Vec::new());
     advice.extend(exposed.into_iter().map(Finding::of_all));
+    if !is_served {
+        advice.extend(taken.into_iter().map(advice_on_taken).map(Finding::of_all));
+    }
     advice.extend(advice_on_tls(config).map(Finding::of_all));
     advice.extend(advice_on_issuer(config).map(Finding::of_all));
     for client in &clients {
@@ -115,13 +127,19 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
 
 /// Checks that a start would have the master key that it needs. Where there are no keys yet, it makes them, and this doesn't.
 async fn require_keys(config: &Config, opened: Option<&Opened>) -> Result<(), Failure> {
-    require_readable(config)?;
     match opened {
         Some(opened) if !opened.store.installation().await?.keys.is_empty() => {
             open_keys(config, opened).await.map(drop)
         }
-        _ => Ok(()),
+        _ => require_first_key(config).await,
     }
+}
+
+fn advice_on_taken(address: SocketAddr) -> String {
+    format!(
+        "{address} is in use already. If that isn't the server of this installation, a start can't listen there: stop what \
+         does, or choose another address"
+    )
 }
 
 /// Advises on a connection to the database that is in clear because it leads to this machine, as far as can be seen.

@@ -2,7 +2,7 @@
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use guestpass_core::time::Timestamp;
@@ -10,6 +10,7 @@ use guestpass_core::time::Timestamp;
 use super::inventory::{Contents, DatabaseFile, Files, JournalSays, Lack};
 use super::lock::Lock;
 use super::master_key;
+use super::places::{cannot_make, require_database};
 use super::{Failure, rfc3339};
 use crate::clock::{SteadyClock, SystemClock};
 use crate::config::{Config, Database};
@@ -250,21 +251,26 @@ pub(super) async fn pending(config: &Config) -> Result<Migration, SchemaError> {
     }
 }
 
-/// Creates the missing directories of the data and of the database, with mode 0700.
+/// Creates the missing directories of the data and of the database, with mode 0700, once it is known that they can be used.
 pub(super) fn make_directories(config: &Config) -> Result<(), Failure> {
+    require_database(config)?;
+    for directory in directories_to_make(config) {
+        make_directory(&directory)?;
+    }
+    Ok(())
+}
+
+/// Lists the directories that [`make_directories`] makes unless they are there.
+pub(super) fn directories_to_make(config: &Config) -> Vec<PathBuf> {
     let of_database = match &config.database {
         Database::Sqlite(file) => file
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty()),
         Database::Postgres(_) => None,
     };
-    for directory in [Some(config.data_dir.as_path()), of_database]
-        .into_iter()
-        .flatten()
-    {
-        make_directory(directory)?;
-    }
-    Ok(())
+    let directories = [Some(config.data_dir.as_path()), of_database];
+    let directories = directories.into_iter().flatten();
+    directories.map(Path::to_owned).collect()
 }
 
 fn make_directory(directory: &Path) -> Result<(), Failure> {
@@ -272,10 +278,5 @@ fn make_directory(directory: &Path) -> Result<(), Failure> {
         .recursive(true)
         .mode(0o700)
         .create(directory)
-        .map_err(|error| {
-            Failure(format!(
-                "the directory {} can't be made: {error}",
-                directory.display()
-            ))
-        })
+        .map_err(|error| cannot_make(directory, &error))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 use crate::config::lock_of;
-use crate::files::resolved;
+use crate::files::{is_unknown_to_file_system, resolved};
 
 /// An exclusive lock on the database file, by whatever name that is reached. It ends with the process, however that
 /// ends; a file beside the database stays, and names the process that has the lock or had it last.
@@ -41,6 +41,16 @@ impl Lock {
                     database.display()
                 )))
             }
+            Err(TryLockError::Error(error)) => Err(problem(database, &error)),
+        }
+    }
+
+    /// Returns whether a server has the lock of `database`. Fails if a server could not take it.
+    pub(super) fn look(database: &Path) -> Result<bool, Failure> {
+        let real = resolved(database).map_err(|error| problem(database, &error))?;
+        match try_lock(&real) {
+            Ok(_) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
             Err(TryLockError::Error(error)) => Err(problem(database, &error)),
         }
     }
@@ -131,5 +141,12 @@ fn is_ours(note: &Path) -> bool {
 const BEGINNING: &[u8] = b"process ";
 
 fn problem(path: &Path, error: &io::Error) -> Failure {
-    Failure(format!("{}: {error}", path.display()))
+    let advice = match is_unknown_to_file_system(error) {
+        true => {
+            ". Its file system can't lock files, so two servers could change one database at once. Put it on a local disk: \
+             --data-dir, or the setting database; on NFS, start the lock service"
+        }
+        false => "",
+    };
+    Failure(format!("{}: {error}{advice}", path.display()))
 }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::Failure;
 use super::database::Opened;
+use super::{Failure, places};
 use crate::config::{Config, Database};
+use crate::files::is_unknown_to_file_system;
 use crate::keys::{KeyRing, KeysError, MasterKey, MasterKeySource};
 use crate::progress::waiting;
 use crate::random::{Random, SecureGenerator};
@@ -25,16 +26,20 @@ pub(super) async fn open_or_make_keys(
     let file = &config.master_key_file;
     let make = || {
         let key = MasterKey::generate(&SecureGenerator::new());
-        keep(file, &key).map_err(|error| {
-            format!(
-                "{}: {error}. Mend that; or make the key elsewhere, with (umask 077; head -c 32 /dev/urandom | base64 > \
-                 FILE), and name the file: master_key_file",
-                file.display()
-            )
-        })?;
+        places::require_makeable(config, file)
+            .and_then(|()| keep(file, &key))
+            .map_err(|error| cannot_keep(file, &error))?;
         Ok(key)
     };
     load(config, opened, Some(&make)).await
+}
+
+fn cannot_keep(file: &Path, error: &io::Error) -> String {
+    format!(
+        "{}: {error}. Mend that; or make the key elsewhere, with (umask 077; head -c 32 /dev/urandom | base64 > FILE), and \
+         name the file: master_key_file",
+        file.display()
+    )
 }
 
 /// Opens the keys of the store. Never makes a master key.
@@ -104,12 +109,18 @@ pub(super) fn require_master_key(config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// Checks that the file of the master key holds one, if it is there and needed; with PostgreSQL it must be.
-pub(super) fn require_readable(config: &Config) -> Result<(), Failure> {
+/// Checks that a start would have the first master key of an installation: it is there, or could be made; with PostgreSQL
+/// it must be there.
+pub(super) async fn require_first_key(config: &Config) -> Result<(), Failure> {
+    let file = &config.master_key_file;
     match config.database {
         Database::Postgres(_) => require_master_key(config),
         Database::Sqlite(_) if config.master_key.is_some() => Ok(()),
-        Database::Sqlite(_) => read_master_key(&config.master_key_file).map(drop),
+        Database::Sqlite(_) => match wait_for_master_key(file).await? {
+            Some(_) => Ok(()),
+            None => places::require_makeable(config, file)
+                .map_err(|error| KeysError::CannotKeep(cannot_keep(file, &error)).into()),
+        },
     }
 }
 
@@ -187,14 +198,7 @@ fn write_private(mut file: &File, text: &str) -> io::Result<()> {
 /// Syncs a directory, if its file system knows such a thing: some network file systems don't.
 fn sync_directory(directory: &Path) -> io::Result<()> {
     match File::open(directory)?.sync_all() {
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::InvalidInput | ErrorKind::Unsupported
-            ) =>
-        {
-            Ok(())
-        }
+        Err(error) if is_unknown_to_file_system(&error) => Ok(()),
         synced => synced,
     }
 }

@@ -15,7 +15,7 @@ use super::exposure;
 use super::issuer;
 use super::lock::Lock;
 use super::master_key::open_or_make_keys;
-use super::{Failure, Output, starting};
+use super::{Failure, Output, places, starting};
 use crate::admin;
 use crate::app::App;
 use crate::config::{Config, Database, Issuer, Tls};
@@ -240,8 +240,8 @@ async fn only_one_has(store: &Arc<dyn Store>) {
     }
 }
 
-/// Checks all that a start asks of the settings before it touches anything, and reads the certificate. `config check` does
-/// the same.
+/// Checks all that a start asks of the settings and of the places that they name before it touches anything, and reads the
+/// certificate. `config check` does the same.
 pub(super) fn require_settings(config: &Config) -> Result<Option<Arc<ServerConfig>>, Failure> {
     config.issuer_on(config.listen)?;
     if let Some(admin) = config.admin_listen
@@ -252,31 +252,51 @@ pub(super) fn require_settings(config: &Config) -> Result<Option<Arc<ServerConfi
             config.listen
         )));
     }
-    Ok(config.tls.as_ref().map(Tls::read).transpose()?)
+    let tls = config.tls.as_ref().map(Tls::read).transpose()?;
+    places::require_usable(config)?;
+    Ok(tls)
+}
+
+/// Checks that a start could take its addresses, and returns those that somebody has taken already, as a running server has.
+/// Listens on none, and lets each go at once.
+pub(super) fn taken_addresses(config: &Config) -> Result<Vec<SocketAddr>, Failure> {
+    let admin = config.admin_listen.map(|address| (address, "admin_listen"));
+    let mut taken = Vec::new();
+    for (address, setting) in [(config.listen, "--listen")].into_iter().chain(admin) {
+        match bound(address) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken.push(address),
+            Err(error) => return Err(cannot_listen(address, &error, setting)),
+        }
+    }
+    Ok(taken)
 }
 
 /// Tells whether only one of two listeners could have its address. Port 0 is any that is free.
 fn is_shared(one: SocketAddr, other: SocketAddr) -> bool {
-    let is_same_host =
-        one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    // `::ffff:127.0.0.1` is an address of IPv4.
+    let [host, other_host] = [one, other].map(|address| address.ip().to_canonical());
+    let is_same_host = host == other_host || host.is_unspecified() || other_host.is_unspecified();
     one.port() != 0 && one.port() == other.port() && is_same_host
 }
+
 /// The time that the last writes have: what was answered with 503 is carried out, and the journal marked.
 const LAST_TRY: Duration = Duration::from_secs(1);
 
 /// Takes an address without listening on it: whoever connects is refused.
 fn bind(address: SocketAddr, setting: &str) -> Result<TcpSocket, Failure> {
-    let bound = || {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        // Connections of a server that has ended may linger on the port.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        Ok(socket)
+    bound(address).map_err(|error| cannot_listen(address, &error, setting))
+}
+
+fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    bound().map_err(|error| cannot_listen(address, &error, setting))
+    // Connections of a server that has ended may linger on the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 fn listen(socket: TcpSocket, address: SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
