@@ -11,6 +11,7 @@ use guestpass_core::time::Timestamp;
 
 use super::read::read_line;
 use super::{Entry, line};
+use crate::files::is_unknown_to_file_system;
 
 /// Opens the journal for appending, creating it if it doesn't exist, and locks it against being replaced.
 pub(super) fn open_shared(path: &Path) -> io::Result<File> {
@@ -21,7 +22,11 @@ pub(super) fn open_shared(path: &Path) -> io::Result<File> {
             .create(true)
             .mode(0o600)
             .open(path)?;
-        file.lock_shared()?;
+        match file.lock_shared() {
+            // Nor could it be replaced then, which takes the other lock.
+            Err(error) if is_unknown_to_file_system(&error) => {}
+            locked => locked?,
+        }
         // Even if it isn't new: whoever made it may have failed here.
         sync_directory(path)?;
         // It may have been replaced while we waited for the lock.
@@ -54,6 +59,9 @@ pub(super) fn compact(
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) if is_unknown_to_file_system(&error) => {
+            return Ok(Some(format!("its file system can't lock files: {error}")));
+        }
         Err(TryLockError::Error(error)) => return Err(error),
     }
     let mut needed = 0;
@@ -151,14 +159,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
         .unwrap_or(Path::new("."));
     match File::open(directory)?.sync_all() {
         // Some file systems have no such thing.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-            ) =>
-        {
-            Ok(())
-        }
+        Err(error) if is_unknown_to_file_system(&error) => Ok(()),
         synced => synced,
     }
 }

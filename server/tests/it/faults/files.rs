@@ -1,4 +1,5 @@
 //! Files and secrets.
 
+mod lacking;
 mod memory;
 mod sqlite;
