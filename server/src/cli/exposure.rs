@@ -1,25 +1,32 @@
 //! Finds what others on this machine can do to the files of an installation.
 
-use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, Database};
+use crate::config::{Config, Database, lock_of};
+use crate::files::{resolved, with_suffix};
 
-/// Lists the files with secrets that others can read, and the directories in which they can put other files in the place of
-/// these, each as a sentence with the command that ends it.
+/// Lists the files with secrets that others can read, those that others can change though the installation relies on them,
+/// and the directories in which they can put other files in the place of these, each as a sentence with the command that
+/// ends it.
 pub(super) fn exposed(config: &Config) -> Vec<String> {
-    let files = secret_files(config).into_iter();
+    let files = secret_files(config)
+        .into_iter()
+        .chain(trusted_files(config));
     let files = files.filter_map(|file| {
-        let exposed = mode(&file.path)? & file.kept_from != 0;
-        exposed.then(|| {
-            let path = file.path.display();
-            format!(
-                "others can read {path}, {}. Run: chmod {} {path}",
-                file.about, file.command
-            )
-        })
+        let exposed = mode(&file.path)? & file.kept_from;
+        let can = match (exposed & READ != 0, exposed & WRITE != 0) {
+            (true, true) => "read and write",
+            (true, false) => "read",
+            (false, true) => "write",
+            (false, false) => return None,
+        };
+        let path = file.path.display();
+        Some(format!(
+            "others can {can} {path}, {}. Run: chmod {} {path}",
+            file.about, file.command
+        ))
     });
     let directories = directories(config).into_iter().filter_map(|directory| {
         let exposed = mode(&directory)? & WRITE != 0;
@@ -34,8 +41,8 @@ pub(super) fn exposed(config: &Config) -> Vec<String> {
     files.chain(directories).collect()
 }
 
-/// A file with secrets.
-struct SecretFile {
+/// A file that isn't for everybody.
+struct PrivateFile {
     path: PathBuf,
     about: &'static str,
     /// The bits of its mode that let in who should stay out.
@@ -48,17 +55,19 @@ struct SecretFile {
 const ACCESS: u32 = 0o066;
 /// Those that let others, but not the group, which a certificate is often shared with.
 const ACCESS_OF_OTHERS: u32 = 0o006;
+/// Those that let the group or others read.
+const READ: u32 = 0o044;
 /// Those that let the group or others write.
 const WRITE: u32 = 0o022;
 
-fn secret_files(config: &Config) -> Vec<SecretFile> {
-    let own = |path: &Path, about| SecretFile {
+fn secret_files(config: &Config) -> Vec<PrivateFile> {
+    let own = |path: &Path, about| PrivateFile {
         path: path.to_owned(),
         about,
         kept_from: ACCESS,
         command: "600",
     };
-    let of_operator = |path: &Path, about| SecretFile {
+    let of_operator = |path: &Path, about| PrivateFile {
         kept_from: ACCESS_OF_OTHERS,
         command: "o=",
         ..own(path, about)
@@ -71,13 +80,16 @@ fn secret_files(config: &Config) -> Vec<SecretFile> {
         ));
     }
     if let Database::Sqlite(file) = &config.database {
-        // SQLite gives what it makes beside the database the same mode, but not what is there already.
-        for suffix in ["", "-wal", "-shm"] {
-            let mut name = OsString::from(file);
-            name.push(suffix);
+        let file = resolved(file).unwrap_or_else(|_| file.clone());
+        files.push(own(
+            &file,
+            "the database, which knows every guest, and whose mode SQLite gives to what it makes beside it (-wal, -shm)",
+        ));
+        // But not to what is there already.
+        for suffix in ["-wal", "-shm"] {
             files.push(own(
-                Path::new(&name),
-                "the database, which knows every guest",
+                &with_suffix(&file, suffix),
+                "a part of the database, which knows every guest",
             ));
         }
     }
@@ -99,6 +111,36 @@ fn secret_files(config: &Config) -> Vec<SecretFile> {
             file,
             "which has the password of the database in its URL",
         ));
+    }
+    files
+}
+
+/// Lists the files that hold no secrets, and that nobody else may change.
+fn trusted_files(config: &Config) -> Vec<PrivateFile> {
+    let own = |path: PathBuf, about| PrivateFile {
+        path,
+        about,
+        kept_from: WRITE,
+        command: "go-w",
+    };
+    let of_operator = |path: &Path, about| PrivateFile {
+        kept_from: WRITE & ACCESS_OF_OTHERS,
+        command: "o-w",
+        ..own(path.to_owned(), about)
+    };
+    let mut files = Vec::new();
+    if let Database::Sqlite(file) = &config.database {
+        let file = resolved(file).unwrap_or_else(|_| file.clone());
+        files.push(own(
+            lock_of(&file),
+            "which tells a second server who runs the first",
+        ));
+    }
+    if let Some(file) = &config.file {
+        files.push(of_operator(file, "the configuration"));
+    }
+    if let Some(tls) = &config.tls {
+        files.push(of_operator(&tls.certificate_file, "the certificate"));
     }
     files
 }

@@ -90,11 +90,16 @@ fn f29_files_with_secrets_that_others_can_read_are_warned_of() {
         "GUESTPASS_POSTGRES__PASSWORD_FILE",
         password.to_str().unwrap(),
     );
+    let configuration = binary.working_dir().join("guestpass.toml");
+    fs::write(&configuration, "").unwrap();
+    binary.set_variable("GUESTPASS_CONFIG", configuration.to_str().unwrap());
     let exposed = [
         (data.join("guestpass.db"), 0o644, "chmod 600"),
         (data.join("master.key"), 0o640, "chmod 600"),
         (data.join("guestpass.journal"), 0o666, "chmod 600"),
         (password.clone(), 0o644, "chmod o="),
+        (data.join("guestpass.lock"), 0o666, "chmod go-w"),
+        (configuration.clone(), 0o646, "chmod o-w"),
         (data.clone(), 0o770, "chmod go-w"),
     ];
     for (path, mode, _) in &exposed {
@@ -115,6 +120,12 @@ fn f29_files_with_secrets_that_others_can_read_are_warned_of() {
             "{hint}: {checked}"
         );
     }
+    // SQLite makes the files beside the database as that is.
+    let database = log.lines().find(|line| line.contains("guestpass.db,"));
+    assert!(
+        database.is_some_and(|line| line.contains("(-wal, -shm)")),
+        "{log}"
+    );
     assert!(server.stop().success());
     // Each is over when its command was carried out.
     for (path, _, command) in &exposed {
