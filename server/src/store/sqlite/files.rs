@@ -230,7 +230,12 @@ pub(super) fn is_of_sync(error: &rusqlite::Error) -> bool {
 
 /// Returns whether that is the error of a disk without room, for the log or for its index.
 pub(super) fn is_full(error: &rusqlite::Error) -> bool {
-    let codes = [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_SHMSIZE];
+    let codes = [
+        ffi::SQLITE_FULL,
+        ffi::SQLITE_IOERR_SHMSIZE,
+        // The index could not get its first bytes.
+        ffi::SQLITE_IOERR_SHMOPEN,
+    ];
     extended_code(error).is_some_and(|code| codes.contains(&code))
 }
 

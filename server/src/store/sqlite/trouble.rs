@@ -20,8 +20,8 @@ pub(super) fn explained(file: &Path, error: &Error) -> String {
     match error.sqlite_error_code() {
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => unopened(file, error),
         _ if is_full(error) => format!(
-            "{error}: its disk is full, and there is no room for what SQLite keeps beside it, {0}-wal and {0}-shm. Make \
-             room on that disk",
+            "{error}: its disk is full, or a quota on it, and there is no room for what SQLite keeps beside it, {0}-wal and \
+             {0}-shm. Make room on that disk",
             file.display()
         ),
         _ if lacks_locks(error) => format!("{error}: {LACKS_LOCKS}"),
