@@ -23,7 +23,7 @@ mod db;
 mod explain;
 mod exposure;
 mod hardening;
-mod import;
+pub mod import;
 mod input;
 mod inventory;
 mod issuer;
@@ -159,7 +159,8 @@ async fn execute(cli: Cli, core_dumps: CoreDumps) -> Result<(), Failure> {
 }
 
 /// A failed command: a sentence for the operator.
-struct Failure(String);
+#[derive(Debug)]
+pub struct Failure(pub String);
 
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {

@@ -15,7 +15,7 @@ use crate::error::Error;
 
 mod authorize;
 mod body;
-mod client_auth;
+pub mod client_auth;
 mod cors;
 mod document;
 mod endpoint;

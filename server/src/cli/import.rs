@@ -1,15 +1,14 @@
 //! `guestpass profile import`: adds guests that another system knows already, from CSV.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Read;
-use std::time::UNIX_EPOCH;
+use std::sync::Arc;
 
-use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord, Trim};
-use guestpass_core::client::{ChangeError, Client, ClientId, ClientNumber};
-use guestpass_core::profile::{NetworkId, Profile, ProfileId};
+use guestpass_core::client::{ChangeError, ClientId};
+use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use serde_json::json;
 
+use self::file::number;
 use super::database::Opened;
 use super::input::Input;
 use super::master_key::open_keys;
@@ -18,7 +17,12 @@ use super::{Failure, Output, client};
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::store::{RevokedId, RevokedList, Store, Tombstone, Write};
-use crate::terminal;
+
+mod check;
+mod file;
+
+pub use check::Counted;
+pub use file::{GuestFile, HEADER, Line, LineProblem, line_of};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -69,40 +73,27 @@ pub(super) async fn run(
 }
 
 /// An import of one file.
-struct Import<'a> {
-    file: Input,
-    store: &'a dyn Store,
-    clients: Vec<Client>,
-    /// The client given by `--client`, if any.
-    client: Option<ClientNumber>,
-    erased: Option<Erased>,
-    now: Timestamp,
+pub struct Import<'a> {
+    /// The file.
+    pub file: GuestFile,
+    /// The store that its guests are added to.
+    pub store: &'a dyn Store,
+    /// The guests that were erased there, if any were.
+    pub erased: Option<Erased>,
 }
 
 /// The tombstones of erased guests, and the keys to compute those of imported ones.
-struct Erased {
-    hashes: HashSet<RevokedId>,
-    keys: std::sync::Arc<Keys>,
-}
-
-/// A guest, and the number of its line.
-struct Line {
-    number: u64,
-    profile: Profile,
-}
-
-/// Counts the guests of a file.
-#[derive(Default)]
-struct Counted {
-    new: HashSet<ProfileId>,
-    present: u64,
-    erased: u64,
+pub struct Erased {
+    /// The tombstones.
+    pub hashes: HashSet<RevokedId>,
+    /// The keys that they were made with.
+    pub keys: Arc<Keys>,
 }
 
 impl<'a> Import<'a> {
     async fn prepare(args: &'a Args, config: &Config, opened: &'a Opened) -> Result<Self, Failure> {
         let store = &*opened.store;
-        let file = Input::open(&args.file)?;
+        let Input { name, file } = Input::open(&args.file)?;
         let (_, clients) = store.clients().await?;
         let client = match &args.client {
             None => None,
@@ -120,117 +111,19 @@ impl<'a> Import<'a> {
             }),
         };
         Ok(Self {
-            file,
+            file: GuestFile::new(name, file, clients, client, opened.clock.now()),
             store,
-            clients,
-            client,
             erased,
-            now: opened.clock.now(),
         })
-    }
-
-    /// Checks the whole file before anything is written, and reports its problems together.
-    async fn check(&self) -> Result<Counted, Failure> {
-        let (mut reader, columns) = self.open()?;
-        let mut problems = Problems::default();
-        let mut lines: HashMap<ProfileId, u64> = HashMap::new();
-        let mut subns: HashMap<NetworkId, Holder> = HashMap::new();
-        let mut counted = Counted::default();
-        let mut part = Vec::new();
-        for record in reader.records() {
-            match self.read(record, &columns)? {
-                Err((number, problem)) => problems.add(number, &problem),
-                Ok(line) => {
-                    let (id, subn, number) =
-                        (line.profile.id, line.profile.network_id, line.number);
-                    let holder = *subns.entry(subn).or_insert(Holder { id, number });
-                    if let Some(first) = lines.insert(id, number) {
-                        problems.add(number, &format!("sub {id} stands on line {first} already"));
-                    } else if holder.id != id {
-                        let first = holder.number;
-                        problems.add(
-                            number,
-                            &format!("subn {subn} stands on line {first} already, for another sub"),
-                        );
-                    } else if self.is_erased(id) {
-                        counted.erased += 1;
-                    } else {
-                        part.push(line);
-                    }
-                }
-            }
-            if part.len() == PART {
-                self.check_part(&mut part, &mut counted, &mut problems)
-                    .await?;
-            }
-        }
-        self.check_part(&mut part, &mut counted, &mut problems)
-            .await?;
-        if !counted.new.is_empty() {
-            self.check_holders(&subns, &mut problems).await?;
-        }
-        problems.none_or_failure(&self.file.name)?;
-        Ok(counted)
-    }
-
-    /// Checks that no guest that is there already holds a `subn` of the file under another `sub`. The store has no index of
-    /// them, so it reads every guest.
-    async fn check_holders(
-        &self,
-        subns: &HashMap<NetworkId, Holder>,
-        problems: &mut Problems,
-    ) -> Result<(), Failure> {
-        let mut after = None;
-        loop {
-            let known = self.store.profiles(after, LOOKED_AT).await?;
-            for profile in &known {
-                match subns.get(&profile.network_id) {
-                    Some(Holder { id, number }) if *id != profile.id => {
-                        let Profile { id, network_id, .. } = profile;
-                        problems.add(
-                            *number,
-                            &format!("subn {network_id} is that of guest {id} already"),
-                        );
-                    }
-                    _ => {}
-                }
-            }
-            match known.last() {
-                Some(last) if known.len() == LOOKED_AT => after = Some(last.id),
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    async fn check_part(
-        &self,
-        part: &mut Vec<Line>,
-        counted: &mut Counted,
-        problems: &mut Problems,
-    ) -> Result<(), Failure> {
-        let known = self.known(part).await?;
-        for line in part.drain(..) {
-            match known.get(&line.profile.id) {
-                None => {
-                    counted.new.insert(line.profile.id);
-                }
-                Some(known) if *known == line.profile => counted.present += 1,
-                Some(known) => problems.add(line.number, &self.difference(known, &line.profile)),
-            }
-        }
-        Ok(())
     }
 
     /// Adds the guests of a file that was checked.
     async fn insert(&self, counted: &Counted) -> Result<(), Failure> {
-        let (mut reader, columns) = self.open()?;
         let all = counted.new.len() as u64 + counted.present;
         let mut progress = Progress::new("imported guests".to_owned(), all);
         let (mut part, mut done) = (Vec::new(), 0);
-        for record in reader.records() {
-            let line = self
-                .read(record, &columns)?
-                .map_err(|(number, problem)| self.problem(number, &problem))?;
+        for line in self.file.lines()? {
+            let line = line?.map_err(|problem| self.file.problem(&problem))?;
             if !self.is_erased(line.profile.id) {
                 part.push(line);
             }
@@ -251,13 +144,14 @@ impl<'a> Import<'a> {
         let known = self.known(part).await?;
         let inserted = part.len() as u64;
         for line in part.drain(..) {
+            let refused = |problem| {
+                let number = line.number;
+                self.file.problem(&LineProblem { number, problem })
+            };
             match known.get(&line.profile.id) {
                 Some(known) if *known == line.profile => {}
-                Some(known) => {
-                    let problem = self.difference(known, &line.profile);
-                    return Err(self.problem(line.number, &problem));
-                }
-                None => return Err(self.problem(line.number, "the guest was erased meanwhile")),
+                Some(known) => return Err(refused(self.difference(known, &line.profile))),
+                None => return Err(refused("the guest was erased meanwhile".to_owned())),
             }
         }
         Ok(inserted)
@@ -279,11 +173,8 @@ impl<'a> Import<'a> {
             return Ok(());
         }
         let keys = open_keys(config, opened).await?.now();
-        let (mut reader, columns) = self.open()?;
-        for record in reader.records() {
-            let line = self
-                .read(record, &columns)?
-                .map_err(|(number, problem)| self.problem(number, &problem))?;
+        for line in self.file.lines()? {
+            let line = line?.map_err(|problem| self.file.problem(&problem))?;
             let (id, at) = (line.profile.id, opened.clock.now());
             let hash = keys.tombstone(id);
             if hashes.contains(&hash) {
@@ -307,183 +198,15 @@ impl<'a> Import<'a> {
             .collect())
     }
 
-    fn open(&self) -> Result<(Reader<impl Read>, Columns), Failure> {
-        let problem = |problem: &dyn std::fmt::Display| self.failure(problem);
-        let mut reader = ReaderBuilder::new()
-            .trim(Trim::All)
-            .from_reader(self.file.read().map_err(|error| problem(&error))?);
-        let header = reader.headers().map_err(|error| problem(&error))?;
-        let times = |name: &str| header.iter().filter(|column| *column == name).count();
-        if let Some(twice) = NAMES.into_iter().find(|name| times(name) > 1) {
-            return Err(problem(&format!(
-                "line 1: there is more than one column {twice}"
-            )));
-        }
-        let at = |name| header.iter().position(|column| column == name);
-        let columns = match (at("sub"), at("subn"), at("created_at")) {
-            (Some(sub), Some(subn), Some(created_at)) => Columns {
-                sub,
-                subn,
-                created_at,
-                client_id: at("client_id"),
-            },
-            _ => {
-                return Err(problem(
-                    &"the first line must name the columns sub, subn and created_at",
-                ));
-            }
-        };
-        if columns.client_id.is_none() && self.client.is_none() {
-            return Err(problem(
-                &"there is no column client_id. Say whose guests they are: --client ID",
-            ));
-        }
-        Ok((reader, columns))
-    }
-
-    /// Parses a record: a line, or its number and its problem. The outer error ends the import.
-    fn read(
-        &self,
-        record: csv::Result<StringRecord>,
-        columns: &Columns,
-    ) -> Result<Result<Line, (u64, String)>, Failure> {
-        let record = match record {
-            Ok(record) => record,
-            Err(error) => {
-                let problem = match error.kind() {
-                    ErrorKind::UnequalLengths {
-                        expected_len, len, ..
-                    } => format!("{len} fields, where the first line has {expected_len}"),
-                    ErrorKind::Utf8 { .. } => "this is not UTF-8".to_owned(),
-                    _ => return Err(self.failure(&error)),
-                };
-                let number = error.position().map_or(0, csv::Position::line);
-                return Ok(Err((number, problem)));
-            }
-        };
-        let number = record.position().map_or(0, csv::Position::line);
-        Ok(self
-            .profile(&record, columns)
-            .map(|profile| Line { number, profile })
-            .map_err(|problem| (number, problem)))
-    }
-
-    fn profile(&self, record: &StringRecord, columns: &Columns) -> Result<Profile, String> {
-        let field = |at: usize| record.get(at).unwrap_or_default();
-        let of_file = columns.client_id.map(field);
-        let client = match (self.client, of_file) {
-            (Some(number), _) => number,
-            (None, None | Some("")) => {
-                return Err("client_id is empty: say whose guest it is with --client".to_owned());
-            }
-            (None, Some(id)) => number(&self.clients, id)
-                .ok_or_else(|| format!("client_id: there is no client {id}"))?,
-        };
-        let created_at = time(field(columns.created_at))?;
-        if created_at > self.now {
-            return Err("created_at: that is still to come".to_owned());
-        }
-        let named = |name: &str, problem: &str| format!("{name}: {problem}");
-        Ok(Profile {
-            id: field(columns.sub).parse().map_err(|e| named("sub", e))?,
-            network_id: field(columns.subn).parse().map_err(|e| named("subn", e))?,
-            client,
-            created_at,
-        })
-    }
-
     fn is_erased(&self, id: ProfileId) -> bool {
         self.erased
             .as_ref()
             .is_some_and(|erased| erased.hashes.contains(&erased.keys.tombstone(id)))
     }
-
-    fn difference(&self, known: &Profile, line: &Profile) -> String {
-        let name = |number| {
-            self.clients
-                .iter()
-                .find(|client| client.number == number)
-                .map_or("a removed client", |client| client.id.as_str())
-        };
-        let what = if known.network_id != line.network_id {
-            format!("the subn {}", known.network_id)
-        } else if known.client == line.client {
-            format!("the created_at {}", super::exact_rfc3339(known.created_at))
-        } else {
-            format!("the client_id {}", name(known.client))
-        };
-        format!("guest {} is there already, with {what}", known.id)
-    }
-
-    fn problem(&self, number: u64, problem: &str) -> Failure {
-        self.failure(&format!("line {number}: {problem}"))
-    }
-
-    fn failure(&self, problem: &dyn std::fmt::Display) -> Failure {
-        let problem = problem.to_string();
-        Failure(format!("{}: {problem}", self.file.name))
-    }
 }
-
-/// The columns that are read.
-const NAMES: [&str; 4] = ["sub", "subn", "created_at", "client_id"];
-
-/// The guest that has a `subn` in the file, and its first line.
-#[derive(Clone, Copy)]
-struct Holder {
-    id: ProfileId,
-    number: u64,
-}
-
-/// The positions of the columns.
-struct Columns {
-    sub: usize,
-    subn: usize,
-    created_at: usize,
-    client_id: Option<usize>,
-}
-
-/// The problems of a file: the first few, and their number.
-#[derive(Default)]
-struct Problems {
-    first: Vec<String>,
-    number: u64,
-}
-
-impl Problems {
-    fn add(&mut self, line: u64, problem: &str) {
-        self.number += 1;
-        if self.first.len() < SHOWN {
-            self.first.push(format!("line {line}: {problem}"));
-        }
-    }
-
-    fn none_or_failure(self, file: &str) -> Result<(), Failure> {
-        if self.number == 0 {
-            return Ok(());
-        }
-        for problem in &self.first {
-            terminal::say(&format!("{file}: {problem}"));
-        }
-        let more = match self.number - self.first.len() as u64 {
-            0 => String::new(),
-            more => format!(", of which {more} aren't shown"),
-        };
-        Err(Failure(format!(
-            "{file}: {} lines can't be imported{more}, so none was",
-            self.number
-        )))
-    }
-}
-
-/// The problems that are shown.
-const SHOWN: usize = 20;
 
 /// The guests that are read and written at once.
 const PART: usize = 1_000;
-
-/// The guests that are read at once where nothing is written.
-const LOOKED_AT: usize = 10_000;
 
 async fn erased(store: &dyn Store) -> Result<HashSet<RevokedId>, Failure> {
     let mut hashes = HashSet::new();
@@ -499,32 +222,3 @@ async fn erased(store: &dyn Store) -> Result<HashSet<RevokedId>, Failure> {
         }
     }
 }
-
-fn number(clients: &[Client], id: &str) -> Option<ClientNumber> {
-    clients
-        .iter()
-        .find(|client| client.id.as_str() == id)
-        .map(|client| client.number)
-}
-
-fn time(text: &str) -> Result<Timestamp, String> {
-    if let Ok(number) = text.parse::<i64>() {
-        return match number {
-            ..LEAST_MILLIS => Err(format!(
-                "created_at: {number} is no number of milliseconds since 1970; seconds, perhaps?"
-            )),
-            millis => Ok(Timestamp::from_millis(millis)),
-        };
-    }
-    humantime::parse_rfc3339(text)
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-        .and_then(|passed| i64::try_from(passed.as_millis()).ok())
-        .map(Timestamp::from_millis)
-        .ok_or_else(|| {
-            "created_at: write 2026-01-31T12:00:00Z, or milliseconds since 1970".to_owned()
-        })
-}
-
-/// The least number that is read as milliseconds: 1973. As seconds it would be the year 5138, so seconds are found out.
-const LEAST_MILLIS: i64 = 100_000_000_000;

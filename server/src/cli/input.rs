@@ -1,7 +1,7 @@
 //! A file that a command reads more than once, whatever its argument names.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Seek};
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -12,7 +12,8 @@ use super::Failure;
 pub(super) struct Input {
     /// Its name, as the operator gave it.
     pub(super) name: String,
-    file: File,
+    /// The file, which may stand in its middle.
+    pub(super) file: File,
 }
 
 impl Input {
@@ -62,13 +63,6 @@ impl Input {
             ))
         })?;
         Ok(Self { name, file: kept })
-    }
-
-    /// Begins to read from the start.
-    pub(super) fn read(&self) -> io::Result<impl Read> {
-        let mut file = &self.file;
-        file.rewind()?;
-        Ok(file)
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::database::{self, Opened};
 use super::master_key::open_keys;
-use super::{Failure, Output, exact_rfc3339, import, rfc3339, table, unprinted};
+use super::{Failure, Output, import, rfc3339, table, unprinted};
 use crate::config::Config;
 use crate::journal::{Entry, Journal};
 use crate::restore::agreement;
@@ -147,8 +147,7 @@ impl GuestReport {
 async fn export_all(store: &dyn Store) -> Result<(), Failure> {
     let (_, clients) = store.clients().await?;
     let mut out = Lines::new().map_err(unprinted)?;
-    out.print("sub,subn,client_id,created_at")
-        .map_err(unprinted)?;
+    out.print(import::HEADER).map_err(unprinted)?;
     let (mut after, mut seen) = (None, 0_u64);
     loop {
         let part = store.profiles(after, EXPORTED_AT_ONCE).await?;
@@ -157,13 +156,11 @@ async fn export_all(store: &dyn Store) -> Result<(), Failure> {
                 .iter()
                 .find(|client| client.number == profile.client)
                 .map_or("", |client| client.id.as_str());
-            let created_at = exact_rfc3339(profile.created_at);
-            // No field can hold a comma or a quote.
-            let line = format!(
-                "{},{},{client_id},{created_at}",
-                profile.id, profile.network_id
-            );
-            if out.print(&line).map_err(unprinted)? == Reader::Gone {
+            if out
+                .print(&import::line_of(profile, client_id))
+                .map_err(unprinted)?
+                == Reader::Gone
+            {
                 return Ok(());
             }
         }

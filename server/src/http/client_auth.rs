@@ -1,6 +1,5 @@
 //! Client authentication, by exactly one method (RFC 6749 §2.3): `x-api-key`, `Authorization: Basic`, or none.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::http::header::AUTHORIZATION;
@@ -14,18 +13,25 @@ use guestpass_core::refusal::Refusal;
 use crate::app::App;
 use crate::error::Error;
 
-pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// The header of a client's key.
+pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Holds the client id and the credentials of a request, not yet checked.
-pub(super) struct Presented {
-    client_id: String,
-    api_key: Option<Vec<u8>>,
+#[derive(Debug)]
+pub struct Presented {
+    /// The client that the request names.
+    pub client_id: String,
+    /// The key, if it isn't empty in Basic.
+    pub api_key: Option<Vec<u8>>,
 }
 
 impl Presented {
     /// Reads the parameter `client_id` and the headers. A scheme other than Basic in `Authorization` is ignored: a
     /// guest's expired token there must not break the refresh that replaces it.
-    pub(super) fn read(headers: &HeaderMap, params: &Params<'_>) -> Result<Self, Refusal> {
+    ///
+    /// # Errors
+    /// Returns the refusal of credentials that aren't well-formed or stand twice, and of a request without a client.
+    pub fn read(headers: &HeaderMap, params: &Params<'_>) -> Result<Self, Refusal> {
         let parameter = params.get("client_id");
         let mut api_keys = headers.get_all(API_KEY).iter();
         let api_key = api_keys.next();
@@ -115,10 +121,10 @@ fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, Refusal> {
         .and_then(|decoded| String::from_utf8(decoded).ok())
         .ok_or(Refusal::BasicMalformed)?;
     let (user, password) = decoded.split_once(':').ok_or(Refusal::BasicMalformed)?;
-    let part = |text: &str| {
-        form_decode(text)
-            .map(Cow::into_owned)
-            .map_err(|_| Refusal::BasicMalformed)
+    // RFC 7617 §2 forbids control characters in both.
+    let part = |text: &str| match form_decode(text) {
+        Ok(text) if !text.contains(char::is_control) => Ok(text.into_owned()),
+        _ => Err(Refusal::BasicMalformed),
     };
     Ok(Some((part(user)?, part(password)?)))
 }
