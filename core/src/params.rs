@@ -134,16 +134,19 @@ impl<'a> Params<'a> {
     /// Checks that a query gives no parameter of the table a value, whatever else is wrong with the query.
     ///
     /// # Errors
-    /// [`Refusal::ParameterInQuery`] for the first that it gives one; [`Refusal::ParameterNameMalformed`].
+    /// [`Refusal::ParameterInQuery`] for the first that it gives one; [`Refusal::UnknownParameterMalformed`].
     pub fn check_absent(table: &[Parameter], query: &str) -> Result<(), Refusal> {
         for (name, value) in pairs(query) {
-            let Ok(name) = form_decode(name) else {
-                continue;
-            };
-            check_name(&name)?;
-            let known = table.iter().find(|known| known.name == name);
-            if let (Some(known), false) = (known, value.is_empty()) {
-                return Err(Refusal::ParameterInQuery(known.name));
+            let decoded = form_decode(name);
+            let known = table.iter().find(|known| decoded == Ok(known.name.into()));
+            match known {
+                Some(known) if !value.is_empty() => {
+                    return Err(Refusal::ParameterInQuery(known.name));
+                }
+                _ if encodes_control_characters(name) || encodes_control_characters(value) => {
+                    return Err(Refusal::UnknownParameterMalformed);
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -160,9 +163,12 @@ impl<'a> Params<'a> {
         if name.len() > MAX_NAME_CHARS && name.chars().nth(MAX_NAME_CHARS).is_some() {
             return Err(Refusal::ParametersTooMany);
         }
-        check_name(name)?;
         match self.place(name) {
             Some(place) => self.put(place, value),
+            // Another program, such as a proxy, may take it for something else: a name for a shorter one.
+            None if has_control_characters(name) || has_control_characters(&value) => {
+                Err(Refusal::UnknownParameterMalformed)
+            }
             None => Ok(()),
         }
     }
@@ -192,12 +198,16 @@ impl<'a> Params<'a> {
     }
 }
 
-/// Refuses a name that another program, such as a proxy, may take for a shorter one.
-fn check_name(name: &str) -> Result<(), Refusal> {
-    if has_control_characters(name) {
-        return Err(Refusal::ParameterNameMalformed);
+/// Finds control characters behind the percent-encoding, even if that is broken elsewhere: others read on.
+fn encodes_control_characters(encoded: &str) -> bool {
+    let is_control = |escaped: &str| {
+        let digits = escaped.get(..2).map(|hex| u8::from_str_radix(hex, 16));
+        digits.is_some_and(|byte| byte.is_ok_and(|byte| byte.is_ascii_control()))
+    };
+    match form_decode(encoded) {
+        Ok(text) => has_control_characters(&text),
+        Err(_) => encoded.split('%').skip(1).any(is_control),
     }
-    Ok(())
 }
 
 /// Looks first whether the text is printable ASCII, as almost every one is, and that with `fold` rather than `all`:
@@ -398,10 +408,33 @@ mod tests {
             ("%zz=1&foo=%zz", Ok(())),
             ("foo=%zz&%63ode=%zz", found("code")),
             ("state=a&state=b", found("state")),
-            ("foo%00", Err(Refusal::ParameterNameMalformed)),
+            ("foo%00", Err(Refusal::UnknownParameterMalformed)),
+            ("foo=%0a", Err(Refusal::UnknownParameterMalformed)),
+            ("%zz%00=1", Err(Refusal::UnknownParameterMalformed)),
+            ("foo=%ff%7F", Err(Refusal::UnknownParameterMalformed)),
+            ("foo=%C2%80", Err(Refusal::UnknownParameterMalformed)),
         ] {
             assert_eq!(Params::check_absent(TABLE, query), expected, "{query}");
         }
+    }
+
+    #[test]
+    fn values_of_unknown_parameters_without_control_characters() {
+        for value in ["%00", "a%0Ab", "%7F", "%C2%85", "\u{1b}"] {
+            assert_eq!(
+                form(&format!("state=x&foo={value}")),
+                Err(Refusal::UnknownParameterMalformed),
+                "{value}"
+            );
+        }
+        for value in ["\\u0000", "\\n", "\u{7f}"] {
+            assert_eq!(
+                json(&format!(r#"{{"foo":"{value}"}}"#)),
+                Err(Refusal::UnknownParameterMalformed),
+                "{value}"
+            );
+        }
+        assert_eq!(form("foo=caf%C3%A9+%25"), Ok(None));
     }
 
     #[test]
@@ -410,7 +443,7 @@ mod tests {
             for query in [format!("{name}=x"), format!("state=x&{name}")] {
                 assert_eq!(
                     form(&query),
-                    Err(Refusal::ParameterNameMalformed),
+                    Err(Refusal::UnknownParameterMalformed),
                     "{query}"
                 );
             }
@@ -419,7 +452,7 @@ mod tests {
             let object = format!(r#"{{"state":"x","{name}":"y"}}"#);
             assert_eq!(
                 json(&object),
-                Err(Refusal::ParameterNameMalformed),
+                Err(Refusal::UnknownParameterMalformed),
                 "{name}"
             );
         }

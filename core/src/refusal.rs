@@ -21,8 +21,8 @@ pub enum Refusal {
     ParameterMalformed(&'static str),
     /// An OAuth parameter stands in the query beside a body.
     ParameterInQuery(&'static str),
-    /// The name of a parameter, known or not, holds control characters.
-    ParameterNameMalformed,
+    /// A parameter that the endpoint doesn't know holds control characters, in its name or value.
+    UnknownParameterMalformed,
     /// More parameters, or a longer name, than any client sends.
     ParametersTooMany,
     /// A broken percent-encoding, or text that isn't UTF-8.
@@ -214,7 +214,7 @@ impl Refusal {
             Self::ParameterTooLong(PARAMETER),
             Self::ParameterMalformed(PARAMETER),
             Self::ParameterInQuery(PARAMETER),
-            Self::ParameterNameMalformed,
+            Self::UnknownParameterMalformed,
             Self::ParametersTooMany,
             Self::EncodingMalformed,
             Self::BodyNotJson,

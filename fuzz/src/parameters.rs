@@ -61,7 +61,7 @@ fn agree(params: &Params<'_>, seen: &HashMap<String, Vec<String>>) {
             assert!(!value.chars().any(char::is_control));
         }
     }
-    for name in seen.keys() {
-        assert!(!name.chars().any(char::is_control), "{name:?}");
+    for text in seen.keys().chain(seen.values().flatten()) {
+        assert!(!text.chars().any(char::is_control), "{text:?}");
     }
 }

@@ -66,12 +66,12 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "PARAMETER is in the query although the request has a body",
             "Send all parameters in the body, or all in the query with an empty body.",
         ),
-        Refusal::ParameterNameMalformed => new(
-            "parameter_name_malformed",
+        Refusal::UnknownParameterMalformed => new(
+            "unknown_parameter_malformed",
             InvalidRequest,
-            "the name of a parameter holds control characters",
-            "Remove control characters from the names of parameters, even of those that this server doesn't know: a proxy \
-             may read another name.",
+            "a parameter that is not known here holds control characters",
+            "Remove control characters from the names and values of all parameters, even of those that this path doesn't \
+             know: a proxy may read something else. Look for %00, %0A and the like in the query.",
         ),
         Refusal::ParametersTooMany => new(
             "parameters_too_many",

@@ -88,7 +88,7 @@ where
             at: app.clock.monotonic(),
         };
         let deadline = request.extensions().get::<Deadline>().copied();
-        let handler = limits::check(&request).map(|()| self.inner.call(request));
+        let handler = limits::check(&request, self.endpoint).map(|()| self.inner.call(request));
         Box::pin(async move {
             let context = RequestContext::new(received.id);
             let (response, context) = match handler {

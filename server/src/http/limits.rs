@@ -5,11 +5,15 @@ use axum::http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Version};
 use guestpass_core::limits::{MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEADER_BYTES, MAX_TARGET_BYTES};
+use guestpass_core::params::Params;
 use guestpass_core::refusal::Refusal;
 
+use super::endpoint::Endpoint;
+
 /// Checks the framing and the host, then the size of the target and the header. The order matters: only a refusal of
-/// the framing closes the connection, while every other answer relies on this request's end to find the next one.
-pub(super) fn check(request: &Request) -> Result<(), Refusal> {
+/// the framing closes the connection, while every other answer relies on this request's end to find the next one. Last
+/// comes the query, where no handler reads it.
+pub(super) fn check(request: &Request, endpoint: Option<&Endpoint>) -> Result<(), Refusal> {
     let headers = request.headers();
     if !framing_is_clear(headers) || !host_is_clear(request) {
         return Err(Refusal::RequestMalformed);
@@ -29,7 +33,10 @@ pub(super) fn check(request: &Request) -> Result<(), Refusal> {
             return Err(Refusal::HeadersTooLong);
         }
     }
-    Ok(())
+    match (endpoint, target.query()) {
+        (Some(Endpoint { parameters: [], .. }), Some(query)) => Params::check_absent(&[], query),
+        _ => Ok(()),
+    }
 }
 
 /// Prevents request smuggling (RFC 9112 §11.2): a proxy in front may disagree about where an ambiguous request ends, so

@@ -235,7 +235,7 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
         | Refusal::ParameterTooLong(_)
         | Refusal::ParameterMalformed(_)
         | Refusal::ParameterInQuery(_)
-        | Refusal::ParameterNameMalformed
+        | Refusal::UnknownParameterMalformed
         | Refusal::ParametersTooMany
         | Refusal::EncodingMalformed
         | Refusal::BodyNotJson
