@@ -223,6 +223,17 @@ pub struct ApiKey {
     pub revoked_at: Option<Timestamp>,
 }
 
+impl ApiKey {
+    /// Tells by its beginning whether a text is an API key, of whichever client.
+    #[must_use]
+    pub fn is_like(text: &str) -> bool {
+        text.starts_with(PREFIX)
+    }
+}
+
+/// The beginning of the text of every API key.
+const PREFIX: &str = "gpk_";
+
 /// The beginning of an API key's text: the prefix and eight characters.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ApiKeyId(pub String);
@@ -288,7 +299,7 @@ impl ApiKeySecret {
     /// so that a scanner of leaked secrets can tell a key from chance.
     #[must_use]
     pub fn new(random: &[u8; 32]) -> Self {
-        let mut text = format!("gpk_{}", URL_SAFE_NO_PAD.encode(random));
+        let mut text = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
         let checksum = URL_SAFE_NO_PAD.encode(&digest(&SHA256, text.as_bytes()).as_ref()[..4]);
         text.push_str(&checksum);
         Self(text)

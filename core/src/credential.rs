@@ -10,7 +10,9 @@ use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, Unbou
 use base64::Engine;
 
 use crate::base64url::BASE64URL;
+use crate::client::ApiKey;
 use crate::grant::{Generation, GrantId};
+use crate::refusal::Refusal;
 
 /// Identifies a code or refresh token: the plaintext of what a client holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -86,6 +88,20 @@ impl SealingKey {
         let generation = Generation::from_u64(u64::from_be_bytes(opened[..8].try_into().ok()?));
         let credential = Credential { grant, generation };
         (opened == plaintext(credential)).then_some(credential)
+    }
+}
+
+/// Says of a text that no key opens what it is: perhaps something else that the client holds. It isn't verified, for it is
+/// refused in any case.
+#[must_use]
+pub fn refusal_of_unopened(text: &str) -> Refusal {
+    if text.starts_with("eyJ") && text.split('.').count() == 3 {
+        // A JWS, whose header begins with `{"` (RFC 7515 §7.1).
+        Refusal::AccessTokenAsCredential
+    } else if ApiKey::is_like(text) {
+        Refusal::ApiKeyAsCredential
+    } else {
+        Refusal::CredentialUnknown
     }
 }
 

@@ -71,10 +71,16 @@ pub enum Refusal {
     ClientIdMismatch,
 
     // Codes and refresh tokens.
-    /// The text was never issued here, or its sealing key is gone.
+    /// The text was never issued here, or its sealing key is gone; nor is it anything else that a client holds.
     CredentialUnknown,
-    /// A code where a refresh token belongs, or the other way round.
-    CredentialOfAnotherKind,
+    /// A refresh token stands where a code belongs.
+    RefreshTokenAsCode,
+    /// A code stands where a refresh token belongs.
+    CodeAsRefreshToken,
+    /// An access token, to look at, stands where a code or refresh token belongs.
+    AccessTokenAsCredential,
+    /// An API key, to look at, stands where a code or refresh token belongs.
+    ApiKeyAsCredential,
     /// The grant's row is gone: erased, or cleaned long after its end.
     GrantGone,
     /// It belongs to another client.
@@ -111,6 +117,10 @@ pub enum Refusal {
     AccessTokensDisagree,
     /// The text is no signed token, or a claim is absent or of the wrong kind.
     AccessTokenMalformed,
+    /// A code or refresh token stands where an access token belongs.
+    CredentialAsAccessToken,
+    /// An API key, to look at, stands where an access token belongs.
+    ApiKeyAsAccessToken,
     /// The header asks for another type, algorithm or extension than access tokens have.
     AccessTokenUnsupported,
     /// No key goes by the token's `kid`.
@@ -121,10 +131,12 @@ pub enum Refusal {
     AccessTokenExpired,
     /// Its `iat` or `nbf` lies in the future.
     AccessTokenNotYetValid,
-    /// Its `iss` is another issuer.
+    /// Its `iss` is another issuer; unverified, if no key of ours has signed it.
     AccessTokenOfAnotherIssuer,
-    /// Its `aud` doesn't hold the issuer.
+    /// Its `aud` holds neither the issuer nor its client's own audience.
     AccessTokenOfAnotherAudience,
+    /// Its `aud` doesn't hold the audience that a gateway asks for.
+    AccessTokenLacksAudience,
     /// Its client is unknown or disabled.
     AccessTokenOfNoClient,
     /// It was issued to another client.
@@ -238,7 +250,10 @@ impl Refusal {
             Self::AuthenticationRepeated,
             Self::ClientIdMismatch,
             Self::CredentialUnknown,
-            Self::CredentialOfAnotherKind,
+            Self::RefreshTokenAsCode,
+            Self::CodeAsRefreshToken,
+            Self::AccessTokenAsCredential,
+            Self::ApiKeyAsCredential,
             Self::GrantGone,
             Self::GrantOfAnotherClient,
             Self::GrantRevoked,
@@ -256,6 +271,8 @@ impl Refusal {
             Self::AccessTokenMissing,
             Self::AccessTokensDisagree,
             Self::AccessTokenMalformed,
+            Self::CredentialAsAccessToken,
+            Self::ApiKeyAsAccessToken,
             Self::AccessTokenUnsupported,
             Self::AccessTokenKeyUnknown,
             Self::AccessTokenForged,
@@ -263,6 +280,7 @@ impl Refusal {
             Self::AccessTokenNotYetValid,
             Self::AccessTokenOfAnotherIssuer,
             Self::AccessTokenOfAnotherAudience,
+            Self::AccessTokenLacksAudience,
             Self::AccessTokenOfNoClient,
             Self::AccessTokenOfAnotherClient,
             Self::AccessTokenRevoked,

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use guestpass_core::client::Client;
+use guestpass_core::client::{ApiKey, Client};
 use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::refusal::Refusal;
 use guestpass_verify::{AccessToken, Rejection};
 
 use crate::app::App;
 use crate::error::Error;
+use crate::keys::Keys;
 use crate::store::{RevokedId, RevokedList, Unavailable};
 
 /// An access token whose signature and claims are good, and whose client is known.
@@ -113,7 +114,8 @@ impl App {
             },
             |now, earlier| expired(now) == expired(earlier),
         )?;
-        Ok(verified.map_err(refusal)?)
+        let issuer = self.issuer.as_str();
+        Ok(verified.map_err(|rejection| refusal_of(token, rejection, &keys, issuer))?)
     }
 
     fn of_known_client(&self, claims: AccessToken) -> Result<VerifiedToken, Error> {
@@ -242,8 +244,8 @@ pub fn is_for_issuer(claims: &AccessToken, issuer: &str, client: &Client) -> boo
     audience.any(|aud| aud == issuer || own.is_some_and(|own| aud == own.as_str()))
 }
 
-/// Reads `iss` of a token whose signature is still to be verified.
-fn claimed_issuer(token: &str) -> Option<String> {
+/// Returns the issuer that a token names, unverified.
+pub(crate) fn claimed_issuer(token: &str) -> Option<String> {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: serde_json::Value = serde_json::from_slice(&payload).ok()?;
     Some(claims.get("iss")?.as_str()?.to_owned())
@@ -260,6 +262,20 @@ fn bytes(text: &str) -> Option<RevokedId> {
     let mut bytes = [0; 16];
     let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
     (length == bytes.len()).then_some(bytes)
+}
+
+/// Says why a text is refused as an access token, with what the text itself tells: perhaps it is something else, or from
+/// elsewhere. What isn't verified is for the operator alone, since the client is told the same in any case.
+#[must_use]
+pub fn refusal_of(text: &str, rejection: Rejection, keys: &Keys, issuer: &str) -> Refusal {
+    match rejection {
+        Rejection::Malformed if keys.open(text).is_some() => Refusal::CredentialAsAccessToken,
+        Rejection::Malformed if ApiKey::is_like(text) => Refusal::ApiKeyAsAccessToken,
+        Rejection::KeyUnknown if claimed_issuer(text).is_some_and(|claimed| claimed != issuer) => {
+            Refusal::AccessTokenOfAnotherIssuer
+        }
+        other => refusal(other),
+    }
 }
 
 /// Maps a rejection of the verifier to a refusal.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use guestpass_core::authorize::AuthorizeRequest;
 use guestpass_core::claims::Claims;
 use guestpass_core::client::Client;
-use guestpass_core::credential::{Credential, CredentialKind};
+use guestpass_core::credential::{self, Credential, CredentialKind};
 use guestpass_core::grant::{Decision, Generation, Grant, GrantId, Revocation};
 use guestpass_core::policy::{Audience, Policy};
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
@@ -91,9 +91,13 @@ impl App {
             .keys
             .open(text)
             .await?
-            .ok_or(Refusal::CredentialUnknown)?;
+            .ok_or_else(|| credential::refusal_of_unopened(text))?;
         if presented.kind() != kind {
-            return Err(Refusal::CredentialOfAnotherKind.into());
+            let refusal = match presented.kind() {
+                CredentialKind::Code => Refusal::CodeAsRefreshToken,
+                CredentialKind::RefreshToken => Refusal::RefreshTokenAsCode,
+            };
+            return Err(refusal.into());
         }
         request_context::grant(presented.grant);
         self.decide(client, request, presented)

@@ -52,7 +52,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "parameter_too_long",
             InvalidRequest,
             "PARAMETER is too long",
-            "Shorten it: client_id has at most {MAX_CLIENT_ID_BYTES} bytes, state {MAX_STATE_BYTES}, code and refresh_token {MAX_CREDENTIAL_BYTES}.",
+            "Shorten it: client_id has at most {MAX_CLIENT_ID_BYTES} bytes, state {MAX_STATE_BYTES}, code and refresh_token {MAX_CREDENTIAL_BYTES}; `GET /oauth/openapi.json` has the limit of each. A longer code or refresh_token is something else, such as an access token.",
         ),
         Refusal::ParameterMalformed(_) => new(
             "parameter_malformed",
@@ -63,8 +63,8 @@ pub(super) const fn row(refusal: Refusal) -> Row {
         Refusal::ParameterInQuery(_) => new(
             "parameter_in_query",
             InvalidRequest,
-            "PARAMETER is in the query although the request has a body",
-            "Send all parameters in the body, or all in the query with an empty body.",
+            "PARAMETER is in the query and belongs in the body",
+            "Send all parameters in the body. Only at /oauth/token may they all stand in the query instead, with an empty body.",
         ),
         Refusal::UnknownParameterMalformed => new(
             "unknown_parameter_malformed",
@@ -167,7 +167,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "api_key_wrong",
             InvalidClient,
             CLIENT,
-            "Compare the first 12 characters of the key with `guestpass client key list ID`, and its length: 53. If it is lost, make another: `guestpass client key add ID`. A public client has no key: leave out x-api-key, and the password of Authorization: Basic.",
+            "Compare the first 12 characters of the key with `guestpass client key list ID`, and its length: 53. What doesn't begin with gpk_ is no key, but perhaps a token. If the key is lost, make another: `guestpass client key add ID`. A public client has no key: leave out x-api-key, and the password of Authorization: Basic.",
         ),
         Refusal::ApiKeyExpired => new(
             "api_key_expired",
@@ -191,7 +191,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "basic_malformed",
             InvalidClient,
             CLIENT,
-            "Send `Basic` and the base64, with padding, of client id, colon and API key, both percent-encoded as in a form (RFC 6749 §2.3.1). A public client sends no key: nothing stands behind its colon.",
+            "Send `Basic` and the base64, with padding, of client id, colon and API key, both percent-encoded as in a form (RFC 6749 §2.3.1) and without control characters, such as a line break read from a file. A public client sends no key: nothing stands behind its colon.",
         ),
         Refusal::AuthenticationRepeated => new(
             "authentication_repeated",
@@ -209,13 +209,36 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "credential_unknown",
             InvalidGrant,
             CREDENTIAL,
-            "The text was altered, cut, made up, or issued by another installation. If it happens to many guests at once, their sealing key was removed or lost: see `guestpass key list`.",
+            "The text was altered, cut, made up, or issued by another installation, such as the one for tests: compare the \
+             address that the client asks. If it happens to many guests at once, their sealing key was removed or lost: see \
+             `guestpass key list`.",
         ),
-        Refusal::CredentialOfAnotherKind => new(
-            "credential_of_another_kind",
+        Refusal::RefreshTokenAsCode => new(
+            "refresh_token_as_code",
             InvalidGrant,
             CREDENTIAL,
-            "Send the code as code and the refresh token as refresh_token.",
+            "This is a refresh token, and it was sent as code. Send it as refresh_token, with grant_type=refresh_token.",
+        ),
+        Refusal::CodeAsRefreshToken => new(
+            "code_as_refresh_token",
+            InvalidGrant,
+            CREDENTIAL,
+            "This is a code, and it was sent as refresh_token. Send it as code, with grant_type=authorization_code and its \
+             code_verifier; the answer has the refresh token.",
+        ),
+        Refusal::AccessTokenAsCredential => new(
+            "access_token_as_credential",
+            InvalidGrant,
+            CREDENTIAL,
+            "This is an access token, and it was sent as code or refresh_token. Send the refresh_token of the same answer, \
+             and look for a client that confuses the two where it stores them.",
+        ),
+        Refusal::ApiKeyAsCredential => new(
+            "api_key_as_credential",
+            InvalidGrant,
+            CREDENTIAL,
+            "This is an API key, and it was sent as code or refresh_token. Send it in x-api-key, and the code of authorize \
+             or the last refresh_token here.",
         ),
         Refusal::GrantGone => new(
             "grant_gone",
@@ -321,17 +344,35 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             ACCESS_TOKEN,
             "The text was cut or altered on its way, or isn't an access token of this server.",
         ),
+        Refusal::CredentialAsAccessToken => new(
+            "credential_as_access_token",
+            InvalidToken,
+            ACCESS_TOKEN,
+            "This is a code or a refresh token, and it was sent as access token. Send the access_token of the same answer of \
+             /oauth/token.",
+        ),
+        Refusal::ApiKeyAsAccessToken => new(
+            "api_key_as_access_token",
+            InvalidToken,
+            ACCESS_TOKEN,
+            "This is an API key, and it was sent as access token. A key belongs into x-api-key, and authenticates a client at \
+             /oauth/authorize, /oauth/token, /oauth/revoke and /oauth/introspect; a guest is known by its access token.",
+        ),
         Refusal::AccessTokenUnsupported => new(
             "access_token_unsupported",
             InvalidToken,
             ACCESS_TOKEN,
-            "Send the access token as it was issued. For tokens of an earlier issuer, see verify.untyped.",
+            "Its header has another type or algorithm than the access tokens of this server, or an extension: it is another \
+             kind of token, such as an ID token, or was made up. Send the access token as it was issued. For tokens of an \
+             earlier issuer, see verify.untyped.",
         ),
         Refusal::AccessTokenKeyUnknown => new(
             "access_token_key_unknown",
             InvalidToken,
             ACCESS_TOKEN,
-            "The token is from another installation, or older than its key: see `guestpass key list`. A refresh gives a new one.",
+            "No key goes by the token's kid: the key was removed, by `guestpass key remove` or in its time, or another \
+             installation of the same issuer has signed it. `guestpass key list` shows the keys there are. A refresh gives a \
+             new token.",
         ),
         Refusal::AccessTokenForged => new(
             "access_token_forged",
@@ -355,20 +396,30 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "access_token_of_another_issuer",
             InvalidToken,
             ACCESS_TOKEN,
-            "Compare the token's iss with the setting issuer, byte for byte.",
+            "Compare the token's iss with the setting issuer, byte for byte. If it is that of another installation, the client \
+             got the token there; if it is an earlier one of this, a refresh gives a new token.",
         ),
         Refusal::AccessTokenOfAnotherAudience => new(
             "access_token_of_another_audience",
             InvalidToken,
             ACCESS_TOKEN,
-            "Its aud lacks the audience that `/oauth/verify?audience=…` asked for; or, without one, both this issuer and its \
-             client's own audience, which `guestpass client show ID` shows.",
+            "Its aud holds neither this issuer nor its client's own audience, which `guestpass client show ID` shows: that was \
+             another when the token was issued. A refresh gives a new token.",
+        ),
+        Refusal::AccessTokenLacksAudience => new(
+            "access_token_lacks_audience",
+            InvalidToken,
+            ACCESS_TOKEN,
+            "The gateway asks for an audience, `/oauth/verify?audience=…`, and the token's aud doesn't hold it. If guests of \
+             this client may use that service, give the client that audience, byte for byte, `guestpass client set ID \
+             --audience TEXT`, and a refresh gives a token that has it; if not, nothing is wrong.",
         ),
         Refusal::AccessTokenOfNoClient => new(
             "access_token_of_no_client",
             InvalidToken,
             ACCESS_TOKEN,
-            "`guestpass client list` shows which clients there are and which are disabled.",
+            "The token's client was removed or is disabled: see `guestpass client list`. `guestpass client enable ID` makes \
+             its tokens good again; a removed one's guests must be authorized by another client.",
         ),
         Refusal::AccessTokenOfAnotherClient => new(
             "access_token_of_another_client",
@@ -445,15 +496,15 @@ pub(super) const fn row(refusal: Refusal) -> Row {
         Refusal::Prefetch => new(
             "prefetch",
             TemporarilyUnavailable,
-            "authorization is not done ahead of its use",
+            "nothing is done ahead of its use",
             "Nothing is wrong: the browser asks again when the answer is needed.",
         ),
         Refusal::AnswerUnreadable => new(
             "answer_unreadable",
             InvalidRequest,
             "a browser asks for this, and no page could read the answer",
-            "A page of nobody's makes guests, by an image or a link. If it is the client's: call it with `fetch`, not in mode \
-             no-cors, from an origin of the client: `guestpass client set ID --origin URL`.",
+            "A page that isn't the client's asks, by an image, a form or a link. If it is the client's: call it with `fetch`, \
+             not in mode no-cors, from an origin of the client: `guestpass client set ID --origin URL`.",
         ),
     }
 }

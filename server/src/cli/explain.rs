@@ -3,8 +3,6 @@
 use std::io::{IsTerminal, Read};
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guestpass_core::client::Client;
 use guestpass_core::credential::{Credential, CredentialKind};
 use guestpass_core::grant::{Decision, Grant, GrantId};
@@ -16,7 +14,7 @@ use zeroize::Zeroizing;
 use super::database::{self, Opened};
 use super::master_key::open_keys;
 use super::{Failure, Output, profile, rfc3339};
-use crate::access_tokens::{ids, is_for_issuer, refusal};
+use crate::access_tokens::{claimed_issuer, ids, is_for_issuer, refusal_of};
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::error::Error;
@@ -283,7 +281,8 @@ impl Explainer {
                     "token",
                     "no valid access token, refresh token or code of this installation",
                 );
-                explanation.add_refusal(refusal(rejection));
+                let refusal = refusal_of(token, rejection, keys, &issuer);
+                explanation.add_refusal(refusal);
                 return Ok(explanation);
             }
         };
@@ -342,11 +341,4 @@ impl Explainer {
         explanation.add("expires", rfc3339(grant.expires_at.min(grant.ends_at)));
         Ok(())
     }
-}
-
-/// Returns the issuer that a token names, unverified.
-fn claimed_issuer(token: &str) -> Option<String> {
-    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    let claims: Value = serde_json::from_slice(&payload).ok()?;
-    Some(claims["iss"].as_str()?.to_owned())
 }

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use guestpass_core::client::ApiKey;
+
 use crate::keys::MasterKey;
 use crate::store::postgres::may_hold_password;
 use crate::terminal::{self, escaped_line};
@@ -73,7 +75,7 @@ fn may_be_secret(argument: &str) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.=+/".contains(&byte);
     argument.contains('@') && argument.contains('/')
         || may_hold_password(argument)
-        || argument.starts_with("gpk_")
+        || ApiKey::is_like(argument)
         || argument.contains("password")
         || argument.len() >= SHORTEST_SECRET
             && argument.bytes().all(is_token)

@@ -259,7 +259,10 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
         | Refusal::AuthenticationRepeated
         | Refusal::ClientIdMismatch
         | Refusal::CredentialUnknown
-        | Refusal::CredentialOfAnotherKind
+        | Refusal::RefreshTokenAsCode
+        | Refusal::CodeAsRefreshToken
+        | Refusal::AccessTokenAsCredential
+        | Refusal::ApiKeyAsCredential
         | Refusal::GrantGone
         | Refusal::GrantOfAnotherClient
         | Refusal::GrantRevoked
@@ -281,6 +284,8 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
         Refusal::AccessTokenMissing
         | Refusal::AccessTokensDisagree
         | Refusal::AccessTokenMalformed
+        | Refusal::CredentialAsAccessToken
+        | Refusal::ApiKeyAsAccessToken
         | Refusal::AccessTokenUnsupported
         | Refusal::AccessTokenKeyUnknown
         | Refusal::AccessTokenForged
@@ -288,6 +293,7 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
         | Refusal::AccessTokenNotYetValid
         | Refusal::AccessTokenOfAnotherIssuer
         | Refusal::AccessTokenOfAnotherAudience
+        | Refusal::AccessTokenLacksAudience
         | Refusal::AccessTokenOfNoClient
         | Refusal::AccessTokenRevoked
         | Refusal::AccessTokenGrantEnded

@@ -153,7 +153,7 @@ async fn verified(
     if let Some(audience) = audience
         && !token.claims.audience.iter().any(|aud| aud == audience)
     {
-        return Err(Refusal::AccessTokenOfAnotherAudience.into());
+        return Err(Refusal::AccessTokenLacksAudience.into());
     }
     app.check_recent(&token)
         .await

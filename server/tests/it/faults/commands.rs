@@ -3,6 +3,7 @@
 mod check;
 mod input;
 mod messages;
+mod mistaken;
 mod output;
 mod secrets;
 mod settings;
