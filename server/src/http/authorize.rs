@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use guestpass_core::authorize::{AuthorizeRequest, EXAMPLE_STATE, PARAMETERS, REDIRECT_URI};
 use guestpass_core::client::Client;
 use guestpass_core::params::Params;
 use guestpass_core::pkce::EXAMPLE_VERIFIER;
-use guestpass_core::refusal::{Refusal, WireCode};
+use guestpass_core::refusal::WireCode;
 use guestpass_core::token_request::{AUTHORIZATION_CODE, EXAMPLE_CODE};
 use guestpass_verify::bearer;
 use serde::Serialize;
@@ -87,15 +86,14 @@ fn schema() -> Value {
 
 pub(super) async fn get(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
     let headers = request.headers();
-    if is_prefetch(headers) {
-        return Err(Refusal::Prefetch.into());
-    }
+    // GET is not safe here: answering one that nobody waits for would make guests.
+    fetch_metadata::check(headers)?;
     let query = request.uri().query().unwrap_or_default();
     let params = Params::from_form(ENDPOINT.parameters, query.as_bytes())?;
     let presented = Presented::read(headers, &params)?;
     let client = presented.client(&app);
-    if !fetch_metadata::is_readable(headers, client.as_deref()) {
-        return Ok(respond::to(client, Err(Refusal::AnswerUnreadable.into())));
+    if let Err(refusal) = fetch_metadata::check_origin(headers, client.as_deref()) {
+        return Ok(respond::to(client, Err(refusal.into())));
     }
     // A malformed token is ignored: nobody needs one here.
     let token = bearer::token_of(headers).unwrap_or_default();
@@ -125,19 +123,4 @@ async fn authorize(
         state: request.state,
     })
     .into_response())
-}
-
-/// Recognises a prefetch by a browser. Answering one would create guests that nobody asked for, since GET is not safe
-/// here.
-fn is_prefetch(headers: &HeaderMap) -> bool {
-    ["sec-purpose", "purpose"]
-        .into_iter()
-        .flat_map(|name| headers.get_all(name))
-        .any(|value| {
-            value.to_str().is_ok_and(|value| {
-                value
-                    .split([';', ','])
-                    .any(|purpose| purpose.trim().eq_ignore_ascii_case("prefetch"))
-            })
-        })
 }

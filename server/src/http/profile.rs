@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::endpoint::{
     Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, seconds, sid, sub, subn,
 };
-use super::{guest_auth, respond};
+use super::{fetch_metadata, guest_auth, respond};
 use crate::access_tokens::GuestToken;
 use crate::app::App;
 use crate::error::Error;
@@ -117,6 +117,7 @@ pub(super) async fn delete(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Error> {
+    fetch_metadata::check(request.headers())?;
     let token = app.verify_for_guest(guest_auth::token(request.headers())?)?;
     let answer = erase(&app, &token).await;
     Ok(respond::to(token.client, answer))

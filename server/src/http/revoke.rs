@@ -12,7 +12,7 @@ use guestpass_core::refusal::WireCode;
 
 use super::client_auth::Presented;
 use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation};
-use super::{body, respond};
+use super::{body, fetch_metadata, respond};
 use crate::app::App;
 use crate::error::Error;
 use crate::listen::Deadline;
@@ -40,6 +40,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
 
 pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
+    fetch_metadata::check_or_beacon(&parts.headers)?;
     let deadline = parts.extensions.get::<Deadline>().copied();
     let body = body::read(&parts.headers, body, deadline).await?;
     let query = parts.uri.query().unwrap_or_default();

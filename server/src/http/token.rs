@@ -17,7 +17,7 @@ use super::client_auth::Presented;
 use super::endpoint::{
     Answer, Caller, Endpoint, Link, Operation, ParameterLocation, Schema, access_token,
 };
-use super::respond;
+use super::{fetch_metadata, respond};
 use crate::app::App;
 use crate::error::Error;
 use crate::grants::Tokens;
@@ -135,6 +135,7 @@ const EXAMPLE_ACCESS_TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjE1NzE5OTQ2NzI
 
 pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
+    fetch_metadata::check(&parts.headers)?;
     let deadline = parts.extensions.get::<Deadline>().copied();
     let body = body::read(&parts.headers, body, deadline).await?;
     let query = parts.uri.query().unwrap_or_default();

@@ -527,6 +527,9 @@ async fn c039_prefetching_makes_no_guest() {
         ("sec-purpose", "prefetch"),
         ("sec-purpose", "prefetch;prerender"),
         ("purpose", "prefetch"),
+        ("purpose", "Prerender"),
+        ("x-moz", "prefetch"),
+        ("x-purpose", "preview"),
     ] {
         let answer = test.send(authorize().header(name, value)).await;
         let refusal = (answer.status.as_u16(), answer.error());

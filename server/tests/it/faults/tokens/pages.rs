@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use guestpass_core::client::ClientSettings;
 
-use crate::support::{SHOP, Sent, TestApp, authorize};
+use crate::support::{SHOP, Sent, TestApp, authorize, exchange, profile, refresh, revoke, verify};
 
 const PAGE: &str = "https://shop.example";
 
@@ -92,4 +92,72 @@ async fn f38_a_fetch_an_app_and_a_back_end_make_guests() {
     let prefetch = by_browser("cross-site", "no-cors", "empty").header("sec-purpose", "prefetch");
     let answer = test.send(prefetch).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn f38_what_no_page_could_read_ends_nothing() {
+    let test = TestApp::new().await;
+    let (code, tokens) = (test.code(SHOP).await, test.guest().await);
+    let erase = || profile(&tokens.access_token).method("DELETE");
+    let asked = || {
+        [
+            exchange(&code),
+            exchange(&code).in_query(),
+            refresh(&tokens.refresh_token),
+            refresh(&tokens.refresh_token).in_query(),
+            revoke(&tokens.refresh_token),
+            revoke(&tokens.access_token),
+            erase(),
+        ]
+    };
+    for (name, value) in [
+        ("sec-fetch-mode", "navigate"),
+        ("sec-fetch-mode", "nested-navigate"),
+        ("sec-fetch-mode", "websocket"),
+        ("sec-fetch-dest", "document"),
+        ("sec-fetch-dest", "iframe"),
+        ("sec-fetch-dest", "image"),
+        ("sec-fetch-dest", "webidentity"),
+    ] {
+        for request in asked() {
+            test.refused(request.header(name, value), "invalid_request")
+                .await;
+        }
+    }
+    for (name, value) in [
+        ("sec-purpose", "prefetch"),
+        ("sec-purpose", "prefetch;prerender"),
+        ("purpose", "prefetch"),
+        ("x-moz", "prefetch"),
+        ("x-purpose", "preview"),
+    ] {
+        for request in asked() {
+            let answer = test.send(request.header(name, value)).await;
+            let outcome = (answer.status, answer.error());
+            let refused = (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable");
+            assert_eq!(outcome, refused, "{name}: {value}");
+        }
+    }
+    // Only what makes or ends nothing by its answer may go without one: a beacon of a page that is left.
+    for request in [exchange(&code), refresh(&tokens.refresh_token), erase()] {
+        let unread = request.header("sec-fetch-mode", "no-cors");
+        test.refused(unread, "invalid_request").await;
+    }
+    assert!(test.is_live(&tokens).await);
+    // A gateway repeats the headers of whatever the browser asks for.
+    let page = verify(&tokens.access_token)
+        .header("sec-fetch-mode", "navigate")
+        .header("sec-fetch-dest", "document")
+        .header("sec-purpose", "prefetch");
+    assert_eq!(test.send(page).await.status, StatusCode::OK);
+    let fetched = refresh(&tokens.refresh_token)
+        .header("sec-fetch-mode", "cors")
+        .header("sec-fetch-dest", "empty")
+        .header("sec-fetch-site", "cross-site");
+    let tokens = test.granted(fetched).await;
+    let beacon = revoke(&tokens.refresh_token)
+        .header("sec-fetch-mode", "no-cors")
+        .header("sec-fetch-dest", "empty");
+    assert_eq!(test.send(beacon).await.status, StatusCode::OK);
+    assert!(!test.is_live(&tokens).await);
 }
