@@ -53,14 +53,10 @@ pub fn router(app: Arc<App>) -> Router {
             &health::READY,
             get(health::ready),
         ),
-        (
-            metadata::path(&app),
-            &metadata::ENDPOINT,
-            get(metadata.clone()),
-        ),
     ];
-    let appended = metadata::appended_path(&app);
-    at_root.extend(appended.map(|path| (path, &metadata::APPENDED, get(metadata))));
+    for path in metadata::paths(&app) {
+        at_root.push((path, &metadata::ENDPOINT, get(metadata.clone())));
+    }
     let mut under_base_paths = vec![
         (&authorize::ENDPOINT, get(authorize::get)),
         (&token::ENDPOINT, post(token::post)),

@@ -21,48 +21,31 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
         methods: &["GET", "HEAD"],
         id: "metadata",
         summary: "Authorization server metadata",
-        about: "RFC 8414, for libraries that configure themselves. If the issuer has a path, it is appended to this one.",
-        answers: ANSWERS,
+        about: "RFC 8414, for libraries that configure themselves. If the issuer has a path, the same document is in two \
+                places: RFC 8414 puts that path behind the well-known one; many clients ask first where it stands in front, as \
+                they are used to from OpenID Connect.",
+        answers: &[
+            Answer::document(
+                "The metadata document.",
+                Schema {
+                    name: "Metadata",
+                    of: schema,
+                },
+            ),
+            Answer::NOT_MODIFIED,
+        ],
     }],
 };
 
-/// Describes the second place of the document, for an issuer with a path.
-pub(super) static APPENDED: Endpoint = Endpoint {
-    path: "/.well-known/oauth-authorization-server",
-    allow: "GET, HEAD, OPTIONS",
-    parameters: &[],
-    location: ParameterLocation::Query,
-    caller: Caller::Anyone,
-    operations: &[Operation {
-        methods: &["GET", "HEAD"],
-        id: "metadataAppended",
-        summary: "Authorization server metadata, for clients that append its path to the issuer",
-        about: "The same document. RFC 8414 puts the path of the issuer behind the well-known one; many clients ask here \
-                first, as they are used to from OpenID Connect.",
-        answers: ANSWERS,
-    }],
-};
-
-const ANSWERS: &[Answer] = &[
-    Answer::document(
-        "The metadata document.",
-        Schema {
-            name: "Metadata",
-            of: schema,
-        },
-    ),
-    Answer::NOT_MODIFIED,
-];
-
-/// Returns the path of the document (RFC 8414 §3.1): that of the issuer stands behind the well-known one.
-pub(super) fn path(app: &App) -> String {
-    format!("{}{}", ENDPOINT.path, app.issuer.path())
-}
-
-/// Returns the other path of the document, with that of the issuer in front. `None` if the issuer has none.
-pub(super) fn appended_path(app: &App) -> Option<String> {
-    let of_issuer = app.issuer.path();
-    (!of_issuer.is_empty()).then(|| format!("{of_issuer}{}", APPENDED.path))
+/// Returns the paths of the document: with that of the issuer behind the well-known one (RFC 8414 §3.1), and, if the issuer
+/// has a path, with it in front.
+pub(super) fn paths(app: &App) -> Vec<String> {
+    let (well_known, of_issuer) = (ENDPOINT.path, app.issuer.path());
+    let mut paths = vec![format!("{well_known}{of_issuer}")];
+    if !of_issuer.is_empty() {
+        paths.push(format!("{of_issuer}{well_known}"));
+    }
+    paths
 }
 
 pub(super) fn document(app: &App) -> Document {

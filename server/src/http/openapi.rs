@@ -59,10 +59,12 @@ pub(super) fn document(
         .collect();
     let mut paths = Map::new();
     for endpoint in &under_base_paths {
-        paths.insert(endpoint.path.to_owned(), operations(endpoint).into());
+        paths.insert(endpoint.path.to_owned(), operations(endpoint, "").into());
     }
-    for (path, endpoint) in at_root {
-        let mut operations = operations(endpoint);
+    for (index, (path, endpoint)) in at_root.iter().enumerate() {
+        let mut earlier = at_root[..index].iter();
+        let is_second = earlier.any(|(_, known)| std::ptr::eq(*known, *endpoint));
+        let mut operations = operations(endpoint, if is_second { "Appended" } else { "" });
         operations.insert("servers".into(), json!([{"url": app.issuer.origin()}]));
         paths.insert(path.clone(), operations.into());
     }
@@ -100,11 +102,12 @@ pub(super) fn document(
     Document::new(document.to_string(), MAX_AGE)
 }
 
-fn operations(endpoint: &Endpoint) -> Map<String, Value> {
+/// Describes the operations of an endpoint. What is `appended` to their names tells its second path from its first.
+fn operations(endpoint: &Endpoint, appended: &str) -> Map<String, Value> {
     let mut item = Map::new();
     for operation in endpoint.operations {
         for method in operation.methods {
-            let described = operation_of(endpoint, operation, method);
+            let described = operation_of(endpoint, operation, method, appended);
             item.insert(method.to_lowercase(), described);
         }
     }
@@ -114,7 +117,7 @@ fn operations(endpoint: &Endpoint) -> Map<String, Value> {
         return item;
     }
     item.insert("options".into(), json!({
-        "operationId": format!("{}Options", first.map_or("", |operation| operation.id)),
+        "operationId": format!("{}{appended}Options", first.map_or("", |operation| operation.id)),
         "summary": "List the allowed methods",
         "description": "Also answers the CORS preflight of a browser, which allows the origins that clients have registered.",
         "security": [],
@@ -123,8 +126,8 @@ fn operations(endpoint: &Endpoint) -> Map<String, Value> {
     item
 }
 
-fn operation_of(endpoint: &Endpoint, operation: &Operation, method: &str) -> Value {
-    let mut id = operation.id.to_owned();
+fn operation_of(endpoint: &Endpoint, operation: &Operation, method: &str, appended: &str) -> Value {
+    let mut id = format!("{}{appended}", operation.id);
     if operation.methods.first() != Some(&method) {
         id.push_str(&capitalized(&method.to_lowercase()));
     }

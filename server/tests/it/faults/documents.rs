@@ -30,6 +30,11 @@ async fn f41_the_metadata_of_an_issuer_with_a_path_is_where_the_standard_says_an
             assert_eq!(second.header(name), first.header(name), "{name}");
         }
         assert_eq!(second.body, first.body);
+        for method in ["GET", "HEAD"] {
+            let known = request(method, &appended);
+            let known = known.header("if-none-match", first.header("etag").unwrap());
+            assert_eq!(test.send(known).await.status, StatusCode::NOT_MODIFIED);
+        }
 
         let description = test
             .send(request("GET", "/oauth/openapi.json"))

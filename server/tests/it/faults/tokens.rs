@@ -1,6 +1,5 @@
 //! Tokens, grants and guests.
 
-mod discovery;
 mod gateway;
 mod guesses;
 mod guests;
