@@ -37,7 +37,7 @@ struct Store {
     database: Database,
 }
 
-/// Every case, by the file that it stands in.
+/// Every case, by the module that it stands in.
 macro_rules! cases {
     ($($file:ident: $($case:ident)*;)*) => {
         macro_rules! run_on {
