@@ -135,7 +135,7 @@ impl App {
 
     /// Looks after the files of the store, and carries out what was answered with 503, until something can't be written.
     pub async fn tend_storage(self: &Arc<Self>) {
-        // What is wrong is logged where it is found, once.
+        // A problem is logged where it is found, once.
         let _ = self.upkeep.check_files().await;
         while let Some(mut waiting) = self.outbox.take() {
             if self.carry_out(&mut waiting).await.is_err() {

@@ -48,7 +48,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
         random,
     } = parts;
     let clients = Clients::load(store.clone(), config.policy.clone()).await?;
-    // What is forgotten for its age can't be brought back, so that is judged by the earliest time that it may be.
+    // Nothing that is forgotten for its age can be brought back, so age is judged by the earliest time that it may be.
     let earliest = clock.reading().earliest;
     let known = keys.now();
     let opening = restore::open_journal(config, &*store, &known, earliest);

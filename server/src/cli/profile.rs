@@ -187,7 +187,7 @@ async fn erase(config: &Config, opened: &Opened, sub: ProfileId) -> Result<(), F
     let at = clock.now();
     let tombstone = Tombstone { hash, at };
     let journal = journal_of(config, &**store).await?;
-    // What the journal says a start carries out, so nothing gets into it that the store can't be told now.
+    // A start carries out what the journal says, so nothing gets into it that the store can't be told now.
     store.write(Write::Probe).await?;
     journal.append(Entry::GuestErased(tombstone)).await?;
     let erased = store.write(Write::EraseGuest(sub, tombstone)).await;

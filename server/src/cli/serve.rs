@@ -209,8 +209,8 @@ impl Server {
             task.abort();
             let _ = task.await;
         }
-        // What was answered with 503 a moment ago, lest only the next start carries it out; and a mark, lest that takes a
-        // backup of the last minute for the database that was closed here.
+        // Carries out what was answered with 503 a moment ago, lest only the next start does; and makes a mark, lest that
+        // takes a backup of the last minute for the database that was closed here.
         let last = async {
             self.app.tend_storage().await;
             self.app.mark().await

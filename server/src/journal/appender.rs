@@ -59,7 +59,7 @@ impl Appender {
         if !lines.is_empty() || self.is_torn {
             let written =
                 append(&mut self.file, self.is_torn, lines).and_then(|()| self.file.sync_data());
-            // What a failed sync may have lost was confirmed to nobody; what was confirmed before has been synced.
+            // A failed sync may have lost only what was confirmed to nobody: what was confirmed before has been synced.
             self.is_torn = written.is_err();
             written?;
         }

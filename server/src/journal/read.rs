@@ -202,7 +202,7 @@ mod tests {
                 text.extend(line::written(entry(number)).into_bytes());
                 expected.push((text.len() as u64, entry(number)));
                 if number % 1500 == 0 {
-                    // What it ends with would be an entry by itself.
+                    // The end of this line would be an entry by itself.
                     text.extend(vec![b' '; long]);
                     text.extend(line::written(entry(1)).into_bytes());
                     if long + line::written(entry(1)).len() - 1 <= LONGEST_LINE {
