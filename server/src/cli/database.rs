@@ -19,7 +19,7 @@ use crate::marks;
 use crate::progress::waiting;
 use crate::random::SecureGenerator;
 use crate::store::postgres::{Connection, PostgresStore};
-use crate::store::sqlite::{self, LeftLog, SqliteStore};
+use crate::store::sqlite::{self, Checked, SqliteStore};
 use crate::store::{Migration, SchemaError, Store};
 use crate::terminal;
 use crate::timekeeper::Timekeeper;
@@ -96,7 +96,7 @@ async fn examine(config: &Config) -> Result<(), SchemaError> {
     let is_served = Lock::is_taken(file);
     sqlite::check_name(file, is_served)?;
     if !is_served
-        && let Some(left) = check_log(file).await?
+        && let Some(left) = check_log(file).await?.left
         && left.is_suspicious()
     {
         terminal::say(&left.to_string());
@@ -105,12 +105,12 @@ async fn examine(config: &Config) -> Result<(), SchemaError> {
 }
 
 /// Checks the same for whoever has the lock, and is to say what was left.
-pub(super) async fn examine_locked(file: &Path) -> Result<Option<LeftLog>, SchemaError> {
+pub(super) async fn examine_locked(file: &Path) -> Result<Checked, SchemaError> {
     sqlite::check_name(file, false)?;
     check_log(file).await
 }
 
-async fn check_log(file: &Path) -> Result<Option<LeftLog>, SchemaError> {
+async fn check_log(file: &Path) -> Result<Checked, SchemaError> {
     let path = file.to_owned();
     let checking = blocking(file, move || sqlite::check_log(&path));
     waiting("checking the database, which was not closed", checking).await

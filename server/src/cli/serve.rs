@@ -86,20 +86,18 @@ impl Server {
     pub(super) async fn start(config: &Config) -> Result<Self, Failure> {
         let tls = require_settings(config)?;
         make_directories(config)?;
-        let lock = match &config.database {
+        let (lock, checked) = match &config.database {
             Database::Sqlite(file) if file.exists() => {
                 let lock = Lock::take(file, "")?;
-                match database::examine_locked(file).await? {
-                    Some(left) if left.is_lacking() => tracing::error!("{left}"),
-                    Some(left) => tracing::warn!("{left}"),
-                    None => {}
-                }
-                Some(lock)
+                let checked = database::examine_locked(file).await?;
+                checked.log_left();
+                (Some(lock), Some(checked))
             }
-            Database::Sqlite(_) | Database::Postgres(_) => None,
+            Database::Sqlite(_) | Database::Postgres(_) => (None, None),
         };
         let what = format!("waiting for the database {}", config.database);
         let (opened, is_new) = waiting(&what, database::open_or_make_examined(config)).await?;
+        drop(checked);
         if is_new {
             tracing::warn!(
                 database = %config.database,

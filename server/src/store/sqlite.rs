@@ -38,7 +38,7 @@ mod upkeep;
 mod writer;
 
 use files::Files;
-pub use leftover_log::{LeftLog, begin_log, check_log};
+pub use leftover_log::{Checked, begin_log, check_log};
 pub use reached::check_name;
 pub use trouble::inaccessible;
 

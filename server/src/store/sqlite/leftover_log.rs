@@ -70,6 +70,26 @@ impl fmt::Display for LeftLog {
     }
 }
 
+/// The outcome of a check.
+#[derive(Default)]
+pub struct Checked {
+    /// What was left, unless it is in use.
+    pub left: Option<LeftLog>,
+    /// The connection that has read the log: while it is open, the next one need not read all of it again.
+    pub connection: Option<Connection>,
+}
+
+impl Checked {
+    /// Logs what was left: as an error if guests may be missing.
+    pub fn log_left(&self) {
+        match &self.left {
+            Some(left) if left.is_lacking() => tracing::error!("{left}"),
+            Some(left) => tracing::warn!("{left}"),
+            None => {}
+        }
+    }
+}
+
 /// The numbers of the last log, as the database has them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Numbers {
@@ -87,18 +107,18 @@ impl Numbers {
 }
 
 /// Checks a database that nobody serves: the log beside it, if it was not closed, belongs to it, and the two are sound.
-/// Changes nothing. Returns what was left, unless it is in use.
+/// Changes nothing.
 ///
 /// # Errors
 /// [`SchemaError::ForeignLog`] or [`SchemaError::Damaged`].
-pub fn check_log(file: &Path) -> Result<Option<LeftLog>, SchemaError> {
+pub fn check_log(file: &Path) -> Result<Checked, SchemaError> {
     let damaged = |problem: String| SchemaError::Damaged(file.display().to_string(), problem);
     let real = resolved(file).unwrap_or_else(|_| file.to_owned());
     let log = with_suffix(&real, "-wal");
     let has_something = |file| fs::metadata(file).is_ok_and(|found| found.len() > 0);
     // Of an empty database SQLite would empty the log, too.
     if !has_something(&real) {
-        return Ok(None);
+        return Ok(Checked::default());
     }
     let is_in_use = is_open(&real);
     // Before SQLite has read the log, and made its index anew.
@@ -115,7 +135,10 @@ pub fn check_log(file: &Path) -> Result<Option<LeftLog>, SchemaError> {
         let is_missing =
             !is_in_use && !log.exists() && without_log.is_some_and(Numbers::is_of_open_file);
         let left = without_log.filter(|_| is_missing || is_cut_off);
-        return Ok(left.map(|numbers| found(Some(numbers.seen_at))));
+        return Ok(Checked {
+            left: left.map(|numbers| found(Some(numbers.seen_at))),
+            connection: None,
+        });
     }
     let foreign = || SchemaError::ForeignLog(file.display().to_string(), log.display().to_string());
     if has_no_log(&real) {
@@ -147,10 +170,14 @@ pub fn check_log(file: &Path) -> Result<Option<LeftLog>, SchemaError> {
         Some(problem) if problem != "ok" => return Err(damaged(problem.clone())),
         _ => {}
     }
-    Ok(match with_log {
+    let left = match with_log {
         Ok(numbers) if is_cut_off => Some(found(Some(numbers.seen_at))),
         _ if is_in_use => None,
         _ => Some(found(None)),
+    };
+    Ok(Checked {
+        left,
+        connection: Some(connection),
     })
 }
 
