@@ -36,8 +36,8 @@ async fn a_store_that_hangs_is_a_503_and_what_was_begun_is_finished() {
     }
 }
 
-/// `timing::BUSY_TIMEOUT` and `timing::STATEMENT_TIMEOUT`.
-const LOCK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+/// `timing::BUSY_TIMEOUT`, `timing::STATEMENT_TIMEOUT` and `timing::STALE`.
+pub(crate) const LOCK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 #[tokio::test]
 async fn a_body_that_never_arrives_is_a_408() {

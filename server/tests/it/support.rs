@@ -36,6 +36,7 @@ mod answer;
 pub(crate) mod binary;
 pub(crate) mod certified;
 pub(crate) mod connection;
+mod damage;
 mod database;
 mod described;
 mod fakes;
@@ -54,6 +55,7 @@ use binary::PATIENCE;
 
 pub(crate) use answer::{Answer, Tokens};
 pub(crate) use connection::Connection;
+pub(crate) use damage::GrantsInFile;
 pub(crate) use database::{Alone, Backend, Database, Row};
 pub(crate) use fakes::{FakeClock, SeededRandom};
 pub(crate) use forge::{Forged, forms_of};

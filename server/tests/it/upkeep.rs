@@ -20,6 +20,7 @@ use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use tokio::task::JoinSet;
 
+use crate::deadlines::LOCK_TIMEOUT;
 use crate::support::binary::PATIENCE;
 use crate::support::{
     FakeClock, SHOP, Sent, TestApp, VERIFIER, authorize, config, exchange, refresh,
@@ -102,6 +103,26 @@ async fn a_walk_goes_in_parts_and_the_next_one_starts_again() {
         assert_eq!(cleaner.step().await.unwrap(), expected);
     }
     assert_eq!(test.counts().await, (501, 0));
+}
+
+#[tokio::test]
+async fn a_cleaning_that_failed_is_done_by_the_next_pass() {
+    let test = TestApp::new().await;
+    let mut cleaner = cleaner(&test);
+    test.code(SHOP).await;
+    test.clock.advance(8 * DAY);
+    test.sql(
+        "create table stuck (profile_id bigint references profiles (profile_id));
+         insert into stuck select profile_id from profiles",
+    )
+    .await;
+    for _ in 0..2 {
+        cleaner.step().await.unwrap_err();
+        assert_eq!(test.counts().await, (1, 1));
+    }
+    test.sql("drop table stuck").await;
+    assert_eq!(cleaner.step().await.unwrap(), Step::Finished { removed: 1 });
+    assert_eq!(test.counts().await, (0, 0));
 }
 
 #[tokio::test]
@@ -351,13 +372,11 @@ impl<'a> Jam<'a> {
         for job in self.waiting {
             refused += usize::from(job.await.is_err());
         }
-        let is_late = self.since.elapsed() > STALE;
+        let is_late = self.since.elapsed() > LOCK_TIMEOUT;
         assert!(is_late || refused == 0, "{refused} were refused");
         is_late
     }
 }
-
-const STALE: Duration = Duration::from_secs(5);
 
 fn written(store: &dyn Store, write: Write) -> Job<'_> {
     Box::pin(async move { store.write(write).await.map(drop) })

@@ -1,38 +1,93 @@
 //! The same under the real binary, whose disk fails as `fault_shim.c` says.
 
 use std::fs;
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 
-use crate::support::binary::{Binary, Server, eventually};
+use crate::deadlines::LOCK_TIMEOUT;
+use crate::support::GrantsInFile;
+use crate::support::binary::{Binary, PATIENCE, Server, eventually};
 use crate::support::faults::{Call, Errno, Faults, log_of};
-use crate::support::{SHOP, authorize, exchange, profile, refresh, request, revoke};
+use crate::support::{Connection, SHOP, authorize, exchange, profile, refresh, request, revoke};
 
 mod each_call;
+mod first_start;
 
 /// Prepares an installation with a client, on a disk that can fail.
 fn installation() -> (Binary, Faults) {
     let mut binary = Binary::new();
     binary.set_variable("GUESTPASS_LOG__LEVEL", "info");
     binary.set_variable("GUESTPASS_CLEANING__START_AFTER", "0s");
+    // Readiness is to be about the disk, and not about a machine that has stood still.
+    binary.set_variable("GUESTPASS_VERIFY__MAX_STALENESS", "10m");
     binary.json(&["client", "add", SHOP, "--grace", "300s"]);
     let faults = Faults::under(&mut binary);
     (binary, faults)
 }
 
-fn ready(server: &Server) -> bool {
-    server.send(&request("GET", "/readyz")).status == StatusCode::OK
+/// One of ten, or of as many as the environment asks for.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it says how thorough this run is, which is nothing of the program's"
+)]
+fn every() -> usize {
+    match std::env::var("GUESTPASS_TEST_FAULTS") {
+        Ok(every) => every.parse().expect("GUESTPASS_TEST_FAULTS is a number"),
+        Err(_) => 10,
+    }
 }
 
-fn becomes_ready(server: &Server) {
-    eventually("the server is ready", || ready(server));
+/// Asks once. A server that is about to end is not ready.
+fn is_ready(server: &Server) -> bool {
+    let asked = Connection::open(server.address)
+        .and_then(|mut connection| connection.send(&request("GET", "/readyz")));
+    asked.is_ok_and(|answer| answer.status == StatusCode::OK)
 }
 
-fn becomes_unready(server: &Server) {
-    eventually("the server isn't ready", || !ready(server));
+/// Returns the time after which it was so.
+fn becomes_ready(server: &Server) -> Duration {
+    soon("the server is ready", || is_ready(server))
+}
+
+/// Returns the time after which it was so.
+fn becomes_unready(server: &Server) -> Duration {
+    soon("the server isn't ready", || !is_ready(server))
+}
+
+/// The time from which on whoever asks is told that writes fail, or that they succeed again.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Asks until something is so, and returns when the question was asked that was answered like that. Each one that is asked
+/// after [`SOON`] must be. It doesn't matter when the answer comes: a busy machine changes nothing.
+fn soon(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+    let since = Instant::now();
+    loop {
+        let asked = Instant::now();
+        let after = asked - since;
+        if is_so() {
+            return after;
+        }
+        assert!(
+            after < SOON || was_given_up(asked) && after < PATIENCE,
+            "still not after {after:?}: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Returns whether the answer to what was asked then took so long that the store may have given up for that reason alone.
+fn was_given_up(asked: Instant) -> bool {
+    asked.elapsed() > LOCK_TIMEOUT
+}
+
+/// Puts so much into a journal, all of it about tokens that expired long ago, that it is replaced by a shorter one.
+fn lengthen(journal: &Path) {
+    let line = "{\"event\":\"access_token_revoked\",\"at\":1,\"jti\":\"AAAAAAAAAAAAAAAAAAAAAA\",\"expires_at\":2}\n";
+    let rest = fs::read_to_string(journal).unwrap();
+    fs::write(journal, line.repeat(15_000) + &rest).unwrap();
 }
 
 /// Returns the bytes that all files of the installation take.
@@ -73,7 +128,7 @@ fn f06_a_file_that_was_moved_deleted_or_replaced_is_a_503_until_it_is_back() {
         let answer = server.send(&refresh(&guest.refresh_token));
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{ending}");
         fs::copy(&away, &file).unwrap();
-        assert!(!ready(&server), "{ending}");
+        assert!(!is_ready(&server), "{ending}");
         fs::rename(&away, &file).unwrap();
         becomes_ready(&server);
         server.send(&refresh(&guest.refresh_token)).tokens();
@@ -118,7 +173,7 @@ fn f06_a_damaged_database_is_not_ready() {
     let guests: Vec<_> = (0..50).map(|_| server.guest()).collect();
     assert!(server.stop().success());
     let file = binary.data_dir().join("guestpass.db");
-    damage(&file);
+    GrantsInFile::find(&file).damage(&file);
     let server = binary.serve();
     let answers = guests
         .iter()
@@ -128,43 +183,6 @@ fn f06_a_damaged_database_is_not_ready() {
     becomes_unready(&server);
     let log = server.log();
     assert!(log.contains("guestpass.db is damaged"), "{log}");
-}
-
-/// Overwrites the pages of the table of grants, but for its root.
-fn damage(file: &Path) {
-    let connection = rusqlite::Connection::open(file).unwrap();
-    let root: u64 = connection
-        .query_row(
-            "select rootpage from sqlite_schema where name = 'grants'",
-            [],
-            |row| row.get(0),
-        )
-        .unwrap();
-    let size: u64 = connection
-        .query_row("pragma page_size", [], |row| row.get(0))
-        .unwrap();
-    drop(connection);
-    let mut file = fs::File::options()
-        .read(true)
-        .write(true)
-        .open(file)
-        .unwrap();
-    let mut page = vec![0; usize::try_from(size).unwrap()];
-    file.seek(SeekFrom::Start((root - 1) * size)).unwrap();
-    file.read_exact(&mut page).unwrap();
-    // The children of the root: the number of each begins its cell (SQLite, "B-tree Pages").
-    assert_eq!(page[0], 5, "the root has children");
-    let cells = u16::from_be_bytes([page[3], page[4]]);
-    for cell in 0..usize::from(cells) {
-        let at = usize::from(u16::from_be_bytes([
-            page[12 + 2 * cell],
-            page[13 + 2 * cell],
-        ]));
-        let child = u32::from_be_bytes(page[at..at + 4].try_into().unwrap());
-        file.seek(SeekFrom::Start(u64::from(child - 1) * size))
-            .unwrap();
-        file.write_all(&vec![0xff; page.len()]).unwrap();
-    }
 }
 
 #[test]
