@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use guestpass_core::time::Timestamp;
 
-use super::read::read_line;
+use super::read::{Entries, read_line};
 use super::{Entry, line};
 use crate::files::is_unknown_to_file_system;
 
@@ -64,6 +64,9 @@ pub(super) fn compact(
         }
         Err(TryLockError::Error(error)) => return Err(error),
     }
+    if is_mostly_needed(path, length, keep, now)? {
+        return Ok(None);
+    }
     let mut needed = 0;
     copy_needed(&file, keep, now, |lines| {
         needed += lines.len() as u64;
@@ -79,6 +82,21 @@ pub(super) fn compact(
         })
     });
     Ok(replaced.err().map(|error| error.to_string()))
+}
+
+/// Returns whether most of a journal seems to be needed, by some entries from all over it: a start mustn't read all of a
+/// journal that has grown for years, only to leave it as it is.
+fn is_mostly_needed(path: &Path, length: u64, keep: Duration, now: Timestamp) -> io::Result<bool> {
+    const SAMPLES: u64 = 64;
+    let mut needed = 0;
+    for sample in 0..SAMPLES {
+        // What is left of the line there is no entry.
+        let mut entries = Entries::open(path, length / SAMPLES * sample)?;
+        let is_mark = |entry: &io::Result<Entry>| entry.as_ref().is_ok_and(Entry::is_mark);
+        let first = entries.find(|entry| !is_mark(entry)).transpose()?;
+        needed += u64::from(first.is_some_and(|entry| is_needed(entry, keep, now)));
+    }
+    Ok(needed > SAMPLES / 2)
 }
 
 /// Calls `take` with the lines that are needed, each with its line feed, until that returns `false`. Of the marks before
