@@ -152,12 +152,15 @@ async fn advance(store: &dyn Store, grant: &mut Grant) {
     } else {
         Proof::RefreshToken(grant.generation)
     };
+    // Each time is another one than the last time.
+    let clock = FakeClock::new();
+    clock.advance_secs(grant.generation.as_u64());
     let redemption = Redemption {
         grant: grant.id,
         proof,
         client: grant.client,
         policy: Arc::default(),
-        clock: Arc::new(FakeClock::new()),
+        clock: Arc::new(clock),
     };
     let redeemed = store.redeem(redemption).await.unwrap().unwrap();
     let Decision::Advance(next) = redeemed.decision else {

@@ -149,7 +149,8 @@ mod of_machines {
     fn nodes_whose_clocks_are_apart_agree() {
         let installation = Installation::new();
         let (ahead, right) = (apart(&installation), started(&installation, "right"));
-        let (mut last, start) = (None, Instant::now());
+        let mut last = None;
+        let start = Instant::now();
         for turn in 0..6 {
             let (node, other) = if turn % 2 == 0 {
                 (&ahead, &right)
@@ -158,9 +159,9 @@ mod of_machines {
             };
             let tokens = node.server.guest();
             let issued = issued_at(&tokens);
-            // One second of rounding, and one that a correction may leave.
+            // A second of rounding, and what an answer of the database took that a clock was corrected by.
             assert!(
-                last.is_none_or(|last| last <= issued + 2),
+                last.is_none_or(|last| last <= issued + 30),
                 "{last:?} {issued}"
             );
             last = Some(issued);
@@ -174,8 +175,8 @@ mod of_machines {
         let ours = "select max(issued_at) - min(issued_at) from grants";
         let (apart, took) = (installation.number(ours), start.elapsed().as_millis());
         assert!(
-            u128::try_from(apart).unwrap() < took + 20_000,
-            "the grants lie further apart than the clocks"
+            u128::try_from(apart).unwrap() < took + 30_000,
+            "the grants lie as far apart as the clocks"
         );
         assert!(
             ahead.server.log().contains("isn't the database's"),
@@ -219,20 +220,20 @@ mod of_machines {
         share(&installation, doomed, &other);
     }
 
-    /// Starts a node whose clock is 20 s ahead, more than the grace window.
+    /// Starts a node whose clock is an hour ahead, more than the grace window, which is longer than any test.
     fn apart(installation: &Installation) -> Node {
         let mut binary = installation.node("ahead");
         let library = shim(binary.working_dir(), include_str!("clock_shim.c"));
         binary.set_variable("LD_PRELOAD", library.to_str().unwrap());
-        binary.set_variable("CLOCK_SHIM_SECONDS", "20");
+        binary.set_variable("CLOCK_SHIM_SECONDS", "3600");
         binary.set_variable("GUESTPASS_LOG__LEVEL", "warn");
-        binary.set_variable("GUESTPASS_TOKENS__GRACE", "10s");
+        binary.set_variable("GUESTPASS_TOKENS__GRACE", "5m");
         Node::start(binary)
     }
 
     fn started(installation: &Installation, name: &str) -> Node {
         let mut binary = installation.node(name);
-        binary.set_variable("GUESTPASS_TOKENS__GRACE", "10s");
+        binary.set_variable("GUESTPASS_TOKENS__GRACE", "5m");
         Node::start(binary)
     }
 }
