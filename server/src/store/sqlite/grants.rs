@@ -122,8 +122,10 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
     match write {
         Write::InsertGuest(profile, grant) => insert_guest(connection, profile, grant),
         Write::InsertGrant(grant) => {
-            mark_resumed(connection, grant.id.profile)?;
-            insert_grant(connection, grant).map(done_if_one)
+            savepoint(connection, || {
+                mark_resumed(connection, grant.id.profile)?;
+                insert_grant(connection, grant).map(done_if_one)
+            })
         }
         Write::RevokeGrant(id, revocation) => revoke_grant(connection, *id, *revocation),
         Write::RevokeAccessToken(token) => revoked::insert_access_token(connection, token),
@@ -143,7 +145,8 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
             Ok(Outcome::Done)
         }
         Write::RemoveEnded(grants, ended_before) => {
-            remove_ended(connection, grants, *ended_before)?;
+            // A guest without a grant would never be found again.
+            savepoint(connection, || remove_ended(connection, grants, *ended_before))?;
             Ok(Outcome::Done)
         }
     }
