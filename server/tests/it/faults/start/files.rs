@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::SHOP;
-use crate::support::binary::Binary;
+use crate::support::binary::{Binary, run};
 
 const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0"];
 
@@ -133,11 +133,9 @@ mod sqlite {
         let process = format!("process {}", first.process_id());
         for directory in &directories {
             let args = ["--data-dir", directory.to_str().unwrap()];
-            let mut command = binary.bare_command(&[&args, SERVE].concat());
-            let output = command.output().unwrap();
-            let problem = String::from_utf8(output.stderr).unwrap();
-            assert_eq!(output.status.code(), Some(1), "{problem}");
-            assert!(problem.contains(&process), "{problem}");
+            let ended = run(binary.bare_command(&[&args, SERVE].concat()));
+            assert_eq!(ended.code, Some(1), "{ended:?}");
+            assert!(ended.stderr.contains(&process), "{ended:?}");
             assert!(!directory.join("guestpass.journal").exists() || directory == &directories[2]);
         }
         assert!(first.stop().success());
@@ -202,14 +200,10 @@ mod sqlite {
             for command in [&["config", "check"][..], SERVE] {
                 let data_dir = ["--data-dir", data.to_str().unwrap(), "--config", config];
                 let mut command = binary.bare_command(&[&data_dir, command].concat());
-                let output = command.env(setting, &value).output().unwrap();
-                let problem = String::from_utf8(output.stderr).unwrap();
-                assert_eq!(
-                    output.status.code(),
-                    Some(1),
-                    "{setting}={value}: {problem}"
-                );
-                assert!(problem.contains("a file of its own"), "{problem}");
+                command.env(setting, &value);
+                let ended = run(command);
+                assert_eq!(ended.code, Some(1), "{setting}={value}: {ended:?}");
+                assert!(ended.stderr.contains("a file of its own"), "{ended:?}");
             }
         }
         assert!(binary.serve().stop().success());
