@@ -43,7 +43,7 @@ pub(super) async fn run(to: &str, config: &Config, output: Output) -> Result<(),
         false => None,
     };
     if lock.is_some()
-        && let Some(left) = database::examine_locked(file).await?
+        && let Some(left) = database::examine_locked(file).await?.left
         && left.is_suspicious()
     {
         terminal::say(&left.to_string());
