@@ -121,12 +121,10 @@ pub(super) fn redeem(
 pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<Outcome> {
     match write {
         Write::InsertGuest(profile, grant) => insert_guest(connection, profile, grant),
-        Write::InsertGrant(grant) => {
-            savepoint(connection, || {
-                mark_resumed(connection, grant.id.profile)?;
-                insert_grant(connection, grant).map(done_if_one)
-            })
-        }
+        Write::InsertGrant(grant) => savepoint(connection, || {
+            mark_resumed(connection, grant.id.profile)?;
+            insert_grant(connection, grant).map(done_if_one)
+        }),
         Write::RevokeGrant(id, revocation) => revoke_grant(connection, *id, *revocation),
         Write::RevokeAccessToken(token) => revoked::insert_access_token(connection, token),
         Write::InsertTombstone(tombstone) => revoked::insert_tombstone(connection, tombstone),
@@ -146,7 +144,9 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
         }
         Write::RemoveEnded(grants, ended_before) => {
             // A guest without a grant would never be found again.
-            savepoint(connection, || remove_ended(connection, grants, *ended_before))?;
+            savepoint(connection, || {
+                remove_ended(connection, grants, *ended_before)
+            })?;
             Ok(Outcome::Done)
         }
     }
