@@ -17,10 +17,20 @@ pub(super) fn check_or_beacon(headers: &HeaderMap) -> Result<(), Refusal> {
     check_modes(headers, &["cors", "same-origin", "no-cors"])
 }
 
+/// Looks at each field once: most requests have few, and none of these.
 fn check_modes(headers: &HeaderMap, modes: &[&str]) -> Result<(), Refusal> {
-    if is_ahead_of_use(headers) {
-        Err(Refusal::Prefetch)
-    } else if all(headers, "sec-fetch-mode", modes) && all(headers, "sec-fetch-dest", &["empty"]) {
+    let mut is_readable = true;
+    for (name, value) in headers {
+        match name.as_str() {
+            "sec-purpose" | "purpose" | "x-purpose" | "x-moz" if is_ahead_of_use(value) => {
+                return Err(Refusal::Prefetch);
+            }
+            "sec-fetch-mode" => is_readable &= modes.iter().any(|mode| value == mode),
+            "sec-fetch-dest" => is_readable &= value == "empty",
+            _ => {}
+        }
+    }
+    if is_readable {
         Ok(())
     } else {
         Err(Refusal::AnswerUnreadable)
@@ -34,33 +44,28 @@ pub(super) fn check_origin(headers: &HeaderMap, client: Option<&Client>) -> Resu
         client.is_none_or(|client| client.origins.iter().any(|known| origin == known.as_str()))
     };
     // Its own origin, a browser names only beside other methods.
-    let is_own = !headers.contains_key(SITE) || all(headers, SITE, &["same-origin", "none"]);
-    if is_own || headers.get_all(ORIGIN).iter().all(is_known) {
+    let is_own = || {
+        let mut sites = headers.get_all(SITE).iter().peekable();
+        sites.peek().is_none() || sites.all(|site| site == "same-origin" || site == "none")
+    };
+    if headers.get_all(ORIGIN).iter().all(is_known) || is_own() {
         Ok(())
     } else {
         Err(Refusal::AnswerUnreadable)
     }
 }
 
-fn all(headers: &HeaderMap, name: &str, accepted: &[&str]) -> bool {
-    let mut values = headers.get_all(name).iter();
-    values.all(|value| accepted.iter().any(|accepted| value == accepted))
-}
-
-/// Recognises a prefetch, a prerendering or a preview, by the names that browsers have given it: today's, and those of
-/// older Chrome, Safari and Firefox.
-fn is_ahead_of_use(headers: &HeaderMap) -> bool {
+/// Recognises a prefetch, a prerendering or a preview, which browsers have announced in fields of several names: today's,
+/// and those of older Chrome, Safari and Firefox.
+fn is_ahead_of_use(value: &HeaderValue) -> bool {
     let is_purpose = |text: &str| {
         let purposes = ["prefetch", "prerender", "preview"];
         purposes
             .iter()
             .any(|purpose| text.trim().eq_ignore_ascii_case(purpose))
     };
-    ["sec-purpose", "purpose", "x-purpose", "x-moz"]
-        .into_iter()
-        .flat_map(|name| headers.get_all(name))
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.split([';', ',', '=']).any(is_purpose))
+    let mut parts = value.to_str().unwrap_or_default().split([';', ',', '=']);
+    parts.any(is_purpose)
 }
 
 const SITE: &str = "sec-fetch-site";
