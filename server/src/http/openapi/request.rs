@@ -130,8 +130,8 @@ fn object(table: &[Parameter], grant_type: Option<&str>) -> Value {
         "type": "object",
         "properties": properties,
         "required": required,
-        // Unknown parameters are ignored, but must be strings and count towards the limit.
-        "additionalProperties": {"type": "string"},
+        // Unknown parameters are ignored, but must be strings without control characters, and count towards the limit.
+        "additionalProperties": {"type": "string", "pattern": NO_CONTROL_CHARACTERS},
         "propertyNames": {"maxLength": MAX_NAME_CHARS, "pattern": NO_CONTROL_CHARACTERS},
         "maxProperties": MAX_COUNT,
         "examples": [example],

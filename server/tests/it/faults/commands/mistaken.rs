@@ -20,7 +20,8 @@ fn f26_what_was_sent_in_the_wrong_place_is_named() {
     binary.json(&["client", "add", SHOP]);
     let added = binary.json(&["client", "add", "back-end", "--confidential"]);
     let key = added["api_key"].as_str().unwrap();
-    let elsewhere = Binary::new();
+    let mut elsewhere = Binary::new();
+    elsewhere.set_variable("GUESTPASS_ISSUER", "https://elsewhere.example");
     elsewhere.json(&["client", "add", SHOP]);
     let (server, other) = (binary.serve(), elsewhere.serve());
     let (tokens, foreign) = (server.guest(), other.guest());
