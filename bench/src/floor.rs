@@ -83,7 +83,11 @@ fn serve(
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         print_line(&format!("listening on http://{}", listener.local_addr()?))?;
         let ended = tokio::task::spawn_blocking(|| std::io::stdin().lines().for_each(drop));
-        listen::serve(listener, tls, router, async {
+        let settings = listen::Settings {
+            tls,
+            ..listen::Settings::default()
+        };
+        listen::serve(listener, settings, router, async {
             let _ = ended.await;
         })
         .await;

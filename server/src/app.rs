@@ -10,6 +10,7 @@ use crate::clock::{Now, SteadyClock};
 use crate::config::{Issuer, Verification};
 use crate::journal::Journal;
 use crate::keys::{KeyRing, KeysError};
+use crate::leaving::Leaving;
 use crate::marks::Marks;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
@@ -51,6 +52,8 @@ pub struct App {
     pub(crate) issuer: Issuer,
     /// The prefixes under which `/oauth/…` is served; `""` is the root.
     pub(crate) base_paths: Vec<String>,
+    /// How far a server that ends has come.
+    pub(crate) leaving: Leaving,
     /// The last readiness check.
     pub(crate) readiness: Readiness,
     /// Revocations and erasures that were answered with 503 and wait to be carried out.

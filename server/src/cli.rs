@@ -20,6 +20,7 @@ mod config;
 mod copy;
 mod database;
 mod db;
+mod descriptors;
 mod explain;
 mod exposure;
 mod hardening;

@@ -11,11 +11,13 @@ use guestpass_core::choice::{self, Choice};
 use guestpass_core::policy::Policy;
 
 use crate::keys::{MasterKey, Schedule};
+use crate::listen;
 use crate::store::postgres::may_hold_password;
 use crate::store::sqlite::Synchronous;
 use crate::telemetry::{LogFormat, LogLevel};
 
 mod cleaning;
+mod connections;
 mod database;
 mod files;
 mod issuer;
@@ -26,6 +28,7 @@ mod tls;
 mod values;
 mod verification;
 
+pub use connections::TrustedProxies;
 pub use database::{Database, Postgres};
 pub use files::lock_of;
 pub use issuer::Issuer;
@@ -42,6 +45,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The address of the public API.
     pub listen: SocketAddr,
+    /// The settings of connections to the public API; the certificate isn't read yet.
+    pub connections: listen::Settings,
     /// The certificate and key of the public API. Without them it doesn't speak TLS.
     pub tls: Option<Tls>,
     /// The configured issuer. Without one it follows from the listening address, on loopback only.
@@ -235,6 +240,7 @@ impl Config {
         ]);
         Ok(Self {
             listen: values.one("listen", address)?,
+            connections: connections::connections(values)?,
             tls: Tls::parse(values)?,
             issuer: values.optional("issuer", str::parse)?,
             base_paths: values.one("base_paths", paths::base_paths)?,

@@ -1,174 +1,332 @@
-//! The accept loop: from a socket to requests that know their peer and their deadline.
+//! The listener of the public API: from a socket to requests that know their peer and their deadline.
 //!
-//! On SIGTERM it accepts no more, and connections with a request under way have `DRAIN` to answer it (graceful
-//! shutdown). The drain waits for connections, not for tasks that have left theirs: the rest of a handler whose client
-//! has gone or whose deadline has passed (`http::envelope`), and the second pass of an erasure (`revocation.rs`). Those
-//! are cut off, at any await, when the process ends. Nothing that was promised is lost: each write is atomic, the
-//! journal is replayed at the next start, and the cleaner removes what a second pass would have.
+//! Whoever connects is a stranger. Each connection waits for them in bounded time (`listen/guarded.rs`) and is one of a
+//! bounded number, in all and of each address (`listen/connections.rs`).
+//!
+//! When the server leaves, nothing that was sent is lost: it accepts for the drain delay and then whatever has connected
+//! already, says with each answer that the connection closes (a GOAWAY on HTTP/2), and has [`DRAIN`] for what is under
+//! way, which is more than a request may take.
 
-use std::convert::Infallible;
-use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::response::Response;
-use axum::routing::future::RouteFuture;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::Service;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::task::TaskTracker;
 
-use crate::timing::{ANSWER_DEADLINE, ARRIVAL_DEADLINE, DRAIN};
+use self::connections::{Admitted, Connections};
+use self::guarded::{Deadlines, Guarded, LAST_REQUEST, OverTcp};
+use self::requests::Requests;
+pub use self::requests::{Deadline, Peer};
+use crate::config::TrustedProxies;
+use crate::timing::DRAIN;
 
-/// The address of the client's end of a connection, as text, because every line of the log has it.
-#[derive(Clone, Debug)]
-pub struct Peer(Arc<str>);
+mod connections;
+mod guarded;
+mod requests;
 
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+/// The settings of a listener.
+#[derive(Clone)]
+pub struct Settings {
+    /// The certificate and its key; with them the listener speaks nothing but TLS.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// The time for which a connection may be idle between two requests.
+    pub keep_alive: Duration,
+    /// The connections that one address may have; `None` is any number.
+    pub per_address: Option<usize>,
+    /// The proxies in front, which have as many connections as they like.
+    pub trusted_proxies: TrustedProxies,
+    /// The connections that there may be in all.
+    pub max_connections: usize,
+    /// The time for which a server that leaves still accepts.
+    pub drain_delay: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            tls: None,
+            keep_alive: Duration::from_secs(75),
+            per_address: Some(256),
+            trusted_proxies: TrustedProxies::default(),
+            max_connections: MAX_CONNECTIONS,
+            drain_delay: Duration::ZERO,
+        }
     }
 }
 
-/// The deadlines of a request.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadline {
-    /// The time by which the whole request must have arrived.
-    pub arrival: Instant,
-    /// The time by which it must be answered. A handler that is late goes on to its end all the same.
-    pub answer: Instant,
-}
+/// The most connections that a listener has, however many files the process may open.
+pub const MAX_CONNECTIONS: usize = 10_000;
 
-/// Serves `router` on `listener` until `stop` is done, then drains for at most `DRAIN`. With `tls`, it speaks nothing
-/// else.
+/// Serves `router` on `listener` until `stop` is done, then leaves.
 pub async fn serve(
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    settings: Settings,
     router: Router,
     stop: impl Future<Output = ()>,
 ) {
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let graceful = GracefulShutdown::new();
-    let (serving, stopping) = watch::channel(());
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        // At the cap, new connections wait in the operating system's queue.
-        let permit = Arc::clone(&connections).acquire_owned();
-        let accepted = async { (permit.await, listener.accept().await) };
-        let (permit, accepted) = tokio::select! {
-            accepted = accepted => accepted,
-            () = &mut stop => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                // Answers are small and whole: waiting to fill a segment would only delay them.
-                let _ = stream.set_nodelay(true);
-                let (watcher, router) = (graceful.watcher(), router.clone());
-                // A broken connection is the peer's affair; its request, if there was one, has its own line.
-                if let Some(tls) = tls.clone() {
-                    let handshake = handshake(stream, peer, tls, stopping.clone());
-                    tokio::spawn(async move {
-                        if let Some(stream) = handshake.await {
-                            let _ = watcher.watch(connection(stream, peer, router)).await;
-                        }
-                        drop(permit);
-                    });
-                } else {
-                    let connection = watcher.watch(connection(stream, peer, router));
-                    tokio::spawn(async move {
-                        let _ = connection.await;
-                        drop(permit);
-                    });
+    if let Err(error) = bound_buffers(&listener) {
+        tracing::warn!(error = %error, "the operating system doesn't let the buffers of connections be bounded");
+    }
+    let (leave, leaving) = watch::channel(false);
+    let serving = Serving {
+        connections: Connections::new(settings.max_connections, settings.per_address),
+        tasks: TaskTracker::new(),
+        settings,
+        router,
+        leaving,
+    };
+    tokio::select! {
+        never = serving.accept(&listener) => match never {},
+        () = stop => {}
+    }
+    let _ = leave.send(true);
+    serving.connections.wake_all();
+    let delay = serving.settings.drain_delay;
+    if !delay.is_zero() {
+        // An error is the end of the delay.
+        let _ = tokio::time::timeout(delay, serving.accept(&listener)).await;
+    }
+    serving.accept_all_that_wait(&listener).await;
+    drop(listener);
+    serving.tasks.close();
+    if tokio::time::timeout(DRAIN, serving.tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = serving.tasks.len(),
+            "some connections were still open at the end"
+        );
+    }
+}
+
+/// Everything that the connections of a listener share.
+struct Serving {
+    settings: Settings,
+    router: Router,
+    connections: Arc<Connections>,
+    tasks: TaskTracker,
+    leaving: watch::Receiver<bool>,
+}
+
+impl Serving {
+    /// Accepts for ever.
+    async fn accept(&self, listener: &TcpListener) -> std::convert::Infallible {
+        let mut failures = Failures::default();
+        loop {
+            // At the bound, new connections wait in the operating system's queue.
+            self.connections.wait_for_room().await;
+            match listener.accept().await {
+                Ok((stream, peer)) => self.begin(stream, peer),
+                Err(error) => {
+                    failures.note(&error);
+                    // Out of file descriptors, mostly. Connections that end will free some.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-            }
-            Err(error) => {
-                // Out of file descriptors, mostly. Connections that end will free some.
-                tracing::error!(error = %error, "can't accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
-    drop((listener, serving));
-    tokio::select! {
-        () = graceful.shutdown() => {}
-        () = tokio::time::sleep(DRAIN) => tracing::warn!("some requests were still under way at the end"),
-    }
-}
 
-/// Performs a TLS handshake. `None` if it fails or is late, or if the server stops meanwhile: nothing has been asked
-/// yet.
-async fn handshake(
-    stream: TcpStream,
-    peer: SocketAddr,
-    tls: Arc<ServerConfig>,
-    mut stopping: watch::Receiver<()>,
-) -> Option<TlsStream<TcpStream>> {
-    let handshake = TlsAcceptor::from(tls).accept(stream);
-    tokio::select! {
-        done = tokio::time::timeout(HANDSHAKE_DEADLINE, handshake) => done,
-        _ = stopping.changed() => return None,
+    /// Accepts whoever has connected, lest the end of the listener resets them.
+    async fn accept_all_that_wait(&self, listener: &TcpListener) {
+        for _ in 0..self.settings.max_connections {
+            tokio::select! {
+                biased;
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.begin(stream, peer),
+                    Err(_) => break,
+                },
+                () = std::future::ready(()) => break,
+            }
+        }
     }
-    .unwrap_or_else(|late| Err(late.into()))
-    .inspect_err(|error| tracing::debug!(%peer, %error, "a TLS handshake failed"))
-    .ok()
-}
 
-fn connection<S: AsyncRead + AsyncWrite + Unpin + 'static>(
-    stream: S,
-    peer: SocketAddr,
-    router: Router,
-) -> http1::Connection<TokioIo<S>, Requests> {
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_DEADLINE)
-        // Above our own limits (`http::limits`), so that those answer, in JSON; this is only what bounds memory.
-        .max_headers(256)
-        .max_buf_size(64 * 1024)
-        .serve_connection(
-            TokioIo::new(stream),
-            Requests {
+    fn admit(&self, address: IpAddr) -> Option<Admitted> {
+        let is_trusted_proxy = self.settings.trusted_proxies.contains(address);
+        self.connections.admit(address, is_trusted_proxy)
+    }
+
+    /// Serves one connection, unless its address has too many that are in use.
+    fn begin(&self, stream: TcpStream, peer: SocketAddr) {
+        let Some(admitted) = self.admit(peer.ip()) else {
+            tracing::debug!(%peer, "refused: the address has too many connections");
+            return;
+        };
+        let (router, leaving) = (self.router.clone(), self.leaving.clone());
+        let deadlines = Deadlines {
+            keep_alive: self.settings.keep_alive,
+            leaving: leaving.clone(),
+        };
+        let tls = self.settings.tls.clone();
+        self.tasks.spawn(async move {
+            let connection = Connection {
+                admitted,
+                deadlines,
+                leaving,
                 router,
-                peer: Peer(peer.to_string().into()),
-            },
-        )
-}
-
-/// Passes the requests of one connection to the router, each with its peer and its deadline.
-struct Requests {
-    router: Router,
-    peer: Peer,
-}
-
-impl Service<hyper::Request<Incoming>> for Requests {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
-
-    fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.peer.clone());
-        let arrival = Instant::now() + ARRIVAL_DEADLINE;
-        let answer = arrival + ANSWER_DEADLINE;
-        request
-            .extensions_mut()
-            .insert(Deadline { arrival, answer });
-        tower::Service::call(&mut self.router.clone(), request)
+                peer,
+            };
+            // A broken connection is the peer's affair; its request, if there was one, has its own line.
+            match tls {
+                None => connection.http1(stream).await,
+                Some(tls) => {
+                    let Some(stream) = connection.shake_hands(stream, tls).await else {
+                        return;
+                    };
+                    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                        connection.http2(stream).await;
+                    } else {
+                        connection.http1(stream).await;
+                    }
+                }
+            }
+        });
     }
 }
 
-const MAX_CONNECTIONS: usize = 10_000;
+/// One connection.
+struct Connection {
+    admitted: Admitted,
+    deadlines: Deadlines,
+    leaving: watch::Receiver<bool>,
+    router: Router,
+    peer: SocketAddr,
+}
+
+impl Connection {
+    /// Performs a TLS handshake. `None` if it fails or is late, or if the server leaves meanwhile: nothing has been asked
+    /// yet.
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        tls: Arc<ServerConfig>,
+    ) -> Option<TlsStream<TcpStream>> {
+        let handshake = TlsAcceptor::from(tls).accept(stream);
+        let evicted = self.admitted.activity().evicted();
+        let mut leaving = self.leaving.clone();
+        let left = async {
+            // An error means that the listener has gone.
+            let _ = leaving.wait_for(|leaving| *leaving).await;
+            tokio::time::sleep(LAST_REQUEST).await;
+        };
+        tokio::select! {
+            done = tokio::time::timeout(HANDSHAKE_DEADLINE, handshake) => done,
+            () = evicted => return None,
+            () = left => return None,
+        }
+        .unwrap_or_else(|late| Err(late.into()))
+        .inspect_err(|error| tracing::debug!(peer = %self.peer, %error, "a TLS handshake failed"))
+        .ok()
+    }
+
+    async fn http1<S: AsyncRead + AsyncWrite + OverTcp + Unpin>(self, stream: S) {
+        let stream = Guarded::http1(stream, &self.admitted, self.deadlines.clone());
+        let requests = Requests::of(self, S::IS_TLS);
+        let _ = http1::Builder::new()
+            // Above our own limits (`http::limits`), so that those answer, in JSON; this is only what bounds memory.
+            .max_headers(256)
+            .max_buf_size(BUFFER)
+            .serve_connection(TokioIo::new(stream), requests)
+            .await;
+    }
+
+    async fn http2<S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static>(self, stream: S) {
+        let stream = Guarded::http2(stream, &self.admitted, self.deadlines.clone());
+        let mut leaving = self.leaving.clone();
+        let requests = Requests::of(self, S::IS_TLS);
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(BUFFER_U32)
+            .max_send_buf_size(BUFFER)
+            .initial_stream_window_size(BUFFER_U32)
+            .initial_connection_window_size(4 * BUFFER_U32)
+            .max_pending_accept_reset_streams(MAX_RESETS)
+            .max_local_error_reset_streams(MAX_RESETS)
+            .serve_connection(TokioIo::new(stream), requests);
+        let mut connection = std::pin::pin!(connection);
+        let leaves = async {
+            tokio::select! {
+                // An error means that the listener has gone.
+                _ = leaving.wait_for(|leaving| *leaving) => {}
+                () = tokio::time::sleep(MAX_AGE) => {}
+            }
+        };
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = leaves => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    }
+}
+
+/// Bounds what the operating system keeps for each connection. Accepted sockets inherit it from the listening one.
+fn bound_buffers(listener: &TcpListener) -> std::io::Result<()> {
+    use rustix::net::sockopt;
+    // Answers are small and whole: waiting to fill a segment would only delay them.
+    sockopt::set_tcp_nodelay(listener, true)?;
+    sockopt::set_socket_send_buffer_size(listener, SOCKET_BUFFER)?;
+    sockopt::set_socket_recv_buffer_size(listener, SOCKET_BUFFER)?;
+    // A peer that acknowledges nothing, also when the connection is closed on our side already.
+    #[cfg(target_os = "linux")]
+    sockopt::set_tcp_user_timeout(
+        listener,
+        guarded::WRITE_DEADLINE
+            .as_millis()
+            .try_into()
+            .unwrap_or(u32::MAX),
+    )?;
+    Ok(())
+}
+
+/// Logs failures to accept, at most once a minute.
+#[derive(Default)]
+struct Failures {
+    logged_at: Option<Instant>,
+    left_out: u64,
+}
+
+impl Failures {
+    fn note(&mut self, error: &std::io::Error) {
+        if self
+            .logged_at
+            .is_some_and(|at| at.elapsed() < Duration::from_secs(60))
+        {
+            self.left_out += 1;
+            return;
+        }
+        tracing::error!(
+            error = %error,
+            left_out = self.left_out,
+            "can't accept a connection; this is said once a minute"
+        );
+        *self = Self {
+            logged_at: Some(Instant::now()),
+            left_out: 0,
+        };
+    }
+}
+
 /// The time from the start of a connection to the end of its TLS handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// The time for which a connection may be idle: up to the end of the next header, from the last request, the TLS
-/// handshake or the start. Longer than proxies keep an idle connection, lest they send a request into one that is
-/// closing.
-const HEADER_DEADLINE: Duration = Duration::from_secs(75);
+/// The age at which a connection ends with its next answer, so that none lasts for ever.
+const MAX_AGE: Duration = Duration::from_secs(3600);
+/// What a connection may hold in memory of what was read, and of what is to be written.
+const BUFFER: usize = 64 * 1024;
+const BUFFER_U32: u32 = 64 * 1024;
+/// What the operating system keeps of either, in bytes; Linux doubles it.
+const SOCKET_BUFFER: usize = 32 * 1024;
+/// The requests that one HTTP/2 connection may have under way.
+const MAX_STREAMS: u32 = 128;
+/// The resets after which an HTTP/2 connection is taken for an attack (CVE-2023-44487).
+const MAX_RESETS: usize = 32;

@@ -18,11 +18,14 @@ const GOOD_FOR: Duration = Duration::from_secs(1);
 
 impl App {
     /// Checks that the node can serve requests: it reads its database, a write to it has just become durable, the files
-    /// are those that it has opened, the journal could be written, and what is known of revocations is fresh.
+    /// are those that it has opened, the journal could be written, what is known of revocations is fresh, and it isn't ending.
     ///
     /// # Errors
     /// [`Unavailable`] that names all that is wrong.
     pub async fn check_readiness(&self) -> Result<(), Error> {
+        if self.leaving.is_asked() {
+            return Err(Unavailable("the server is ending".into()).into());
+        }
         let mut last = self.readiness.0.lock().await;
         let age = |at| self.clock.monotonic().saturating_sub(at);
         let of_this_second = last.as_ref().filter(|(at, _)| age(*at) < GOOD_FOR);

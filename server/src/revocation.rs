@@ -160,13 +160,10 @@ impl App {
 
     /// Starts the second pass of an erasure.
     pub(crate) fn erase_again_later(self: &Arc<Self>, profile: ProfileId, hash: [u8; 16]) {
-        // A server that stops is not kept from closing its store.
-        let app = Arc::downgrade(self);
-        tokio::spawn(async move {
-            tokio::time::sleep(REQUEST_DEADLINE).await;
-            let Some(app) = app.upgrade() else {
-                return;
-            };
+        let app = Arc::clone(self);
+        self.leaving.spawn(async move {
+            // At the end of the server at once. What it misses then, the cleaner removes.
+            let _ = tokio::time::timeout(REQUEST_DEADLINE, app.leaving.drained()).await;
             let at = app.clock.now();
             let again = Write::EraseGuest(profile, Tombstone { hash, at });
             if let Err(error) = app.grants.write(again).await {

@@ -10,6 +10,7 @@ use crate::clock::{Now, SteadyClock};
 use crate::config::{Config, Issuer};
 use crate::journal::{Journal, JournalError};
 use crate::keys::{KeyRing, KeysError};
+use crate::leaving::Leaving;
 use crate::marks::Marks;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
@@ -89,6 +90,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
         verification: config.verification.clone(),
         issuer,
         base_paths: config.base_paths.clone(),
+        leaving: Leaving::default(),
         readiness: Readiness::default(),
         outbox: Outbox::default(),
         node: config.node.clone(),

@@ -77,15 +77,20 @@ const _: () = assert!(
     "a client is told of a statement that was lost"
 );
 
-/// The time that requests under way have when the server stops.
-pub(crate) const DRAIN: Duration = Duration::from_secs(5);
+/// The time that requests under way have when the server leaves: all that one may take, and some for the client to take
+/// the answer. Service managers must wait for longer: systemd does so by default, container engines must be told.
+pub(crate) const DRAIN: Duration = Duration::from_secs(25);
 const _: () = assert!(
-    at_most(STALE, DRAIN),
-    "what is in the queue at the start of the drain is carried out or refused before its end"
+    less(REQUEST_DEADLINE, DRAIN),
+    "what is under way when the server leaves is answered"
 );
+
+/// The time that tasks without a client have at the end: the rest of a handler whose client has gone, the second pass of
+/// an erasure.
+pub(crate) const LAST_TASKS: Duration = Duration::from_secs(5);
 const _: () = assert!(
-    less(DRAIN, Duration::from_secs(10)),
-    "the drain is over before a service manager kills the process: container engines wait for 10 s by default"
+    at_most(STALE, LAST_TASKS),
+    "what is in the queue at the end of the drain is carried out or refused"
 );
 
 /// The time after which a change is sure to be known everywhere: it covers what clocks may differ by and the longest

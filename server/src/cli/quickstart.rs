@@ -95,7 +95,7 @@ pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Resu
         false => what_next(address, &steps),
     })?;
     if !args.once {
-        stop_signal()?.await;
+        stop_signal(1)?.await;
     }
     let _ = stop.send(());
     let _ = serving.await;

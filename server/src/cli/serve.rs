@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::database::{self, Opened, make_directories};
+use super::descriptors;
 use super::exposure;
 use super::issuer;
 use super::lock::Lock;
@@ -53,7 +54,8 @@ impl Args {
 
 pub(super) async fn run(config: &Config, output: Output) -> Result<(), Failure> {
     let log = telemetry::start(config.log_level, config.log_format);
-    let mut stop = Box::pin(stop_signal()?);
+    let mut stop = Box::pin(stop_signal(1)?);
+    let forced = stop_signal(2)?;
     let Some(server) = starting::start(config, &mut stop).await? else {
         drop(log);
         // At once: the start is still at work on its thread, and would panic if the runtime ended under it.
@@ -64,7 +66,13 @@ pub(super) async fn run(config: &Config, output: Output) -> Result<(), Failure> 
         &json!({"listening": url, "issuer": server.issuer.as_str()}),
         || format!("listening on {url}"),
     )?;
-    server.run(stop).await
+    tokio::select! {
+        ended = server.run(stop) => ended,
+        () = forced => {
+            tracing::warn!("told to end a second time: ended at once");
+            Ok(())
+        }
+    }
 }
 
 /// A server that listens and is ready to run.
@@ -74,7 +82,7 @@ pub(super) struct Server {
     app: Arc<App>,
     store: Arc<dyn Store>,
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    connections: listen::Settings,
     admin_listener: Option<TcpListener>,
     keep_tombstones: Duration,
     clean_after: Duration,
@@ -157,7 +165,7 @@ impl Server {
             app,
             store,
             listener,
-            tls,
+            connections: connections(config, tls),
             admin_listener,
             keep_tombstones: config.keep_tombstones,
             clean_after: config.clean_after,
@@ -174,9 +182,13 @@ impl Server {
         let cleaning = tokio::spawn(cleaner.run(self.clean_after));
         let administering = self.admin_listener.map(|listener| {
             let router = admin::router(Arc::clone(&self.app));
+            let settings = listen::Settings {
+                max_connections: ADMIN_CONNECTIONS,
+                ..listen::Settings::default()
+            };
             tokio::spawn(listen::serve(
                 listener,
-                None,
+                settings,
                 router,
                 std::future::pending(),
             ))
@@ -190,9 +202,12 @@ impl Server {
                     let _ = failed.set(failure);
                 }
             }
+            tracing::info!("ending: requests under way are answered");
+            self.app.leave();
         };
         let router = http::router(Arc::clone(&self.app));
-        listen::serve(self.listener, self.tls, router, stop).await;
+        listen::serve(self.listener, self.connections, router, stop).await;
+        self.app.finish().await;
         self.app.note_time().await;
         for task in [
             Some(following),
@@ -238,6 +253,15 @@ async fn only_one_has(store: &Arc<dyn Store>) {
     }
 }
 
+/// Returns the settings of the public listener, with as many connections as there is room for.
+fn connections(config: &Config, tls: Option<Arc<ServerConfig>>) -> listen::Settings {
+    listen::Settings {
+        tls,
+        max_connections: descriptors::room_for_connections(config),
+        ..config.connections.clone()
+    }
+}
+
 /// Checks all that a start asks of the settings and of the places that they name before it touches anything, and reads the
 /// certificate. `config check` does the same.
 pub(super) fn require_settings(config: &Config) -> Result<Option<Arc<ServerConfig>>, Failure> {
@@ -278,6 +302,9 @@ fn is_shared(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && is_same_host
 }
 
+/// The connections of operators and of what reads the metrics.
+const ADMIN_CONNECTIONS: usize = 64;
+
 /// The time that the last writes have: what was answered with 503 is carried out, and the journal marked.
 const LAST_TRY: Duration = Duration::from_secs(1);
 
@@ -311,16 +338,18 @@ fn cannot_listen(address: SocketAddr, error: &io::Error, setting: &str) -> Failu
     ))
 }
 
-/// Returns a future that ends with SIGTERM or SIGINT.
-pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+/// Returns a future that ends when SIGTERM or SIGINT has come so many times.
+pub(super) fn stop_signal(times: u32) -> Result<impl Future<Output = ()>, Failure> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        for _ in 0..times {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
         }
     })
 }

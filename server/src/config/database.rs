@@ -22,7 +22,7 @@ pub enum Database {
 /// The settings of PostgreSQL, whichever database it is.
 #[derive(Clone)]
 pub struct Postgres {
-    connections: usize,
+    pub(crate) connections: usize,
     batch: usize,
     password: Option<Zeroizing<String>>,
     password_file: Option<PathBuf>,

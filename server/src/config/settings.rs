@@ -15,6 +15,26 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     setting("listen", "127.0.0.1:8080", "address of the public API"),
     setting(
+        "keep_alive",
+        "75s",
+        "how long a connection may be idle between two requests; longer than a proxy in front keeps its idle connections",
+    ),
+    setting(
+        "connections_per_address",
+        "256",
+        "how many connections one address may have, an IPv6 network of 64 bits counting as one; trusted proxies have any number; or off",
+    ),
+    setting(
+        "trusted_proxies",
+        "",
+        "addresses and networks of the proxies in front, separated by commas",
+    ),
+    setting(
+        "drain.delay",
+        "0s",
+        "how long a server that was told to end still accepts connections, so that balancers hear of it: 5s behind one",
+    ),
+    setting(
         "tls.certificate_file",
         "",
         "PEM file with the certificate of the public API and its chain; it then speaks TLS and nothing else",

@@ -77,7 +77,7 @@ impl Tls {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .map_err(|error| self.refused(&error))?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Session resumption by stateless tickets spares a returning client's handshake the signature. The server keeps
         // nothing for the many who never return, and connections don't wait for a lock.
         config.ticketer = Ticketer::new().map_err(unexpected)?;

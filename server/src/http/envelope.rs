@@ -93,7 +93,7 @@ where
             let context = RequestContext::new(received.id);
             let (response, context) = match handler {
                 Err(refusal) => (Error::from(refusal).into_response(), context),
-                Ok(handler) => handle(handler, deadline, context).await,
+                Ok(handler) => handle(&app, handler, deadline, context).await,
             };
             Ok(respond::finish(&app, &received, context, response))
         })
@@ -103,11 +103,12 @@ where
 /// Runs the handler to completion, even if the client disconnects or the deadline passes; then it goes on in the
 /// background. A panic of the handler becomes an internal error.
 async fn handle(
+    app: &Arc<App>,
     handler: impl Future<Output = Result<Response, Infallible>> + Send + 'static,
     deadline: Option<Deadline>,
     context: RequestContext,
 ) -> (Response, RequestContext) {
-    let handler = ToItsEnd::new(context.scope(handler));
+    let handler = ToItsEnd::new(app, context.scope(handler));
     let result = match deadline {
         Some(Deadline { answer, .. }) => tokio::time::timeout_at(answer, handler).await,
         None => Ok(handler.await),
@@ -130,14 +131,20 @@ fn message(panic: &(dyn Any + Send)) -> String {
     format!("a panic: {text}")
 }
 
-/// Wraps a future so that it runs to completion: if this is dropped before, the rest is spawned as a task. A panic in
-/// it is returned as an error.
-struct ToItsEnd<T: 'static>(Option<BoxFuture<'static, thread::Result<T>>>);
+/// Wraps a future so that it runs to completion: if this is dropped before, the rest becomes a task, which the end of the
+/// server waits for. A panic in it is returned as an error.
+struct ToItsEnd<T: 'static> {
+    app: Arc<App>,
+    future: Option<BoxFuture<'static, thread::Result<T>>>,
+}
 
 impl<T: Send + 'static> ToItsEnd<T> {
-    fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
-        // Unwind-safe: handlers share state only behind locks, which a panic poisons.
-        Self(Some(AssertUnwindSafe(future).catch_unwind().boxed()))
+    fn new(app: &Arc<App>, future: impl Future<Output = T> + Send + 'static) -> Self {
+        Self {
+            app: Arc::clone(app),
+            // Unwind-safe: handlers share state only behind locks, which a panic poisons.
+            future: Some(AssertUnwindSafe(future).catch_unwind().boxed()),
+        }
     }
 }
 
@@ -145,19 +152,19 @@ impl<T> Future for ToItsEnd<T> {
     type Output = thread::Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let future = self.0.as_mut();
+        let future = self.future.as_mut();
         let result = ready!(future.expect("it has not ended").as_mut().poll(context));
-        self.0 = None;
+        self.future = None;
         Poll::Ready(result)
     }
 }
 
 impl<T> Drop for ToItsEnd<T> {
     fn drop(&mut self) {
-        if let Some(rest) = self.0.take()
-            && let Ok(runtime) = Handle::try_current()
+        if let Some(rest) = self.future.take()
+            && Handle::try_current().is_ok()
         {
-            runtime.spawn(rest.map(drop));
+            self.app.leaving.spawn(rest.map(drop));
         }
     }
 }

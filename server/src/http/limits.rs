@@ -53,11 +53,15 @@ fn framing_is_clear(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Accepts exactly one `Host` field that is syntactically a host (RFC 9112 §3.2).
+/// Accepts exactly one `Host` field that is syntactically a host (RFC 9112 §3.2), or with HTTP/2 none.
 fn host_is_clear(request: &Request) -> bool {
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (None, _) => request.version() < Version::HTTP_11,
+        // With HTTP/2 the target names it (RFC 9113 §8.3.1).
+        (None, _) => {
+            request.version() < Version::HTTP_11
+                || (request.version() == Version::HTTP_2 && request.uri().authority().is_some())
+        }
         (Some(host), None) => {
             let allowed =
                 |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(&byte);

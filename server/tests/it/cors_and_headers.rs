@@ -1,10 +1,15 @@
 //! Section 7 of the cases: the headers of every answer, CORS, and secrets that the log must not contain.
 
+use std::sync::Arc;
+
 use axum::http::Method;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use guestpass::listen::Settings;
 use guestpass_core::client::ClientSettings;
+use rustls::version::TLS13;
 
+use crate::support::certified::{Certified, shake_hands};
 use crate::support::{
     Answer, Connection, SHOP, Sent, TestApp, WRONG_VERIFIER, authorize, exchange, introspect,
     profile, refresh, request, revoke, verify,
@@ -182,7 +187,6 @@ async fn c140_no_answer_may_be_stored() {
     }
 }
 
-// The server doesn't send `Strict-Transport-Security` yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn c141_no_answer_is_anything_but_data() {
     for (what, answer) in answers(SHOP_PAGE).await {
@@ -205,9 +209,30 @@ async fn c141_no_answer_is_anything_but_data() {
     let early = connection.last_answer().unwrap();
     for (answer, status) in [(good, 200), (early, 400)] {
         assert_eq!(answer.status, status);
-        for name in ["server", "x-powered-by", "via"] {
+        for name in ["server", "x-powered-by", "via", "strict-transport-security"] {
             assert_eq!(answer.header(name), None, "{answer:?}");
         }
+    }
+    // f57: over TLS every answer asks for TLS from then on.
+    let certified = Certified::new();
+    let settings = Settings {
+        tls: Some(certified.tls().read().unwrap()),
+        ..Settings::default()
+    };
+    let (address, client) = (
+        test.listen_with(settings).await,
+        certified.client(&[&TLS13]),
+    );
+    let stream = shake_hands(address, &Arc::new(client)).unwrap();
+    let mut connection = Connection::over(stream);
+    for request in [
+        authorize(),
+        exchange("nonsense"),
+        request("GET", "/nothing"),
+    ] {
+        let answer = connection.send(&request).unwrap();
+        let hsts = answer.header("strict-transport-security");
+        assert_eq!(hsts, Some("max-age=31536000"), "{answer:?}");
     }
 }
 

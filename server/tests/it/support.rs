@@ -20,6 +20,7 @@ use guestpass::clock::{Clock, SteadyClock};
 use guestpass::config::Config;
 use guestpass::journal::{Entry, Journal};
 use guestpass::keys::{KeyRing, MasterKey, MasterKeySource};
+use guestpass::listen::{self, Settings};
 use guestpass::start::{Parts, start};
 use guestpass::store::{Store, Write};
 use guestpass::timekeeper::Timekeeper;
@@ -30,6 +31,7 @@ use guestpass_core::time::Timestamp;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::Barrier;
+use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
 mod answer;
@@ -323,16 +325,27 @@ impl TestApp {
 
     /// Serves the router on a loopback socket, for what only a connection can show, until the test ends.
     pub(crate) async fn listen(&self) -> SocketAddr {
+        self.listen_with(Settings::default()).await
+    }
+
+    /// Does the same with other settings than a server has by default.
+    pub(crate) async fn listen_with(&self, settings: Settings) -> SocketAddr {
+        self.serve_until(settings, std::future::pending()).await.0
+    }
+
+    /// Does the same until `stop` is done and the connections have drained, which the returned task waits for.
+    pub(crate) async fn serve_until(
+        &self,
+        settings: Settings,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> (SocketAddr, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = self.router.clone();
-        tokio::spawn(guestpass::listen::serve(
-            listener,
-            None,
-            router,
-            std::future::pending(),
-        ));
-        address
+        (
+            address,
+            tokio::spawn(listen::serve(listener, settings, router, stop)),
+        )
     }
 
     /// Lets a cleaner that trusts the clock take a step.

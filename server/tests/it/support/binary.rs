@@ -22,6 +22,8 @@ use super::{Answer, Backend, Database, ISSUER, Sent, Stored, Tokens, authorize, 
 pub(crate) struct Binary {
     directory: TempDir,
     environment: Vec<(String, String)>,
+    /// What the shell does before it becomes the command.
+    before: Option<String>,
     /// The address that servers listen on, unless they may choose the port.
     address: Option<SocketAddr>,
     /// The database, unless it is a file in the data directory or the test has named another.
@@ -42,6 +44,7 @@ impl Binary {
         Self {
             directory: TempDir::new().unwrap(),
             environment: Vec::new(),
+            before: None,
             address: None,
             database: OnceLock::new(),
         }
@@ -55,6 +58,11 @@ impl Binary {
     /// Takes a variable back.
     pub(crate) fn clear_variable(&mut self, name: &str) {
         self.environment.retain(|(given, _)| given != name);
+    }
+
+    /// Has the shell run this before each command from now on, such as `ulimit`.
+    pub(crate) fn run_under(&mut self, before: &str) {
+        self.before = Some(before.to_owned());
     }
 
     /// Has servers listen on one port from now on, and sets the issuer to their address. Returns that.
@@ -80,7 +88,15 @@ impl Binary {
 
     /// Prepares a command without `--data-dir`. It sees only the environment that the test has set.
     pub(crate) fn bare_command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_guestpass"));
+        const PROGRAM: &str = env!("CARGO_BIN_EXE_guestpass");
+        let mut command = match &self.before {
+            None => Command::new(PROGRAM),
+            Some(before) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("{before} && exec \"$0\" \"$@\""), PROGRAM]);
+                shell
+            }
+        };
         command
             .args(args)
             .env_clear()
@@ -387,6 +403,11 @@ impl Server {
     /// Returns whether the server has ended by itself.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        send_signal(&self.child, signal);
     }
 
     /// Sends SIGTERM, and waits for the end.

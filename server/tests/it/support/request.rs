@@ -205,7 +205,7 @@ impl Sent {
         self.into_http().map(Body::from)
     }
 
-    pub(super) fn into_http(self) -> Request<Vec<u8>> {
+    pub(crate) fn into_http(self) -> Request<Vec<u8>> {
         let (content_type, body) = match &self.form {
             Form::Query => (None, Vec::new()),
             Form::Body => (

@@ -1,0 +1,67 @@
+//! The settings of connections.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::values::{ConfigError, SECOND, Values};
+use crate::listen;
+
+/// The networks of the proxies that are believed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// Tells whether the address is that of a trusted proxy.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl FromStr for TrustedProxies {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let networks = text
+            .split(',')
+            .map(str::trim)
+            .filter(|text| !text.is_empty());
+        networks
+            .map(|text| {
+                text.parse()
+                    .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+                    .map_err(|_| {
+                        format!(
+                            "{text} is no network. Write addresses or networks, separated by commas, for example \
+                             10.0.0.0/8,2001:db8::/32"
+                        )
+                    })
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+/// Parses the settings of the public listener, but for its certificate.
+pub(super) fn connections(values: &Values) -> Result<listen::Settings, ConfigError> {
+    Ok(listen::Settings {
+        tls: None,
+        keep_alive: values.duration("keep_alive", SECOND..=HOUR)?,
+        per_address: values.one("connections_per_address", |text| match text {
+            "off" => Ok(None),
+            _ => match text.parse() {
+                Ok(0) | Err(_) => Err("write how many, for example 256, or off".to_owned()),
+                Ok(count) => Ok(Some(count)),
+            },
+        })?,
+        max_connections: listen::MAX_CONNECTIONS,
+        trusted_proxies: values.one("trusted_proxies", str::parse)?,
+        drain_delay: values.duration("drain.delay", Duration::ZERO..=60 * SECOND)?,
+    })
+}
+
+const HOUR: Duration = Duration::from_secs(3600);

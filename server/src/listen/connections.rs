@@ -1,0 +1,238 @@
+//! The connections that are open: so many in all, so many of each address. At either bound the one that has been idle
+//! longest makes room, so that whoever asks for something is served.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use slab::Slab;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::source::Source;
+
+/// The open connections of a listener.
+pub(super) struct Connections {
+    max: usize,
+    per_source: Option<usize>,
+    open: Mutex<Open>,
+    freed: Notify,
+}
+
+#[derive(Default)]
+struct Open {
+    all: Slab<Arc<Activity>>,
+    /// The slot at which the next search for an idle connection begins.
+    hand: usize,
+    /// The slots of each source that haven't been asked to make room.
+    of: HashMap<Source, Vec<usize>>,
+}
+
+impl Connections {
+    pub(super) fn new(max: usize, per_source: Option<usize>) -> Arc<Self> {
+        Arc::new(Self {
+            max,
+            per_source,
+            open: Mutex::default(),
+            freed: Notify::new(),
+        })
+    }
+
+    /// Waits until there are fewer connections than there may be. An idle one is asked to make room.
+    pub(super) async fn wait_for_room(&self) {
+        loop {
+            let freed = self.freed.notified();
+            {
+                let mut open = self.open();
+                if open.all.len() < self.max {
+                    return;
+                }
+                open.evict_one_of_all();
+            }
+            freed.await;
+        }
+    }
+
+    /// Counts a connection from this address until the returned value is dropped. `None` if its source has as many as it
+    /// may and uses them all. A trusted proxy has as many as it likes, since those of all visitors are its own.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        address: IpAddr,
+        is_trusted_proxy: bool,
+    ) -> Option<Admitted> {
+        let source = Source::from(address);
+        let mut open = self.open();
+        if let Some(per_source) = self.per_source
+            && !is_trusted_proxy
+            && open.of.get(&source).map_or(0, Vec::len) >= per_source
+        {
+            open.evict_one_of(source)?;
+        }
+        let activity = Arc::new(Activity::new());
+        let slot = open.all.insert(Arc::clone(&activity));
+        open.of.entry(source).or_default().push(slot);
+        Some(Admitted {
+            connections: Arc::clone(self),
+            source,
+            slot,
+            activity,
+        })
+    }
+
+    /// Has every connection look at its deadline anew.
+    pub(super) fn wake_all(&self) {
+        for (_, activity) in &self.open().all {
+            activity.waker.wake();
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// Asks an idle connection to end: of the next few the idlest, because this is done for each connection of a flood.
+    fn evict_one_of_all(&mut self) {
+        let slots = self.all.capacity();
+        let next = (0..slots).map(|step| (self.hand + step) % slots);
+        let idle = next.filter_map(|slot| Some((self.all.get(slot)?.idleness()?, slot)));
+        let looked_at: Vec<_> = idle.take(LOOKED_AT).collect();
+        if let Some(&(_, slot)) = looked_at.iter().max() {
+            self.all[slot].evict();
+            self.hand = slot + 1;
+        }
+    }
+
+    /// Asks the idlest connection of a source to end. `None` if all are in use.
+    fn evict_one_of(&mut self, source: Source) -> Option<()> {
+        let slots = self.of.get_mut(&source)?;
+        let idle = slots.iter().enumerate();
+        let idle = idle.filter_map(|(at, slot)| Some((self.all[*slot].idleness()?, at)));
+        let (_, at) = idle.max()?;
+        self.all[slots.swap_remove(at)].evict();
+        Some(())
+    }
+
+    fn remove(&mut self, source: Source, slot: usize) {
+        self.all.remove(slot);
+        if let Some(slots) = self.of.get_mut(&source) {
+            slots.retain(|other| *other != slot);
+            if slots.is_empty() {
+                self.of.remove(&source);
+            }
+        }
+    }
+}
+
+/// The connections among which the idlest is looked for.
+const LOOKED_AT: usize = 32;
+
+/// A connection that is counted until this is dropped.
+pub(super) struct Admitted {
+    connections: Arc<Connections>,
+    source: Source,
+    slot: usize,
+    activity: Arc<Activity>,
+}
+
+impl Admitted {
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut open = self.connections.open();
+        open.remove(self.source, self.slot);
+        drop(open);
+        self.connections.freed.notify_one();
+    }
+}
+
+/// Says whether a connection is in use, and whether it was asked to end.
+pub(super) struct Activity {
+    opened: Instant,
+    under_way: AtomicU32,
+    begun: AtomicU64,
+    /// The time at which the last request ended, in microseconds since `opened`.
+    idle_since: AtomicU64,
+    evicted: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self {
+            opened: Instant::now(),
+            under_way: AtomicU32::new(0),
+            begun: AtomicU64::new(0),
+            idle_since: AtomicU64::new(0),
+            evicted: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        }
+    }
+
+    /// Notes that a request has begun.
+    pub(super) fn begin(&self) {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a request has been answered, or has lost its client.
+    pub(super) fn end(&self) {
+        let since = u64::try_from(self.age().as_micros()).unwrap_or(u64::MAX);
+        self.idle_since.store(since, Ordering::Relaxed);
+        self.under_way.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Returns the number of requests that have begun.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Returns the time since which no request is under way: since the start, if there was none. `None` while one is.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let is_idle = self.under_way.load(Ordering::Acquire) == 0;
+        let since = Duration::from_micros(self.idle_since.load(Ordering::Relaxed));
+        is_idle.then(|| self.opened + since)
+    }
+
+    pub(super) fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// Returns how much sooner than others this connection should end: one that has never asked for anything first, else
+    /// the one that has been idle longer. `None` if it is in use or was asked already.
+    fn idleness(&self) -> Option<(bool, Reverse<Instant>)> {
+        let is_asked = self.evicted.load(Ordering::Relaxed);
+        let since = self.idle_since().filter(|_| !is_asked)?;
+        Some((self.begun() == 0, Reverse(since)))
+    }
+
+    fn evict(&self) {
+        self.evicted.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Ready when the connection was asked to end. Otherwise the task is woken then, and when the server leaves.
+    pub(super) fn poll_evicted(&self, context: &Context<'_>) -> Poll<()> {
+        self.waker.register(context.waker());
+        match self.evicted.load(Ordering::Acquire) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
+    /// Waits until the connection was asked to end.
+    pub(super) async fn evicted(&self) {
+        poll_fn(|context| self.poll_evicted(context)).await;
+    }
+}

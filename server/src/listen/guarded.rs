@@ -1,0 +1,252 @@
+//! A connection that waits for its peer in bounded time only.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
+use tokio_rustls::server::TlsStream;
+
+use super::connections::{Activity, Admitted};
+
+/// What a connection's deadlines follow from.
+#[derive(Clone)]
+pub(super) struct Deadlines {
+    /// The time for which it may be idle between two requests.
+    pub(super) keep_alive: Duration,
+    /// Says that the server leaves: then it is idle for [`LAST_REQUEST`] at most.
+    pub(super) leaving: watch::Receiver<bool>,
+}
+
+/// A stream whose reads fail when the peer has been silent for too long with no request under way, or when the
+/// connection was asked to make room; and whose writes fail when the peer takes too long to take them.
+///
+/// There is one timer for each connection, and a request doesn't touch it: it is armed for the earliest deadline that it
+/// knows of, and when it fires it is armed anew for what then holds.
+pub(super) struct Guarded<S> {
+    stream: S,
+    activity: Arc<Activity>,
+    deadlines: Deadlines,
+    reads_headers: bool,
+    timer: Pin<Box<Sleep>>,
+    /// The time from which the first header is waited for.
+    begun: Instant,
+    /// The time at which the header of a request began to arrive, and the number of requests before it.
+    header: Option<(Instant, u64)>,
+    /// The times since which a write has been waiting, and since which none has made progress.
+    blocked: Option<Blocked>,
+}
+
+#[derive(Clone, Copy)]
+struct Blocked {
+    since: Instant,
+    without_progress_since: Instant,
+}
+
+impl<S> Guarded<S> {
+    /// Guards an HTTP/1.1 connection, on which a header that has begun must soon be whole.
+    pub(super) fn http1(stream: S, admitted: &Admitted, deadlines: Deadlines) -> Self {
+        Self::new(stream, admitted, deadlines, true)
+    }
+
+    /// Guards an HTTP/2 connection, on which frames may come at any time.
+    pub(super) fn http2(stream: S, admitted: &Admitted, deadlines: Deadlines) -> Self {
+        Self::new(stream, admitted, deadlines, false)
+    }
+
+    fn new(stream: S, admitted: &Admitted, deadlines: Deadlines, reads_headers: bool) -> Self {
+        let begun = Instant::now();
+        Self {
+            stream,
+            activity: Arc::clone(admitted.activity()),
+            deadlines,
+            reads_headers,
+            timer: Box::pin(tokio::time::sleep_until(begun + HEADER_DEADLINE)),
+            begun,
+            header: None,
+            blocked: None,
+        }
+    }
+
+    /// Returns the time by which the peer must have sent something. `None` while a request is under way, whose body has
+    /// a deadline of its own.
+    fn read_deadline(&self) -> Option<Instant> {
+        let idle_since = self.activity.idle_since()?;
+        let before = self.activity.begun();
+        let header = self.header.filter(|(_, at)| *at == before);
+        Some(match header {
+            Some(_) if before == 0 => self.begun + HEADER_DEADLINE,
+            Some((begun, _)) => begun + HEADER_DEADLINE,
+            None if *self.deadlines.leaving.borrow() => idle_since + LAST_REQUEST,
+            None if before == 0 => self.begun + HEADER_DEADLINE,
+            None => idle_since + self.deadlines.keep_alive,
+        })
+    }
+
+    /// Ready when the deadline has passed. Otherwise the task is woken by then.
+    fn poll_deadline(&mut self, context: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        while Instant::now() < deadline {
+            if self.timer.deadline() > deadline {
+                self.timer.as_mut().reset(deadline);
+            }
+            match self.timer.as_mut().poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(()) => self.timer.as_mut().reset(deadline),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Bounds the waiting of a write, a flush or a shutdown that has returned `polled`.
+    fn bound<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>>
+    where
+        S: OverTcp,
+    {
+        if polled.is_ready() {
+            return polled;
+        }
+        let now = Instant::now();
+        let blocked = *self.blocked.get_or_insert(Blocked {
+            since: now,
+            without_progress_since: now,
+        });
+        let deadline = (blocked.without_progress_since + WRITE_DEADLINE)
+            .min(blocked.since + WHOLE_WRITE_DEADLINE);
+        self.poll_deadline(context, deadline).map(|()| {
+            self.stream.reset_when_closed();
+            Err(late("the peer takes nothing"))
+        })
+    }
+}
+
+/// A stream over TCP.
+pub(super) trait OverTcp {
+    /// Tells whether TLS is spoken on it.
+    const IS_TLS: bool;
+
+    /// Has the end of the stream throw away what the peer hasn't taken, which the operating system would keep otherwise.
+    fn reset_when_closed(&self);
+}
+
+impl OverTcp for TcpStream {
+    const IS_TLS: bool = false;
+
+    fn reset_when_closed(&self) {
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl OverTcp for TlsStream<TcpStream> {
+    const IS_TLS: bool = true;
+
+    fn reset_when_closed(&self) {
+        self.get_ref().0.reset_when_closed();
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if read.is_ready() {
+            if this.reads_headers && this.activity.idle_since().is_some() {
+                let begun = this.activity.begun();
+                if this.header.is_none_or(|(_, before)| before != begun) {
+                    this.header = Some((Instant::now(), begun));
+                }
+            }
+            return read;
+        }
+        let is_evicted = this.activity.poll_evicted(context).is_ready();
+        let Some(deadline) = this.read_deadline() else {
+            // The end of the request wakes nobody who reads, so this looks again by the time that matters then.
+            let again = Instant::now() + this.deadlines.keep_alive;
+            let _ = this.poll_deadline(context, again);
+            return Poll::Pending;
+        };
+        if is_evicted || this.poll_deadline(context, deadline).is_ready() {
+            return Poll::Ready(Err(late("the peer asks for nothing")));
+        }
+        Poll::Pending
+    }
+}
+
+impl<S: AsyncWrite + OverTcp + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.note_progress(&written);
+        this.bound(context, written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(context, parts);
+        this.note_progress(&written);
+        this.bound(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(context);
+        if flushed.is_ready() {
+            this.blocked = None;
+        }
+        this.bound(context, flushed)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let shut_down = Pin::new(&mut this.stream).poll_shutdown(context);
+        this.bound(context, shut_down)
+    }
+}
+
+impl<S> Guarded<S> {
+    fn note_progress(&mut self, written: &Poll<io::Result<usize>>) {
+        if written.is_ready()
+            && let Some(blocked) = &mut self.blocked
+        {
+            blocked.without_progress_since = Instant::now();
+        }
+    }
+}
+
+fn late(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
+/// The time in which the header of a request must be whole, from its first byte or from the start of the connection.
+const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// The longest that a write may wait without any progress.
+pub(super) const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// The longest that the peer may take to take all that is written: whoever takes a byte a minute makes progress, too.
+const WHOLE_WRITE_DEADLINE: Duration = Duration::from_secs(60);
+/// The time that a connection which has just been in use has for one more request when the server leaves: the client may
+/// have sent it already.
+pub(super) const LAST_REQUEST: Duration = Duration::from_secs(1);
