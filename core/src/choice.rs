@@ -10,10 +10,11 @@ use crate::client::{Client, Origin};
 use crate::policy::{
     Audience, LateRetry, MAX_CODE_TTL, MAX_GRACE, PolicyError, check_max_unproven,
 };
+use crate::rate_limit::RateLimit;
 use crate::time::text_of;
 
 /// One of the things that a client may choose.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[expect(
     missing_docs,
     reason = "the choices are fields of `Policy` and `Client`"
@@ -28,6 +29,12 @@ pub enum Choice {
     RefreshMax,
     Audience,
     QueryParams,
+    GuestsPerAddress,
+    GuestsPerClient,
+    FailuresPerAddress,
+    EndingsPerAddress,
+    EndingsPerGrant,
+    IntrospectionsPerClient,
     AudienceRestricted,
     ResumeWithJwt,
     Origins,
@@ -35,7 +42,7 @@ pub enum Choice {
 
 impl Choice {
     /// Lists all of them, in the order in which they are shown.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::AccessTtl,
         Self::CodeTtl,
         Self::Grace,
@@ -45,6 +52,12 @@ impl Choice {
         Self::RefreshMax,
         Self::Audience,
         Self::QueryParams,
+        Self::GuestsPerAddress,
+        Self::GuestsPerClient,
+        Self::FailuresPerAddress,
+        Self::EndingsPerAddress,
+        Self::EndingsPerGrant,
+        Self::IntrospectionsPerClient,
         Self::AudienceRestricted,
         Self::ResumeWithJwt,
         Self::Origins,
@@ -63,6 +76,12 @@ impl Choice {
             Self::RefreshMax => "refresh_max",
             Self::Audience => "audience",
             Self::QueryParams => "query_params",
+            Self::GuestsPerAddress => "guests_per_address",
+            Self::GuestsPerClient => "guests_per_client",
+            Self::FailuresPerAddress => "failures_per_address",
+            Self::EndingsPerAddress => "endings_per_address",
+            Self::EndingsPerGrant => "endings_per_grant",
+            Self::IntrospectionsPerClient => "introspections_per_client",
             Self::AudienceRestricted => "audience_restricted",
             Self::ResumeWithJwt => "resume_with_jwt",
             Self::Origins => "origins",
@@ -75,7 +94,7 @@ impl Choice {
         Self::ALL.into_iter().find(|choice| choice.name() == name)
     }
 
-    /// Tells whether a setting `tokens.…` of the same name holds where a client hasn't chosen.
+    /// Tells whether a setting `tokens.…` or `limits.…` of the same name holds where a client hasn't chosen.
     #[must_use]
     pub const fn has_default(self) -> bool {
         match self {
@@ -87,7 +106,13 @@ impl Choice {
             | Self::RefreshIdle
             | Self::RefreshMax
             | Self::Audience
-            | Self::QueryParams => true,
+            | Self::QueryParams
+            | Self::GuestsPerAddress
+            | Self::GuestsPerClient
+            | Self::FailuresPerAddress
+            | Self::EndingsPerAddress
+            | Self::EndingsPerGrant
+            | Self::IntrospectionsPerClient => true,
             Self::AudienceRestricted | Self::ResumeWithJwt | Self::Origins => false,
         }
     }
@@ -107,6 +132,12 @@ impl Choice {
             | Self::RefreshMax
             | Self::Audience
             | Self::QueryParams
+            | Self::GuestsPerAddress
+            | Self::GuestsPerClient
+            | Self::FailuresPerAddress
+            | Self::EndingsPerAddress
+            | Self::EndingsPerGrant
+            | Self::IntrospectionsPerClient
             | Self::AudienceRestricted
             | Self::ResumeWithJwt
             | Self::Origins => (SECOND, CENTURY),
@@ -143,6 +174,16 @@ impl Client {
             Choice::RefreshMax => chosen.refresh_max.map(text_of),
             Choice::Audience => chosen.audience.as_ref().map(|a| a.as_str().to_owned()),
             Choice::QueryParams => chosen.query_params.map(|allowed| allowed.to_string()),
+            Choice::GuestsPerAddress => chosen.guests_per_address.map(|limit| limit.to_string()),
+            Choice::GuestsPerClient => chosen.guests_per_client.map(|limit| limit.to_string()),
+            Choice::FailuresPerAddress => {
+                chosen.failures_per_address.map(|limit| limit.to_string())
+            }
+            Choice::EndingsPerAddress => chosen.endings_per_address.map(|limit| limit.to_string()),
+            Choice::EndingsPerGrant => chosen.endings_per_grant.map(|limit| limit.to_string()),
+            Choice::IntrospectionsPerClient => chosen
+                .introspections_per_client
+                .map(|limit| limit.to_string()),
             Choice::AudienceRestricted => self.audience_restricted.then(|| true.to_string()),
             Choice::ResumeWithJwt => self.resume_with_jwt.then(|| true.to_string()),
             Choice::Origins => {
@@ -168,6 +209,14 @@ impl Client {
             Choice::RefreshMax => chosen.refresh_max = Some(lifetime(choice)(text)?),
             Choice::Audience => chosen.audience = Some(audience(text)?),
             Choice::QueryParams => chosen.query_params = Some(yes_or_no(text)?),
+            Choice::GuestsPerAddress => chosen.guests_per_address = Some(rate_limit(text)?),
+            Choice::GuestsPerClient => chosen.guests_per_client = Some(rate_limit(text)?),
+            Choice::FailuresPerAddress => chosen.failures_per_address = Some(rate_limit(text)?),
+            Choice::EndingsPerAddress => chosen.endings_per_address = Some(rate_limit(text)?),
+            Choice::EndingsPerGrant => chosen.endings_per_grant = Some(rate_limit(text)?),
+            Choice::IntrospectionsPerClient => {
+                chosen.introspections_per_client = Some(rate_limit(text)?)
+            }
             Choice::AudienceRestricted => self.audience_restricted = yes_or_no(text)?,
             Choice::ResumeWithJwt => self.resume_with_jwt = yes_or_no(text)?,
             Choice::Origins => self.origins = origins(text)?,
@@ -189,6 +238,12 @@ impl Client {
             Choice::RefreshMax => chosen.refresh_max = None,
             Choice::Audience => chosen.audience = None,
             Choice::QueryParams => chosen.query_params = None,
+            Choice::GuestsPerAddress => chosen.guests_per_address = None,
+            Choice::GuestsPerClient => chosen.guests_per_client = None,
+            Choice::FailuresPerAddress => chosen.failures_per_address = None,
+            Choice::EndingsPerAddress => chosen.endings_per_address = None,
+            Choice::EndingsPerGrant => chosen.endings_per_grant = None,
+            Choice::IntrospectionsPerClient => chosen.introspections_per_client = None,
             Choice::AudienceRestricted => self.audience_restricted = false,
             Choice::ResumeWithJwt => self.resume_with_jwt = false,
             Choice::Origins => self.origins.clear(),
@@ -258,6 +313,14 @@ pub fn audience(text: &str) -> Result<Audience, String> {
     text.parse().map_err(str::to_owned)
 }
 
+/// Parses a rate limit.
+///
+/// # Errors
+/// A sentence that says what to write instead.
+pub fn rate_limit(text: &str) -> Result<RateLimit, String> {
+    text.parse().map_err(str::to_owned)
+}
+
 /// Parses `true` or `false`.
 ///
 /// # Errors
@@ -300,6 +363,12 @@ mod tests {
                 refresh_max: Some(90 * SECOND),
                 audience: "client".parse().ok(),
                 query_params: Some(false),
+                guests_per_address: "1/1m".parse().ok(),
+                guests_per_client: "2/1m".parse().ok(),
+                failures_per_address: "3/1m".parse().ok(),
+                endings_per_address: "4/1m".parse().ok(),
+                endings_per_grant: "5/1m".parse().ok(),
+                introspections_per_client: "6/1m".parse().ok(),
             },
             audience_restricted: true,
             resume_with_jwt: true,

@@ -37,6 +37,7 @@ pub mod pkce;
 pub mod policy;
 pub mod presented_token;
 pub mod profile;
+pub mod rate_limit;
 pub mod refusal;
 pub mod time;
 pub mod token_request;

@@ -5,9 +5,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::choice::Choice;
+use crate::rate_limit::RateLimit;
 use crate::time::text_of;
 
-/// Holds the lifetimes and choices for a client's codes and tokens. The defaults are the settings `tokens.…`.
+/// Holds the lifetimes and choices for a client's codes and tokens. The defaults are the settings `tokens.…` and `limits.…`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Policy {
     /// The lifetime of an access token: `exp - iat`, in whole seconds.
@@ -31,6 +32,18 @@ pub struct Policy {
     pub audience: Option<Audience>,
     /// Allows token parameters in the query of a POST with an empty body, as existing clients send them.
     pub query_params: bool,
+    /// The new guests that one address may bring.
+    pub guests_per_address: RateLimit,
+    /// The new guests that the client may bring in all.
+    pub guests_per_client: RateLimit,
+    /// The wrong API keys, codes, verifiers and tokens that one address may show.
+    pub failures_per_address: RateLimit,
+    /// The revocations and erasures that one address may ask for.
+    pub endings_per_address: RateLimit,
+    /// The access tokens of one grant that may be revoked.
+    pub endings_per_grant: RateLimit,
+    /// The introspections that the client may ask for.
+    pub introspections_per_client: RateLimit,
 }
 
 impl Policy {
@@ -47,6 +60,49 @@ impl Policy {
             refresh_max: overrides.refresh_max.unwrap_or(self.refresh_max),
             audience: overrides.audience.clone().or_else(|| self.audience.clone()),
             query_params: overrides.query_params.unwrap_or(self.query_params),
+            guests_per_address: overrides
+                .guests_per_address
+                .unwrap_or(self.guests_per_address),
+            guests_per_client: overrides
+                .guests_per_client
+                .unwrap_or(self.guests_per_client),
+            failures_per_address: overrides
+                .failures_per_address
+                .unwrap_or(self.failures_per_address),
+            endings_per_address: overrides
+                .endings_per_address
+                .unwrap_or(self.endings_per_address),
+            endings_per_grant: overrides
+                .endings_per_grant
+                .unwrap_or(self.endings_per_grant),
+            introspections_per_client: overrides
+                .introspections_per_client
+                .unwrap_or(self.introspections_per_client),
+        }
+    }
+
+    /// Returns one of the rate limits. No other choice limits anything.
+    #[must_use]
+    pub const fn rate_limit(&self, choice: Choice) -> RateLimit {
+        match choice {
+            Choice::GuestsPerAddress => self.guests_per_address,
+            Choice::GuestsPerClient => self.guests_per_client,
+            Choice::FailuresPerAddress => self.failures_per_address,
+            Choice::EndingsPerAddress => self.endings_per_address,
+            Choice::EndingsPerGrant => self.endings_per_grant,
+            Choice::IntrospectionsPerClient => self.introspections_per_client,
+            Choice::AccessTtl
+            | Choice::CodeTtl
+            | Choice::Grace
+            | Choice::LateRetry
+            | Choice::MaxUnproven
+            | Choice::RefreshIdle
+            | Choice::RefreshMax
+            | Choice::Audience
+            | Choice::QueryParams
+            | Choice::AudienceRestricted
+            | Choice::ResumeWithJwt
+            | Choice::Origins => RateLimit::OFF,
         }
     }
 
@@ -85,6 +141,12 @@ impl Default for Policy {
             refresh_max: 5 * YEAR,
             audience: None,
             query_params: true,
+            guests_per_address: RateLimit::of(1_000, 2 * MINUTE),
+            guests_per_client: RateLimit::OFF,
+            failures_per_address: RateLimit::of(1_000, 2 * MINUTE),
+            endings_per_address: RateLimit::of(1_000, 2 * MINUTE),
+            endings_per_grant: RateLimit::of(30, 60 * MINUTE),
+            introspections_per_client: RateLimit::OFF,
         }
     }
 }
@@ -95,6 +157,7 @@ pub const MAX_CODE_TTL: Duration = Duration::from_secs(600);
 /// The widest grace window that may be configured.
 pub const MAX_GRACE: Duration = Duration::from_secs(300);
 
+const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(31_557_600);
 
@@ -111,6 +174,12 @@ pub struct PolicyOverrides {
     pub refresh_max: Option<Duration>,
     pub audience: Option<Audience>,
     pub query_params: Option<bool>,
+    pub guests_per_address: Option<RateLimit>,
+    pub guests_per_client: Option<RateLimit>,
+    pub failures_per_address: Option<RateLimit>,
+    pub endings_per_address: Option<RateLimit>,
+    pub endings_per_grant: Option<RateLimit>,
+    pub introspections_per_client: Option<RateLimit>,
 }
 
 impl PolicyOverrides {
@@ -127,6 +196,14 @@ impl PolicyOverrides {
             refresh_max: self.refresh_max.or(earlier.refresh_max),
             audience: self.audience.clone().or_else(|| earlier.audience.clone()),
             query_params: self.query_params.or(earlier.query_params),
+            guests_per_address: self.guests_per_address.or(earlier.guests_per_address),
+            guests_per_client: self.guests_per_client.or(earlier.guests_per_client),
+            failures_per_address: self.failures_per_address.or(earlier.failures_per_address),
+            endings_per_address: self.endings_per_address.or(earlier.endings_per_address),
+            endings_per_grant: self.endings_per_grant.or(earlier.endings_per_grant),
+            introspections_per_client: self
+                .introspections_per_client
+                .or(earlier.introspections_per_client),
         }
     }
 }
@@ -281,6 +358,12 @@ mod tests {
             refresh_max: 6 * SECOND,
             audience: "client".parse().ok(),
             query_params: false,
+            guests_per_address: "1/1s".parse().unwrap(),
+            guests_per_client: "2/1s".parse().unwrap(),
+            failures_per_address: "3/1s".parse().unwrap(),
+            endings_per_address: "4/1s".parse().unwrap(),
+            endings_per_grant: "5/1s".parse().unwrap(),
+            introspections_per_client: "6/1s".parse().unwrap(),
         };
         let overrides = PolicyOverrides {
             access_ttl: Some(all.access_ttl),
@@ -292,6 +375,12 @@ mod tests {
             refresh_max: Some(all.refresh_max),
             audience: all.audience.clone(),
             query_params: Some(all.query_params),
+            guests_per_address: Some(all.guests_per_address),
+            guests_per_client: Some(all.guests_per_client),
+            failures_per_address: Some(all.failures_per_address),
+            endings_per_address: Some(all.endings_per_address),
+            endings_per_grant: Some(all.endings_per_grant),
+            introspections_per_client: Some(all.introspections_per_client),
         };
         assert_eq!(Policy::default().with(&overrides), all);
     }

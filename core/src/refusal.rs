@@ -4,6 +4,11 @@
 //! docs/errors.md, generated from here, tells an operator what to do about each.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::choice::Choice;
+use crate::rate_limit::Exceeded;
 
 mod table;
 
@@ -169,6 +174,10 @@ pub enum Refusal {
     Prefetch,
     /// A browser says that no page could read the answer.
     AnswerUnreadable,
+    /// The address of the visitor, which the client names, is none.
+    VisitorMalformed,
+    /// A rate limit.
+    RateLimited(Exceeded),
 }
 
 impl Refusal {
@@ -209,6 +218,25 @@ impl Refusal {
             Some(name) => text.replace(PARAMETER, name).into(),
             None => text.into(),
         }
+    }
+
+    /// Tells whether someone who guesses is refused so.
+    #[must_use]
+    pub const fn is_guess(self) -> bool {
+        matches!(
+            self,
+            Self::ClientUnknown
+                | Self::ClientDisabled
+                | Self::ApiKeyWrong
+                | Self::ApiKeyExpired
+                | Self::ApiKeyRevoked
+                | Self::CredentialUnknown
+                | Self::CodeGuessedAt
+                | Self::VerifierWrong
+                | Self::AccessTokenMalformed
+                | Self::AccessTokenKeyUnknown
+                | Self::AccessTokenForged
+        )
     }
 
     /// Returns advice for the operator, in plain words.
@@ -296,12 +324,21 @@ impl Refusal {
             Self::MediaTypeUnsupported,
             Self::Prefetch,
             Self::AnswerUnreadable,
+            Self::VisitorMalformed,
+            Self::RateLimited(ANY_LIMIT),
         ]
     }
 }
 
 /// The placeholder for the name of a parameter.
 const PARAMETER: &str = "PARAMETER";
+
+/// The placeholder for a limit.
+const ANY_LIMIT: Exceeded = Exceeded {
+    limit: Choice::GuestsPerAddress,
+    bucket: (NonZeroU32::MIN, Duration::from_secs(1)),
+    retry_after: 1,
+};
 
 /// The `error` codes of RFC 6749 §4.1.2.1, §5.2 and RFC 6750 §3.1 that this server uses, nothing else.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

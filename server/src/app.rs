@@ -7,7 +7,7 @@ use guestpass_verify::Verifier;
 
 use crate::clients::Clients;
 use crate::clock::{Now, SteadyClock};
-use crate::config::{Issuer, Verification};
+use crate::config::{Issuer, TrustedProxies, Verification};
 use crate::journal::Journal;
 use crate::keys::{KeyRing, KeysError};
 use crate::leaving::Leaving;
@@ -15,6 +15,7 @@ use crate::marks::Marks;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::random::Random;
+use crate::rate_limits::RateLimits;
 use crate::readiness::Readiness;
 use crate::revocation_filter::RevocationFilter;
 use crate::store::{Grants, Revoked, Unavailable, Upkeep};
@@ -60,6 +61,10 @@ pub struct App {
     pub(crate) outbox: Outbox,
     /// The name of this node, in the ids of refused requests and in the cleaner's lease.
     pub(crate) node: String,
+    /// What addresses, clients and grants have done lately.
+    pub(crate) rate_limits: RateLimits,
+    /// The proxies that are believed when they say for whom they ask.
+    pub(crate) trusted_proxies: TrustedProxies,
     /// Counters and histograms for `/metrics`.
     pub(crate) metrics: Metrics,
     /// The time.

@@ -71,7 +71,7 @@ enum Command {
     Serve(serve::Args),
     /// Add, change and remove clients, the applications that act for guests
     #[command(subcommand)]
-    Client(client::Command),
+    Client(Box<client::Command>),
     /// Look at a guest, erase one, or import those of another system
     #[command(subcommand)]
     Profile(profile::Command),
@@ -148,7 +148,7 @@ async fn execute(cli: Cli, core_dumps: CoreDumps) -> Result<(), Failure> {
     let output = Output { json: cli.json };
     match cli.command {
         Command::Serve(_) => serve::run(&config, output).await,
-        Command::Client(command) => client::run(command, &config, output).await,
+        Command::Client(command) => client::run(*command, &config, output).await,
         Command::Profile(command) => profile::run(command, &config, output).await,
         Command::Key(command) => key::run(command, &config, output).await,
         Command::Explain(args) => explain::run(args, &config, output).await,

@@ -82,6 +82,15 @@ impl Clients {
         Arc::clone(policy.unwrap_or(&self.defaults))
     }
 
+    /// Returns the same where there may be no client: then the defaults hold.
+    #[must_use]
+    pub fn policy_for(&self, client: Option<&Client>) -> Arc<Policy> {
+        client.map_or_else(
+            || Arc::clone(&self.defaults),
+            |client| self.policy_of(client),
+        )
+    }
+
     /// Returns the longest lifetimes over all clients.
     #[must_use]
     pub fn lifetimes(&self) -> Lifetimes {

@@ -12,6 +12,7 @@ use guestpass_core::policy::Policy;
 
 use crate::keys::{MasterKey, Schedule};
 use crate::listen;
+use crate::rate_limits;
 use crate::store::postgres::may_hold_password;
 use crate::store::sqlite::Synchronous;
 use crate::telemetry::{LogFormat, LogLevel};
@@ -67,6 +68,8 @@ pub struct Config {
     pub master_key_file: PathBuf,
     /// The lifetimes and choices of tokens, for clients that have none of their own.
     pub policy: Policy,
+    /// What becomes of requests beyond the rate limits, which are part of the policy.
+    pub limits_mode: rate_limits::Mode,
     /// The least important level that is logged.
     pub log_level: LogLevel,
     /// The format of the log.
@@ -255,6 +258,7 @@ impl Config {
                     .ok_or_else(|| "write 32 bytes as base64: 44 characters".to_owned())
             })?,
             master_key_file,
+            limits_mode: values.one("limits.mode", str::parse)?,
             log_level: values.one("log.level", log_level)?,
             log_format: values.one("log.format", |text| match text {
                 "text" => Ok(LogFormat::Text),
@@ -307,6 +311,13 @@ fn policy(values: &Values) -> Result<Policy, ConfigError> {
         refresh_max: values.one("tokens.refresh_max", choice::lifetime(Choice::RefreshMax))?,
         audience: values.optional("tokens.audience", choice::audience)?,
         query_params: values.one("tokens.query_params", choice::yes_or_no)?,
+        guests_per_address: values.one("limits.guests_per_address", choice::rate_limit)?,
+        guests_per_client: values.one("limits.guests_per_client", choice::rate_limit)?,
+        failures_per_address: values.one("limits.failures_per_address", choice::rate_limit)?,
+        endings_per_address: values.one("limits.endings_per_address", choice::rate_limit)?,
+        endings_per_grant: values.one("limits.endings_per_grant", choice::rate_limit)?,
+        introspections_per_client: values
+            .one("limits.introspections_per_client", choice::rate_limit)?,
     };
     policy.check().map_err(|problem| {
         ConfigError(format!(

@@ -33,6 +33,7 @@ mod respond;
 mod revoke;
 mod token;
 mod verify;
+mod visitor;
 
 pub use self::respond::statuses;
 

@@ -24,6 +24,7 @@ pub mod metrics;
 mod outbox;
 pub mod progress;
 pub mod random;
+pub mod rate_limits;
 mod readiness;
 pub mod request_context;
 pub mod request_id;

@@ -20,6 +20,8 @@ pub struct Metrics {
     pub tokens: Family<Granted, Counter>,
     /// Grants that were ended, by reason.
     pub revocations: Family<Revoked, Counter>,
+    /// Requests beyond a rate limit, by limit; in the mode `monitor` they are served.
+    pub rate_limited: Family<RateLimited, Counter>,
     clock_trusted: Gauge,
 }
 
@@ -48,6 +50,13 @@ pub struct Granted {
     pub decision: &'static str,
 }
 
+/// Labels of a request beyond a rate limit.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct RateLimited {
+    /// The limit, by the name of its setting.
+    pub limit: &'static str,
+}
+
 /// Labels of a revocation.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct Revoked {
@@ -74,6 +83,12 @@ impl Metrics {
             "Grants that were ended, by reason",
             revocations.clone(),
         );
+        let rate_limited = Family::default();
+        registry.register(
+            "rate_limited",
+            "Requests beyond a rate limit, by limit",
+            rate_limited.clone(),
+        );
         let clock_trusted = Gauge::default();
         clock_trusted.set(1);
         registry.register(
@@ -93,6 +108,7 @@ impl Metrics {
             refusals,
             tokens,
             revocations,
+            rate_limited,
             clock_trusted,
         }
     }

@@ -115,7 +115,8 @@ impl App {
         }
         request_context::grant(token.grant);
         // After a restore the grant may have no row to be revoked in; the token itself is then revoked.
-        if !owner.confidential || grant.is_none() {
+        let is_alone = !owner.confidential && !self.ends_too_many(&owner, token.grant);
+        if is_alone || grant.is_none() {
             let token = RevokedAccessToken {
                 id: token.id,
                 at: now,

@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::progress::waiting;
 use crate::random::Random;
+use crate::rate_limits::RateLimits;
 use crate::readiness::Readiness;
 use crate::restore::{self, RestoreError};
 use crate::revocation_filter::RevocationFilter;
@@ -77,6 +78,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
             revocations.insert_from_journal(entry);
         }
     }
+    let metrics = Metrics::new(store.batches());
     let app = Arc::new(App {
         grants: store.clone(),
         revoked: store.clone(),
@@ -94,7 +96,9 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
         readiness: Readiness::default(),
         outbox: Outbox::default(),
         node: config.node.clone(),
-        metrics: Metrics::new(store.batches()),
+        rate_limits: RateLimits::new(config.limits_mode, clock.clone(), &metrics),
+        trusted_proxies: config.connections.trusted_proxies.clone(),
+        metrics,
         timekeeper: Timekeeper::new(store.clone(), clock.clone()),
         clock,
         random,

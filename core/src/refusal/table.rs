@@ -506,6 +506,22 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "A page that isn't the client's asks, by an image, a form or a link. If it is the client's: call it with `fetch`, \
              not in mode no-cors, from an origin of the client: `guestpass client set ID --origin URL`.",
         ),
+        Refusal::VisitorMalformed => new(
+            "visitor_malformed",
+            InvalidRequest,
+            "x-guestpass-visitor must be an IP address",
+            "A back end names the address of the visitor for whom it asks: send x-guestpass-visitor: 192.0.2.1, without a port, \
+             or leave it out.",
+        ),
+        Refusal::RateLimited(_) => new(
+            "rate_limited",
+            TemporarilyUnavailable,
+            "too many requests, try again later",
+            "If it is an attack, nothing need be done. Else the metric guestpass_rate_limited says which limit it was: raise \
+             limits.… in the settings, or for one client, as in `guestpass client set ID --guests-per-address 5000/2m`. Behind a \
+             proxy all visitors seem to have its address, unless trusted_proxies names it; a back end names each visitor's in \
+             x-guestpass-visitor.",
+        ),
     }
 }
 

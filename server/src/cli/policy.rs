@@ -6,6 +6,7 @@ use clap::builder::Resettable;
 use guestpass_core::choice::{self, Choice, lifetime};
 use guestpass_core::client::{Client, ClientSettings};
 use guestpass_core::policy::{Audience, LateRetry, PolicyOverrides};
+use guestpass_core::rate_limit::RateLimit;
 use serde::Serialize;
 
 use super::client::switch;
@@ -53,6 +54,24 @@ pub(super) struct Args {
     /// Refuse them: --query-params=false
     #[arg(long)]
     no_query_params: bool,
+    /// How many new guests one address may bring through this client
+    #[arg(long, value_name = "COUNT/DURATION", value_parser = or_default(choice::rate_limit))]
+    guests_per_address: Option<Given<RateLimit>>,
+    /// How many new guests this client may bring
+    #[arg(long, value_name = "COUNT/DURATION", value_parser = or_default(choice::rate_limit))]
+    guests_per_client: Option<Given<RateLimit>>,
+    /// How many wrong keys, codes, verifiers and tokens one address may show as this client
+    #[arg(long, value_name = "COUNT/DURATION", value_parser = or_default(choice::rate_limit))]
+    failures_per_address: Option<Given<RateLimit>>,
+    /// How many revocations and erasures of this client's guests one address may ask for
+    #[arg(long, value_name = "COUNT/DURATION", value_parser = or_default(choice::rate_limit))]
+    endings_per_address: Option<Given<RateLimit>>,
+    /// How many access tokens of one grant may be revoked; one more ends the grant
+    #[arg(long, value_name = "COUNT/DURATION", value_parser = or_default(choice::rate_limit))]
+    endings_per_grant: Option<Given<RateLimit>>,
+    /// How many introspections this client may ask for
+    #[arg(long, value_name = "COUNT/DURATION", value_parser = or_default(choice::rate_limit))]
+    introspections_per_client: Option<Given<RateLimit>>,
     /// Leave the issuer out of `aud`, so that only those take the tokens who check the client's own --audience
     #[arg(long, overrides_with = "no_audience_restricted", help_heading = Resettable::Reset)]
     audience_restricted: bool,
@@ -85,6 +104,28 @@ impl Args {
             refresh_max: chosen(self.refresh_max, Choice::RefreshMax, &mut unset),
             audience: chosen(self.audience, Choice::Audience, &mut unset),
             query_params: chosen(query_params, Choice::QueryParams, &mut unset),
+            guests_per_address: chosen(
+                self.guests_per_address,
+                Choice::GuestsPerAddress,
+                &mut unset,
+            ),
+            guests_per_client: chosen(self.guests_per_client, Choice::GuestsPerClient, &mut unset),
+            failures_per_address: chosen(
+                self.failures_per_address,
+                Choice::FailuresPerAddress,
+                &mut unset,
+            ),
+            endings_per_address: chosen(
+                self.endings_per_address,
+                Choice::EndingsPerAddress,
+                &mut unset,
+            ),
+            endings_per_grant: chosen(self.endings_per_grant, Choice::EndingsPerGrant, &mut unset),
+            introspections_per_client: chosen(
+                self.introspections_per_client,
+                Choice::IntrospectionsPerClient,
+                &mut unset,
+            ),
         };
         let chooses = overrides != PolicyOverrides::default() || !unset.is_empty();
         ClientSettings {
@@ -141,8 +182,12 @@ pub(super) fn shown(client: &Client, config: &Config) -> Vec<Shown> {
     let choices = choices.filter(|choice| choice.has_default());
     let shown = choices.map(|choice| {
         let name = choice.name();
-        let is_default =
-            |setting: &&ShownSetting| setting.name.strip_prefix("tokens.") == Some(name);
+        let is_default = |setting: &&ShownSetting| {
+            let sections = ["tokens.", "limits."];
+            sections
+                .iter()
+                .any(|section| setting.name.strip_prefix(section) == Some(name))
+        };
         let default = config.shown.iter().find(is_default);
         let (value, origin) = match (client.choice(choice), default) {
             (Some(value), _) => (value, "this client".to_owned()),

@@ -27,7 +27,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "trusted_proxies",
         "",
-        "addresses and networks of the proxies in front, separated by commas",
+        "addresses and networks of the proxies in front, separated by commas: from them alone Forwarded or X-Forwarded-For is read",
     ),
     setting(
         "drain.delay",
@@ -152,6 +152,41 @@ pub(super) const SETTINGS: &[Setting] = &[
         "tokens.refresh_max",
         "5y",
         "how long a guest stays recognised at most",
+    ),
+    setting(
+        "limits.mode",
+        "enforce",
+        "what becomes of requests beyond the limits: enforce (429), monitor (they are counted and served), or off",
+    ),
+    setting(
+        "limits.guests_per_address",
+        "1000/2m",
+        "how many new guests one address may bring: as many at once, and as many more in that time; or off",
+    ),
+    setting(
+        "limits.guests_per_client",
+        "off",
+        "how many new guests one client may bring",
+    ),
+    setting(
+        "limits.failures_per_address",
+        "1000/2m",
+        "how many wrong keys, codes, verifiers and tokens one address may show",
+    ),
+    setting(
+        "limits.endings_per_address",
+        "1000/2m",
+        "how many revocations and erasures one address may ask for",
+    ),
+    setting(
+        "limits.endings_per_grant",
+        "30/1h",
+        "how many access tokens of one grant may be revoked; one more ends the grant",
+    ),
+    setting(
+        "limits.introspections_per_client",
+        "off",
+        "how many introspections one client may ask for",
     ),
     setting(
         "verify.max_staleness",

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::client_auth::Presented;
 use super::endpoint::{Answer, Caller, Endpoint, Link, Operation, ParameterLocation, Schema};
+use super::visitor::Visitor;
 use super::{fetch_metadata, respond};
 use crate::app::App;
 use crate::error::Error;
@@ -85,10 +86,11 @@ fn schema() -> Value {
 }
 
 pub(super) async fn get(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
-    let headers = request.headers();
+    let (parts, _) = request.into_parts();
+    let headers = &parts.headers;
     // GET is not safe here: answering one that nobody waits for would make guests.
     fetch_metadata::check(headers)?;
-    let query = request.uri().query().unwrap_or_default();
+    let query = parts.uri.query().unwrap_or_default();
     let params = Params::from_form(ENDPOINT.parameters, query.as_bytes())?;
     let presented = Presented::read(headers, &params)?;
     let client = presented.client(&app);
@@ -97,7 +99,8 @@ pub(super) async fn get(State(app): State<Arc<App>>, request: Request) -> Result
     }
     // A malformed token is ignored: nobody needs one here.
     let token = bearer::token_of(headers).unwrap_or_default();
-    let answer = authorize(&app, &presented, client.as_deref(), token, &params).await;
+    let visitor = Visitor::of_request(&app, &parts);
+    let answer = authorize(&app, &presented, client.as_deref(), visitor, token, &params).await;
     Ok(respond::to(client, answer))
 }
 
@@ -105,6 +108,7 @@ async fn authorize(
     app: &App,
     presented: &Presented,
     client: Option<&Client>,
+    visitor: Visitor,
     token: Option<&str>,
     params: &Params<'_>,
 ) -> Result<Response, Error> {
@@ -116,7 +120,10 @@ async fn authorize(
     };
     let code = match resumed {
         Some(code) => code,
-        None => app.authorize(client, &request).await?,
+        None => {
+            app.check_new_guest(client, visitor.source(Some(client))?)?;
+            app.authorize(client, &request).await?
+        }
     };
     Ok(Json(Authorization {
         code,

@@ -20,6 +20,7 @@ use tower::layer::layer_fn;
 use tower::{Layer, Service};
 
 use super::endpoint::Endpoint;
+use super::visitor::Visitor;
 use super::{client_auth, limits, respond};
 use crate::app::App;
 use crate::error::Error;
@@ -37,6 +38,7 @@ pub(super) struct Received {
     pub(super) origin: Option<HeaderValue>,
     pub(super) tries_basic: bool,
     pub(super) peer: Option<Peer>,
+    pub(super) visitor: Visitor,
     /// The time of arrival by the monotonic clock.
     pub(super) at: Duration,
 }
@@ -78,13 +80,15 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let app = Arc::clone(&self.app);
+        let peer = request.extensions().get::<Peer>().cloned();
         let received = Received {
             id: RequestId::draw(&*app.random),
             endpoint: self.endpoint,
             method: request.method().clone(),
             origin: request.headers().get(ORIGIN).cloned(),
             tries_basic: client_auth::tries_basic(request.headers()),
-            peer: request.extensions().get::<Peer>().cloned(),
+            visitor: Visitor::of(request.headers(), peer.as_ref(), &app.trusted_proxies),
+            peer,
             at: app.clock.monotonic(),
         };
         let deadline = request.extensions().get::<Deadline>().copied();

@@ -103,5 +103,6 @@ async fn introspect(
         return Err(Refusal::ClientPublic.into());
     }
     let token = params.required("token")?;
+    app.check_introspection(client)?;
     Ok(Json(app.introspect(client, token).await?).into_response())
 }

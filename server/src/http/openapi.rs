@@ -196,6 +196,13 @@ fn errors(endpoint: &Endpoint, method: &str) -> Vec<Error> {
             Caller::Client(_) | Caller::ConfidentialClient => refusals.push(Refusal::ClientUnknown),
             Caller::Guest | Caller::Gateway => refusals.push(Refusal::AccessTokenMissing),
         }
+        if !matches!(endpoint.caller, Caller::Anyone | Caller::Gateway) {
+            refusals.extend(
+                Refusal::all()
+                    .iter()
+                    .filter(|refusal| matches!(refusal, Refusal::RateLimited(_))),
+            );
+        }
     }
     let own = [
         Error::Unavailable(Unavailable(String::new())),

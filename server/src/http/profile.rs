@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::endpoint::{
     Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, seconds, sid, sub, subn,
 };
+use super::visitor::Visitor;
 use super::{fetch_metadata, guest_auth, respond};
 use crate::access_tokens::GuestToken;
 use crate::app::App;
@@ -117,9 +118,11 @@ pub(super) async fn delete(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Error> {
-    fetch_metadata::check(request.headers())?;
-    let token = app.verify_for_guest(guest_auth::token(request.headers())?)?;
-    let answer = erase(&app, &token).await;
+    let (parts, _) = request.into_parts();
+    fetch_metadata::check(&parts.headers)?;
+    let token = app.verify_for_guest(guest_auth::token(&parts.headers)?)?;
+    let visitor = Visitor::of_request(&app, &parts);
+    let answer = erase(&app, &token, visitor).await;
     Ok(respond::to(token.client, answer))
 }
 
@@ -163,7 +166,8 @@ async fn profile(app: &App, token: &GuestToken) -> Result<Response, Error> {
     .into_response())
 }
 
-async fn erase(app: &Arc<App>, token: &GuestToken) -> Result<Response, Error> {
+async fn erase(app: &Arc<App>, token: &GuestToken, visitor: Visitor) -> Result<Response, Error> {
+    app.check_ending(token.client.as_deref(), visitor.source(None)?)?;
     app.check_rows_for_guest(token).await?;
     app.erase(token.grant.profile).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -11,6 +11,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use guestpass_core::client::Client;
+use guestpass_core::rate_limit::Exceeded;
 use guestpass_core::refusal::{Refusal, WireCode};
 use serde::Serialize;
 
@@ -56,6 +57,7 @@ pub(super) fn finish(
 ) -> Response {
     let error = response.extensions_mut().remove::<Error>();
     let client = response.extensions_mut().remove::<Arc<Client>>();
+    let error = error.map(|error| counted(app, received, client.as_deref(), error));
     if let Some(error) = &error {
         response = render(error, received);
     }
@@ -89,6 +91,28 @@ pub(super) fn finish(
         error.as_ref(),
     );
     response
+}
+
+/// Counts an error that may be a guess. Returns it, or the limit of those. What a gateway asks isn't the gateway's guess.
+fn counted(app: &App, received: &Received, client: Option<&Client>, error: Error) -> Error {
+    let Error::Refused(refusal, _) = error else {
+        return error;
+    };
+    if !refusal.is_guess() || caller(received) == Caller::Gateway {
+        return error;
+    }
+    let is_authentication = matches!(
+        refusal.wire_code(),
+        WireCode::InvalidClient | WireCode::UnauthorizedClient
+    );
+    let shows_key = client.filter(|_| !is_authentication);
+    match received.visitor.source(shows_key) {
+        Ok(Some(source)) => match app.count_guess(client, source) {
+            Ok(()) => error,
+            Err(limited) => limited.into(),
+        },
+        Ok(None) | Err(_) => error,
+    }
 }
 
 /// Returns the request's id, for a failed request followed by the sealed record of its failure.
@@ -145,6 +169,9 @@ fn render(error: &Error, received: &Received) -> Response {
                 // The body may be unread, so the request boundary is unknown.
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
+            if let Refusal::RateLimited(exceeded) = refusal {
+                say_limit(*exceeded, &mut headers);
+            }
             (wire_code(*refusal, received), refusal.public_text())
         }
         Error::Unavailable(_) => (
@@ -165,6 +192,30 @@ fn render(error: &Error, received: &Received) -> Response {
     };
     (status, headers, Json(body)).into_response()
 }
+
+/// Says which limit a request is beyond, and for how long (draft-ietf-httpapi-ratelimit-headers).
+fn say_limit(exceeded: Exceeded, headers: &mut HeaderMap) {
+    let Exceeded {
+        limit,
+        bucket: (count, period),
+        retry_after,
+    } = exceeded;
+    let name = limit.name();
+    for (header, value) in [
+        (RETRY_AFTER, retry_after.to_string()),
+        (
+            RATE_LIMIT_POLICY,
+            format!("\"{name}\";q={count};w={}", period.as_secs()),
+        ),
+        (RATE_LIMIT, format!("\"{name}\";r=0;t={retry_after}")),
+    ] {
+        // None of these has a character that a header can't have.
+        headers.extend(HeaderValue::from_str(&value).map(|value| (header, value)));
+    }
+}
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// Returns the `error` of a refusal. A failed client authentication has another one at each endpoint, everything else
 /// the same everywhere.
@@ -279,6 +330,7 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
         | Refusal::RefreshTokenRetriedLate
         | Refusal::AccessTokenOfAnotherClient
         | Refusal::AnswerUnreadable
+        | Refusal::VisitorMalformed
         | Refusal::RequestMalformed => StatusCode::BAD_REQUEST,
         // RFC 6750 §3.1.
         Refusal::AccessTokenMissing
@@ -306,6 +358,7 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
         Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
         Refusal::MediaTypeUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Refusal::HeadersTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Refusal::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Prefetch => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

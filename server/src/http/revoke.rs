@@ -12,6 +12,7 @@ use guestpass_core::refusal::WireCode;
 
 use super::client_auth::Presented;
 use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation};
+use super::visitor::Visitor;
 use super::{body, fetch_metadata, respond};
 use crate::app::App;
 use crate::error::Error;
@@ -46,13 +47,14 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Resul
     let query = parts.uri.query().unwrap_or_default();
     let params = body::params_in_body(ENDPOINT.parameters, &parts.headers, query, &body)?;
     // A public client's token names the client, so that its holder needn't.
+    let visitor = Visitor::of_request(&app, &parts);
     let Some(presented) = Presented::read_if_any(&parts.headers, &params)? else {
-        let answer = revoke(&app, None, &params).await;
+        let answer = revoke(&app, None, visitor, &params).await;
         return Ok(respond::to(None, answer));
     };
     let client = presented.client(&app);
     let answer = match presented.authenticate(&app, client.as_deref()) {
-        Ok(client) => revoke(&app, Some(client), &params).await,
+        Ok(client) => revoke(&app, Some(client), visitor, &params).await,
         Err(error) => Err(error),
     };
     Ok(respond::to(client, answer))
@@ -62,8 +64,11 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Resul
 async fn revoke(
     app: &App,
     client: Option<&Client>,
+    visitor: Visitor,
     params: &Params<'_>,
 ) -> Result<Response, Error> {
-    app.revoke(client, params.required("token")?).await?;
+    let token = params.required("token")?;
+    app.check_ending(client, visitor.source(client)?)?;
+    app.revoke(client, token).await?;
     Ok(StatusCode::OK.into_response())
 }

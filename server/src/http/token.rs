@@ -17,6 +17,7 @@ use super::client_auth::Presented;
 use super::endpoint::{
     Answer, Caller, Endpoint, Link, Operation, ParameterLocation, Schema, access_token,
 };
+use super::visitor::Visitor;
 use super::{fetch_metadata, respond};
 use crate::app::App;
 use crate::error::Error;
@@ -142,7 +143,16 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Resul
     let (source, params) = body::params(ENDPOINT.parameters, &parts.headers, query, &body)?;
     let presented = Presented::read(&parts.headers, &params)?;
     let client = presented.client(&app);
-    let answer = redeem(&app, &presented, client.as_deref(), source, &params).await;
+    let visitor = Visitor::of_request(&app, &parts);
+    let answer = redeem(
+        &app,
+        &presented,
+        client.as_deref(),
+        visitor,
+        source,
+        &params,
+    )
+    .await;
     Ok(respond::to(client, answer))
 }
 
@@ -150,6 +160,7 @@ async fn redeem(
     app: &App,
     presented: &Presented,
     client: Option<&Client>,
+    visitor: Visitor,
     source: Source,
     params: &Params<'_>,
 ) -> Result<Response, Error> {
@@ -158,7 +169,12 @@ async fn redeem(
     if source == Source::Query && !app.clients.policy_of(client).query_params {
         return Err(Refusal::QueryParamsDisallowed.into());
     }
-    let tokens = app.redeem(client, &TokenRequest::parse(params)?).await?;
+    let request = TokenRequest::parse(params)?;
+    if let TokenRequest::AuthorizationCode { .. } = request {
+        // A wrong verifier is written down.
+        app.check_guesses(client, visitor.source(Some(client))?)?;
+    }
+    let tokens = app.redeem(client, &request).await?;
     Ok(respond::json(to_json(&tokens)))
 }
 

@@ -28,6 +28,7 @@ mod openapi;
 mod policies;
 mod profile;
 mod races;
+mod rate_limits;
 mod refresh;
 mod restore;
 mod resumption;

@@ -90,6 +90,7 @@ pub(super) fn response(status: StatusCode, has_body: bool) -> Value {
     let headers: &[_] = match status {
         StatusCode::UNAUTHORIZED => &["www-authenticate"],
         StatusCode::SERVICE_UNAVAILABLE => &["retry-after"],
+        StatusCode::TOO_MANY_REQUESTS => &["retry-after", "ratelimit", "ratelimit-policy"],
         _ => &[],
     };
     let mut response = json!({
@@ -146,7 +147,7 @@ const ALWAYS: [&str; 7] = [
 ];
 
 /// Describes each status of an error.
-fn errors() -> [(StatusCode, Cow<'static, str>); 9] {
+fn errors() -> [(StatusCode, Cow<'static, str>); 10] {
     let kib = |bytes: usize| bytes / 1024;
     [
         (
@@ -189,6 +190,12 @@ fn errors() -> [(StatusCode, Cow<'static, str>); 9] {
                 kib(MAX_HEADER_BYTES),
             )
             .into(),
+        ),
+        (
+            StatusCode::TOO_MANY_REQUESTS,
+            "Nothing is wrong with the request, but its address or its client has sent too many: \
+             keep the stored tokens and retry after `retry-after` seconds."
+                .into(),
         ),
         (
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -243,6 +250,16 @@ pub(super) fn headers() -> Value {
             "required": true,
             "description": "How many seconds to wait before the retry.",
             "schema": {"type": "integer", "minimum": 1},
+        },
+        "ratelimit": {
+            "required": true,
+            "description": "The limit, what is left of it, and the seconds until there is more.",
+            "schema": {"type": "string"},
+        },
+        "ratelimit-policy": {
+            "required": true,
+            "description": "The limit: how many in how many seconds.",
+            "schema": {"type": "string"},
         },
         "www-authenticate": {
             "required": true,

@@ -276,6 +276,12 @@ fn smallest() -> PolicyOverrides {
         refresh_max: Some(second + Duration::from_millis(1)),
         audience: Some("a".parse().unwrap()),
         query_params: Some(true),
+        guests_per_address: "1/1s".parse().ok(),
+        guests_per_client: "1/1s".parse().ok(),
+        failures_per_address: "1/1s".parse().ok(),
+        endings_per_address: "1/1s".parse().ok(),
+        endings_per_grant: "1/1s".parse().ok(),
+        introspections_per_client: "1/1s".parse().ok(),
     }
 }
 
@@ -292,6 +298,12 @@ fn largest() -> PolicyOverrides {
         refresh_max: Some(century),
         audience: Some("z".repeat(64).parse().unwrap()),
         query_params: Some(false),
+        guests_per_address: "1000000000/1d".parse().ok(),
+        guests_per_client: "1000000000/1d".parse().ok(),
+        failures_per_address: "1000000000/1d".parse().ok(),
+        endings_per_address: "1000000000/1d".parse().ok(),
+        endings_per_grant: "1000000000/1d".parse().ok(),
+        introspections_per_client: "1000000000/1d".parse().ok(),
     }
 }
 
@@ -306,6 +318,12 @@ fn unset(overrides: &mut PolicyOverrides, choice: Choice) {
         Choice::RefreshMax => overrides.refresh_max = None,
         Choice::Audience => overrides.audience = None,
         Choice::QueryParams => overrides.query_params = None,
+        Choice::GuestsPerAddress => overrides.guests_per_address = None,
+        Choice::GuestsPerClient => overrides.guests_per_client = None,
+        Choice::FailuresPerAddress => overrides.failures_per_address = None,
+        Choice::EndingsPerAddress => overrides.endings_per_address = None,
+        Choice::EndingsPerGrant => overrides.endings_per_grant = None,
+        Choice::IntrospectionsPerClient => overrides.introspections_per_client = None,
         Choice::AudienceRestricted | Choice::ResumeWithJwt | Choice::Origins => {}
     }
 }
