@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use prometheus_client::metrics::family::Family;
 
 use crate::app::App;
 use crate::clock::SteadyClock;
+use crate::listen::Peer;
 use crate::metrics::{Metrics, RateLimited};
 use crate::source::{Neighbourhood, Source};
 
@@ -56,6 +58,7 @@ pub struct RateLimits {
     mode: Mode,
     clock: Arc<SteadyClock>,
     metrics: Family<RateLimited, Counter>,
+    has_warned_of_proxy: AtomicBool,
     /// One for each limit that some policy has. They are few: as many as operators have written.
     limiters: Mutex<HashMap<(Choice, RateLimit), Arc<Limiter>>>,
 }
@@ -77,7 +80,19 @@ impl RateLimits {
             mode,
             clock,
             metrics: metrics.rate_limited.clone(),
+            has_warned_of_proxy: AtomicBool::new(false),
             limiters: Mutex::default(),
+        }
+    }
+
+    /// Warns, once, that a limit has met someone who says for whom it asks, and isn't trusted.
+    pub(crate) fn warn_of_proxy(&self, peer: &Peer) {
+        if !self.has_warned_of_proxy.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                %peer,
+                "a rate limit refused a request that names another address, in X-Forwarded-For or Forwarded: if it came \
+                 through a proxy of yours, name that in trusted_proxies, or all visitors behind it share one limit"
+            );
         }
     }
 

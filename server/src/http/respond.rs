@@ -61,6 +61,11 @@ pub(super) fn finish(
     if let Some(error) = &error {
         response = render(error, received);
     }
+    if let (Some(Error::Refused(Refusal::RateLimited(_), _)), Some(peer)) = (&error, &received.peer)
+        && received.visitor.is_forwarded()
+    {
+        app.rate_limits.warn_of_proxy(peer);
+    }
     let status = response.status();
     let headers = response.headers_mut();
     headers.reserve(ROOM);

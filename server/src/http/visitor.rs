@@ -18,6 +18,8 @@ use crate::source::Source;
 pub(super) struct Visitor {
     /// The one that it came from, or that the trusted proxies in front say.
     seen: Option<IpAddr>,
+    /// Someone who isn't a trusted proxy says for whom it asks.
+    is_forwarded: bool,
     /// The one that a back end names.
     named: Option<Result<IpAddr, Refusal>>,
 }
@@ -35,10 +37,18 @@ impl Visitor {
             let text = value.to_str().map_err(|_| Refusal::VisitorMalformed)?;
             text.trim().parse().map_err(|_| Refusal::VisitorMalformed)
         });
+        let is_trusted = peer.is_some_and(|peer| trusted.contains(peer.address()));
         Self {
             seen: peer.map(|peer| seen(headers, peer.address(), trusted)),
+            is_forwarded: !is_trusted
+                && (headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED)),
             named,
         }
+    }
+
+    /// Tells whether someone who isn't a trusted proxy says for whom it asks: a stranger, or a proxy that was forgotten.
+    pub(super) const fn is_forwarded(self) -> bool {
+        self.is_forwarded
     }
 
     /// Returns the source that a request counts for. A back end that shows its key speaks for a visitor, if it names one,
