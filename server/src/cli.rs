@@ -36,6 +36,7 @@ mod policy;
 mod profile;
 mod progress;
 mod quickstart;
+mod renewal;
 mod serve;
 mod starting;
 mod usage;

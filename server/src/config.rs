@@ -33,7 +33,7 @@ pub use connections::TrustedProxies;
 pub use database::{Database, Postgres};
 pub use files::lock_of;
 pub use issuer::Issuer;
-pub use tls::Tls;
+pub use tls::{Certificate, Tls};
 pub use values::{ConfigError, ShownSetting};
 use values::{Origin, PREFIX, Values};
 pub use verification::Verification;

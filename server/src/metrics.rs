@@ -1,5 +1,6 @@
 //! The metrics that the operators' `/metrics` exposes. No label holds anything that a client chose.
 
+use guestpass_core::time::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -23,6 +24,8 @@ pub struct Metrics {
     /// Requests beyond a rate limit, by limit; in the mode `monitor` they are served.
     pub rate_limited: Family<RateLimited, Counter>,
     clock_trusted: Gauge,
+    /// Without labels; a family, so that it is absent where there is no certificate.
+    certificate_expires: Family<Vec<(String, String)>, Gauge>,
 }
 
 /// Labels of an answer.
@@ -96,6 +99,12 @@ impl Metrics {
             "1 while the clock can be trusted, 0 while it is in doubt",
             clock_trusted.clone(),
         );
+        let certificate_expires = Family::default();
+        registry.register(
+            "certificate_expires_seconds",
+            "The time at which the certificate expires, in seconds since 1970",
+            certificate_expires.clone(),
+        );
         registry.register("batch_writes", "Writes in a batch", batches.writes.clone());
         registry.register(
             "batch_seconds",
@@ -110,12 +119,20 @@ impl Metrics {
             revocations,
             rate_limited,
             clock_trusted,
+            certificate_expires,
         }
     }
 
     /// Says whether the clock is in doubt.
     pub fn note_clock(&self, is_doubted: bool) {
         self.clock_trusted.set(i64::from(!is_doubted));
+    }
+
+    /// Says when the certificate expires.
+    pub fn note_certificate(&self, not_after: Timestamp) {
+        self.certificate_expires
+            .get_or_create(&Vec::new())
+            .set(not_after.as_seconds());
     }
 
     /// Renders the metrics as OpenMetrics 1.0 text.

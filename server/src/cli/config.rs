@@ -1,10 +1,12 @@
 //! `guestpass config`: prints the settings with their sources, and checks them.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::Subcommand;
 use guestpass_core::client::Client;
 use guestpass_core::policy::{LateRetry, Policy, PolicyError};
+use guestpass_core::time::words_of;
 use serde::Serialize;
 use serde_json::json;
 
@@ -13,9 +15,10 @@ use super::database::Opened;
 use super::lock::Lock;
 use super::master_key::{open_keys, require_first_key};
 use super::serve::{require_settings, taken_addresses};
-use super::{Failure, Output, database, exposure, issuer, table};
+use super::{Failure, Output, database, exposure, issuer, rfc3339, table};
 use crate::clients::remedy;
-use crate::config::{Config, Database};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Certificate, Config, Database};
 use crate::store::SchemaError;
 
 #[derive(Subcommand)]
@@ -47,7 +50,7 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
 }
 
 async fn check(config: &Config, output: Output) -> Result<(), Failure> {
-    require_settings(config)?;
+    let certificate = require_settings(config)?;
     let taken = taken_addresses(config)?;
     // Before the database is opened: what SQLite makes beside it then is gone when this ends. And to look at the lock opens
     // and closes the file, which takes the locks that SQLite has on it.
@@ -75,8 +78,12 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
     if !is_served {
         advice.extend(taken.into_iter().map(advice_on_taken).map(Finding::of_all));
     }
-    advice.extend(advice_on_tls(config).map(Finding::of_all));
-    advice.extend(advice_on_issuer(config).map(Finding::of_all));
+    let of_settings = [
+        advice_on_tls(config),
+        certificate.and_then(|certificate| advice_on_expiry(&certificate)),
+        advice_on_issuer(config),
+    ];
+    advice.extend(of_settings.into_iter().flatten().map(Finding::of_all));
     for client in &clients {
         let policy = config.policy.with(&client.overrides);
         let finding = |text| Finding {
@@ -134,6 +141,25 @@ async fn require_keys(config: &Config, opened: Option<&Opened>) -> Result<(), Fa
         _ => require_first_key(config).await,
     }
 }
+
+fn advice_on_expiry(certificate: &Certificate) -> Option<String> {
+    let not_after = certificate.not_after()?;
+    let at = rfc3339(not_after);
+    match not_after.since(SystemClock::new().now()) {
+        Duration::ZERO => Some(format!(
+            "the certificate in tls.certificate_file has expired, at {at}: no client connects. Renew it, and let the server \
+             read it again: kill -HUP"
+        )),
+        left if left < SOON => Some(format!(
+            "the certificate in tls.certificate_file expires in {}, at {at}. Renew it; a running server reads it again by itself",
+            words_of(left)
+        )),
+        _ => None,
+    }
+}
+
+/// The time before its end at which a certificate should have been renewed.
+const SOON: Duration = Duration::from_secs(14 * 86_400);
 
 fn advice_on_taken(address: SocketAddr) -> String {
     format!(

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,10 +15,10 @@ use super::exposure;
 use super::issuer;
 use super::lock::Lock;
 use super::master_key::open_or_make_keys;
-use super::{Failure, Output, places, starting};
+use super::{Failure, Output, places, renewal, starting};
 use crate::admin;
 use crate::app::App;
-use crate::config::{Config, Database, Issuer, Tls};
+use crate::config::{Certificate, Config, Database, Issuer};
 use crate::http;
 use crate::listen;
 use crate::marks;
@@ -56,6 +55,8 @@ pub(super) async fn run(config: &Config, output: Output) -> Result<(), Failure> 
     let log = telemetry::start(config.log_level, config.log_format);
     let mut stop = Box::pin(stop_signal(1)?);
     let forced = stop_signal(2)?;
+    // From here on it ends nothing; the certificate is read again once there is a server.
+    let _hangup = signal(SignalKind::hangup())?;
     let Some(server) = starting::start(config, &mut stop).await? else {
         drop(log);
         // At once: the start is still at work on its thread, and would panic if the runtime ended under it.
@@ -83,6 +84,7 @@ pub(super) struct Server {
     store: Arc<dyn Store>,
     listener: TcpListener,
     connections: listen::Settings,
+    certificate: Option<Arc<Certificate>>,
     admin_listener: Option<TcpListener>,
     keep_tombstones: Duration,
     clean_after: Duration,
@@ -92,7 +94,7 @@ pub(super) struct Server {
 impl Server {
     /// Locks the data directory, opens the store, loads or makes the keys, and binds the listeners.
     pub(super) async fn start(config: &Config) -> Result<Self, Failure> {
-        let tls = require_settings(config)?;
+        let certificate = require_settings(config)?;
         make_directories(config)?;
         let (lock, checked) = match &config.database {
             Database::Sqlite(file) if file.exists() => {
@@ -165,7 +167,8 @@ impl Server {
             app,
             store,
             listener,
-            connections: connections(config, tls),
+            connections: connections(config, certificate.clone())?,
+            certificate,
             admin_listener,
             keep_tombstones: config.keep_tombstones,
             clean_after: config.clean_after,
@@ -178,6 +181,9 @@ impl Server {
         let following = tokio::spawn(follow(Arc::clone(&self.app)));
         let tending = tokio::spawn(tend_storage(Arc::clone(&self.app)));
         let marking = tokio::spawn(marks::make(Arc::clone(&self.app)));
+        let hangup = signal(SignalKind::hangup())?;
+        let renewing = renewal::renew(Arc::clone(&self.app), self.certificate, hangup);
+        let renewing = tokio::spawn(renewing);
         let cleaner = Cleaner::new(&self.app, self.keep_tombstones);
         let cleaning = tokio::spawn(cleaner.run(self.clean_after));
         let administering = self.admin_listener.map(|listener| {
@@ -214,6 +220,7 @@ impl Server {
             Some(tending),
             Some(marking),
             Some(cleaning),
+            Some(renewing),
             administering,
         ]
         .into_iter()
@@ -254,17 +261,20 @@ async fn only_one_has(store: &Arc<dyn Store>) {
 }
 
 /// Returns the settings of the public listener, with as many connections as there is room for.
-fn connections(config: &Config, tls: Option<Arc<ServerConfig>>) -> listen::Settings {
-    listen::Settings {
-        tls,
+fn connections(
+    config: &Config,
+    certificate: Option<Arc<Certificate>>,
+) -> Result<listen::Settings, Failure> {
+    Ok(listen::Settings {
+        tls: certificate.map(Certificate::server_config).transpose()?,
         max_connections: descriptors::room_for_connections(config),
         ..config.connections.clone()
-    }
+    })
 }
 
 /// Checks all that a start asks of the settings and of the places that they name before it touches anything, and reads the
 /// certificate. `config check` does the same.
-pub(super) fn require_settings(config: &Config) -> Result<Option<Arc<ServerConfig>>, Failure> {
+pub(super) fn require_settings(config: &Config) -> Result<Option<Arc<Certificate>>, Failure> {
     config.issuer_on(config.listen)?;
     if let Some(admin) = config.admin_listen
         && is_shared(admin, config.listen)
@@ -274,9 +284,10 @@ pub(super) fn require_settings(config: &Config) -> Result<Option<Arc<ServerConfi
             config.listen
         )));
     }
-    let tls = config.tls.as_ref().map(Tls::read).transpose()?;
+    let certificate = config.tls.as_ref().map(Certificate::read).transpose()?;
+    let certificate = certificate.map(Arc::new);
     places::require_usable(config)?;
-    Ok(tls)
+    Ok(certificate)
 }
 
 /// Checks that a start could take its addresses, and returns those that somebody has taken already, as a running server has.

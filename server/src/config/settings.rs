@@ -42,7 +42,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "tls.key_file",
         "",
-        "PEM file with the private key of the certificate; both files are read at start",
+        "PEM file with the private key of the certificate; both files are read at start, each minute, and on SIGHUP",
     ),
     setting(
         "issuer",

@@ -1,13 +1,16 @@
 //! TLS on the public listener.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
+use guestpass_core::time::Timestamp;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{Error, ServerConfig};
+use x509_cert::der::Decode;
 
 use super::files;
 use super::values::{ConfigError, Values, quoted};
@@ -47,6 +50,11 @@ impl Tls {
     /// # Errors
     /// [`ConfigError`] for the first thing in them that can't be right.
     pub fn read(&self) -> Result<Arc<ServerConfig>, ConfigError> {
+        Arc::new(Certificate::read(self)?).server_config()
+    }
+
+    /// Reads the certificate, its chain and its key, which belong together.
+    fn read_key(&self) -> Result<CertifiedKey, ConfigError> {
         let chain = setting_file::read(&self.certificate_file)
             .and_then(|bytes| {
                 let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
@@ -70,20 +78,8 @@ impl Tls {
                     "{problem}. Name a PEM file with the certificate's private key, not encrypted"
                 ))
             })?;
-        let unexpected = |error: Error| ConfigError(error.to_string());
-        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(unexpected)?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .map_err(|error| self.refused(&error))?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // Session resumption by stateless tickets spares a returning client's handshake the signature. The server keeps
-        // nothing for the many who never return, and connections don't wait for a lock.
-        config.ticketer = Ticketer::new().map_err(unexpected)?;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 1;
-        Ok(Arc::new(config))
+        CertifiedKey::from_der(chain, key, &default_provider())
+            .map_err(|error| self.refused(&error))
     }
 
     /// Explains why rustls refuses this pair of key and certificate.
@@ -109,6 +105,77 @@ impl Tls {
 
     fn wrong_key(&self, problem: &str) -> ConfigError {
         wrong(KEY_FILE, &self.key_file, problem)
+    }
+}
+
+/// A certificate in use, which can be read again.
+#[derive(Debug)]
+pub struct Certificate {
+    tls: Tls,
+    key: RwLock<Arc<CertifiedKey>>,
+}
+
+impl Certificate {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first thing in them that can't be right.
+    pub fn read(tls: &Tls) -> Result<Self, ConfigError> {
+        Ok(Self {
+            tls: tls.clone(),
+            key: RwLock::new(Arc::new(tls.read_key()?)),
+        })
+    }
+
+    /// Reads the files again. New connections then get what is in them. Returns whether that is another certificate.
+    ///
+    /// # Errors
+    /// As [`Certificate::read`]; the one in use stays.
+    pub fn renew(&self) -> Result<bool, ConfigError> {
+        let read = Arc::new(self.tls.read_key()?);
+        let mut key = self.key.write().unwrap_or_else(PoisonError::into_inner);
+        let is_another = key.cert != read.cert;
+        *key = read;
+        Ok(is_another)
+    }
+
+    /// Returns the time after which clients refuse the certificate. `None` if it can't be read.
+    #[must_use]
+    pub fn not_after(&self) -> Option<Timestamp> {
+        let certificate = x509_cert::Certificate::from_der(self.key().cert.first()?).ok()?;
+        let not_after = certificate.tbs_certificate.validity.not_after;
+        let since_epoch = not_after.to_unix_duration().as_millis();
+        i64::try_from(since_epoch).ok().map(Timestamp::from_millis)
+    }
+
+    /// Returns the configuration of a listener that presents it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the versions of TLS aren't to be had.
+    pub fn server_config(self: Arc<Self>) -> Result<Arc<ServerConfig>, ConfigError> {
+        let unexpected = |error: Error| ConfigError(error.to_string());
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(unexpected)?
+            .with_no_client_auth()
+            .with_cert_resolver(self);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // Session resumption by stateless tickets spares a returning client's handshake the signature. The server keeps
+        // nothing for the many who never return, and connections don't wait for a lock.
+        config.ticketer = Ticketer::new().map_err(unexpected)?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 1;
+        Ok(Arc::new(config))
+    }
+
+    fn key(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.key())
     }
 }
 

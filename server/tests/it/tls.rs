@@ -62,6 +62,98 @@ fn a_guests_whole_life_over_tls_1_3() {
     assert_eq!(server.stop().code(), Some(0));
 }
 
+#[test]
+fn f56_a_renewed_certificate_is_read_on_sighup_and_a_bad_one_leaves_the_old() {
+    let (mut binary, certified, renewed) = (Binary::new(), Certified::new(), Certified::new());
+    binary.json(&["client", "add", SHOP]);
+    let tls = certified.tls();
+    for (name, file) in [
+        ("GUESTPASS_TLS__CERTIFICATE_FILE", &tls.certificate_file),
+        ("GUESTPASS_TLS__KEY_FILE", &tls.key_file),
+    ] {
+        binary.set_variable(name, file.to_str().unwrap());
+    }
+    binary.set_issuer_to_address("https");
+    let server = binary.serve();
+    let trusts = |certified: &Certified| {
+        let client = http_1_1(certified.client(&[&TLS13]));
+        shake_hands(server.address, &client).is_ok()
+    };
+    let mut kept = {
+        let client = http_1_1(certified.client(&[&TLS13]));
+        Connection::over(shake_hands(server.address, &client).unwrap())
+    };
+    assert!(trusts(&certified) && !trusts(&renewed));
+    let replace = |certificate: &[u8], key: &[u8]| {
+        std::fs::write(&tls.certificate_file, certificate).unwrap();
+        std::fs::write(&tls.key_file, key).unwrap();
+        server.signal("HUP");
+    };
+    let [chain, key, other_key] = [
+        renewed.tls().certificate_file,
+        renewed.tls().key_file,
+        certified.file("issuing.key"),
+    ]
+    .map(|file| std::fs::read(file).unwrap());
+    for (number, (certificate, key)) in [
+        (&b"not PEM"[..], &key[..]),
+        (&chain, &other_key),
+        (&chain, b""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        replace(certificate, key);
+        eventually("it says that it keeps the old one", || {
+            let said = "the certificate was not read again";
+            server.log().matches(said).count() == number + 1
+        });
+        assert!(trusts(&certified) && !trusts(&renewed));
+    }
+    replace(&chain, &key);
+    eventually("the new one is presented", || trusts(&renewed));
+    assert!(!trusts(&certified));
+    // Nobody was disconnected.
+    assert_eq!(kept.send(&authorize()).unwrap().status, StatusCode::OK);
+    let log = server.log();
+    assert!(
+        log.contains("It isn't the key") || log.contains("it isn't the key"),
+        "{log}"
+    );
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+#[test]
+fn f56_without_a_certificate_sighup_ends_nothing() {
+    let binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    let server = binary.serve();
+    server.signal("HUP");
+    eventually("it says so", || {
+        server
+            .log()
+            .contains("there is no certificate to read again")
+    });
+    assert_eq!(server.send(&authorize()).status, StatusCode::OK);
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_advised_of() {
+    let (mut binary, certified) = (Binary::new(), Certified::new());
+    let tls = certified.tls();
+    for (name, file) in [
+        ("GUESTPASS_TLS__CERTIFICATE_FILE", &tls.certificate_file),
+        ("GUESTPASS_TLS__KEY_FILE", &tls.key_file),
+    ] {
+        binary.set_variable(name, file.to_str().unwrap());
+    }
+    binary.set_issuer_to_address("https");
+    let checked = binary.run(&["config", "check"]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(checked.stdout.contains("expires in "), "{checked:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_1_2_is_spoken_too_and_whoever_names_no_protocol_gets_http_1_1() {
     let (test, certified) = (TestApp::new().await, Certified::new());
