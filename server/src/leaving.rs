@@ -38,7 +38,7 @@ impl App {
         self.leaving.asked.cancel();
     }
 
-    /// Finishes, for [`LAST_TASKS`] at most, what goes on without a client. There must be no more requests.
+    /// Finishes, for a few seconds, what goes on without a client. There must be no more requests.
     pub async fn finish(&self) {
         self.leaving.drained.cancel();
         self.leaving.tasks.close();

@@ -4,7 +4,7 @@
 //! bounded number, in all and of each address (`listen/connections.rs`).
 //!
 //! When the server leaves, nothing that was sent is lost: it accepts for the drain delay and then whatever has connected
-//! already, says with each answer that the connection closes (a GOAWAY on HTTP/2), and has [`DRAIN`] for what is under
+//! already, says with each answer that the connection closes (a GOAWAY on HTTP/2), and has `timing::DRAIN` for what is under
 //! way, which is more than a request may take.
 
 use std::net::{IpAddr, SocketAddr};
