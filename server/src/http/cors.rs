@@ -36,7 +36,7 @@ pub(super) fn apply(
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     headers.insert(
         ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static("retry-after, x-request-id"),
+        HeaderValue::from_static("retry-after, ratelimit, ratelimit-policy, x-request-id"),
     );
     if received.method == Method::OPTIONS {
         headers.insert(
@@ -45,8 +45,12 @@ pub(super) fn apply(
         );
         headers.insert(
             ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("authorization, content-type, x-api-key, x-dressipi-jwt"),
+            HeaderValue::from_static(ALLOWED_HEADERS),
         );
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     }
 }
+
+/// Names what is read here, and what tracing libraries add to the requests of a page (W3C Trace Context, Baggage): it isn't
+/// read, and carries no credential, but a browser would block the whole call for it.
+const ALLOWED_HEADERS: &str = "authorization, content-type, x-api-key, x-dressipi-jwt, traceparent, tracestate, baggage, sentry-trace";

@@ -323,13 +323,18 @@ async fn c143_a_preflight_knows_the_origins_of_all_clients() {
             for (name, value) in [
                 ("access-control-allow-origin", origin),
                 ("access-control-allow-methods", methods),
-                (
-                    "access-control-allow-headers",
-                    "authorization, content-type, x-api-key, x-dressipi-jwt",
-                ),
                 ("vary", "Origin"),
             ] {
                 assert_eq!(answer.header(name), Some(value), "{origin} {path}");
+            }
+            let headers = listed(&answer, "access-control-allow-headers");
+            for name in [
+                "authorization",
+                "content-type",
+                "x-api-key",
+                "x-dressipi-jwt",
+            ] {
+                assert!(headers.contains(&name.to_owned()), "{headers:?}");
             }
         }
         for origin in others {
@@ -357,6 +362,50 @@ async fn c143_a_preflight_knows_the_origins_of_all_clients() {
             assert_eq!(answer.header("vary"), Some("Origin"), "{what}");
         }
     }
+}
+
+#[tokio::test]
+async fn f61_a_page_that_is_traced_may_call() {
+    let test = TestApp::new().await;
+    test.set_client(SHOP, origins(&[SHOP_PAGE])).await;
+    let tracing = ["traceparent", "tracestate", "baggage", "sentry-trace"];
+    for path in ["/oauth/token", "/oauth/authorize", "/api/oauth/profile"] {
+        let preflight = request("OPTIONS", path)
+            .header("origin", SHOP_PAGE)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", tracing.join(","));
+        let allowed = listed(&test.send(preflight).await, "access-control-allow-headers");
+        for name in tracing {
+            assert!(allowed.contains(&name.to_owned()), "{path}: {allowed:?}");
+        }
+        // Nothing that could be a credential of a page's, and not everything.
+        for name in ["cookie", "*", "x-guestpass-sub"] {
+            assert!(!allowed.contains(&name.to_owned()), "{path}: {allowed:?}");
+        }
+    }
+    let traced = tracing.iter().fold(authorize(), |request, name| {
+        request.header(
+            name,
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        )
+    });
+    let answer = test.send(traced.header("origin", SHOP_PAGE)).await;
+    assert_eq!(answer.status, 200);
+    let exposed = listed(&answer, "access-control-expose-headers");
+    for name in [
+        "retry-after",
+        "x-request-id",
+        "ratelimit",
+        "ratelimit-policy",
+    ] {
+        assert!(exposed.contains(&name.to_owned()), "{exposed:?}");
+    }
+}
+
+/// Returns the names that a header lists.
+fn listed(answer: &Answer, name: &str) -> Vec<String> {
+    let list = answer.header(name).unwrap_or_default();
+    list.split(", ").map(str::to_owned).collect()
 }
 
 fn assert_no_page_may_read(answer: &Answer, origin: &str) {
