@@ -15,6 +15,7 @@ use crate::error::Error;
 
 mod authorize;
 mod body;
+mod charset;
 pub mod client_auth;
 mod cors;
 mod document;

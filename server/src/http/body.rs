@@ -9,6 +9,7 @@ use guestpass_core::params::{Parameter, Params};
 use guestpass_core::refusal::Refusal;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use super::charset;
 use crate::listen::Deadline;
 
 /// Reads the whole body. A body that is announced or found to be too long, or is late, is refused without reading the
@@ -55,13 +56,13 @@ pub(super) fn params<'a>(
     query: &'a str,
     body: &'a Bytes,
 ) -> Result<(Source, Params<'a>), Refusal> {
-    let from_body = match media_type(headers)? {
-        None | Some(MediaType::Form) if body.is_empty() => {
-            return Ok((Source::Query, Params::from_form(table, query.as_bytes())?));
-        }
-        None => return Err(Refusal::MediaTypeUnsupported),
-        Some(MediaType::Form) => Params::from_form(table, body)?,
-        Some(MediaType::Json) => Params::from_json(table, body)?,
+    // Nothing has no type, whatever the header says of it (RFC 9110 §8.3).
+    if body.is_empty() {
+        return Ok((Source::Query, Params::from_form(table, query.as_bytes())?));
+    }
+    let from_body = match media_type(headers, body)? {
+        MediaType::Form => Params::from_form(table, body)?,
+        MediaType::Json => Params::from_json(table, body)?,
     };
     Params::check_absent(table, query)?;
     Ok((Source::Body, from_body))
@@ -88,35 +89,29 @@ enum MediaType {
     Json,
 }
 
-/// Reads the media type and checks the charset and the content coding. `None` if the request has no media type.
-fn media_type(headers: &HeaderMap) -> Result<Option<MediaType>, Refusal> {
+/// Reads the media type, and checks the content coding and the charset.
+fn media_type(headers: &HeaderMap, body: &[u8]) -> Result<MediaType, Refusal> {
     let mut codings = headers.get_all(CONTENT_ENCODING).iter();
     if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Refusal::MediaTypeUnsupported);
     }
     let mut fields = headers.get_all(CONTENT_TYPE).iter();
     let (Some(field), None) = (fields.next(), fields.next()) else {
-        return if headers.contains_key(CONTENT_TYPE) {
-            Err(Refusal::MediaTypeUnsupported)
-        } else {
-            Ok(None)
-        };
+        return Err(Refusal::MediaTypeUnsupported);
     };
     let field = field.to_str().map_err(|_| Refusal::MediaTypeUnsupported)?;
     let mut parts = field.split(';').map(str::trim);
     let essence = parts.next().unwrap_or_default();
-    let utf8 = parts
+    let is_readable = parts
         .filter_map(|parameter| parameter.split_once('='))
-        .all(|(name, value)| {
-            !name.eq_ignore_ascii_case("charset")
-                || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
-        });
-    if !utf8 {
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
+        .all(|(_, label)| charset::is_readable(label, body));
+    if !is_readable {
         Err(Refusal::MediaTypeUnsupported)
     } else if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        Ok(Some(MediaType::Form))
+        Ok(MediaType::Form)
     } else if essence.eq_ignore_ascii_case("application/json") {
-        Ok(Some(MediaType::Json))
+        Ok(MediaType::Json)
     } else {
         Err(Refusal::MediaTypeUnsupported)
     }

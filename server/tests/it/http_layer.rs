@@ -13,6 +13,7 @@ use crate::support::{
 };
 
 mod framing;
+mod media_types;
 
 /// Sends a request, which must be answered with that status and change no row.
 async fn unchanged(test: &TestApp, request: Sent, status: u16) -> Answer {
