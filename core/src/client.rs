@@ -9,6 +9,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::limits::MAX_BODY_BYTES;
+use crate::params::{Accepts, Parameter, Presence};
 use crate::policy::{Audience, PolicyOverrides};
 use crate::refusal::Refusal;
 use crate::time::Timestamp;
@@ -233,6 +235,20 @@ impl ApiKey {
 
 /// The beginning of the text of every API key.
 const PREFIX: &str = "gpk_";
+
+/// Describes the parameter that may hold the API key in a body (RFC 6749 §2.3.1). Its limit is that of the body: any text
+/// that isn't the key is a wrong one, however long.
+pub const CLIENT_SECRET: Parameter = Parameter {
+    name: "client_secret",
+    max_bytes: MAX_BODY_BYTES,
+    presence: Presence::Optional,
+    accepts: Accepts::Match {
+        pattern: "^(gpk_[A-Za-z0-9_-]{49})?$",
+        example: "gpk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+    },
+    about: "The API key of a confidential client, in place of `x-api-key` or HTTP Basic: two of them are refused. It is never \
+            accepted in a query.",
+};
 
 /// The beginning of an API key's text: the prefix and eight characters.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -152,6 +152,20 @@ impl<'a> Params<'a> {
         Ok(())
     }
 
+    /// Checks that a query gives one parameter no value, whatever else is wrong with the query.
+    ///
+    /// # Errors
+    /// [`Refusal::ParameterInQuery`] if it does.
+    pub fn check_lacks(query: &str, name: &'static str) -> Result<(), Refusal> {
+        if pairs(query)
+            .any(|(known, value)| !value.is_empty() && form_decode(known) == Ok(name.into()))
+        {
+            Err(Refusal::ParameterInQuery(name))
+        } else {
+            Ok(())
+        }
+    }
+
     fn empty(table: &'static [Parameter]) -> Self {
         Self {
             table,
@@ -415,6 +429,13 @@ mod tests {
             ("foo=%C2%80", Err(Refusal::UnknownParameterMalformed)),
         ] {
             assert_eq!(Params::check_absent(TABLE, query), expected, "{query}");
+        }
+        for (query, expected) in [
+            ("code=1&state=", Ok(())),
+            ("foo=%zz&%73tate=%zz", found("state")),
+            ("state=&state=x", found("state")),
+        ] {
+            assert_eq!(Params::check_lacks(query, "state"), expected, "{query}");
         }
     }
 

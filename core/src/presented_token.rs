@@ -1,12 +1,13 @@
 //! The parameters of a request about a token: to revoke it (RFC 7009 §2.1) or to introspect it (RFC 7662 §2.1).
 
 use crate::authorize::CLIENT_ID;
+use crate::client::CLIENT_SECRET;
 use crate::limits::MAX_CLIENT_ID_BYTES;
 use crate::params::{Accepts, Parameter, Presence};
 use crate::token_request::EXAMPLE_REFRESH_TOKEN;
 
-/// Lists the parameters of both endpoints. Their limits together stay below the limit of a body. `token_type_hint` is
-/// never needed, since a token shows by itself which kind it is.
+/// Lists the parameters of both endpoints. The limits of all but the secret, together with a real secret, stay below the
+/// limit of a body. `token_type_hint` is never needed, since a token shows by itself which kind it is.
 pub const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "token",
@@ -31,6 +32,7 @@ pub const PARAMETERS: &[Parameter] = &[
         max_bytes: MAX_CLIENT_ID_BYTES,
         presence: Presence::Optional,
         accepts: CLIENT_ID,
-        about: "The id of the client. It is required together with `x-api-key`.",
+        about: "The id of the client. It is required together with `x-api-key` or `client_secret`.",
     },
+    CLIENT_SECRET,
 ];

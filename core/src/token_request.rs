@@ -1,6 +1,7 @@
 //! Parses the token request (RFC 6749 §4.1.3, §6; RFC 7636 §4.5).
 
 use crate::authorize::{CLIENT_ID, REDIRECT_URI};
+use crate::client::CLIENT_SECRET;
 use crate::limits::{MAX_BODY_BYTES, MAX_CLIENT_ID_BYTES, MAX_CREDENTIAL_BYTES};
 use crate::params::{Accepts, Parameter, Params, Presence};
 use crate::pkce::{EXAMPLE_VERIFIER, Verifier};
@@ -66,6 +67,7 @@ pub const PARAMETERS: &[Parameter] = &[
         },
         about: "The refresh token that was received last. The answer contains its successor.",
     },
+    CLIENT_SECRET,
     Parameter {
         name: "scope",
         max_bytes: MAX_BODY_BYTES,

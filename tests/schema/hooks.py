@@ -27,6 +27,8 @@ def before_load_schema(context, raw_schema):
     for name in ["AuthorizationCodeRequest", "RefreshTokenRequest", "PresentedToken"]:
         schemas[name]["properties"]["client_id"] = {"const": CLIENT_ID}
         schemas[name]["examples"][0]["client_id"] = CLIENT_ID
+        # A second form of authentication beside `x-api-key`, and a made-up key.
+        del schemas[name]["properties"]["client_secret"]
     # Required beside `x-api-key`.
     schemas["PresentedToken"]["required"].append("client_id")
     for parameter in raw_schema["paths"]["/oauth/authorize"]["get"]["parameters"]:

@@ -63,8 +63,8 @@ pub(super) const fn row(refusal: Refusal) -> Row {
         Refusal::ParameterInQuery(_) => new(
             "parameter_in_query",
             InvalidRequest,
-            "PARAMETER is in the query and belongs in the body",
-            "Send all parameters in the body. Only at /oauth/token may they all stand in the query instead, with an empty body.",
+            "PARAMETER must not be in the query",
+            "Send all parameters in the body. Only at /oauth/token may they all stand in the query instead, with an empty body; but client_secret never may, because queries end up in logs: send it in the body, or the key in x-api-key or Authorization: Basic, and replace a key that stood in a query: `guestpass client key add ID`.",
         ),
         Refusal::UnknownParameterMalformed => new(
             "unknown_parameter_malformed",
@@ -161,13 +161,13 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "api_key_missing",
             InvalidClient,
             CLIENT,
-            "A key was looked for in the header x-api-key, and behind the client id in Authorization: Basic; nowhere else, so not in client_secret. Send it in one of the two, and look for a proxy that drops the header. If the key is lost, make another: `guestpass client key add ID`.",
+            "A key was looked for in the header x-api-key, behind the client id in Authorization: Basic, and, but for authorize, as client_secret in the body; nowhere else. Send it in one of these places, and look for a proxy that drops the header. If the key is lost, make another: `guestpass client key add ID`.",
         ),
         Refusal::ApiKeyWrong => new(
             "api_key_wrong",
             InvalidClient,
             CLIENT,
-            "Compare the first 12 characters of the key with `guestpass client key list ID`, and its length: 53. What doesn't begin with gpk_ is no key, but perhaps a token. If the key is lost, make another: `guestpass client key add ID`. A public client has no key: leave out x-api-key, and the password of Authorization: Basic.",
+            "Compare the first 12 characters of the key with `guestpass client key list ID`, and its length: 53. What doesn't begin with gpk_ is no key, but perhaps a token. If the key is lost, make another: `guestpass client key add ID`. A public client has no key: leave out x-api-key, client_secret, and the password of Authorization: Basic.",
         ),
         Refusal::ApiKeyExpired => new(
             "api_key_expired",
@@ -197,7 +197,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "authentication_repeated",
             InvalidRequest,
             "the request authenticates the client more than once",
-            "Send either x-api-key or Authorization: Basic, once. Look for a proxy or library that adds one of its own.",
+            "Send one of x-api-key, Authorization: Basic and client_secret, once. Look for a proxy or library that adds one of its own.",
         ),
         Refusal::ClientIdMismatch => new(
             "client_id_mismatch",

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use guestpass_core::authorize::{AuthorizeRequest, EXAMPLE_STATE, PARAMETERS, REDIRECT_URI};
-use guestpass_core::client::Client;
+use guestpass_core::client::{CLIENT_SECRET, Client};
 use guestpass_core::params::Params;
 use guestpass_core::pkce::EXAMPLE_VERIFIER;
 use guestpass_core::refusal::WireCode;
@@ -92,6 +92,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, request: Request) -> Result
     fetch_metadata::check(headers)?;
     let query = parts.uri.query().unwrap_or_default();
     let params = Params::from_form(ENDPOINT.parameters, query.as_bytes())?;
+    Params::check_lacks(query, CLIENT_SECRET.name)?;
     let presented = Presented::read(headers, &params)?;
     let client = presented.client(&app);
     if let Err(refusal) = fetch_metadata::check_origin(headers, client.as_deref()) {

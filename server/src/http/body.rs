@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use guestpass_core::client::CLIENT_SECRET;
 use guestpass_core::limits::MAX_BODY_BYTES;
 use guestpass_core::params::{Parameter, Params};
 use guestpass_core::refusal::Refusal;
@@ -49,13 +50,15 @@ pub(super) enum Source {
 }
 
 /// Reads the parameters from the body, or from the query if the body is empty, as existing clients send them. With a
-/// body, a parameter in the query is refused.
+/// body, a parameter in the query is refused; a client's secret there always is (RFC 6749 §2.3.1), for queries end up in
+/// logs.
 pub(super) fn params<'a>(
     table: &'static [Parameter],
     headers: &HeaderMap,
     query: &'a str,
     body: &'a Bytes,
 ) -> Result<(Source, Params<'a>), Refusal> {
+    Params::check_lacks(query, CLIENT_SECRET.name)?;
     // Nothing has no type, whatever the header says of it (RFC 9110 §8.3).
     if body.is_empty() {
         return Ok((Source::Query, Params::from_form(table, query.as_bytes())?));

@@ -1,12 +1,13 @@
-//! Client authentication, by exactly one method (RFC 6749 §2.3): `x-api-key`, `Authorization: Basic`, or none.
+//! Client authentication, by exactly one method (RFC 6749 §2.3): `x-api-key`, `Authorization: Basic`, `client_secret` in
+//! the body, or none.
 
 use std::sync::Arc;
 
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use guestpass_core::client::Client;
+use guestpass_core::client::{CLIENT_SECRET, Client};
 use guestpass_core::params::{Params, form_decode};
 use guestpass_core::refusal::Refusal;
 
@@ -21,29 +22,31 @@ pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub struct Presented {
     /// The client that the request names.
     pub client_id: String,
-    /// The key, if it isn't empty in Basic.
+    /// The key, if it isn't empty in Basic or in the body.
     pub api_key: Option<Vec<u8>>,
 }
 
 impl Presented {
-    /// Reads the parameter `client_id` and the headers. A scheme other than Basic in `Authorization` is ignored: a
+    /// Reads the parameters `client_id` and `client_secret`, and the headers. A scheme other than Basic in `Authorization` is ignored: a
     /// guest's expired token there must not break the refresh that replaces it.
     ///
     /// # Errors
     /// Returns the refusal of credentials that aren't well-formed or stand twice, and of a request without a client.
     pub fn read(headers: &HeaderMap, params: &Params<'_>) -> Result<Self, Refusal> {
         let parameter = params.get("client_id");
-        let mut api_keys = headers.get_all(API_KEY).iter();
-        let api_key = api_keys.next();
+        let api_keys = headers.get_all(API_KEY).iter().map(HeaderValue::as_bytes);
+        let secret = params.get(CLIENT_SECRET.name).map(str::as_bytes);
+        let mut keys = api_keys.chain(secret);
+        let key = keys.next();
         let basic = basic(headers)?;
-        if api_keys.next().is_some() || (api_key.is_some() && basic.is_some()) {
+        if keys.next().is_some() || (key.is_some() && basic.is_some()) {
             return Err(Refusal::AuthenticationRepeated);
         }
         let Some((user, password)) = basic else {
             let client_id = params.required("client_id")?.to_owned();
             return Ok(Self {
                 client_id,
-                api_key: api_key.map(|key| key.as_bytes().to_vec()),
+                api_key: key.map(<[u8]>::to_vec),
             });
         };
         if parameter.is_some_and(|client_id| client_id != user) {
@@ -63,6 +66,7 @@ impl Presented {
         params: &Params<'_>,
     ) -> Result<Option<Self>, Refusal> {
         let says_nothing = params.get("client_id").is_none()
+            && params.get(CLIENT_SECRET.name).is_none()
             && !headers.contains_key(API_KEY)
             && !tries_basic(headers);
         if says_nothing {

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::response::{IntoResponse, Response};
-use guestpass_core::client::Client;
+use guestpass_core::client::{CLIENT_SECRET, Client};
 use guestpass_core::params::Params;
 use guestpass_core::presented_token::PARAMETERS;
 use guestpass_core::refusal::Refusal;
@@ -77,19 +79,30 @@ fn schema() -> Value {
 
 pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    // RFC 7662 §2.1: authentication is required, so a request without any isn't parsed.
-    if !parts.headers.contains_key(AUTHORIZATION) && !parts.headers.contains_key(API_KEY) {
-        return Err(Refusal::ApiKeyMissing.into());
-    }
     let deadline = parts.extensions.get::<Deadline>().copied();
     let body = body::read(&parts.headers, body, deadline).await?;
     let query = parts.uri.query().unwrap_or_default();
+    // RFC 7662 §2.1: authentication is required, so of a request without any nothing else is read.
+    if !parts.headers.contains_key(AUTHORIZATION)
+        && !parts.headers.contains_key(API_KEY)
+        && !shows_secret(&parts.headers, query, &body)
+    {
+        return Err(Refusal::ApiKeyMissing.into());
+    }
     let params = body::params_in_body(ENDPOINT.parameters, &parts.headers, query, &body)?;
     let presented =
         Presented::read_if_any(&parts.headers, &params)?.ok_or(Refusal::ApiKeyMissing)?;
     let client = presented.client(&app);
     let answer = introspect(&app, &presented, client.as_deref(), &params).await;
     Ok(respond::to(client, answer))
+}
+
+/// Tells if the body, or against the rules the query, has a client's secret that can be read.
+fn shows_secret(headers: &HeaderMap, query: &str, body: &Bytes) -> bool {
+    match body::params(&[CLIENT_SECRET], headers, query, body) {
+        Ok((_, params)) => params.get(CLIENT_SECRET.name).is_some(),
+        Err(refusal) => refusal.parameter() == Some(CLIENT_SECRET.name),
+    }
 }
 
 async fn introspect(

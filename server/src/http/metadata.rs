@@ -1,5 +1,6 @@
 //! `GET /.well-known/oauth-authorization-server`: authorization server metadata (RFC 8414).
 
+use std::iter;
 use std::time::Duration;
 
 use guestpass_core::authorize::{CHALLENGE_METHOD, RESPONSE_TYPE};
@@ -51,8 +52,8 @@ pub(super) fn paths(app: &App) -> Vec<String> {
 pub(super) fn document(app: &App) -> Document {
     let base = base_url(app);
     let at = |endpoint: &Endpoint| format!("{base}{}", endpoint.path);
-    let with_key = ["client_secret_basic", API_KEY_HEADER];
-    let with_or_without = ["none", "client_secret_basic", API_KEY_HEADER];
+    let with_key = ["client_secret_basic", "client_secret_post", API_KEY_HEADER];
+    let with_or_without: Vec<_> = iter::once("none").chain(with_key).collect();
     let metadata = json!({
         "issuer": app.issuer.as_str(),
         "authorization_endpoint": at(&authorize::ENDPOINT),

@@ -15,6 +15,8 @@ use crate::support::{
     SHOP, Sent, TestApp, authorize, exchange, lines_of, percent, refresh, sha256,
 };
 
+mod in_body;
+
 /// A confidential client.
 const BACKEND: &str = "backend";
 

@@ -14,7 +14,8 @@ async fn c114_the_document_says_what_works() {
     let answer = test.send(request("GET", PATH)).await;
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.header("cache-control"), Some("public, max-age=3600"));
-    let (key, header) = ("client_secret_basic", "urn:guestpass:auth-method:x-api-key");
+    let (basic, post) = ("client_secret_basic", "client_secret_post");
+    let header = "urn:guestpass:auth-method:x-api-key";
     let expected = json!({
         "issuer": test.guest().await.claims["iss"],
         "authorization_endpoint": format!("{ISSUER}/oauth/authorize"),
@@ -26,9 +27,9 @@ async fn c114_the_document_says_what_works() {
         "response_modes_supported": ["urn:guestpass:response-mode:body"],
         "grant_types_supported": ["authorization_code", "refresh_token"],
         "code_challenge_methods_supported": ["S256"],
-        "token_endpoint_auth_methods_supported": ["none", key, header],
-        "revocation_endpoint_auth_methods_supported": ["none", key, header],
-        "introspection_endpoint_auth_methods_supported": [key, header],
+        "token_endpoint_auth_methods_supported": ["none", basic, post, header],
+        "revocation_endpoint_auth_methods_supported": ["none", basic, post, header],
+        "introspection_endpoint_auth_methods_supported": [basic, post, header],
     });
     let mut said = answer.json();
     // Members about documentation for people, if there are any.

@@ -244,11 +244,12 @@ impl Sent {
 
     /// Returns the secrets of this request, which must never be logged.
     pub(super) fn secrets(&self) -> Vec<String> {
-        const SECRET: [&str; 7] = [
+        const SECRET: [&str; 8] = [
             "code",
             "token",
             "code_verifier",
             "refresh_token",
+            "client_secret",
             "code_challenge",
             "api_key",
             "x-api-key",
