@@ -156,6 +156,30 @@ def c165_nor_does_its_method_or_path(shop):
         assert answer.identity() == {} and (arrived or answer.status == 404), (path, answer)
 
 
+def f62_a_path_that_can_be_read_in_two_ways_is_refused(shop):
+    guest = shop.guest()
+    for path in AMBIGUOUS:
+        for token in ([], guest.bearer):
+            answer, arrived = shop.get(path, token)
+            assert (answer.status, arrived) == (400, None), (path, answer, arrived)
+    # Behind the `?`, and in a name, none of this leads anywhere else.
+    for path in ("/orders?back=//account/../%2f;x\\", "/red%20shoes/50%25/a.b/.well-known/x", "/", "/?", "/%C3%A9"):
+        answer, arrived = shop.get(path, guest.bearer)
+        assert (answer.status, arrived.path, arrived.identity()) == (200, path, guest.identity), (path, answer)
+
+
+def f62_a_strict_path_is_strict_in_every_case_and_without_its_last_slash(shop):
+    guest = shop.guest()
+    for path in ("/account", "/account?x", "/ACCOUNT/orders", "/Account", "/%41ccount/", "/accoun%54?mode=soft"):
+        answer, arrived = shop.get(path, [])
+        assert (answer.status, arrived) == (401, None), (path, answer, arrived)
+        answer, arrived = shop.get(path, guest.bearer)
+        assert (answer.status, arrived.path, arrived.identity()) == (200, path, guest.identity), (path, answer)
+    for path in ("/accounts", "/accounting/x", "/my/account/"):
+        answer, arrived = shop.get(path, [])
+        assert (answer.status, arrived.identity()) == (200, {}), (path, answer)
+
+
 def every_method_arrives_with_its_identity(shop):
     guest = shop.guest()
     for path in (STRICT, SOFT):
@@ -187,13 +211,16 @@ def the_check_is_asked_about_the_token_alone(shop):
     program = shop.gateway.command[0]
     with type(shop.gateway)(program, asked.port, shop.upstream.port) as gateway:
         for path, target in [(STRICT, "/oauth/verify"), (SOFT, "/oauth/verify?mode=soft")] * 5:
-            fields = ["Authorization: Bearer one", "x-dressipi-jwt: two", "Cookie: a=b", "Content-Length: 5"]
+            other = ["Cookie: a=b", "X-Forwarded-For: 10.0.0.1", "Forwarded: for=10.0.0.1", "x-api-key: k", "x-y: z"]
+            fields = ["Authorization: Bearer one", "x-dressipi-jwt: two", *other, "Content-Length: 5"]
             assert ask(gateway.port, "POST", path, fields, b"hello").status == 200
             check = asked.arrived.pop()
             assert (check.path, check.body, asked.arrived) == (target, b"", []), check
             assert check.values("content-length") in ([], ["0"]) and not check.values("transfer-encoding"), check
             assert check.values("authorization") == ["Bearer one"], check
-            assert (check.values("x-dressipi-jwt"), check.values("cookie")) == (["two"], []), check
+            assert check.values("x-dressipi-jwt") == ["two"], check
+            known = {"host", "connection", "content-length", "authorization", "x-dressipi-jwt"}
+            assert {name.lower() for name, _ in check.fields} <= known, check
     # One connection for all of them.
     assert asked.connections == 1, asked.connections
 
@@ -231,16 +258,36 @@ def f41_the_path_of_the_issuer_changes_nothing_but_a_base_path_stands_in_front(s
             server.kill()
 
 
-def f44_more_headers_than_guestpass_reads(shop):
-    """As the pitfalls say."""
-    guest, is_nginx = shop.guest(), "nginx" in type(shop.gateway).__name__.lower()
+def f63_more_headers_than_guestpass_reads_are_no_obstacle(shop):
+    guest = shop.guest()
     for many in ([f"x-{n}: {'y' * 7000}" for n in range(3)], [f"x-{n}: y" for n in range(110)]):
         for path in (STRICT, SOFT):
             answer, arrived = shop.get(path, guest.bearer + many)
-            if is_nginx:
-                assert (answer.status, arrived) == (401, None), (path, answer, arrived)
+            assert answer.status == 200 and arrived.identity() == guest.identity, (path, answer)
+        answer, arrived = shop.get(SOFT, many)
+        assert answer.status == 200 and arrived.identity() == {}, answer
+
+
+def f63_of_two_tokens_the_checked_one_arrives_or_none(shop):
+    """Where a gateway reads one of two headers with the same name, or a spelling of it."""
+    one, other = shop.guest(), shop.guest()
+    under = [f"x_dressipi_jwt: {one.access_token}"]
+    for fields in (
+        one.user_jwt + other.user_jwt,
+        one.user_jwt + ["x-dressipi-jwt: garbage"],
+        one.bearer + other.bearer,
+        under,
+        under + other.user_jwt,
+        other.user_jwt + under,
+    ):
+        for path in (STRICT, SOFT):
+            answer, arrived = shop.get(path, fields)
+            tokens = arrived and [v for n, v in arrived.fields if n.lower().replace("_", "-") == "x-dressipi-jwt"]
+            if arrived and arrived.identity():
+                (guest,) = [guest for guest in (one, other) if guest.identity == arrived.identity()]
+                assert tokens == [guest.access_token], (path, fields, arrived)
             else:
-                assert answer.status == 200 and arrived.identity() == guest.identity, (path, answer)
+                assert answer.status in (400, 401) or path == SOFT, (path, fields, answer)
 
 
 def a_revoked_token_is_refused_at_once(shop):
@@ -314,12 +361,15 @@ TESTS = [
     an_answer_to_the_client_carries_no_identity,
     c165_what_a_request_says_of_itself_opens_nothing,
     c165_nor_does_its_method_or_path,
+    f62_a_path_that_can_be_read_in_two_ways_is_refused,
+    f62_a_strict_path_is_strict_in_every_case_and_without_its_last_slash,
     every_method_arrives_with_its_identity,
     a_body_arrives_whole,
     the_check_is_asked_about_the_token_alone,
     long_cookies_are_no_obstacle,
     f41_the_path_of_the_issuer_changes_nothing_but_a_base_path_stands_in_front,
-    f44_more_headers_than_guestpass_reads,
+    f63_more_headers_than_guestpass_reads_are_no_obstacle,
+    f63_of_two_tokens_the_checked_one_arrives_or_none,
     a_revoked_token_is_refused_at_once,
     a_guestpass_that_is_gone_lets_nobody_be_anybody,
     c166_nor_does_one_without_its_database,
@@ -351,6 +401,38 @@ SPELLINGS = [
     "Connection: {name}",
     "Connection: close, {name}, {under}\r\n{name}: {value}",
     "x-forwarded-{name}: {value}",
+]
+
+# Paths that an upstream could read as another than the gateway does: as strict ones that are soft, or the other way round.
+AMBIGUOUS = [
+    "//account/orders",
+    "/orders//x",
+    "/account/..%2f",
+    "/account%2Forders",
+    "/account%5corders",
+    "/x\\..\\account/orders",
+    "/x/../account/orders",
+    "/x/..",
+    "/./account/orders",
+    "/x/%2e%2E/account/orders",
+    "/x/.%2e/account/orders",
+    "/x/..;/account/orders",
+    "/x/..;a=b/account/orders",
+    "/account;x/orders",
+    "/account%3Bx/orders",
+    "/account%3fx",
+    "/account%23x",
+    "/account#x",
+    "/account%00/orders",
+    "/account%0a/orders",
+    "/account%7f",
+    "/account%20/orders",
+    "/account%20",
+    "/account./orders",
+    "/account.",
+    "/%2561ccount/orders",
+    "/x/%252e%252e/account/orders",
+    "/x/..%2faccount/orders?x",
 ]
 
 # Headers that could mislead a check which trusts them about method, path or host.
@@ -415,8 +497,6 @@ class Shop:
             [f"Authorization: Bearer {header}.{other.split('.')[1]}.{signature}"],
             [f"Authorization: Bearer {unsigned}.{claims}."],
             [f"Authorization: Bearer {token}", f"x-dressipi-jwt: {other}"],
-            [f"x-dressipi-jwt: {token}", f"x-dressipi-jwt: {other}"],
-            [f"x_dressipi_jwt: {token}"],
         ]
 
     def get(self, path, fields):
