@@ -162,6 +162,66 @@ async fn c134_field_names_are_tokens() {
     }
 }
 
+/// What RFC 9112 (§2.2, §6.3) lets a server take and the HTTP library takes: it can't be told not to. Each is read in one way,
+/// so that the request behind it is answered as itself. A change here concerns SECURITY.md.
+#[tokio::test(flavor = "multi_thread")]
+async fn f58_what_is_taken_though_others_refuse_it() {
+    let test = TestApp::new().await;
+    let address = test.listen().await;
+    for (what, fields, ends_there) in [
+        ("bare LF", "Content-Length: {length}\r\n", false),
+        (
+            "the same length twice",
+            "Content-Length: {length}\r\nContent-Length: {length}\r\n",
+            false,
+        ),
+        (
+            "a blank behind the size of a chunk",
+            "Transfer-Encoding: chunked\r\n",
+            false,
+        ),
+        (
+            "a length behind chunks",
+            "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
+            true,
+        ),
+    ] {
+        let form = exchange(&test.code(SHOP).await).encoded();
+        let length = form.len();
+        let body = if fields.contains("chunked") {
+            format!("{length:x} \r\n{form}\r\n0 \r\n\r\n")
+        } else {
+            form
+        };
+        let sent = token(&fields.replace("{length}", &length.to_string()), &body);
+        let sent = match what {
+            "bare LF" => sent.replace("\r\n", "\n"),
+            _ => sent,
+        };
+        let mut connection = Connection::open(address).unwrap();
+        connection
+            .write([sent.as_bytes(), &authorize().wire()].concat())
+            .unwrap();
+        if ends_there {
+            connection.last_answer().unwrap().tokens();
+        } else {
+            connection.answer_to(&Method::POST).unwrap().tokens();
+            connection.answer_to(&Method::GET).unwrap().text("code");
+        }
+    }
+}
+
+/// As deploy/README.md says.
+#[tokio::test(flavor = "multi_thread")]
+async fn f67_http2_in_clear_is_refused_by_a_close() {
+    let test = TestApp::new().await;
+    let mut connection = Connection::open(test.listen().await).unwrap();
+    connection
+        .write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .unwrap();
+    assert!(connection.is_over());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn c136_pipelined_requests_are_answered_in_order() {
     let test = TestApp::new().await;

@@ -152,6 +152,20 @@ async fn f32_a_removed_clients_guest_can_see_and_erase_itself() {
     erased(&server, &again).await;
 }
 
+/// As SECURITY.md says.
+#[tokio::test]
+async fn f67_a_new_client_under_an_old_id_inherits_the_access_tokens() {
+    let server = server(Policy::default()).await;
+    let (test, _) = &server;
+    let tokens = test.guest().await;
+    test.change(Change::RemoveClient(SHOP.parse().unwrap()))
+        .await;
+    test.add_client(SHOP, ClientSettings::default()).await;
+    assert_eq!(test.send(verify(&tokens.access_token)).await.status, 200);
+    test.refused(refresh(&tokens.refresh_token), "invalid_grant")
+        .await;
+}
+
 #[tokio::test]
 async fn f32_a_row_that_a_restore_has_lost_ends_nothing() {
     let server = server(Policy::default()).await;
