@@ -237,7 +237,7 @@ class Cluster:
         for node in self.nodes.values():
             node.start()
         self.wait("both nodes to be ready", lambda: all(self.is_ready(name) for name in NODES))
-        self.wait("HAProxy to find them", lambda: fetch(f"{self.public()}/readyz")[0] == 200)
+        self.wait("HAProxy to find them", lambda: fetch(f"{self.public()}/up")[0] == 200)
 
     def guestpass(self, *arguments):
         """Runs a command of the operator's on node a."""

@@ -34,7 +34,8 @@ def main(guestpass_program, *gateways):
             gateway = recipe(program, guestpass.port, upstream.port)
             with guestpass, gateway:
                 shop = Shop(upstream, guestpass, gateway)
-                outcomes += [passes(test, name, shop) for test in TESTS]
+                tests = TESTS_OF_THE_CLUSTER if kind == "haproxy" else TESTS
+                outcomes += [passes(test, name, shop) for test in tests]
     print(f"{outcomes.count(True)} passed, {outcomes.count(False)} failed")
     return not all(outcomes)
 
@@ -349,6 +350,41 @@ def nobody_is_anybody(shop, guest):
             assert arrived is None and answer.status in ((503,) if token else (401, 503)), (fields, answer)
             assert answer.identity() == {}, answer
 
+
+def f64_the_readiness_of_the_nodes_is_not_passed_on(shop):
+    # HAProxy asks each node when it starts.
+    shop.gateway.wait_for(lambda: shop.get("/up", [])[0].status == 200)
+    for path in ("/readyz", "/readyz?x", "http://shop.example/readyz"):
+        answer, _ = shop.get(path, [])
+        assert answer.status == 404, (path, answer)
+    assert shop.get("/livez", [])[0].status == 200
+
+
+def f64_a_source_is_limited_at_every_base_path_together(shop):
+    paths = ["/oauth/authorize?x", "/api/oauth/authorize", "http://shop.example/oauth/authorize"]
+    asked = 0
+    while shop.get(paths[asked % 3], [])[0].status == 400:
+        asked += 1
+        assert asked < 6000
+    assert asked >= 600, asked
+    answer, _ = shop.get(paths[0], [])
+    assert (answer.values("retry-after"), answer.values("content-type")) == (["10"], ["application/json"]), answer
+    assert json.loads(answer.body)["error"] == "temporarily_unavailable", answer
+    # Who is a guest already isn't counted.
+    for path in ("/oauth/token", "/api/oauth/token"):
+        assert shop.send("POST", path, [], b"")[0].status == 400
+
+
+def f64_without_a_node_there_is_nothing_to_be_had(shop):
+    shop.guestpass.kill()
+    shop.gateway.wait_for(lambda: shop.get("/up", [])[0].status == 503)
+
+
+TESTS_OF_THE_CLUSTER = [
+    f64_the_readiness_of_the_nodes_is_not_passed_on,
+    f64_a_source_is_limited_at_every_base_path_together,
+    f64_without_a_node_there_is_nothing_to_be_had,
+]
 
 TESTS = [
     the_documented_requests_are_answered_as_it_says,

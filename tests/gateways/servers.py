@@ -158,7 +158,28 @@ class Envoy(Program):
         super().__init__(program, "-c", str(recipe), "--use-dynamic-base-id", "--concurrency", "1", "-l", "warn")
 
 
+class HAProxy(Program):
+    """The public side of the cluster's recipe, with one node that is ready and one that isn't there."""
+
+    def __init__(self, program, guestpass, _):
+        self.port = free_port()
+        ports = {
+            "    log /dev/log local0\n": "",
+            "    bind 10.0.0.21:80\n": f"    bind 127.0.0.1:{self.port}\n",
+            "    server a 10.0.0.21:8080": f"    server a 127.0.0.1:{guestpass}",
+            "    server b 10.0.0.22:8080": f"    server b 127.0.0.1:{free_port()}",
+            "a-unready 10.0.0.21:8080": f"a-unready 127.0.0.1:{guestpass}",
+            "b-unready 10.0.0.22:8080": f"b-unready 127.0.0.1:{free_port()}",
+            "127.0.0.1:5000": f"127.0.0.1:{free_port()}",
+            "127.0.0.1:8404": f"127.0.0.1:{free_port()}",
+        }
+        recipe = WORK / "haproxy.cfg"
+        recipe.write_text(with_ports(DEPLOY / "cluster/haproxy.cfg", ports))
+        super().__init__(program, "-db", "-f", str(recipe))
+
+
 RECIPES = {
+    "haproxy": {"haproxy": HAProxy},
     "nginx": {"nginx": Nginx, "nginx_beside_another": NginxBesideAnother},
     "envoy": {"envoy": Envoy},
 }
