@@ -158,11 +158,18 @@ def c165_nor_does_its_method_or_path(shop):
 
 
 def f62_a_path_that_can_be_read_in_two_ways_is_refused(shop):
-    guest = shop.guest()
+    guest, puts_right = shop.guest(), "Envoy" in type(shop.gateway).__name__
     for path in AMBIGUOUS:
-        for token in ([], guest.bearer):
-            answer, arrived = shop.get(path, token)
-            assert (answer.status, arrived) == (400, None), (path, answer, arrived)
+        answer, arrived = shop.get(path, [])
+        assert answer.status == 400 or puts_right, (path, answer)
+        assert not arrived or not re.match("(?i)/account(/|$)", arrived.path), (path, arrived)
+        answer, arrived = shop.get(path, guest.bearer)
+        if arrived:
+            # In one spelling, and checked as that.
+            assert puts_right and re.fullmatch(r"(/\w*)+(\?.*)?", arrived.path), (path, arrived)
+            assert arrived.identity() == guest.identity, (path, arrived)
+        else:
+            assert answer.status == 400, (path, answer)
     # Behind the `?`, and in a name, none of this leads anywhere else.
     for path in ("/orders?back=//account/../%2f;x\\", "/red%20shoes/50%25/a.b/.well-known/x", "/", "/?", "/%C3%A9"):
         answer, arrived = shop.get(path, guest.bearer)
