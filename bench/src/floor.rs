@@ -17,14 +17,13 @@ use guestpass::listen;
 use guestpass::random::{Random, SecureGenerator};
 use guestpass::store::sqlite::bare::{BareGrant, BareWriter};
 use guestpass::store::sqlite::{SqliteStore, Synchronous};
-use guestpass::store::{Store, Write};
-use guestpass::upkeep::{PART, REMOVED_AT_ONCE};
+use guestpass::store::{EndedBefore, REMOVED_AT_ONCE, Store, Write};
+use guestpass::upkeep::PART;
 use guestpass_core::claims::Claims;
 use guestpass_core::credential::Credential;
 use guestpass_core::grant::{Generation, GrantId, KEEP_ENDED};
 use guestpass_core::params::Params;
 use guestpass_core::profile::{NetworkId, ProfileId};
-use guestpass_core::time::Timestamp;
 use guestpass_core::token_request::PARAMETERS;
 use tokio::net::TcpListener;
 
@@ -250,21 +249,21 @@ fn clean(directory: &Path) -> Result<(), Failure> {
         .build()?;
     print_line("ready")?;
     std::io::stdin().read_line(&mut String::new())?;
-    let ended_before = SystemClock::new().now().before(KEEP_ENDED);
-    let removed = runtime.block_on(remove_ended(&store, ended_before))?;
+    let before = EndedBefore::all(SystemClock::new().now().before(KEEP_ENDED));
+    let removed = runtime.block_on(remove_ended(&store, before))?;
     print_line(&removed.to_string())?;
     // The process stays until its CPU time was read.
     std::io::stdin().lines().for_each(drop);
     Ok(())
 }
 
-async fn remove_ended(store: &dyn Store, ended_before: Timestamp) -> Result<usize, Failure> {
+async fn remove_ended(store: &dyn Store, before: EndedBefore) -> Result<usize, Failure> {
     let (mut after, mut removed) = (None, 0);
     loop {
-        let part = store.ended_grants(after, ended_before, PART).await?;
+        let part = store.ended_grants(after, before, PART).await?;
         removed += part.ended.len();
         for some in part.ended.chunks(REMOVED_AT_ONCE) {
-            let remove = Write::RemoveEnded(some.to_vec(), ended_before);
+            let remove = Write::RemoveEnded(some.to_vec(), before);
             store.write(remove).await?;
         }
         after = part.next;

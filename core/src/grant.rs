@@ -335,7 +335,7 @@ pub const MAX_STRIKES: u8 = 5;
 /// The most grants that one guest may have live at once (only `resume_with_jwt` makes a second).
 pub const MAX_LIVE: usize = 8;
 
-/// The retention period of ended grants and orphaned guests; the cleaner removes them after it.
+/// The retention period of ended grants; the cleaner removes them after it.
 pub const KEEP_ENDED: Duration = Duration::from_secs(7 * 86_400);
 
 /// Identifies a grant by its guest and eight random bytes. Its base64url text is the `sid` claim.

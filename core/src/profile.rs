@@ -38,6 +38,12 @@ impl ProfileId {
         Self(((millis << RANDOM_BITS) | random).max(1))
     }
 
+    /// Returns the least id that is made at that time: one that was made earlier is less.
+    #[must_use]
+    pub fn first_at(now: Timestamp) -> Self {
+        Self::new(now, [0; 4])
+    }
+
     /// Makes an id from its number in the store. `None` unless positive.
     #[must_use]
     pub fn from_i64(id: i64) -> Option<Self> {

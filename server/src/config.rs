@@ -82,6 +82,8 @@ pub struct Config {
     pub journal: PathBuf,
     /// The time for which a tombstone is kept.
     pub keep_tombstones: Duration,
+    /// The time for which a guest is kept whose code was never redeemed.
+    pub keep_orphans: Duration,
     /// The time from a node's start until it begins to clean.
     pub clean_after: Duration,
     /// The name of this node.
@@ -269,6 +271,7 @@ impl Config {
             verification: verification::verification(values)?,
             journal,
             keep_tombstones: cleaning::keep_tombstones(values, policy.refresh_max)?,
+            keep_orphans: cleaning::keep_orphans(values)?,
             clean_after: cleaning::clean_after(values)?,
             core_dumps: values.one("core_dumps", choice::yes_or_no)?,
             file_with_password: database
@@ -397,6 +400,7 @@ mod tests {
             ("GUESTPASS_TOKENS__GRACE", "6m", "between 0s and 5m"),
             ("GUESTPASS_TOKENS__GRACE", "0s", "late_retry"),
             ("GUESTPASS_TOKENS__CODE_TTL", "11m", "10m"),
+            ("GUESTPASS_CLEANING__ORPHANS", "59m", "between 1h and 30d"),
             ("GUESTPASS_TOKENS__ACCESS_TTL", "1500ms", "whole seconds"),
             ("GUESTPASS_TOKENS__MAX_UNPROVEN", "0", "between 1 and 1000"),
             ("GUESTPASS_TOKENS__QUERY_PARAMS", "yes", "true or false"),

@@ -44,6 +44,11 @@ impl Marks {
         }
     }
 
+    /// Tells whether the store has gone back lately, as by a restore: its rows may then say less than what was answered.
+    pub(crate) fn store_went_back(&self) -> bool {
+        self.went_back_at.is_some()
+    }
+
     /// Says that an erasure or revocation is about to be journaled: the next mark waits until the store has it.
     pub(crate) fn begin(&self) -> UnderWay {
         self.under_way.begin()

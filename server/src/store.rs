@@ -32,7 +32,9 @@ pub use redemption::{Proof, Redeemed, Redemption};
 pub use schema::{Migration, SchemaError};
 pub use transfer::Transfer;
 use transfer::{InstallationRow, Row, Snapshot, Table};
-pub use writes::{BatchMetrics, Outcome, RevokedAccessToken, Tombstone, Write};
+pub use writes::{
+    BatchMetrics, EndedBefore, Outcome, REMOVED_AT_ONCE, RevokedAccessToken, Tombstone, Write,
+};
 
 /// The future that an asynchronous call of an object-safe trait returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -169,12 +171,12 @@ pub trait Registry: Send + Sync {
 
 /// Serves the cleaner, a start after a restore, and operators.
 pub trait Upkeep: Send + Sync {
-    /// Looks at up to `limit` grants behind `after`, in the order of their keys, and says which had ended before
-    /// `ended_before`. Removing them is [`Write::RemoveEnded`].
+    /// Looks at up to `limit` grants behind `after`, in the order of their keys, and says which had ended
+    /// `before`. Removing them is [`Write::RemoveEnded`].
     fn ended_grants(
         &self,
         after: Option<GrantId>,
-        ended_before: Timestamp,
+        before: EndedBefore,
         limit: usize,
     ) -> BoxFuture<'_, Result<EndedGrants, Unavailable>>;
 

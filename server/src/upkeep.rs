@@ -4,15 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use guestpass_core::grant::{GrantId, KEEP_ENDED};
+use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
 
 use crate::app::App;
 use crate::clock::SteadyClock;
 use crate::keys::KeyRing;
-use crate::store::{Grants, Outcome, Unavailable, Upkeep, Write};
+use crate::store::{EndedBefore, Grants, Outcome, REMOVED_AT_ONCE, Unavailable, Upkeep, Write};
 
-/// Scans the grants in the order of their keys, in small parts, and starts over at the end.
+/// Scans the grants in the order of their keys, in small parts, and starts over at the end. Keys begin with the time at
+/// which a guest was made, so what a flood has left behind lies together: there the cleaner goes on without a pause
+/// ([`Cleaner::pause_after`]). What was made too lately to be removed it leaves out.
 ///
 /// A node cleans only while it holds the lease, a row in the store that expires. [`Cleaner::step`] renews it in time;
 /// when its holder dies, another node takes it over after `LEASE`. While the clock is in doubt the cleaner waits, because
@@ -23,9 +27,12 @@ pub struct Cleaner {
     keys: Arc<KeyRing>,
     clock: Arc<SteadyClock>,
     keep_tombstones: Duration,
+    keep_orphans: Duration,
     node: String,
     held_until: Timestamp,
     position: Option<GrantId>,
+    /// The last step forgot as much as one write may.
+    forgets_more: bool,
 }
 
 /// The result of one step.
@@ -50,22 +57,30 @@ pub enum Step {
 impl Cleaner {
     /// Makes a cleaner of the store behind `app`.
     #[must_use]
-    pub fn new(app: &App, keep_tombstones: Duration) -> Self {
+    pub fn new(app: &App, keep_tombstones: Duration, keep_orphans: Duration) -> Self {
         let clock = Arc::clone(&app.clock);
+        // Of a guest in a store that went back the code may have been redeemed all the same.
+        let keep_orphans = match app.marks.store_went_back() {
+            true => keep_orphans.max(KEEP_ENDED),
+            false => keep_orphans,
+        };
         Self {
             upkeep: Arc::clone(&app.upkeep),
             grants: Arc::clone(&app.grants),
             keys: Arc::clone(&app.keys),
             clock,
             keep_tombstones,
+            keep_orphans,
             node: app.node.clone(),
             held_until: Timestamp::from_millis(0),
             position: None,
+            forgets_more: false,
         }
     }
 
     /// Cleans one part: removes the grants in it that ended [`KEEP_ENDED`] ago, or longer if an access token may still
-    /// be valid by its claims; some expired entries of the revocation lists; and keys that nothing needs.
+    /// be valid by its claims, and orphans, which are kept for a time of their own; some expired entries of the revocation
+    /// lists; and keys that nothing needs.
     ///
     /// # Errors
     /// [`Unavailable`] if the store can't answer, or sheds this work under load: cleaning has the lowest priority.
@@ -83,20 +98,26 @@ impl Cleaner {
             .await
             .map_err(|error| Unavailable(error.to_string()))?;
         let keep_ended = KEEP_ENDED.max(self.keys.now().longest_access_ttl());
-        let ended_before = now.before(keep_ended);
+        let before = EndedBefore {
+            grants: now.before(keep_ended),
+            orphans: now.before(self.keep_orphans),
+        };
         let erased_before = now.before(self.keep_tombstones);
-        let forgotten = Write::RemoveForgotten(ended_before, erased_before);
-        self.grants.write(forgotten).await?;
-        let part = self
-            .upkeep
-            .ended_grants(self.position, ended_before, PART)
-            .await?;
+        let forgotten = Write::RemoveForgotten(before.grants, erased_before);
+        self.forgets_more = self.grants.write(forgotten).await? == Outcome::More;
+        let after = self.position.map(|last| past_recent(last, before, now));
+        let part = self.upkeep.ended_grants(after, before, PART).await?;
         let removed = part.ended.len();
-        for some in part.ended.chunks(REMOVED_AT_ONCE) {
-            self.grants
-                .write(Write::RemoveEnded(some.to_vec(), ended_before))
-                .await?;
-        }
+        let removals: Vec<_> = part
+            .ended
+            .chunks(REMOVED_AT_ONCE)
+            .map(|some| Write::RemoveEnded(some.to_vec(), before))
+            .map(|removal| self.grants.write(removal))
+            .collect();
+        stream::iter(removals)
+            .buffer_unordered(WRITES_AT_ONCE)
+            .try_for_each(|_| std::future::ready(Ok(())))
+            .await?;
         self.position = part.next;
         Ok(if part.next.is_some() {
             Step::Scanned { removed }
@@ -123,30 +144,98 @@ impl Cleaner {
     /// right, so that the clock is in doubt.
     pub async fn run(mut self, delay: Duration) {
         tokio::time::sleep(delay).await;
+        let mut after_error = BETWEEN_PARTS;
         loop {
             let pause = match self.step().await {
-                Ok(Step::Scanned { .. }) => BETWEEN_PARTS,
-                Ok(Step::Finished { .. }) => BETWEEN_SCANS,
-                Ok(Step::Elsewhere | Step::ClockDoubted) => BEFORE_RETRY,
+                Ok(step) => {
+                    after_error = BETWEEN_PARTS;
+                    self.pause_after(step)
+                }
                 Err(error) => {
-                    tracing::warn!(error = %error, "cleaning waits");
-                    BEFORE_RETRY
+                    let pause = after_error;
+                    // A step that a full queue has refused has its turn a moment later.
+                    if pause >= WORTH_A_WARNING {
+                        tracing::warn!(error = %error, "cleaning waits");
+                    }
+                    after_error = BEFORE_RETRY.min(2 * pause);
+                    pause
                 }
             };
             tokio::time::sleep(pause).await;
         }
     }
+
+    /// Returns the pause after a step: none while there is much to remove, so that the cleaner keeps up with as many
+    /// sign-ups as the store can take.
+    #[must_use]
+    pub const fn pause_after(&self, step: Step) -> Duration {
+        match step {
+            Step::Scanned { removed } if removed >= MUCH => Duration::ZERO,
+            Step::Scanned { .. } | Step::Finished { .. } if self.forgets_more => Duration::ZERO,
+            Step::Scanned { .. } => BETWEEN_PARTS,
+            Step::Finished { .. } => BETWEEN_SCANS,
+            Step::Elsewhere | Step::ClockDoubted => BEFORE_RETRY,
+        }
+    }
 }
 
-/// The grants that are looked at in one step: a read of some 30 pages.
-pub const PART: usize = 500;
-/// The grants that one write removes; few, so that other writes get their turn.
-pub const REMOVED_AT_ONCE: usize = 100;
+/// Returns the position from which the scan goes on, behind guests who were made so lately that no grant of them can have
+/// ended `before`: after a flood they are most of what there is. What is to be removed among them for another reason, because
+/// its client or guest is gone, has its turn when it is older.
+fn past_recent(last: GrantId, before: EndedBefore, now: Timestamp) -> GrantId {
+    let recent = ProfileId::first_at(before.grants.max(before.orphans));
+    let newest = ProfileId::first_at(now);
+    if recent <= last.profile && last.profile < newest {
+        GrantId::new(newest, [0; 8])
+    } else {
+        last
+    }
+}
+
+/// The grants that are looked at in one step: a read of some 60 pages.
+pub const PART: usize = 1000;
+/// The grants that make a step a successful one, after which the next one follows at once. In a flood there are known guests
+/// among those to be removed.
+const MUCH: usize = PART / 10;
+/// The removals that wait in the queue at the same time, to share the sync of a batch.
+const WRITES_AT_ONCE: usize = 4;
 const BETWEEN_PARTS: Duration = Duration::from_millis(50);
 const BETWEEN_SCANS: Duration = Duration::from_secs(3600);
-/// The pause after a step that couldn't clean, before the next try.
+/// The longest pause after a step that couldn't clean. The first is as short as [`BETWEEN_PARTS`], and each one twice as long
+/// as the one before.
 const BEFORE_RETRY: Duration = Duration::from_secs(60);
+/// The pause after a step that failed with which it is reported.
+const WORTH_A_WARNING: Duration = Duration::from_secs(1);
 /// The duration of a lease. Half of it is left after each step, which lasts until the next scan begins, so that the
 /// node that cleans goes on cleaning.
 const LEASE: Duration = Duration::from_secs(2 * 3600);
 const _: () = assert!(LEASE.as_secs() >= 2 * BETWEEN_SCANS.as_secs());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f51_a_scan_leaves_out_who_was_made_too_lately() {
+        let at = Timestamp::from_millis;
+        let position = |millis| GrantId::new(ProfileId::new(at(millis), [9; 4]), [7; 8]);
+        let before = EndedBefore {
+            grants: at(3_000),
+            orphans: at(6_000),
+        };
+        for (last, goes_on_at) in [
+            (position(5_999), position(5_999)),
+            (
+                position(6_000),
+                GrantId::new(ProfileId::first_at(at(9_000)), [0; 8]),
+            ),
+            (
+                position(8_999),
+                GrantId::new(ProfileId::first_at(at(9_000)), [0; 8]),
+            ),
+            (position(9_000), position(9_000)),
+        ] {
+            assert_eq!(past_recent(last, before, at(9_000)), goes_on_at, "{last}");
+        }
+    }
+}

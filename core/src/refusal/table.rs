@@ -244,7 +244,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "grant_gone",
             InvalidGrant,
             CREDENTIAL,
-            "The guest was erased, its client was removed, or the grant ended more than {KEEP_ENDED} days ago. Unless it has stored a newer token since, the client must authorize anew.",
+            "The guest was erased, its client was removed, the grant ended more than {KEEP_ENDED} days ago, or its code was never redeemed (`cleaning.orphans`). Unless it has stored a newer token since, the client must authorize anew.",
         ),
         Refusal::GrantOfAnotherClient => new(
             "grant_of_another_client",

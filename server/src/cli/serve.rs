@@ -87,6 +87,7 @@ pub(super) struct Server {
     certificate: Option<Arc<Certificate>>,
     admin_listener: Option<TcpListener>,
     keep_tombstones: Duration,
+    keep_orphans: Duration,
     clean_after: Duration,
     lock: Option<Lock>,
 }
@@ -171,6 +172,7 @@ impl Server {
             certificate,
             admin_listener,
             keep_tombstones: config.keep_tombstones,
+            keep_orphans: config.keep_orphans,
             clean_after: config.clean_after,
             lock,
         })
@@ -184,7 +186,7 @@ impl Server {
         let hangup = signal(SignalKind::hangup())?;
         let renewing = renewal::renew(Arc::clone(&self.app), self.certificate, hangup);
         let renewing = tokio::spawn(renewing);
-        let cleaner = Cleaner::new(&self.app, self.keep_tombstones);
+        let cleaner = Cleaner::new(&self.app, self.keep_tombstones, self.keep_orphans);
         let cleaning = tokio::spawn(cleaner.run(self.clean_after));
         let administering = self.admin_listener.map(|listener| {
             let router = admin::router(Arc::clone(&self.app));

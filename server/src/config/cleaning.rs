@@ -12,6 +12,12 @@ pub(super) fn keep_tombstones(
     values.duration("erasure.keep", refresh_max..=CENTURY)
 }
 
+/// Parses the time for which an orphan is kept, a guest whose code was never redeemed.
+pub(super) fn keep_orphans(values: &Values) -> Result<Duration, ConfigError> {
+    let hour = 3600 * SECOND;
+    values.duration("cleaning.orphans", hour..=30 * 24 * hour)
+}
+
 /// Parses the time after which a node trusts its clock enough to clean.
 pub(super) fn clean_after(values: &Values) -> Result<Duration, ConfigError> {
     let day = 86_400 * SECOND;

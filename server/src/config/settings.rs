@@ -214,6 +214,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         "how long after its start a node begins to clean; a clock that is wrong at boot is right by then",
     ),
     setting(
+        "cleaning.orphans",
+        "1d",
+        "how long a guest whose code was never redeemed is kept after the code has expired",
+    ),
+    setting(
         "core_dumps",
         "false",
         "whether a crash may leave a core dump, which holds every key, and debuggers may attach",

@@ -15,9 +15,9 @@ use guestpass_core::time::Timestamp;
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
-    BatchMetrics, BoxFuture, CheckReport, EndedGrants, Grants, Guest, Outcome, Redeemed,
-    Redemption, Registry, Revoked, RevokedId, RevokedList, Seen, Store, Transfer, Unavailable,
-    Upkeep, Write,
+    BatchMetrics, BoxFuture, CheckReport, EndedBefore, EndedGrants, Grants, Guest, Outcome,
+    Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList, Seen, Store, Transfer,
+    Unavailable, Upkeep, Write,
 };
 use crate::clock::SteadyClock;
 use crate::random::Random;
@@ -195,10 +195,10 @@ impl Upkeep for PostgresStore {
     fn ended_grants(
         &self,
         after: Option<GrantId>,
-        ended_before: Timestamp,
+        before: EndedBefore,
         limit: usize,
     ) -> BoxFuture<'_, Result<EndedGrants, Unavailable>> {
-        Box::pin(upkeep::ended_grants(&self.pool, after, ended_before, limit))
+        Box::pin(upkeep::ended_grants(&self.pool, after, before, limit))
     }
 
     fn profile(&self, id: ProfileId) -> BoxFuture<'_, Result<Option<Guest>, Unavailable>> {

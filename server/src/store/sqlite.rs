@@ -16,9 +16,9 @@ use self::trouble::unavailable_at;
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
-    BatchMetrics, BoxFuture, CheckReport, EndedGrants, Grants, Guest, Outcome, Redeemed,
-    Redemption, Registry, Revoked, RevokedId, RevokedList, Seen, Store, Transfer, Unavailable,
-    Upkeep, Write,
+    BatchMetrics, BoxFuture, CheckReport, EndedBefore, EndedGrants, Grants, Guest, Outcome,
+    Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList, Seen, Store, Transfer,
+    Unavailable, Upkeep, Write,
 };
 use crate::random::Random;
 use crate::timing::BUSY_TIMEOUT;
@@ -265,13 +265,11 @@ impl Upkeep for SqliteStore {
     fn ended_grants(
         &self,
         after: Option<GrantId>,
-        ended_before: Timestamp,
+        before: EndedBefore,
         limit: usize,
     ) -> BoxFuture<'_, Result<EndedGrants, Unavailable>> {
         Box::pin(
-            self.read(move |connection| {
-                upkeep::ended_grants(connection, after, ended_before, limit)
-            }),
+            self.read(move |connection| upkeep::ended_grants(connection, after, before, limit)),
         )
     }
 

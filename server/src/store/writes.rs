@@ -4,6 +4,7 @@
 //! once the batch is durable. Backpressure: a caller waits for its own job. Load shedding: as the queue fills, jobs of
 //! low `Priority` are refused at once.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use guestpass_core::grant::{Grant, GrantId, Revocation};
@@ -39,11 +40,11 @@ pub enum Write {
     /// Keeps a mark of a node's journal: all that the journal says before it is in the store. Of each node the last
     /// `KEEP_MARKS` stay.
     InsertMark(String, [u8; 16], Timestamp),
-    /// Removes grants if they had ended before that time or their client or guest is gone, and with its only one a guest
+    /// Removes grants if they had ended before those times or their client or guest is gone, and with its only one a guest
     /// who never redeemed a code.
-    RemoveEnded(Vec<GrantId>, Timestamp),
+    RemoveEnded(Vec<GrantId>, EndedBefore),
     /// Forgets some revoked access tokens that expired before the first time, and some tombstones from before the
-    /// second.
+    /// second. Ends in [`Outcome::More`] if there may be others.
     RemoveForgotten(Timestamp, Timestamp),
     /// Says that the installation is being served at that time, unless a later one stands there.
     NoteTime(Timestamp),
@@ -51,6 +52,27 @@ pub enum Write {
     ResetTime(Timestamp),
     /// Changes the one row that is there for it, to see whether a write becomes durable.
     Probe,
+}
+
+/// The times before which a grant must have ended to be removed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct EndedBefore {
+    /// For grants in general.
+    pub grants: Timestamp,
+    /// For a grant whose code has expired and was never redeemed: nobody has a token of it. One that was revoked is a grant
+    /// like any other, because its row says so to whoever holds what a restore has lost.
+    pub orphans: Timestamp,
+}
+
+impl EndedBefore {
+    /// Returns the same time for all grants.
+    #[must_use]
+    pub const fn all(time: Timestamp) -> Self {
+        Self {
+            grants: time,
+            orphans: time,
+        }
+    }
 }
 
 /// An access token that ended before its time.
@@ -78,6 +100,8 @@ pub struct Tombstone {
 pub enum Outcome {
     /// It is durable.
     Done,
+    /// It is durable, and as much as one write may remove: there may be more.
+    More,
     /// Its condition didn't hold; nothing was written.
     Conflict,
 }
@@ -94,7 +118,8 @@ pub(super) const PROBE: &str = "
 /// who isn't there yet comes again.
 #[derive(Clone, Copy)]
 pub(super) enum Priority {
-    /// Removes what has ended: the cleaner tries again in its next round.
+    /// Removes what has ended: the cleaner tries again a moment later. However full the queue is, one such job is let
+    /// through for each [`OTHERS_PER_CLEANING`] others, so that what a flood leaves behind goes as fast as it comes.
     Cleaning,
     /// Adds a guest or a grant: whoever was refused authorizes later.
     NewGuest,
@@ -142,13 +167,35 @@ impl Priority {
 }
 
 /// The sending end of a backend's bounded queue of jobs.
-pub(super) struct Queue<J>(mpsc::Sender<J>);
+pub(super) struct Queue<J> {
+    jobs: mpsc::Sender<J>,
+    /// The jobs that were queued since cleaning last had its share, at most [`MOST_UNSHARED`].
+    unshared: AtomicUsize,
+}
+
+/// The grants that one [`Write::RemoveEnded`] should name; few, so that other writes get their turn.
+pub const REMOVED_AT_ONCE: usize = 100;
+
+/// The entries of each kind that one [`Write::RemoveForgotten`] removes at most.
+pub(super) const FORGOTTEN_AT_ONCE: usize = 500;
+
+/// The number of other jobs for each of which one of cleaning is let through when the queue is too full for it. Such a job
+/// removes [`REMOVED_AT_ONCE`] grants, more than as many sign-ups make, and costs about an eighth of them.
+const OTHERS_PER_CLEANING: usize = 64;
+const _: () = assert!(OTHERS_PER_CLEANING < REMOVED_AT_ONCE);
+
+/// The others after which no further share is saved up: a step of the cleaner takes a dozen jobs.
+const MOST_UNSHARED: usize = 16 * OTHERS_PER_CLEANING;
 
 impl<J> Queue<J> {
     /// Makes a queue of [`QUEUE`] jobs and returns its two ends. The receiver ends when the queue is dropped.
     pub(super) fn new() -> (Self, mpsc::Receiver<J>) {
         let (sender, jobs) = mpsc::channel(QUEUE);
-        (Self(sender), jobs)
+        let queue = Self {
+            jobs: sender,
+            unshared: AtomicUsize::new(0),
+        };
+        (queue, jobs)
     }
 
     /// Queues a job and waits for its result. Fails at once if the queue is too full for that priority.
@@ -157,10 +204,17 @@ impl<J> Queue<J> {
         priority: Priority,
         job: impl FnOnce(Reply<T>) -> J,
     ) -> Result<T, Unavailable> {
-        self.check_room(priority)?;
+        self.check_room(priority)
+            .or_else(|refused| match priority {
+                Priority::Cleaning if self.takes_share() => Ok(()),
+                _ => Err(refused),
+            })?;
+        if !matches!(priority, Priority::Cleaning) {
+            self.share();
+        }
         let (sender, answer) = oneshot::channel();
         let since = Instant::now();
-        let queued = self.0.try_send(job(Reply { since, sender }));
+        let queued = self.jobs.try_send(job(Reply { since, sender }));
         queued.map_err(|error| match error {
             TrySendError::Full(_) => too_many(),
             TrySendError::Closed(_) => ended(),
@@ -170,10 +224,24 @@ impl<J> Queue<J> {
 
     /// Returns an error if the queue is too full for a job of that priority.
     pub(super) fn check_room(&self, priority: Priority) -> Result<(), Unavailable> {
-        if self.0.capacity() <= QUEUE / 8 * priority.least_free_eighths() {
+        if self.jobs.capacity() <= QUEUE / 8 * priority.least_free_eighths() {
             return Err(too_many());
         }
         Ok(())
+    }
+
+    /// Counts a job towards the share of cleaning.
+    fn share(&self) {
+        if self.unshared.load(Ordering::Relaxed) < MOST_UNSHARED {
+            self.unshared.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes the share of one job of cleaning. Returns `false` if too few others came since the last one.
+    fn takes_share(&self) -> bool {
+        let taken = |others: usize| others.checked_sub(OTHERS_PER_CLEANING);
+        let order = Ordering::Relaxed;
+        self.unshared.fetch_update(order, order, taken).is_ok()
     }
 }
 

@@ -122,6 +122,7 @@ cases! {
     upkeep:
         the_walk_sees_every_grant_once
         a_grant_has_ended_by_the_first_of_its_ends
+        an_orphan_has_an_end_of_its_own
         a_grant_ends_with_its_client
         a_removal_looks_again
         an_orphan_goes_with_its_grant_and_a_redeemed_guest_stays

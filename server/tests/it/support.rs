@@ -350,7 +350,7 @@ impl TestApp {
 
     /// Lets a cleaner that trusts the clock take a step.
     pub(crate) async fn clean(&self) {
-        let mut cleaner = Cleaner::new(&self.app, 10 * 365 * DAY);
+        let mut cleaner = Cleaner::new(&self.app, 10 * 365 * DAY, DAY);
         cleaner.step().await.unwrap();
     }
 

@@ -1,40 +1,53 @@
 //! Cleaning up, and what has to wait when there is more to write than the disk takes.
 
-use std::future::poll_fn;
-use std::sync::{Arc, Mutex, mpsc};
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use guestpass::clock::Clock;
 use guestpass::keys::{Key, KeyState, KeyUse};
-use guestpass::store::{
-    BoxFuture, Outcome, Proof, Redeemed, Redemption, Store, Unavailable, Write,
-};
-use guestpass::upkeep::{Cleaner, Step};
-use guestpass_core::client::ClientNumber;
-use guestpass_core::grant::{Generation, Grant, GrantId, Revocation, RevocationReason};
-use guestpass_core::pkce::{Challenge, Verifier};
+use guestpass::store::{EndedBefore, Outcome, RevokedAccessToken, Write};
+use guestpass::upkeep::{Cleaner, PART, Step};
 use guestpass_core::policy::Policy;
-use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use tokio::task::JoinSet;
 
-use crate::deadlines::LOCK_TIMEOUT;
-use crate::support::binary::PATIENCE;
-use crate::support::{
-    FakeClock, SHOP, Sent, TestApp, VERIFIER, authorize, config, exchange, refresh,
-};
+use self::jam::{Jam, new_guest, redemption, revocation, written};
+use crate::support::{SHOP, Sent, TestApp, WRONG_VERIFIER, authorize, config, exchange, refresh};
+
+mod jam;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
 #[tokio::test]
-async fn an_orphan_goes_seven_days_after_its_code_has_expired() {
+async fn f51_an_orphan_goes_a_day_after_its_code_has_expired_and_nobody_else_does() {
     let test = TestApp::new().await;
     let mut cleaner = cleaner(&test);
+    // Each was redeemed; one of them, and a grant of the other, have ended since.
+    let (used, replayed) = (test.guest().await, test.code(SHOP).await);
+    test.granted(exchange(&replayed)).await;
+    test.send(exchange(&replayed)).await;
+    // Guesses at its verifier don't make it anybody's.
+    let orphan = test.code(SHOP).await;
+    test.send(exchange(&orphan).set("code_verifier", WRONG_VERIFIER))
+        .await;
+    test.clock.advance(Policy::default().code_ttl + DAY);
+    assert_eq!(walk(&mut cleaner).await, 0);
+    assert_eq!(test.counts().await, (3, 3));
+    test.clock.advance(MILLISECOND);
+    assert_eq!(walk(&mut cleaner).await, 1);
+    assert_eq!(test.counts().await, (2, 2));
+    test.granted(refresh(&used.refresh_token)).await;
+}
+
+/// Times are those of the setting `cleaning.orphans`.
+#[tokio::test]
+async fn f51_an_orphan_is_kept_for_as_long_as_the_settings_say() {
+    let test = TestApp::new().await;
+    let mut cleaner = Cleaner::new(&test.app, 10 * 365 * DAY, 30 * DAY);
     test.code(SHOP).await;
-    test.clock.advance(Policy::default().code_ttl + 7 * DAY);
+    test.clock.advance(Policy::default().code_ttl + 30 * DAY);
     assert_eq!(walk(&mut cleaner).await, 0);
     assert_eq!(test.counts().await, (1, 1));
     test.clock.advance(MILLISECOND);
@@ -85,7 +98,7 @@ async fn a_live_grant_stays() {
 async fn a_walk_goes_in_parts_and_the_next_one_starts_again() {
     let test = TestApp::new().await;
     let mut cleaner = cleaner(&test);
-    for _ in 0..501 {
+    for _ in 0..=PART {
         test.guest().await;
     }
     // Behind all the others in the order of keys.
@@ -94,15 +107,41 @@ async fn a_walk_goes_in_parts_and_the_next_one_starts_again() {
     test.clock.advance(8 * DAY);
     for expected in [Step::Scanned { removed: 0 }, Step::Finished { removed: 1 }] {
         assert_eq!(cleaner.step().await.unwrap(), expected);
+        assert!(!cleaner.pause_after(expected).is_zero(), "{expected:?}");
     }
     test.clock.advance(Policy::default().refresh_idle);
-    for expected in [
-        Step::Scanned { removed: 500 },
-        Step::Finished { removed: 1 },
+    for (expected, goes_on) in [
+        (Step::Scanned { removed: PART }, true),
+        (Step::Finished { removed: 1 }, false),
     ] {
         assert_eq!(cleaner.step().await.unwrap(), expected);
+        let pause = cleaner.pause_after(expected);
+        assert_eq!(pause.is_zero(), goes_on, "{expected:?}");
     }
-    assert_eq!(test.counts().await, (501, 0));
+    assert_eq!(test.counts().await, (u64::try_from(PART).unwrap() + 1, 0));
+}
+
+#[tokio::test]
+async fn f51_revoked_tokens_are_forgotten_without_a_pause() {
+    let test = TestApp::new().await;
+    let mut cleaner = cleaner(&test);
+    let long_ago = Timestamp::from_millis(0);
+    // One more than a step forgets.
+    for number in 0..=500_u128 {
+        let token = RevokedAccessToken {
+            id: number.to_be_bytes(),
+            at: long_ago,
+            expires_at: long_ago,
+        };
+        let revoked = test.store.write(Write::RevokeAccessToken(token)).await;
+        assert_eq!(revoked.unwrap(), Outcome::Done);
+    }
+    for (left, goes_on) in [(1, true), (0, false)] {
+        let step = cleaner.step().await.unwrap();
+        assert_eq!(step, Step::Finished { removed: 0 });
+        assert_eq!(test.count("revoked_access_tokens").await, left);
+        assert_eq!(cleaner.pause_after(step).is_zero(), goes_on, "{left} left");
+    }
 }
 
 #[tokio::test]
@@ -249,9 +288,30 @@ async fn a_full_queue_refuses_cleaning_first_then_new_guests_then_codes_then_ref
     assert_eq!(cleaner.step().await.unwrap(), both_orphans);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f51_a_full_queue_lets_cleaning_through_in_proportion_to_what_comes() {
+    let one_by_one = config(&[("postgres.batch", "1"), ("postgres.connections", "2")]);
+    let test = TestApp::with_config(one_by_one).await;
+    let mut jam = Jam::start(&test).await;
+    let now = EndedBefore::all(test.clock.now());
+    let clean = || Write::RemoveEnded(Vec::new(), now);
+    for turn in 0..3 {
+        // A sign-up leaves one grant behind, and a job of cleaning removes a hundred.
+        for _ in 0..64 {
+            assert!(jam.queue(written(jam.store, new_guest())).await);
+        }
+        assert!(jam.queue(written(jam.store, clean())).await, "turn {turn}");
+        assert!(
+            !jam.queue(written(jam.store, clean())).await,
+            "twice, turn {turn}"
+        );
+    }
+    jam.release().await;
+}
+
 /// A cleaner that trusts the clock as it is now.
 fn cleaner(test: &TestApp) -> Cleaner {
-    Cleaner::new(&test.app, 10 * 365 * DAY)
+    Cleaner::new(&test.app, 10 * 365 * DAY, DAY)
 }
 
 /// Walks to the end, and answers how many grants were removed.
@@ -273,162 +333,4 @@ async fn unavailable(test: &TestApp, request: Sent) {
     let answer = test.send(request).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
     assert_eq!(test.rows().await, before);
-}
-
-/// A store that can't write, because a redemption is being decided on and the clock doesn't say what time it is. So its
-/// queue fills, for as long as the test wants.
-struct Jam<'a> {
-    store: &'a dyn Store,
-    held: BoxFuture<'a, Result<Option<Redeemed>, Unavailable>>,
-    /// Lets the clock go on when it is dropped.
-    clock: mpsc::Sender<()>,
-    since: Instant,
-    waiting: Vec<Job<'a>>,
-}
-
-type Job<'a> = BoxFuture<'a, Result<(), Unavailable>>;
-
-/// A clock that says when it is asked, and answers when the other end is dropped.
-struct HeldClock {
-    asked: mpsc::Sender<()>,
-    answer: Mutex<mpsc::Receiver<()>>,
-}
-
-impl Clock for HeldClock {
-    fn now(&self) -> Timestamp {
-        let _ = self.asked.send(());
-        // On PostgreSQL this is a thread of the runtime, whose other tasks go on.
-        tokio::task::block_in_place(|| {
-            let _ = self.answer.lock().unwrap().recv();
-        });
-        Timestamp::from_millis(0)
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-}
-
-impl<'a> Jam<'a> {
-    /// Fills the queue until there is no room for cleaning.
-    async fn start(test: &'a TestApp) -> Self {
-        let store = &*test.store;
-        assert_eq!(store.write(new_guest()).await.unwrap(), Outcome::Done);
-        let ((asked, is_asked), (clock, answer)) = (mpsc::channel(), mpsc::channel());
-        let answer = Mutex::new(answer);
-        let redemption = Redemption {
-            grant: nobody(),
-            proof: Proof::RefreshToken(Generation::CODE),
-            // Not the one it belongs to, so this is refused.
-            client: ClientNumber(1000),
-            policy: Arc::default(),
-            clock: Arc::new(HeldClock { asked, answer }),
-        };
-        let mut held = store.redeem(redemption);
-        let begun = poll_fn(|context| Poll::Ready(held.as_mut().poll(context)));
-        assert!(begun.await.is_pending());
-        // From here on the store takes nothing from its queue.
-        tokio::task::block_in_place(|| is_asked.recv_timeout(PATIENCE).unwrap());
-        let mut jam = Jam {
-            store,
-            held,
-            clock,
-            since: Instant::now(),
-            waiting: Vec::new(),
-        };
-        let remove_nothing =
-            |store| written(store, Write::RemoveEnded(Vec::new(), test.clock.now()));
-        assert_eq!(jam.fill(remove_nothing).await, ROOM_FOR_CLEANING);
-        jam
-    }
-
-    /// Queues one job after the other until one is refused, and answers how many were taken.
-    async fn fill(&mut self, job: impl Fn(&'a dyn Store) -> Job<'a>) -> usize {
-        let before = self.waiting.len();
-        while self.queue(job(self.store)).await {}
-        self.waiting.len() - before
-    }
-
-    /// Queues a job. `false` if it was refused.
-    async fn queue(&mut self, mut job: Job<'a>) -> bool {
-        match poll_fn(|context| Poll::Ready(job.as_mut().poll(context))).await {
-            Poll::Pending => {
-                self.waiting.push(job);
-                true
-            }
-            Poll::Ready(answer) => {
-                answer.expect_err("nothing can be written");
-                false
-            }
-        }
-    }
-
-    /// Lets the store write all that is waiting. Returns `true` if that has waited for so long that PostgreSQL's queue may
-    /// refuse it for its age (`timing::STALE`), as it may on a busy machine.
-    async fn release(self) -> bool {
-        drop(self.clock);
-        self.held.await.unwrap();
-        let mut refused = 0;
-        for job in self.waiting {
-            refused += usize::from(job.await.is_err());
-        }
-        let is_late = self.since.elapsed() > LOCK_TIMEOUT;
-        assert!(is_late || refused == 0, "{refused} were refused");
-        is_late
-    }
-}
-
-fn written(store: &dyn Store, write: Write) -> Job<'_> {
-    Box::pin(async move { store.write(write).await.map(drop) })
-}
-
-/// Redeems the code of nobody.
-fn redemption<'a>(store: &'a dyn Store, clock: &Arc<FakeClock>) -> Job<'a> {
-    let redemption = Redemption {
-        grant: nobody(),
-        proof: Proof::Code(Verifier::parse(VERIFIER).unwrap()),
-        client: ClientNumber(1),
-        policy: Arc::default(),
-        clock: clock.clone(),
-    };
-    Box::pin(async move { store.redeem(redemption).await.map(drop) })
-}
-
-/// A quarter of the queue.
-const ROOM_FOR_CLEANING: usize = 256;
-
-/// The same guest each time, with a code from long ago: one is inserted, the others conflict.
-fn new_guest() -> Write {
-    let now = Timestamp::from_millis(0);
-    let grant = Grant::issue(
-        nobody(),
-        ClientNumber(1),
-        NetworkId::from_bytes([0; 16]),
-        Challenge::from_bytes([0; 32]),
-        &Policy::default(),
-        now,
-    );
-    let profile = Profile {
-        id: grant.id.profile,
-        network_id: grant.network_id,
-        client: grant.client,
-        created_at: now,
-    };
-    Write::InsertGuest(profile, grant)
-}
-
-fn revocation() -> Write {
-    let at = Timestamp::from_millis(0);
-    Write::RevokeGrant(
-        nobody(),
-        Revocation {
-            at,
-            reason: RevocationReason::Contested,
-        },
-    )
-}
-
-/// A grant that no guest of a test has.
-fn nobody() -> GrantId {
-    GrantId::new(ProfileId::from_i64(1).unwrap(), [0; 8])
 }

@@ -273,7 +273,7 @@ impl Decided {
             redeemed,
         } = self;
         match outcome {
-            Ok(Outcome::Done) => return pending.answer(Ok(Some(redeemed))),
+            Ok(Outcome::Done | Outcome::More) => return pending.answer(Ok(Some(redeemed))),
             Ok(Outcome::Conflict) => pending.conflicts += 1,
             Err(Failed::Unknown(_)) => {
                 pending.conflicts += usize::from(pending.outcome_unknown);

@@ -6,6 +6,7 @@ use guestpass_core::time::Timestamp;
 use super::grants::profile_id;
 use super::pool::{Failed, Pool};
 use super::row::{bytes, value};
+use crate::store::writes::FORGOTTEN_AT_ONCE;
 use crate::store::{Outcome, RevokedAccessToken, RevokedId, RevokedList, Tombstone, Unavailable};
 
 pub(super) async fn after(
@@ -146,13 +147,18 @@ pub(super) async fn remove_forgotten(
 ) -> Result<Outcome, Failed> {
     const ACCESS_TOKENS: &str = "
         delete from revoked_access_tokens
-         where token_id in (select token_id from revoked_access_tokens where expires_at < $1 limit 500)";
+         where token_id in (select token_id from revoked_access_tokens where expires_at < $1 limit $2)";
     const TOMBSTONES: &str = "
-        delete from tombstones where hash in (select hash from tombstones where erased_at < $1 limit 500)";
+        delete from tombstones where hash in (select hash from tombstones where erased_at < $1 limit $2)";
+    let limit = i64::try_from(FORGOTTEN_AT_ONCE).unwrap_or(i64::MAX);
+    let mut outcome = Outcome::Done;
     for (sql, before) in [(ACCESS_TOKENS, expired_before), (TOMBSTONES, erased_before)] {
-        pool.run(sql, &[&before.as_millis()]).await?;
+        let forgotten = pool.run(sql, &[&before.as_millis(), &limit]).await?;
+        if usize::try_from(forgotten.written) == Ok(FORGOTTEN_AT_ONCE) {
+            outcome = Outcome::More;
+        }
     }
-    Ok(Outcome::Done)
+    Ok(outcome)
 }
 
 /// Splits a grant's id into `profile_id` and `grant_id`.

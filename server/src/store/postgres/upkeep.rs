@@ -8,30 +8,36 @@ use guestpass_core::time::Timestamp;
 use super::grants::{self, GRANT_COLUMNS, key, profile_id};
 use super::pool::{Deadline, Failed, Pool, TransactionError};
 use super::row::{bytes, malformed, value};
-use crate::store::{CheckReport, EndedGrants, Guest, KEEP_MARKS, Outcome, Seen, Unavailable};
+use crate::store::{
+    CheckReport, EndedBefore, EndedGrants, Guest, KEEP_MARKS, Outcome, Seen, Unavailable,
+};
 
-/// The condition that a grant had ended before `$3`, or its client or guest is gone.
+/// The condition that a grant had ended before `$3` (an orphan: `$4`), or its client or guest is gone.
 const ENDED: &str = "
-    (least(expires_at, ends_at, coalesce(revoked_at, ends_at)) < $3
+    (least(expires_at, ends_at, coalesce(revoked_at, ends_at))
+         < case when generation = 0 and revoked_at is null then $4::bigint else $3::bigint end
      or client_number not in (select client_number from clients)
      or not exists (select 1 from profiles where profiles.profile_id = grants.profile_id))";
 
 pub(super) async fn ended_grants(
     pool: &Pool,
     after: Option<GrantId>,
-    ended_before: Timestamp,
+    before: EndedBefore,
     limit: usize,
 ) -> Result<EndedGrants, Unavailable> {
     let sql = format!(
         "select profile_id, grant_id, {ENDED} as ended
            from grants
           where (profile_id, grant_id) > ($1, $2)
-          order by profile_id, grant_id limit $4"
+          order by profile_id, grant_id limit $5"
     );
     let (profile, random) = after.as_ref().map_or((0, &[][..]), key);
-    let (ended_before, rows) = (ended_before.as_millis(), stored(limit));
+    let (ended, orphaned) = (before.grants.as_millis(), before.orphans.as_millis());
     let rows = pool
-        .read(&sql, &[&profile, &random, &ended_before, &rows])
+        .read(
+            &sql,
+            &[&profile, &random, &ended, &orphaned, &stored(limit)],
+        )
         .await?;
     let seen = rows
         .iter()
@@ -59,7 +65,7 @@ pub(super) async fn ended_grants(
 pub(super) async fn remove_ended(
     pool: &Pool,
     ids: &[GrantId],
-    ended_before: Timestamp,
+    before: EndedBefore,
 ) -> Result<Outcome, Failed> {
     let sql = format!(
         "with gone as (
@@ -76,8 +82,8 @@ pub(super) async fn remove_ended(
                        select gone.grant_id from gone where gone.profile_id = profiles.profile_id))"
     );
     let (profiles, randoms): (Vec<_>, Vec<_>) = ids.iter().map(key).unzip();
-    let ended_before = ended_before.as_millis();
-    pool.run(&sql, &[&profiles, &randoms, &ended_before])
+    let (ended, orphaned) = (before.grants.as_millis(), before.orphans.as_millis());
+    pool.run(&sql, &[&profiles, &randoms, &ended, &orphaned])
         .await?;
     Ok(Outcome::Done)
 }

@@ -223,9 +223,7 @@ async fn apply(pool: &Pool, write: &Write) -> Result<Outcome, Failed> {
             upkeep::hold_cleaning(pool, node, *now, *until).await
         }
         Write::InsertMark(node, mark, now) => upkeep::insert_mark(pool, node, *mark, *now).await,
-        Write::RemoveEnded(ids, ended_before) => {
-            upkeep::remove_ended(pool, ids, *ended_before).await
-        }
+        Write::RemoveEnded(ids, before) => upkeep::remove_ended(pool, ids, *before).await,
         Write::RemoveForgotten(expired_before, erased_before) => {
             revoked::remove_forgotten(pool, *expired_before, *erased_before).await
         }

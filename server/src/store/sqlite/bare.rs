@@ -94,7 +94,7 @@ impl BareWriter {
         (next.generation, next.proven) = (from.next(), from);
         (next.advanced_at, next.expires_at) = (now, expires_at);
         match grants::advance_grant(&self.connection, grant.number, next, from)? {
-            Outcome::Done => grant.generation = from.next(),
+            Outcome::Done | Outcome::More => grant.generation = from.next(),
             Outcome::Conflict => return Err(rusqlite::Error::StatementChangedRows(0)),
         }
         Ok(())

@@ -15,7 +15,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, named_params, para
 use super::writer::WriteFailed;
 use super::{revoked, upkeep};
 use crate::store::writes::PROBE;
-use crate::store::{Outcome, Redeemed, Redemption, Tombstone, Unavailable, Write};
+use crate::store::{EndedBefore, Outcome, Redeemed, Redemption, Tombstone, Unavailable, Write};
 
 pub(super) fn load(connection: &Connection, id: GrantId) -> rusqlite::Result<Option<Grant>> {
     Ok(find(connection, id)?.map(|(_, grant)| grant))
@@ -142,11 +142,9 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
             connection.prepare_cached(PROBE)?.execute([])?;
             Ok(Outcome::Done)
         }
-        Write::RemoveEnded(grants, ended_before) => {
+        Write::RemoveEnded(grants, before) => {
             // A guest without a grant would never be found again.
-            savepoint(connection, || {
-                remove_ended(connection, grants, *ended_before)
-            })?;
+            savepoint(connection, || remove_ended(connection, grants, *before))?;
             Ok(Outcome::Done)
         }
     }
@@ -308,9 +306,11 @@ pub(super) fn done_if_one(changed: usize) -> Outcome {
     }
 }
 
-/// Selects what the cleaner may remove: grants that had ended before `:ended_before`, or whose client or guest is gone.
+/// Selects what the cleaner may remove: grants that had ended before `:ended_before` (orphans: `:orphaned_before`), or
+/// whose client or guest is gone.
 pub(super) const ENDED: &str = "
-    (min(expires_at, ends_at, coalesce(revoked_at, ends_at)) < :ended_before
+    (min(expires_at, ends_at, coalesce(revoked_at, ends_at))
+         < case when generation = 0 and revoked_at is null then :orphaned_before else :ended_before end
      or client_number not in (select client_number from clients)
      or not exists (select 1 from profiles where profiles.profile_id = grants.profile_id))";
 
@@ -322,7 +322,7 @@ pub(super) const ENDED: &str = "
 fn remove_ended(
     connection: &Connection,
     grants: &[GrantId],
-    ended_before: Timestamp,
+    before: EndedBefore,
 ) -> rusqlite::Result<()> {
     const REMOVE: &str = "delete from grants where profile_id = ? and grant_id = ?";
     const REMOVE_ORPHAN: &str = "
@@ -347,7 +347,8 @@ fn remove_ended(
         let which = named_params! {
             ":profile_id": profile,
             ":grant_id": grant,
-            ":ended_before": ended_before.as_millis(),
+            ":ended_before": before.grants.as_millis(),
+            ":orphaned_before": before.orphans.as_millis(),
         };
         if remove_nearly_all.execute(which)? == 1 {
             continue;

@@ -3,6 +3,7 @@
 use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::store::writes::FORGOTTEN_AT_ONCE;
 use crate::store::{Outcome, RevokedAccessToken, RevokedId, RevokedList, Tombstone};
 
 pub(super) fn after(
@@ -142,15 +143,19 @@ pub(super) fn remove_forgotten(
 ) -> rusqlite::Result<Outcome> {
     const ACCESS_TOKENS: &str = "
         delete from revoked_access_tokens
-         where token_id in (select token_id from revoked_access_tokens where expires_at < ? limit 500)";
+         where token_id in (select token_id from revoked_access_tokens where expires_at < ? limit ?)";
     const TOMBSTONES: &str = "
-        delete from tombstones where hash in (select hash from tombstones where erased_at < ? limit 500)";
+        delete from tombstones where hash in (select hash from tombstones where erased_at < ? limit ?)";
+    let mut outcome = Outcome::Done;
     for (sql, before) in [(ACCESS_TOKENS, expired_before), (TOMBSTONES, erased_before)] {
-        connection
+        let forgotten = connection
             .prepare_cached(sql)?
-            .execute([before.as_millis()])?;
+            .execute(params![before.as_millis(), FORGOTTEN_AT_ONCE])?;
+        if forgotten == FORGOTTEN_AT_ONCE {
+            outcome = Outcome::More;
+        }
     }
-    Ok(Outcome::Done)
+    Ok(outcome)
 }
 
 /// A grant's id as its row has it.

@@ -6,12 +6,12 @@ use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::grants::{self, ENDED, GRANT_COLUMNS, PROFILE_COLUMNS};
-use crate::store::{CheckReport, EndedGrants, Guest, KEEP_MARKS, Outcome, Seen};
+use crate::store::{CheckReport, EndedBefore, EndedGrants, Guest, KEEP_MARKS, Outcome, Seen};
 
 pub(super) fn ended_grants(
     connection: &Connection,
     after: Option<GrantId>,
-    ended_before: Timestamp,
+    before: EndedBefore,
     limit: usize,
 ) -> rusqlite::Result<EndedGrants> {
     let sql = format!(
@@ -26,7 +26,8 @@ pub(super) fn ended_grants(
             named_params! {
                 ":profile_id": profile,
                 ":grant_id": random,
-                ":ended_before": ended_before.as_millis(),
+                ":ended_before": before.grants.as_millis(),
+                ":orphaned_before": before.orphans.as_millis(),
                 ":limit": i64::try_from(limit).unwrap_or(i64::MAX),
             },
             |row| {

@@ -1,6 +1,6 @@
 //! Cleaning, looking and erasing: [`guestpass::store::Upkeep`], and the removal that belongs to it.
 
-use guestpass::store::{Outcome, RevokedList, Tombstone, Write};
+use guestpass::store::{EndedBefore, Outcome, RevokedList, Tombstone, Write};
 use guestpass_core::client::Change;
 use guestpass_core::grant::{Grant, GrantId, Revocation, RevocationReason};
 use guestpass_core::profile::ProfileId;
@@ -20,7 +20,7 @@ pub(super) async fn the_walk_sees_every_grant_once(store: &Store) {
         for _ in 0..=guests.len() + 1 {
             let part = store
                 .upkeep
-                .ended_grants(after, at(60_001), limit)
+                .ended_grants(after, EndedBefore::all(at(60_001)), limit)
                 .await
                 .unwrap();
             assert!(part.ended.len() <= limit);
@@ -53,11 +53,15 @@ pub(super) async fn a_grant_has_ended_by_the_first_of_its_ends(store: &Store) {
             revoke(store, grant.id, at(revoked)).await;
         }
         for (before, has_ended) in [(at(ended), false), (at(ended + 1), true)] {
-            let part = store.upkeep.ended_grants(None, before, 100).await.unwrap();
+            let part = store
+                .upkeep
+                .ended_grants(None, EndedBefore::all(before), 100)
+                .await
+                .unwrap();
             let found = part.ended.contains(&grant.id);
             assert_eq!(found, has_ended, "row {number}, before {before:?}");
             // What is removed is what was found.
-            let remove = Write::RemoveEnded(vec![grant.id], before);
+            let remove = Write::RemoveEnded(vec![grant.id], EndedBefore::all(before));
             assert_eq!(store.write(remove).await, Outcome::Done);
             assert_eq!(
                 store.load(grant.id).await.is_none(),
@@ -68,14 +72,39 @@ pub(super) async fn a_grant_has_ended_by_the_first_of_its_ends(store: &Store) {
     }
 }
 
+pub(super) async fn an_orphan_has_an_end_of_its_own(store: &Store) {
+    store.add_the_client().await;
+    let [orphan, revoked, redeemed] = [1, 2, 3].map(guest);
+    for guest in [&orphan, &revoked, &redeemed] {
+        store.insert(guest).await;
+    }
+    // As after a restore: its row is older than its tokens, and says that they have ended.
+    revoke(store, revoked.1.id, NOW).await;
+    assert!(store.advance(&redeemed.1).await);
+    let later = at(1_000_000_000_000);
+    let all = [&orphan, &revoked, &redeemed].map(|(_, grant)| grant.id);
+    for (grants, orphans, ended, left) in [(NOW, later, &all[..1], 2), (later, NOW, &all[1..], 0)] {
+        let before = EndedBefore { grants, orphans };
+        let part = store.upkeep.ended_grants(None, before, 100).await.unwrap();
+        assert_eq!(part.ended, ended);
+        let remove = Write::RemoveEnded(all.to_vec(), before);
+        assert_eq!(store.write(remove).await, Outcome::Done);
+        assert_eq!(store.counts().await.1, left);
+    }
+}
+
 pub(super) async fn a_grant_ends_with_its_client(store: &Store) {
     let id = store.add_the_client().await;
     let (profile, code) = guest(1);
     store.insert(&(profile, code.clone())).await;
     for (ended, grants) in [(vec![], 1), (vec![code.id], 0)] {
-        let part = store.upkeep.ended_grants(None, NOW, 100).await.unwrap();
+        let part = store
+            .upkeep
+            .ended_grants(None, EndedBefore::all(NOW), 100)
+            .await
+            .unwrap();
         assert_eq!(part.ended, ended);
-        let remove = Write::RemoveEnded(vec![code.id], NOW);
+        let remove = Write::RemoveEnded(vec![code.id], EndedBefore::all(NOW));
         assert_eq!(store.write(remove).await, Outcome::Done);
         assert_eq!(store.counts().await.1, grants);
         // The second time there is none to remove.
@@ -91,12 +120,18 @@ pub(super) async fn a_removal_looks_again(store: &Store) {
     let (profile, code) = guest(1);
     store.insert(&(profile.clone(), code.clone())).await;
     let before = at(60_001);
-    let part = store.upkeep.ended_grants(None, before, 100).await.unwrap();
+    let part = store
+        .upkeep
+        .ended_grants(None, EndedBefore::all(before), 100)
+        .await
+        .unwrap();
     assert_eq!(part.ended, [code.id]);
     // Another node, whose clock is behind, redeems the code meanwhile.
     assert!(store.advance(&code).await);
     assert_eq!(
-        store.write(Write::RemoveEnded(part.ended, before)).await,
+        store
+            .write(Write::RemoveEnded(part.ended, EndedBefore::all(before)))
+            .await,
         Outcome::Done
     );
     assert_eq!(store.load(code.id).await, Some(advanced(&code)));
@@ -111,7 +146,7 @@ pub(super) async fn an_orphan_goes_with_its_grant_and_a_redeemed_guest_stays(sto
     revoke(store, guessed.1.id, NOW).await;
     assert!(store.advance(&redeemed.1).await);
     let all = [&orphan, &guessed, &redeemed].map(|(_, grant)| grant.id);
-    let remove = Write::RemoveEnded(all.to_vec(), at(1_000_000));
+    let remove = Write::RemoveEnded(all.to_vec(), EndedBefore::all(at(1_000_000)));
     assert_eq!(store.write(remove).await, Outcome::Done);
     assert_eq!(store.counts().await, (1, 0));
     let found = store.upkeep.profile(redeemed.0.id).await.unwrap().unwrap();
@@ -126,11 +161,14 @@ pub(super) async fn a_removal_takes_what_it_names_and_no_more(store: &Store) {
     let (first, third) = (guests[0].1.id, guests[2].1.id);
     let absent = GrantId::new(guests[1].0.id, [9; 8]);
     let named = vec![first, absent, third, first];
-    let remove = Write::RemoveEnded(named, at(1_000_000));
+    let remove = Write::RemoveEnded(named, EndedBefore::all(at(1_000_000)));
     assert_eq!(store.write(remove).await, Outcome::Done);
     assert_eq!(
         store
-            .write(Write::RemoveEnded(Vec::new(), at(1_000_000)))
+            .write(Write::RemoveEnded(
+                Vec::new(),
+                EndedBefore::all(at(1_000_000))
+            ))
             .await,
         Outcome::Done
     );
@@ -229,7 +267,7 @@ pub(super) async fn the_check_counts_and_finds_nothing_wrong(store: &Store) {
     assert!(store.advance(&redeemed).await);
     revoke(store, redeemed.id, NOW).await;
     assert_eq!(store.counts().await, (3, 3), "ended ones count");
-    let remove = Write::RemoveEnded(vec![redeemed.id], at(1));
+    let remove = Write::RemoveEnded(vec![redeemed.id], EndedBefore::all(at(1)));
     assert_eq!(store.write(remove).await, Outcome::Done);
     assert_eq!(store.counts().await, (3, 2));
 }

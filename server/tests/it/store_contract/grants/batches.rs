@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::future::join_all;
-use guestpass::store::{Outcome, Write};
+use guestpass::store::{EndedBefore, Outcome, Write};
 use guestpass_core::grant::{Decision, Generation, Grant, Revocation, RevocationReason};
 use guestpass_core::profile::Profile;
 
@@ -96,7 +96,7 @@ pub(crate) async fn a_write_that_fails_leaves_the_others_of_its_batch_alone(stor
         })
     );
     assert_eq!(store.load(new.1.id).await, Some(new.1));
-    let remove = Write::RemoveEnded(vec![half_taken.1.id], NOW);
+    let remove = Write::RemoveEnded(vec![half_taken.1.id], EndedBefore::all(NOW));
     assert_eq!(store.write(remove).await, Outcome::Done);
     assert_eq!(store.counts().await, (3, 3));
 }

@@ -1,6 +1,6 @@
 //! The rows of guests and grants.
 
-use guestpass::store::{Outcome, Tombstone, Write};
+use guestpass::store::{EndedBefore, Outcome, Tombstone, Write};
 use guestpass_core::client::ClientNumber;
 use guestpass_core::grant::{Decision, Generation, Grant, GrantId, Revocation, RevocationReason};
 use guestpass_core::pkce::Challenge;
@@ -82,7 +82,7 @@ pub(crate) async fn a_taken_id_is_a_conflict_and_leaves_nothing(store: &Store) {
     let insert = Write::InsertGuest(second.0.clone(), second.1.clone());
     assert_eq!(store.write(insert).await, Outcome::Conflict);
     assert!(store.upkeep.profile(second.0.id).await.unwrap().is_none());
-    let remove = Write::RemoveEnded(vec![second.1.id], NOW);
+    let remove = Write::RemoveEnded(vec![second.1.id], EndedBefore::all(NOW));
     assert_eq!(store.write(remove).await, Outcome::Done);
 
     assert_eq!(store.load(first.1.id).await, Some(first.1.clone()));
@@ -168,10 +168,14 @@ pub(crate) async fn the_grants_of_neighbours_are_told_apart(store: &Store) {
     assert_eq!(stored(store, &grants).await, grants);
 
     let ended = at(1_000_001);
-    let part = store.upkeep.ended_grants(None, ended, 100).await.unwrap();
+    let part = store
+        .upkeep
+        .ended_grants(None, EndedBefore::all(ended), 100)
+        .await
+        .unwrap();
     let ids: Vec<_> = grants.iter().map(|grant| grant.id).collect();
     assert_eq!(part.ended, ids);
-    let remove = Write::RemoveEnded(ids[3..6].to_vec(), ended);
+    let remove = Write::RemoveEnded(ids[3..6].to_vec(), EndedBefore::all(ended));
     assert_eq!(store.write(remove).await, Outcome::Done);
     let tombstone = Tombstone {
         hash: [1; 16],
