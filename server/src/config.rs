@@ -15,7 +15,7 @@ use crate::listen;
 use crate::rate_limits;
 use crate::store::postgres::may_hold_password;
 use crate::store::sqlite::Synchronous;
-use crate::telemetry::{LogFormat, LogLevel};
+use crate::telemetry::{LogFormat, LogLevel, RepeatLimit};
 
 mod cleaning;
 mod connections;
@@ -72,6 +72,8 @@ pub struct Config {
     pub limits_mode: rate_limits::Mode,
     /// The least important level that is logged.
     pub log_level: LogLevel,
+    /// The lines of one kind that are logged, if there is a limit.
+    pub log_repeats: Option<RepeatLimit>,
     /// The format of the log.
     pub log_format: LogFormat,
     /// The schedule of key rotation.
@@ -262,6 +264,10 @@ impl Config {
             master_key_file,
             limits_mode: values.one("limits.mode", str::parse)?,
             log_level: values.one("log.level", log_level)?,
+            log_repeats: values.one("log.repeats", |text| match text {
+                "off" => Ok(None),
+                text => text.parse().map(Some).map_err(str::to_owned),
+            })?,
             log_format: values.one("log.format", |text| match text {
                 "text" => Ok(LogFormat::Text),
                 "json" => Ok(LogFormat::Json),
@@ -400,6 +406,7 @@ mod tests {
             ("GUESTPASS_TOKENS__GRACE", "6m", "between 0s and 5m"),
             ("GUESTPASS_TOKENS__GRACE", "0s", "late_retry"),
             ("GUESTPASS_TOKENS__CODE_TTL", "11m", "10m"),
+            ("GUESTPASS_LOG__REPEATS", "100", "such as 100/1s, or off"),
             ("GUESTPASS_CLEANING__ORPHANS", "59m", "between 1h and 30d"),
             ("GUESTPASS_TOKENS__ACCESS_TTL", "1500ms", "whole seconds"),
             ("GUESTPASS_TOKENS__MAX_UNPROVEN", "0", "between 1 and 1000"),

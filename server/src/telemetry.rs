@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata, Subscriber};
@@ -14,9 +14,13 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, filter};
 
 use self::lines::Lines;
+use self::repeats::Repeats;
 use crate::terminal;
 
 mod lines;
+mod repeats;
+
+pub use self::repeats::RepeatLimit;
 
 /// The least important lines that are logged.
 pub type LogLevel = LevelFilter;
@@ -30,25 +34,32 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging to standard error, for the rest of the process. Dropping the returned value flushes the buffer.
-pub fn start(level: LogLevel, format: LogFormat) -> Flush {
+/// Starts logging to standard error, for the rest of the process; of what repeats as much as `repeats` says, if it says
+/// anything. Dropping the returned value flushes the buffer.
+pub fn start(level: LogLevel, format: LogFormat, repeats: Option<RepeatLimit>) -> Flush {
     let log = Log(Arc::default());
+    let lines = Lines {
+        format,
+        writer: log,
+        repeats: repeats.map(Repeats::new).map(Arc::new),
+    };
     // An error means that a test has started logging before.
-    let _ = tracing::subscriber::set_global_default(subscriber(level, format, log.clone()));
-    let writing = log.clone();
+    let _ = tracing::subscriber::set_global_default(filtered(level, lines.clone()));
+    let writing = lines.clone();
     thread::Builder::new()
         .name("log".into())
-        .spawn(move || writing.write_for_ever())
+        .spawn(move || write_for_ever(&writing))
         .expect("a thread can be started");
-    Flush(log)
+    Flush(lines)
 }
 
-/// Flushes the buffer when it is dropped.
-pub struct Flush(Log);
+/// Flushes the buffer when it is dropped, and says what was left out.
+pub struct Flush(Lines<Log>);
 
 impl Drop for Flush {
     fn drop(&mut self) {
-        let _ = self.0.write_out();
+        self.0.write_all_left_out(Instant::now());
+        let _ = self.0.writer.write_out();
     }
 }
 
@@ -58,10 +69,22 @@ pub fn subscriber<W>(level: LogLevel, format: LogFormat, writer: W) -> impl Subs
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
+    let lines = Lines {
+        format,
+        writer,
+        repeats: None,
+    };
+    filtered(level, lines)
+}
+
+fn filtered<W>(level: LogLevel, lines: Lines<W>) -> impl Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let ours = filter::Targets::new()
         .with_default(LevelFilter::WARN.min(level))
         .with_target("guestpass", level);
-    tracing_subscriber::registry().with(Lines { format, writer }.with_filter(ours))
+    tracing_subscriber::registry().with(lines.with_filter(ours))
 }
 
 /// Standard error behind a buffer, so that the line of a request costs a copy and no system call. A warning or an error
@@ -78,25 +101,33 @@ struct Buffer {
     writing: Mutex<Vec<u8>>,
 }
 
-impl Log {
-    fn write_for_ever(&self) {
-        loop {
-            let waited = self
-                .0
-                .filled
-                .wait_while(self.lines(), |lines| lines.is_empty());
-            drop(waited);
-            // One system call for all lines that come meanwhile.
-            thread::sleep(GATHER);
-            let _ = self.write_out();
-            let dropped = self.0.dropped.swap(0, Ordering::Relaxed);
-            if dropped > 0 {
-                tracing::warn!(
-                    lines = dropped,
-                    "standard error is read too slowly: lines of the log were dropped"
-                );
-            }
+fn write_for_ever(lines: &Lines<Log>) {
+    let log = &lines.writer;
+    loop {
+        log.wait();
+        // One system call for all lines that come meanwhile.
+        thread::sleep(GATHER);
+        lines.write_left_out(Instant::now());
+        let _ = log.write_out();
+        let dropped = log.0.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            tracing::warn!(
+                lines = dropped,
+                "standard error is read too slowly: lines of the log were dropped"
+            );
         }
+    }
+}
+
+impl Log {
+    /// Waits until there are lines, or it is time to say what was left out.
+    fn wait(&self) {
+        let is_empty = |lines: &mut Vec<u8>| lines.is_empty();
+        let waited = self
+            .0
+            .filled
+            .wait_timeout_while(self.lines(), LOOK_EVERY, is_empty);
+        drop(waited);
     }
 
     fn write_out(&self) -> io::Result<()> {
@@ -166,6 +197,9 @@ impl Write for Line<'_> {
         Ok(())
     }
 }
+
+/// The time after which the number of lines that were left out is written, if no other line comes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The time for which lines are gathered into one write.
 const GATHER: Duration = Duration::from_millis(5);

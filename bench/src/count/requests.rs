@@ -145,7 +145,7 @@ impl Server {
             ("journal", journal),
         ];
         let config = Config::from_sources(&settings, Vec::new(), None)?;
-        let log = telemetry::start(config.log_level, config.log_format);
+        let log = telemetry::start(config.log_level, config.log_format, config.log_repeats);
         std::fs::create_dir_all(directory)?;
         let file = process::database(directory);
         let random: Arc<dyn Random> = Arc::new(RepeatedRandom::default());

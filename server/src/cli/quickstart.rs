@@ -58,7 +58,7 @@ impl Args {
 }
 
 pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Result<(), Failure> {
-    let _log = telemetry::start(LogLevel::ERROR, LogFormat::Text);
+    let _log = telemetry::start(LogLevel::ERROR, LogFormat::Text, None);
     if !config.listen.ip().is_loopback() || TcpListener::bind(config.listen).is_err() {
         config.listen = (Ipv4Addr::LOCALHOST, 0).into();
     }

@@ -52,7 +52,7 @@ impl Args {
 }
 
 pub(super) async fn run(config: &Config, output: Output) -> Result<(), Failure> {
-    let log = telemetry::start(config.log_level, config.log_format);
+    let log = telemetry::start(config.log_level, config.log_format, config.log_repeats);
     let mut stop = Box::pin(stop_signal(1)?);
     let forced = stop_signal(2)?;
     // From here on it ends nothing; the certificate is read again once there is a server.

@@ -225,6 +225,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     setting("log.level", "info", "error, warn, info, debug or trace"),
     setting("log.format", "text", "text or json"),
+    setting(
+        "log.repeats",
+        "100/1s",
+        "how many lines of one kind are written in which time before they are only counted, or off",
+    ),
 ];
 
 const fn setting(name: &'static str, default: &'static str, about: &'static str) -> Setting {

@@ -4,22 +4,27 @@
 use std::cell::Cell;
 use std::fmt::Debug;
 use std::io::Write;
+use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Serialize;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::Context;
 
 use super::LogFormat;
+use super::repeats::{LeftOut, Repeats};
 use crate::clock;
 use crate::terminal::{escaped_json, escaped_line};
 
-/// Writes the line of every event to `writer`.
+/// Writes the line of every event to `writer`, or of what repeats only some.
+#[derive(Clone)]
 pub(super) struct Lines<W> {
     pub(super) format: LogFormat,
     pub(super) writer: W,
+    pub(super) repeats: Option<Arc<Repeats>>,
 }
 
 impl<S, W> Layer<S> for Lines<W>
@@ -28,13 +33,51 @@ where
     W: for<'w> MakeWriter<'w> + 'static,
 {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if let Some(repeats) = &self.repeats {
+            let (is_written, left_out) = repeats.note(event, Instant::now());
+            left_out.iter().for_each(|lines| self.say(lines));
+            if !is_written {
+                return;
+            }
+        }
+        self.put(event.metadata(), |line| event.record(line));
+    }
+}
+
+impl<W> Lines<W>
+where
+    W: for<'w> MakeWriter<'w>,
+{
+    /// Writes how many lines were left out in the periods that are over.
+    pub(super) fn write_left_out(&self, now: Instant) {
+        if let Some(repeats) = &self.repeats {
+            repeats
+                .left_out(now)
+                .iter()
+                .for_each(|lines| self.say(lines));
+        }
+    }
+
+    /// Writes how many lines were left out until now.
+    pub(super) fn write_all_left_out(&self, now: Instant) {
+        if let Some(repeats) = &self.repeats {
+            let left_out = repeats.all_left_out(now);
+            left_out.iter().for_each(|lines| self.say(lines));
+        }
+    }
+
+    fn say(&self, left_out: &LeftOut) {
+        self.put(left_out.metadata, |line| line.left_out(left_out));
+    }
+
+    fn put(&self, metadata: &Metadata<'_>, fields: impl FnOnce(&mut Line)) {
         // Taken, not borrowed: a value may log while it is written.
         let mut line = Line {
             format: self.format,
             text: ROOM.take(),
         };
-        line.write(event);
-        let mut writer = self.writer.make_writer_for(event.metadata());
+        line.write(metadata, fields);
+        let mut writer = self.writer.make_writer_for(metadata);
         // A failure to log has nowhere to be logged.
         let _ = writer.write_all(&line.text);
         line.text.clear();
@@ -55,8 +98,7 @@ struct Line {
 impl Line {
     /// `2026-01-31T12:00:00.000000Z  INFO guestpass::request: answered endpoint="/oauth/token" status=200`, or
     /// `{"timestamp":"…","level":"INFO","message":"answered","endpoint":"/oauth/token","status":200,"target":"…"}`.
-    fn write(&mut self, event: &Event<'_>) {
-        let metadata = event.metadata();
+    fn write(&mut self, metadata: &Metadata<'_>, fields: impl FnOnce(&mut Self)) {
         let time = humantime::format_rfc3339_micros(clock::time_of_day());
         match self.format {
             LogFormat::Text => {
@@ -70,7 +112,7 @@ impl Line {
                 });
                 self.raw(metadata.target());
                 self.raw(":");
-                event.record(self);
+                fields(self);
                 self.raw("\n");
             }
             LogFormat::Json => {
@@ -78,7 +120,7 @@ impl Line {
                 self.json(&format_args!("{time}"));
                 self.raw(r#","level":"#);
                 self.json(metadata.level().as_str());
-                event.record(self);
+                fields(self);
                 self.raw(r#","target":"#);
                 self.json(metadata.target());
                 self.raw("}\n");
@@ -86,9 +128,21 @@ impl Line {
         }
     }
 
+    fn left_out(
+        &mut self,
+        LeftOut {
+            message, reason, ..
+        }: &LeftOut,
+    ) {
+        self.debugged(MESSAGE, &format_args!("{message}"));
+        if let Some((name, text)) = reason {
+            self.text(name, text);
+        }
+    }
+
     /// Writes the name of a field and its separators.
-    fn name(&mut self, field: &Field) {
-        match (self.format, field.name()) {
+    fn name(&mut self, name: &str) {
+        match (self.format, name) {
             (LogFormat::Text, MESSAGE) => self.raw(" "),
             (LogFormat::Text, name) => {
                 self.raw(" ");
@@ -124,42 +178,50 @@ impl Line {
 
 impl Visit for Line {
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.name(field);
+        self.name(field.name());
         self.json(&value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.name(field);
+        self.name(field.name());
         self.json(&value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.name(field);
+        self.name(field.name());
         self.json(&value);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
+        self.text(field.name(), value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.debugged(field.name(), value);
+    }
+}
+
+impl Line {
+    fn text(&mut self, name: &str, value: &str) {
         let is_plain = |byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
         match self.format {
-            LogFormat::Text if field.name() == MESSAGE => {
-                self.record_debug(field, &format_args!("{value}"));
-            }
-            LogFormat::Text if !value.bytes().all(is_plain) => self.record_debug(field, &value),
+            LogFormat::Text if name == MESSAGE => self.debugged(name, &format_args!("{value}")),
+            LogFormat::Text if !value.bytes().all(is_plain) => self.debugged(name, &value),
             LogFormat::Text => {
-                self.name(field);
+                self.name(name);
                 self.raw("\"");
                 self.raw(value);
                 self.raw("\"");
             }
             LogFormat::Json => {
-                self.name(field);
+                self.name(name);
                 self.json(value);
             }
         }
     }
 
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.name(field);
+    fn debugged(&mut self, name: &str, value: &dyn Debug) {
+        self.name(name);
         match self.format {
             LogFormat::Text => {
                 let from = self.text.len();
@@ -172,7 +234,7 @@ impl Visit for Line {
 }
 
 /// The field in which `tracing` keeps the text of an event.
-const MESSAGE: &str = "message";
+pub(super) const MESSAGE: &str = "message";
 
 /// Escapes the characters that control a terminal or end the line: a message, or an error, may hold a client's input or
 /// what another program said.

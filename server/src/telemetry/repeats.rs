@@ -1,0 +1,358 @@
+//! Lines that repeat: said some times, and then only counted, so that neither strangers nor an outage fill a disk with the log.
+
+use std::collections::HashMap;
+use std::fmt::{Debug, Write};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::callsite::Identifier;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata};
+
+use super::lines::MESSAGE;
+
+/// The lines of one kind that are written in one period, as the setting `log.repeats` has it: `100/1s`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RepeatLimit {
+    lines: u32,
+    period: Duration,
+}
+
+impl FromStr for RepeatLimit {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const PROBLEM: &str =
+            "write a number of lines and a time from 1s to 1h, such as 100/1s, or off";
+        let (lines, period) = text.split_once('/').ok_or(PROBLEM)?;
+        let lines = lines.parse().map_err(|_| PROBLEM)?;
+        let period = humantime::parse_duration(period).map_err(|_| PROBLEM)?;
+        let is_allowed = lines > 0 && (PERIODS.0..=PERIODS.1).contains(&period);
+        is_allowed.then_some(Self { lines, period }).ok_or(PROBLEM)
+    }
+}
+
+const PERIODS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+
+/// Decides which events are written. Two are of one kind if they come from one place in the code and name the same reason.
+///
+/// Of each kind the first lines of a period are written. While more keep coming, one of each period is, with the number of
+/// the others. The table of kinds is bounded: if it is full, the one that began first makes room. Whatever is seen for the
+/// first time is written.
+///
+/// Never left out are security events, what is logged below INFO, and answers to a known client or guest, who can't be more
+/// than the limits of requests allow.
+pub(super) struct Repeats {
+    limit: RepeatLimit,
+    kinds: Mutex<HashMap<Kind, Counted>>,
+}
+
+#[derive(Clone, Eq, Hash, PartialEq)]
+struct Kind {
+    callsite: Identifier,
+    /// A hash of the reasons that it names, without digits: those may differ each time.
+    reasons: u64,
+}
+
+struct Counted {
+    tally: Tally,
+    says: Says,
+}
+
+/// Counts the lines of one kind in one period.
+struct Tally {
+    since: Instant,
+    seen: u64,
+    left_out: u64,
+    /// More came in the last period than are written.
+    is_flooded: bool,
+}
+
+/// The number of lines that were left out, and the time in which they came.
+#[derive(Debug, Eq, PartialEq)]
+struct Missed {
+    lines: u64,
+    within: Duration,
+}
+
+/// Keeps what the lines of a kind say.
+struct Says {
+    metadata: &'static Metadata<'static>,
+    message: String,
+    reason: Option<(&'static str, String)>,
+}
+
+/// Lines that were left out.
+pub(super) struct LeftOut {
+    pub(super) metadata: &'static Metadata<'static>,
+    /// The message of each, with their number.
+    pub(super) message: String,
+    /// The field that tells them apart from others of that message.
+    pub(super) reason: Option<(&'static str, String)>,
+}
+
+impl Repeats {
+    pub(super) fn new(limit: RepeatLimit) -> Self {
+        Self {
+            limit,
+            kinds: Mutex::default(),
+        }
+    }
+
+    /// Counts an event. Returns whether it is to be written, and behind which lines that were left out.
+    pub(super) fn note(&self, event: &Event<'_>, now: Instant) -> (bool, Option<LeftOut>) {
+        let metadata = event.metadata();
+        if metadata.target() == SECURITY || *metadata.level() > Level::INFO {
+            return (true, None);
+        }
+        let mut reasons = Reasons::default();
+        event.record(&mut reasons);
+        if reasons.is_of_somebody_known && !reasons.is_failure {
+            return (true, None);
+        }
+        let kind = Kind {
+            callsite: metadata.callsite(),
+            reasons: reasons.hash.finish(),
+        };
+        if let Some(counted) = self.kinds().get_mut(&kind) {
+            let left_out = counted.end_period(now, self.limit);
+            return (counted.tally.admits_one_more(self.limit), left_out);
+        }
+        // Not under the lock: a value may log while it is read.
+        let counted = Counted {
+            tally: Tally::first(now),
+            says: Says::of(event),
+        };
+        let mut kinds = self.kinds();
+        let oldest = kinds
+            .iter()
+            .min_by_key(|(_, counted)| counted.tally.since)
+            .filter(|_| kinds.len() >= MOST_KINDS)
+            .map(|(kind, _)| kind.clone());
+        let evicted = oldest.and_then(|kind| kinds.remove(&kind));
+        kinds.insert(kind, counted);
+        (true, evicted.and_then(|counted| counted.left_out(now)))
+    }
+
+    /// Returns the lines that were left out in periods that are over, and forgets the kinds that didn't come in theirs.
+    pub(super) fn left_out(&self, now: Instant) -> Vec<LeftOut> {
+        let mut left_out = Vec::new();
+        self.kinds().retain(|_, counted| {
+            let is_of_use = counted.tally.seen > 0 || !counted.tally.is_over(now, self.limit);
+            left_out.extend(counted.end_period(now, self.limit));
+            is_of_use
+        });
+        left_out
+    }
+
+    /// Returns the lines that were left out, whether or not their period is over.
+    pub(super) fn all_left_out(&self, now: Instant) -> Vec<LeftOut> {
+        let kinds = std::mem::take(&mut *self.kinds());
+        kinds
+            .into_values()
+            .filter_map(|counted| counted.left_out(now))
+            .collect()
+    }
+
+    fn kinds(&self) -> MutexGuard<'_, HashMap<Kind, Counted>> {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counted {
+    fn end_period(&mut self, now: Instant, limit: RepeatLimit) -> Option<LeftOut> {
+        let missed = self.tally.end_period(now, limit)?;
+        Some(self.says.left_out(&missed))
+    }
+
+    fn left_out(&self, now: Instant) -> Option<LeftOut> {
+        Some(self.says.left_out(&self.tally.missed(now)?))
+    }
+}
+
+impl Tally {
+    /// Counts the first line of a kind, which is written.
+    fn first(now: Instant) -> Self {
+        Self {
+            since: now,
+            seen: 1,
+            left_out: 0,
+            is_flooded: false,
+        }
+    }
+
+    fn is_over(&self, now: Instant, limit: RepeatLimit) -> bool {
+        now.saturating_duration_since(self.since) >= limit.period
+    }
+
+    /// Begins another period if this one is over, and returns what was left out in it.
+    fn end_period(&mut self, now: Instant, limit: RepeatLimit) -> Option<Missed> {
+        if !self.is_over(now, limit) {
+            return None;
+        }
+        let missed = self.missed(now);
+        self.is_flooded = self.seen > u64::from(limit.lines);
+        (self.since, self.seen, self.left_out) = (now, 0, 0);
+        missed
+    }
+
+    /// Counts a line, and returns whether it is written.
+    fn admits_one_more(&mut self, limit: RepeatLimit) -> bool {
+        let most = if self.is_flooded { 1 } else { limit.lines };
+        self.seen += 1;
+        let is_admitted = self.seen <= u64::from(most);
+        self.left_out += u64::from(!is_admitted);
+        is_admitted
+    }
+
+    fn missed(&self, now: Instant) -> Option<Missed> {
+        (self.left_out > 0).then(|| Missed {
+            lines: self.left_out,
+            within: now.saturating_duration_since(self.since),
+        })
+    }
+}
+
+impl Says {
+    fn of(event: &Event<'_>) -> Self {
+        let mut says = Self {
+            metadata: event.metadata(),
+            message: String::new(),
+            reason: None,
+        };
+        event.record(&mut says);
+        says
+    }
+
+    fn left_out(&self, Missed { lines, within }: &Missed) -> LeftOut {
+        let (message, seconds) = (&self.message, within.as_secs_f64());
+        LeftOut {
+            metadata: self.metadata,
+            message: format!("{message}: {lines} more in {seconds:.0} s"),
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+impl Visit for Says {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            MESSAGE => value.clone_into(&mut self.message),
+            name if REASONS.contains(&name) => self.reason = Some((name, value.to_owned())),
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == MESSAGE || REASONS.contains(&field.name()) {
+            self.record_str(field, &format!("{value:?}"));
+        }
+    }
+}
+
+/// Finds the kind of an event.
+#[derive(Default)]
+struct Reasons {
+    hash: DefaultHasher,
+    is_failure: bool,
+    is_of_somebody_known: bool,
+}
+
+impl Reasons {
+    fn is_reason(&mut self, field: &Field) -> bool {
+        match field.name() {
+            "grant.id" | "client.id" => self.is_of_somebody_known = true,
+            name if REASONS.contains(&name) => {
+                self.is_failure = true;
+                return true;
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
+impl Visit for Reasons {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if self.is_reason(field) {
+            let _ = WithoutDigits(&mut self.hash).write_str(value);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if self.is_reason(field) {
+            let _ = write!(WithoutDigits(&mut self.hash), "{value:?}");
+        }
+    }
+}
+
+struct WithoutDigits<'a>(&'a mut DefaultHasher);
+
+impl Write for WithoutDigits<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let others = text.bytes().filter(|byte| !byte.is_ascii_digit());
+        others.for_each(|byte| byte.hash(self.0));
+        Ok(())
+    }
+}
+
+/// The fields that say why something failed.
+const REASONS: [&str; 4] = ["refusal", "reason", "error", "problem"];
+
+/// The target of what an operator must not miss.
+const SECURITY: &str = "guestpass::security";
+
+/// The kinds that are counted at the same time: there are fewer refusals and messages than that.
+const MOST_KINDS: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f53_a_limit_is_read_or_says_what_to_type() {
+        let limit = |lines, seconds| RepeatLimit {
+            lines,
+            period: Duration::from_secs(seconds),
+        };
+        for (text, expected) in [
+            ("100/1s", Some(limit(100, 1))),
+            ("1/1h", Some(limit(1, 3600))),
+            ("0/1s", None),
+            ("100/1ms", None),
+            ("100/2h", None),
+            ("100", None),
+            ("-1/1s", None),
+            ("many/1s", None),
+        ] {
+            assert_eq!(text.parse().ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn f53_a_kind_is_said_some_times_and_then_counted_until_it_is_over() {
+        let limit: RepeatLimit = "3/10s".parse().unwrap();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut tally = Tally::first(start);
+        let mut said = |from: u64, times: usize| {
+            let missed = tally.end_period(at(from), limit);
+            let admitted = (0..times).filter(|_| tally.admits_one_more(limit)).count();
+            (missed, admitted)
+        };
+        assert_eq!(said(0, 2), (None, 2));
+        assert_eq!(said(9, 4), (None, 0));
+        // One of each period, for as long as it goes on.
+        let missed = |lines, seconds| {
+            let within = Duration::from_secs(seconds);
+            Some(Missed { lines, within })
+        };
+        assert_eq!(said(10, 1000), (missed(4, 10), 1));
+        assert_eq!(said(20, 3), (missed(999, 10), 1));
+        assert_eq!(said(32, 4), (missed(2, 12), 3));
+        assert_eq!(said(42, 1), (missed(1, 10), 1));
+        assert_eq!(said(52, 2), (None, 2));
+    }
+}
