@@ -3,7 +3,6 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use fastbloom::AtomicBloomFilter;
 use guestpass_core::time::Timestamp;
 use tokio::sync::Mutex;
 
@@ -11,6 +10,9 @@ use crate::clock::Now;
 use crate::journal::Entry;
 use crate::store::{Revoked, RevokedId, RevokedList, Unavailable};
 use crate::timing::SETTLING;
+use growing::{CAPACITY, GrowingFilter};
+
+mod growing;
 
 /// A Bloom filter of the revocations that an unexpired access token may be subject to.
 ///
@@ -19,9 +21,9 @@ use crate::timing::SETTLING;
 /// this node, and with [`RevocationFilter::poll`] twice a second for those of other nodes. [`RevocationFilter::age`]
 /// tells how stale it is, which is the trade-off: a revocation elsewhere is seen one poll later.
 ///
-/// There are two generations of 1 MiB and six hashes each. Entries go into the current one; after the longest life of
-/// an access token it becomes the previous one, and the older is dropped. False positives of a generation: one in a
-/// thousand with 600,000 entries, one in ten with two million. Memory stays fixed, however many grants end.
+/// There are two generations. Entries go into the current one; after the longest life of an access token it becomes the
+/// previous one, and the older is dropped. Each has a filter for each list, which begins with 1 MiB and grows with its entries
+/// to 31 MiB, for 18 million of them ([`GrowingFilter`]): at most 186 MiB in all, and 6 where little ends.
 pub struct RevocationFilter {
     store: Arc<dyn Revoked>,
     filters: RwLock<Filters>,
@@ -30,13 +32,16 @@ pub struct RevocationFilter {
 }
 
 struct Filters {
-    current: Arc<AtomicBloomFilter>,
-    previous: Arc<AtomicBloomFilter>,
+    current: Generation,
+    previous: Generation,
     /// The start of the current generation, by the monotonic clock.
     turned_at: Duration,
     /// The start of the last successful poll, by the monotonic clock.
     polled_at: Duration,
 }
+
+/// A filter for each list, in the order of [`RevokedList::ALL`].
+type Generation = [GrowingFilter; RevokedList::ALL.len()];
 
 impl RevocationFilter {
     /// Loads the revocations of the last `lifetime`, the longest life of an access token.
@@ -51,8 +56,8 @@ impl RevocationFilter {
         let filter = Self {
             store,
             filters: RwLock::new(Filters {
-                current: Arc::new(filter()),
-                previous: Arc::new(filter()),
+                current: Generation::default(),
+                previous: Generation::default(),
                 turned_at: now.monotonic,
                 polled_at: now.monotonic,
             }),
@@ -80,7 +85,7 @@ impl RevocationFilter {
         {
             let mut filters = self.filters.write().unwrap_or_else(PoisonError::into_inner);
             if now.monotonic.saturating_sub(filters.turned_at) > lifetime + SETTLING {
-                filters.previous = std::mem::replace(&mut filters.current, Arc::new(filter()));
+                filters.previous = std::mem::take(&mut filters.current);
                 filters.turned_at = now.monotonic;
             }
         }
@@ -99,11 +104,22 @@ impl RevocationFilter {
 
     /// Inserts a revocation of this node.
     pub fn insert(&self, list: RevokedList, id: RevokedId) {
-        let current = {
-            let filters = self.filters.read().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(&filters.current)
-        };
-        current.insert(&(tag(list), id));
+        let insert = |filters: &Filters| filters.current[index(list)].insert(&id);
+        let inserted = insert(&self.filters.read().unwrap_or_else(PoisonError::into_inner));
+        if inserted.is_err() {
+            let mut filters = self.filters.write().unwrap_or_else(PoisonError::into_inner);
+            let is_last = filters.current[index(list)].grow();
+            let _ = insert(&filters);
+            drop(filters);
+            if is_last {
+                tracing::warn!(
+                    list = ?list,
+                    capacity = CAPACITY,
+                    "so much was revoked that the filter in memory won't grow further: beyond its capacity /oauth/verify \
+                     asks the database more often"
+                );
+            }
+        }
     }
 
     /// Returns whether that id is revoked. Reads a row only if the filter says "perhaps".
@@ -111,10 +127,10 @@ impl RevocationFilter {
     /// # Errors
     /// [`Unavailable`] if there is a row to read and the store can't answer.
     pub async fn is_revoked(&self, list: RevokedList, id: RevokedId) -> Result<bool, Unavailable> {
-        let item = (tag(list), id);
         let perhaps = {
             let filters = self.filters.read().unwrap_or_else(PoisonError::into_inner);
-            filters.current.contains(&item) || filters.previous.contains(&item)
+            let mut generations = [&filters.current, &filters.previous].into_iter();
+            generations.any(|lists| lists[index(list)].may_hold(&id))
         };
         Ok(perhaps && self.store.is_revoked(list, id).await?)
     }
@@ -145,12 +161,8 @@ impl RevocationFilter {
 /// The entries that are read at once.
 const PART: usize = 10_000;
 
-/// Makes an empty generation.
-fn filter() -> AtomicBloomFilter {
-    AtomicBloomFilter::with_num_bits(8 * 1024 * 1024).hashes(6)
-}
-
-fn tag(list: RevokedList) -> u8 {
+/// Returns the place of a list in [`RevokedList::ALL`].
+const fn index(list: RevokedList) -> usize {
     match list {
         RevokedList::Grants => 0,
         RevokedList::AccessTokens => 1,
