@@ -18,7 +18,7 @@ use crate::random::Random;
 use crate::rate_limits::RateLimits;
 use crate::readiness::Readiness;
 use crate::revocation_filter::RevocationFilter;
-use crate::store::{Grants, Revoked, Unavailable, Upkeep};
+use crate::store::{Grants, Revoked, Upkeep};
 use crate::timekeeper::Timekeeper;
 
 /// Holds everything that the endpoints share.
@@ -89,28 +89,35 @@ impl App {
     }
 
     /// Polls the store for what operators and other nodes have changed, and takes the steps that are due in the life of
-    /// the keys. The parts fail independently; what can't be read stays as it was.
+    /// the keys. Clients, keys and revocations are read beside each other, so that none waits for a slow one; they fail
+    /// independently, and what can't be read stays as it was.
     pub async fn follow(&self) {
         if let Err(error) = self.timekeeper.follow().await {
             tracing::warn!(error = %error, "the time can't be kept in the store");
         }
         self.metrics.note_clock(self.clock.is_doubted());
+        tokio::join!(self.follow_registry(), self.follow_revocations());
+    }
+
+    async fn follow_registry(&self) {
         let asked_at = Instant::now();
-        match self.clients.revision().await {
-            Ok(revision) => {
-                if let Err(error) = self.clients.follow(revision).await {
-                    tracing::warn!(error = %error, "the clients can't be read; what is known of them stays");
-                }
-                if let Err(error) = self.follow_keys(revision, asked_at).await {
-                    tracing::error!(error = %error, "the keys can't be read or changed; what is known of them stays");
-                }
-            }
+        let revision = match self.clients.revision().await {
+            Ok(revision) => revision,
             Err(error) => {
                 tracing::error!(error = %error, "clients and keys can't be read; what is known of them stays");
+                return;
             }
+        };
+        let (clients, keys) = tokio::join!(
+            self.clients.follow(revision),
+            self.keys.follow(revision, asked_at)
+        );
+        if let Err(error) = clients {
+            tracing::warn!(error = %error, "the clients can't be read; what is known of them stays");
         }
-        if let Err(error) = self.follow_revocations().await {
-            tracing::warn!(error = %error, "revocations can't be read; what is known of them grows old");
+        // After the clients, for the keys promise to live as long as what they sign.
+        if let Err(error) = self.tend_keys(keys).await {
+            tracing::error!(error = %error, "the keys can't be read or changed; what is known of them stays");
         }
     }
 
@@ -121,8 +128,8 @@ impl App {
         }
     }
 
-    async fn follow_keys(&self, revision: i64, asked_at: Instant) -> Result<(), KeysError> {
-        self.keys.follow(revision, asked_at).await?;
+    async fn tend_keys(&self, followed: Result<(), KeysError>) -> Result<(), KeysError> {
+        followed?;
         // By a wrong clock keys would be changed that can't be changed back.
         if self.clock.is_doubted() {
             return Ok(());
@@ -132,10 +139,11 @@ impl App {
             .await
     }
 
-    async fn follow_revocations(&self) -> Result<(), Unavailable> {
+    async fn follow_revocations(&self) {
         let now = Now::of(&*self.clock);
-        self.revocations
-            .poll(now, self.keys.now().longest_access_ttl())
-            .await
+        let lifetime = self.keys.now().longest_access_ttl();
+        if let Err(error) = self.revocations.poll(now, lifetime).await {
+            tracing::warn!(error = %error, "revocations can't be read; what is known of them grows old");
+        }
     }
 }

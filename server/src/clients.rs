@@ -128,7 +128,11 @@ impl Clients {
     /// # Errors
     /// As there.
     pub async fn follow(&self, revision: i64) -> Result<(), Unavailable> {
+        if revision == self.snapshot().revision {
+            return Ok(());
+        }
         let _one_at_a_time = self.refreshing.lock().await;
+        // Another may have read them meanwhile.
         if revision != self.snapshot().revision {
             let read = read(&*self.store, &self.defaults, &self.snapshot().warned).await?;
             *self

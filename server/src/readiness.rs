@@ -1,16 +1,29 @@
 //! The readiness check: decides whether the node can serve. All who ask within a second share one answer.
 
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
 
 use crate::app::App;
 use crate::error::Error;
 use crate::store::{Unavailable, Write};
 
-/// The last check, with its time by the monotonic clock. Locked while one runs, so that there is one at a time.
+/// The last check, which may be under way: all who ask meanwhile wait for the same one.
 #[derive(Default)]
-pub(crate) struct Readiness(Mutex<Option<(Duration, Result<(), Unavailable>)>>);
+pub(crate) struct Readiness(Mutex<Option<Check>>);
+
+type Check = Shared<BoxFuture<'static, Checked>>;
+
+/// The result of a check.
+#[derive(Clone)]
+struct Checked {
+    /// Its end, by the monotonic clock: whoever has waited for a slow one takes part in it.
+    at: Duration,
+    result: Result<(), Unavailable>,
+}
 
 /// The time for which a check is good. A check costs a write to the database and one beside the journal, and whoever
 /// balances load asks often.
@@ -22,36 +35,59 @@ impl App {
     ///
     /// # Errors
     /// [`Unavailable`] that names all that is wrong.
-    pub async fn check_readiness(&self) -> Result<(), Error> {
+    pub async fn check_readiness(self: &Arc<Self>) -> Result<(), Error> {
         if self.leaving.is_asked() {
             return Err(Unavailable("the server is ending".into()).into());
         }
-        let mut last = self.readiness.0.lock().await;
-        let age = |at| self.clock.monotonic().saturating_sub(at);
-        let of_this_second = last.as_ref().filter(|(at, _)| age(*at) < GOOD_FOR);
-        let checked = match of_this_second {
-            Some((_, checked)) => checked.clone(),
-            None => {
-                let checked = self.check_storage().await;
-                // The time of its end: whoever has waited for a slow one takes part in it.
-                *last = Some((self.clock.monotonic(), checked.clone()));
-                checked
-            }
+        let check = {
+            let mut last = self
+                .readiness
+                .0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let now = self.clock.monotonic();
+            let is_good = |checked: &Checked| now.saturating_sub(checked.at) < GOOD_FOR;
+            let of_this_second = last.take().filter(|check| check.peek().is_none_or(is_good));
+            last.insert(of_this_second.unwrap_or_else(|| self.begin_check()))
+                .clone()
         };
-        drop(last);
-        checked?;
+        check.await.result?;
         Ok(self.check_staleness()?)
     }
 
-    /// Does all checks that ask a disk or another machine, so that the answer names all that is wrong.
+    /// Starts a check that goes on when those who wait for it have gone: the next to ask takes part in it, instead of
+    /// beginning another one.
+    fn begin_check(self: &Arc<Self>) -> Check {
+        let app = Arc::clone(self);
+        let checking = async move {
+            let result = app.check_storage().await;
+            let at = app.clock.monotonic();
+            Checked { at, result }
+        };
+        let check = AssertUnwindSafe(checking)
+            .catch_unwind()
+            .map(|checked| {
+                checked.unwrap_or_else(|_| Checked {
+                    at: Duration::ZERO,
+                    result: Err(Unavailable("the readiness check has panicked".into())),
+                })
+            })
+            .boxed()
+            .shared();
+        tokio::spawn(check.clone());
+        check
+    }
+
+    /// Does all checks that ask a disk or another machine, so that the answer names all that is wrong. None takes a lock that
+    /// [`App::follow`] needs.
     async fn check_storage(&self) -> Result<(), Unavailable> {
         let (read, written, files, journal) = tokio::join!(
-            self.clients.refresh(),
+            self.clients.revision(),
             self.grants.write(Write::Probe),
             self.upkeep.check_files(),
             self.journal.check(),
         );
-        let wrong: Vec<_> = [read, written.map(drop), files, journal]
+        let wrong: Vec<_> = [read.map(drop), written.map(drop), files, journal]
             .into_iter()
             .filter_map(Result::err)
             .map(|Unavailable(reason)| reason)

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tower::layer::layer_fn;
 use tower::{Layer, Service};
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Caller, Endpoint};
 use super::visitor::Visitor;
 use super::{client_auth, limits, respond};
 use crate::app::App;
@@ -41,6 +41,17 @@ pub(super) struct Received {
     pub(super) visitor: Visitor,
     /// The time of arrival by the monotonic clock.
     pub(super) at: Duration,
+}
+
+impl Received {
+    /// Tells whether the handler may write something for its caller, and so has to run to its end.
+    fn may_write(&self) -> bool {
+        match self.endpoint.map(|endpoint| endpoint.caller) {
+            Some(Caller::Client(_)) => true,
+            Some(Caller::Guest) => !self.method.is_safe(),
+            Some(Caller::Anyone | Caller::ConfidentialClient | Caller::Gateway) | None => false,
+        }
+    }
 }
 
 /// Returns the middleware for an endpoint, or for paths without one.
@@ -97,22 +108,26 @@ where
             let context = RequestContext::new(received.id);
             let (response, context) = match handler {
                 Err(refusal) => (Error::from(refusal).into_response(), context),
-                Ok(handler) => handle(&app, handler, deadline, context).await,
+                Ok(handler) => {
+                    let may_write = received.may_write();
+                    handle(&app, handler, may_write, deadline, context).await
+                }
             };
             Ok(respond::finish(&app, &received, context, response))
         })
     }
 }
 
-/// Runs the handler to completion, even if the client disconnects or the deadline passes; then it goes on in the
-/// background. A panic of the handler becomes an internal error.
+/// Runs the handler. If it may write, it runs to completion, even if the client disconnects or the deadline passes: then
+/// it goes on in the background. A panic of the handler becomes an internal error.
 async fn handle(
     app: &Arc<App>,
     handler: impl Future<Output = Result<Response, Infallible>> + Send + 'static,
+    may_write: bool,
     deadline: Option<Deadline>,
     context: RequestContext,
 ) -> (Response, RequestContext) {
-    let handler = ToItsEnd::new(app, context.scope(handler));
+    let handler = ToItsEnd::new(app, context.scope(handler), may_write);
     let result = match deadline {
         Some(Deadline { answer, .. }) => tokio::time::timeout_at(answer, handler).await,
         None => Ok(handler.await),
@@ -135,19 +150,25 @@ fn message(panic: &(dyn Any + Send)) -> String {
     format!("a panic: {text}")
 }
 
-/// Wraps a future so that it runs to completion: if this is dropped before, the rest becomes a task, which the end of the
-/// server waits for. A panic in it is returned as an error.
+/// Wraps a future so that it can run to completion: if this is dropped before, the rest becomes a task, which the end of the
+/// server waits for, provided that it goes on. A panic in it is returned as an error.
 struct ToItsEnd<T: 'static> {
     app: Arc<App>,
-    future: Option<BoxFuture<'static, thread::Result<T>>>,
+    rest: Option<BoxFuture<'static, thread::Result<T>>>,
+    goes_on: bool,
 }
 
 impl<T: Send + 'static> ToItsEnd<T> {
-    fn new(app: &Arc<App>, future: impl Future<Output = T> + Send + 'static) -> Self {
+    fn new(
+        app: &Arc<App>,
+        future: impl Future<Output = T> + Send + 'static,
+        goes_on: bool,
+    ) -> Self {
         Self {
             app: Arc::clone(app),
             // Unwind-safe: handlers share state only behind locks, which a panic poisons.
-            future: Some(AssertUnwindSafe(future).catch_unwind().boxed()),
+            rest: Some(AssertUnwindSafe(future).catch_unwind().boxed()),
+            goes_on,
         }
     }
 }
@@ -156,16 +177,17 @@ impl<T> Future for ToItsEnd<T> {
     type Output = thread::Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let future = self.future.as_mut();
+        let future = self.rest.as_mut();
         let result = ready!(future.expect("it has not ended").as_mut().poll(context));
-        self.future = None;
+        self.rest = None;
         Poll::Ready(result)
     }
 }
 
 impl<T> Drop for ToItsEnd<T> {
     fn drop(&mut self) {
-        if let Some(rest) = self.future.take()
+        if let Some(rest) = self.rest.take()
+            && self.goes_on
             && Handle::try_current().is_ok()
         {
             self.app.leaving.spawn(rest.map(drop));

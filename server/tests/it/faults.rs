@@ -5,6 +5,7 @@ mod clock;
 mod commands;
 mod documents;
 mod files;
+mod floods;
 mod start;
 mod storage;
 mod tokens;

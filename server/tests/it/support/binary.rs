@@ -190,6 +190,11 @@ impl Binary {
         fs::read(self.directory.path().join("log")).map_or(0, |log| log.len())
     }
 
+    /// Returns all that servers of this installation have written to standard error, after their end.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
     fn spawn(&self, args: &[&str]) -> Server {
         self.prepare();
         let data_dir = self.data_dir();

@@ -174,7 +174,7 @@ impl Database {
     pub(super) async fn hold_writes(&self) -> Client {
         const LOCK: &str = "
             begin;
-            lock table profiles, grants, revoked_access_tokens, tombstones in exclusive mode";
+            lock table profiles, grants, revoked_access_tokens, tombstones, probe in exclusive mode";
         let other = connect(&self.url()).await;
         other.batch_execute(LOCK).await.unwrap();
         other

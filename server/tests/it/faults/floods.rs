@@ -1,0 +1,4 @@
+//! Floods, and what they leave behind.
+
+mod log;
+mod readiness;
