@@ -23,7 +23,7 @@ mod growing;
 ///
 /// There are two generations. Entries go into the current one; after the longest life of an access token it becomes the
 /// previous one, and the older is dropped. Each has a filter for each list, which begins with 1 MiB and grows with its entries
-/// to 31 MiB, for 18 million of them ([`GrowingFilter`]): at most 186 MiB in all, and 6 where little ends.
+/// to 31 MiB, for 18 million of them (`GrowingFilter`): at most 186 MiB in all, and 6 where little ends.
 pub struct RevocationFilter {
     store: Arc<dyn Revoked>,
     filters: RwLock<Filters>,
