@@ -77,20 +77,19 @@ pub async fn serve(
     if let Err(error) = bound_buffers(&listener) {
         tracing::warn!(error = %error, "the operating system doesn't let the buffers of connections be bounded");
     }
-    let (leave, leaving) = watch::channel(false);
+    let (enter, stage) = watch::channel(Stage::Serving);
     let serving = Serving {
         connections: Connections::new(settings.max_connections, settings.per_address),
         tasks: TaskTracker::new(),
         settings,
         router,
-        leaving,
+        stage,
     };
     tokio::select! {
         never = serving.accept(&listener) => match never {},
         () = stop => {}
     }
-    let _ = leave.send(true);
-    serving.connections.wake_all();
+    let _ = enter.send(Stage::Leaving);
     let delay = serving.settings.drain_delay;
     if !delay.is_zero() {
         // An error is the end of the delay.
@@ -98,6 +97,8 @@ pub async fn serve(
     }
     serving.accept_all_that_wait(&listener).await;
     drop(listener);
+    let _ = enter.send(Stage::Closed);
+    serving.connections.wake_all();
     serving.tasks.close();
     if tokio::time::timeout(DRAIN, serving.tasks.wait())
         .await
@@ -110,13 +111,24 @@ pub async fn serve(
     }
 }
 
+/// How far a listener has come.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Stage {
+    /// It accepts and answers.
+    Serving,
+    /// It does so still, and each answer is the last of its connection.
+    Leaving,
+    /// It accepts no more, and who asks for nothing is let go.
+    Closed,
+}
+
 /// Everything that the connections of a listener share.
 struct Serving {
     settings: Settings,
     router: Router,
     connections: Arc<Connections>,
     tasks: TaskTracker,
-    leaving: watch::Receiver<bool>,
+    stage: watch::Receiver<Stage>,
 }
 
 impl Serving {
@@ -124,10 +136,12 @@ impl Serving {
     async fn accept(&self, listener: &TcpListener) -> std::convert::Infallible {
         let mut failures = Failures::default();
         loop {
-            // At the bound, new connections wait in the operating system's queue.
-            self.connections.wait_for_room().await;
             match listener.accept().await {
-                Ok((stream, peer)) => self.begin(stream, peer),
+                Ok((stream, peer)) => {
+                    // Further ones wait in the operating system's queue meanwhile.
+                    self.connections.wait_for_room().await;
+                    self.begin(stream, peer);
+                }
                 Err(error) => {
                     failures.note(&error);
                     // Out of file descriptors, mostly. Connections that end will free some.
@@ -162,17 +176,17 @@ impl Serving {
             tracing::debug!(%peer, "refused: the address has too many connections");
             return;
         };
-        let (router, leaving) = (self.router.clone(), self.leaving.clone());
+        let (router, stage) = (self.router.clone(), self.stage.clone());
         let deadlines = Deadlines {
             keep_alive: self.settings.keep_alive,
-            leaving: leaving.clone(),
+            stage: stage.clone(),
         };
         let tls = self.settings.tls.clone();
         self.tasks.spawn(async move {
             let connection = Connection {
                 admitted,
                 deadlines,
-                leaving,
+                stage,
                 router,
                 peer,
             };
@@ -198,7 +212,7 @@ impl Serving {
 struct Connection {
     admitted: Admitted,
     deadlines: Deadlines,
-    leaving: watch::Receiver<bool>,
+    stage: watch::Receiver<Stage>,
     router: Router,
     peer: SocketAddr,
 }
@@ -213,10 +227,10 @@ impl Connection {
     ) -> Option<TlsStream<TcpStream>> {
         let handshake = TlsAcceptor::from(tls).accept(stream);
         let evicted = self.admitted.activity().evicted();
-        let mut leaving = self.leaving.clone();
+        let mut stage = self.stage.clone();
         let left = async {
             // An error means that the listener has gone.
-            let _ = leaving.wait_for(|leaving| *leaving).await;
+            let _ = stage.wait_for(|stage| *stage == Stage::Closed).await;
             tokio::time::sleep(LAST_REQUEST).await;
         };
         tokio::select! {
@@ -242,7 +256,7 @@ impl Connection {
 
     async fn http2<S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static>(self, stream: S) {
         let stream = Guarded::http2(stream, &self.admitted, self.deadlines.clone());
-        let mut leaving = self.leaving.clone();
+        let mut stage = self.stage.clone();
         let requests = Requests::of(self, S::IS_TLS);
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -258,7 +272,7 @@ impl Connection {
         let leaves = async {
             tokio::select! {
                 // An error means that the listener has gone.
-                _ = leaving.wait_for(|leaving| *leaving) => {}
+                _ = stage.wait_for(|stage| *stage >= Stage::Leaving) => {}
                 () = tokio::time::sleep(MAX_AGE) => {}
             }
         };
@@ -277,11 +291,12 @@ fn bound_buffers(listener: &TcpListener) -> std::io::Result<()> {
     sockopt::set_tcp_nodelay(listener, true)?;
     sockopt::set_socket_send_buffer_size(listener, SOCKET_BUFFER)?;
     sockopt::set_socket_recv_buffer_size(listener, SOCKET_BUFFER)?;
-    // A peer that acknowledges nothing, also when the connection is closed on our side already.
+    // A peer that acknowledges nothing, also when the connection is closed on our side already. Longer than we wait: the
+    // kernel counts a window that stays small as no progress.
     #[cfg(target_os = "linux")]
     sockopt::set_tcp_user_timeout(
         listener,
-        guarded::WRITE_DEADLINE
+        guarded::WHOLE_WRITE_DEADLINE
             .as_millis()
             .try_into()
             .unwrap_or(u32::MAX),

@@ -96,54 +96,30 @@ impl RateLimits {
         }
     }
 
-    /// Takes one out of the bucket of a source. An IPv6 network of 48 bits has as much as some of its networks of 64.
+    /// Takes one out of each of these buckets, or out of none.
     ///
     /// # Errors
-    /// [`Refusal::RateLimited`] if the bucket is empty.
-    pub(crate) fn take_from_source(&self, limit: Limit<'_>, source: Source) -> Result<(), Refusal> {
-        self.ask(limit, limit.rate(), Whom::Source(source), Takes::One)?;
-        let Some(neighbourhood) = source.neighbourhood() else {
-            return Ok(());
-        };
-        let rate = limit.rate().times(NEIGHBOURS);
-        self.ask(limit, rate, Whom::Neighbourhood(neighbourhood), Takes::One)
+    /// [`Refusal::RateLimited`] if one of them is empty.
+    fn take(&self, buckets: &[Bucket<'_>]) -> Result<(), Refusal> {
+        // Between the two others may take the last one, which costs some bucket one.
+        self.look(buckets)?;
+        buckets
+            .iter()
+            .try_for_each(|bucket| self.ask(bucket, Takes::One))
     }
 
-    /// Decides whether the bucket of a source is empty, and leaves it as it is.
+    /// Checks that none of these buckets is empty.
     ///
     /// # Errors
-    /// As [`RateLimits::take_from_source`].
-    pub(crate) fn look_at_source(&self, limit: Limit<'_>, source: Source) -> Result<(), Refusal> {
-        self.ask(limit, limit.rate(), Whom::Source(source), Takes::Nothing)
+    /// As [`RateLimits::take`].
+    fn look(&self, buckets: &[Bucket<'_>]) -> Result<(), Refusal> {
+        buckets
+            .iter()
+            .try_for_each(|bucket| self.ask(bucket, Takes::Nothing))
     }
 
-    /// Takes one out of the bucket of a client.
-    ///
-    /// # Errors
-    /// As [`RateLimits::take_from_source`].
-    pub(crate) fn take_from_client(
-        &self,
-        limit: Limit<'_>,
-        client: ClientNumber,
-    ) -> Result<(), Refusal> {
-        self.ask(limit, limit.rate(), Whom::Client(client), Takes::One)
-    }
-
-    /// Takes one out of the bucket of a grant.
-    ///
-    /// # Errors
-    /// As [`RateLimits::take_from_source`].
-    pub(crate) fn take_from_grant(&self, limit: Limit<'_>, grant: GrantId) -> Result<(), Refusal> {
-        self.ask(limit, limit.rate(), Whom::Grant(grant), Takes::One)
-    }
-
-    fn ask(
-        &self,
-        limit: Limit<'_>,
-        rate: RateLimit,
-        whom: Whom,
-        takes: Takes,
-    ) -> Result<(), Refusal> {
+    fn ask(&self, bucket: &Bucket<'_>, takes: Takes) -> Result<(), Refusal> {
+        let Bucket { limit, rate, whom } = *bucket;
         if self.mode == Mode::Off {
             return Ok(());
         }
@@ -202,17 +178,11 @@ impl App {
         source: Option<Source>,
     ) -> Result<(), Refusal> {
         let policy = self.clients.policy_of(client);
-        let limit = |choice| Limit {
-            choice,
-            policy: &policy,
-            client: Some(client),
-        };
-        if let Some(source) = source {
-            let of_address = limit(Choice::GuestsPerAddress);
-            self.rate_limits.take_from_source(of_address, source)?;
-        }
-        let of_client = limit(Choice::GuestsPerClient);
-        self.rate_limits.take_from_client(of_client, client.number)
+        let of_address = Limit::new(Choice::GuestsPerAddress, &policy, Some(client));
+        let of_client = Limit::new(Choice::GuestsPerClient, &policy, Some(client));
+        let mut buckets = of_address.buckets_of(source);
+        buckets.push(of_client.bucket(Whom::Client(client.number)));
+        self.rate_limits.take(&buckets)
     }
 
     /// Counts a failure that may be a guess.
@@ -224,12 +194,9 @@ impl App {
         client: Option<&Client>,
         source: Source,
     ) -> Result<(), Refusal> {
-        let limit = Limit {
-            choice: Choice::FailuresPerAddress,
-            policy: &self.clients.policy_for(client),
-            client,
-        };
-        self.rate_limits.take_from_source(limit, source)
+        let policy = self.clients.policy_for(client);
+        let limit = Limit::new(Choice::FailuresPerAddress, &policy, client);
+        self.rate_limits.take(&limit.buckets_of(Some(source)))
     }
 
     /// Checks that there were not too many of them, before one that would be written.
@@ -241,14 +208,9 @@ impl App {
         client: &Client,
         source: Option<Source>,
     ) -> Result<(), Refusal> {
-        let limit = Limit {
-            choice: Choice::FailuresPerAddress,
-            policy: &self.clients.policy_of(client),
-            client: Some(client),
-        };
-        source.map_or(Ok(()), |source| {
-            self.rate_limits.look_at_source(limit, source)
-        })
+        let policy = self.clients.policy_of(client);
+        let limit = Limit::new(Choice::FailuresPerAddress, &policy, Some(client));
+        self.rate_limits.look(&limit.buckets_of(source))
     }
 
     /// Counts a revocation or an erasure.
@@ -260,14 +222,9 @@ impl App {
         client: Option<&Client>,
         source: Option<Source>,
     ) -> Result<(), Refusal> {
-        let limit = Limit {
-            choice: Choice::EndingsPerAddress,
-            policy: &self.clients.policy_for(client),
-            client,
-        };
-        source.map_or(Ok(()), |source| {
-            self.rate_limits.take_from_source(limit, source)
-        })
+        let policy = self.clients.policy_for(client);
+        let limit = Limit::new(Choice::EndingsPerAddress, &policy, client);
+        self.rate_limits.take(&limit.buckets_of(source))
     }
 
     /// Counts an introspection.
@@ -275,37 +232,73 @@ impl App {
     /// # Errors
     /// As above.
     pub(crate) fn check_introspection(&self, client: &Client) -> Result<(), Refusal> {
-        let limit = Limit {
-            choice: Choice::IntrospectionsPerClient,
-            policy: &self.clients.policy_of(client),
-            client: Some(client),
-        };
-        self.rate_limits.take_from_client(limit, client.number)
+        let policy = self.clients.policy_of(client);
+        let limit = Limit::new(Choice::IntrospectionsPerClient, &policy, Some(client));
+        self.rate_limits
+            .take(&[limit.bucket(Whom::Client(client.number))])
     }
 
     /// Counts a revocation of one access token of a grant. Returns whether there were too many: then it is the grant that
     /// should end.
     pub(crate) fn ends_too_many(&self, client: &Client, grant: GrantId) -> bool {
-        let limit = Limit {
-            choice: Choice::EndingsPerGrant,
-            policy: &self.clients.policy_of(client),
-            client: Some(client),
-        };
-        self.rate_limits.take_from_grant(limit, grant).is_err()
+        let policy = self.clients.policy_of(client);
+        let limit = Limit::new(Choice::EndingsPerGrant, &policy, Some(client));
+        self.rate_limits
+            .take(&[limit.bucket(Whom::Grant(grant))])
+            .is_err()
     }
 }
 
 /// One of the limits, as it holds for a client, or for whoever is none.
 #[derive(Clone, Copy)]
-pub(crate) struct Limit<'a> {
-    pub(crate) choice: Choice,
-    pub(crate) policy: &'a Policy,
-    pub(crate) client: Option<&'a Client>,
+struct Limit<'a> {
+    choice: Choice,
+    policy: &'a Policy,
+    client: Option<&'a Client>,
 }
 
-impl Limit<'_> {
-    fn rate(self) -> RateLimit {
+/// One bucket under a limit.
+#[derive(Clone, Copy)]
+struct Bucket<'a> {
+    limit: Limit<'a>,
+    rate: RateLimit,
+    whom: Whom,
+}
+
+impl<'a> Limit<'a> {
+    const fn new(choice: Choice, policy: &'a Policy, client: Option<&'a Client>) -> Self {
+        Self {
+            choice,
+            policy,
+            client,
+        }
+    }
+
+    const fn rate(self) -> RateLimit {
         self.policy.rate_limit(self.choice)
+    }
+
+    const fn bucket(self, whom: Whom) -> Bucket<'a> {
+        Bucket {
+            limit: self,
+            rate: self.rate(),
+            whom,
+        }
+    }
+
+    /// Returns the buckets of a source: its own, and that of its IPv6 network of 48 bits, which has as much as some of its
+    /// networks of 64.
+    fn buckets_of(self, source: Option<Source>) -> Vec<Bucket<'a>> {
+        let Some(source) = source else {
+            return Vec::new();
+        };
+        let neighbourhood = source.neighbourhood().map(|neighbourhood| Bucket {
+            limit: self,
+            rate: self.rate().times(NEIGHBOURS),
+            whom: Whom::Neighbourhood(neighbourhood),
+        });
+        let own = self.bucket(Whom::Source(source));
+        [own].into_iter().chain(neighbourhood).collect()
     }
 
     /// Returns the client whose own limit this is: nobody else has to do with it, also where another client has the same.

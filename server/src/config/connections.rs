@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::values::{ConfigError, SECOND, Values};
 use crate::listen;
@@ -34,6 +34,7 @@ impl FromStr for TrustedProxies {
             .map(|text| {
                 text.parse()
                     .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+                    .map(canonical)
                     .map_err(|_| {
                         format!(
                             "{text} is no network. Write addresses or networks, separated by commas, for example \
@@ -44,6 +45,18 @@ impl FromStr for TrustedProxies {
             .collect::<Result<_, _>>()
             .map(Self)
     }
+}
+
+/// Returns the network of IPv4 that is written as one of IPv6, as addresses are compared.
+fn canonical(network: IpNet) -> IpNet {
+    let IpAddr::V4(address) = network.addr().to_canonical() else {
+        return network;
+    };
+    let bits = match network {
+        IpNet::V4(_) => network.prefix_len(),
+        IpNet::V6(_) => network.prefix_len().saturating_sub(96),
+    };
+    Ipv4Net::new(address, bits).map_or(network, IpNet::V4)
 }
 
 /// Parses the settings of the public listener, but for its certificate.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::header::FORWARDED;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use guestpass_core::client::Client;
 use guestpass_core::refusal::Refusal;
 
@@ -62,23 +62,17 @@ impl Visitor {
     }
 }
 
-/// Returns the right-most address that isn't a trusted proxy's: what stands before it, anyone could have written. Where
-/// `Forwarded` (RFC 7239) and `X-Forwarded-For` say otherwise than each other, one of them comes from the visitor, so that
-/// neither counts.
+/// Returns the right-most address that isn't a trusted proxy's: what stands before it, anyone could have written. A field
+/// that can't be read so far says nothing, and `Forwarded` (RFC 7239) and `X-Forwarded-For` say nothing where they disagree:
+/// one of them comes from the visitor. Then the proxy's own address counts.
 fn seen(headers: &HeaderMap, peer: IpAddr, trusted: &TrustedProxies) -> IpAddr {
     if !trusted.contains(peer) {
         return peer;
     }
-    let right_most = |name, address: fn(&str) -> Option<IpAddr>| {
-        let values = headers.get_all(name).iter().collect::<Vec<_>>();
-        let hops = values.iter().rev().flat_map(|value| {
-            let text = value.to_str().unwrap_or_default();
-            text.rsplit(',').map(str::trim)
-        });
+    let nearest = |hops: Vec<&[u8]>, address: fn(&[u8]) -> Option<IpAddr>| {
         let mut nearest = None;
-        for hop in hops {
-            // A hop without an address hides what is behind it.
-            let address = address(hop)?;
+        for hop in hops.into_iter().rev() {
+            let address = address(hop.trim_ascii())?;
             nearest = Some(address);
             if !trusted.contains(address) {
                 break;
@@ -86,26 +80,72 @@ fn seen(headers: &HeaderMap, peer: IpAddr, trusted: &TrustedProxies) -> IpAddr {
         }
         nearest
     };
-    let forwarded = right_most(FORWARDED, of_forwarded);
-    let for_header = right_most(X_FORWARDED_FOR, of_node);
+    let forwarded = all_of(headers, &FORWARDED)
+        .map(|field| nearest(outside_quotes(&field, b',')?, of_forwarded));
+    let for_header = all_of(headers, &X_FORWARDED_FOR)
+        .map(|field| nearest(field.split(|byte| *byte == b',').collect(), of_node));
     match (forwarded, for_header) {
-        (Some(one), Some(other)) if one != other => peer,
-        (Some(address), _) | (None, Some(address)) => address,
-        (None, None) => peer,
+        (Some(Some(one)), Some(Some(other))) if one == other => one,
+        (Some(Some(address)), None) | (None, Some(Some(address))) => address,
+        _ => peer,
     }
 }
 
+/// Returns the value of a field, which may come in parts (RFC 9110 §5.3). `None` if it is absent.
+fn all_of(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let values: Vec<_> = headers
+        .get_all(name)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    (!values.is_empty()).then(|| values.join(&b','))
+}
+
+/// Splits a text, but not within its quoted strings (RFC 9110 §5.6.4). `None` if one of them has no end.
+fn outside_quotes(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
+    let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
+    for (at, &byte) in text.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if byte == separator && !quoted => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    (!quoted).then_some(parts)
+}
+
 /// Reads the address in an element of `Forwarded`: `for=192.0.2.1;proto=https`.
-fn of_forwarded(element: &str) -> Option<IpAddr> {
-    let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
-    let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
-    of_node(node.trim().trim_matches('"'))
+fn of_forwarded(element: &[u8]) -> Option<IpAddr> {
+    let mut of = outside_quotes(element, b';')?
+        .into_iter()
+        .filter_map(|pair| {
+            let at = pair.iter().position(|byte| *byte == b'=')?;
+            let (name, value) = (&pair[..at], &pair[at + 1..]);
+            name.trim_ascii()
+                .eq_ignore_ascii_case(b"for")
+                .then_some(value)
+        });
+    let node = of.next()?.trim_ascii();
+    let bare = node
+        .strip_prefix(b"\"")
+        .and_then(|node| node.strip_suffix(b"\""));
+    of_node(bare.unwrap_or(node))
 }
 
 /// Reads an address, with or without a port: `192.0.2.1:80`, `[2001:db8::1]:80`.
-fn of_node(text: &str) -> Option<IpAddr> {
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
+fn of_node(text: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(text).ok()?;
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
     let address = bare
+        .unwrap_or(text)
         .parse()
         .ok()
         .or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()));

@@ -157,10 +157,23 @@ impl Drop for Admitted {
     }
 }
 
+/// The least idle first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Idleness {
+    HasJustCome,
+    WasAnswered,
+    NeverAsked,
+}
+
+/// The time that a newcomer has for its handshake and its first request, before others are kept instead of it.
+const TO_ASK: Duration = Duration::from_secs(2);
+
 /// Says whether a connection is in use, and whether it was asked to end.
 pub(super) struct Activity {
     opened: Instant,
     under_way: AtomicU32,
+    /// There is an answer that hasn't been handed to the operating system whole.
+    is_writing: AtomicBool,
     begun: AtomicU64,
     /// The time at which the last request ended, in microseconds since `opened`.
     idle_since: AtomicU64,
@@ -173,6 +186,7 @@ impl Activity {
         Self {
             opened: Instant::now(),
             under_way: AtomicU32::new(0),
+            is_writing: AtomicBool::new(false),
             begun: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             evicted: AtomicBool::new(false),
@@ -186,11 +200,18 @@ impl Activity {
         self.begun.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes that a request has been answered, or has lost its client.
+    /// Notes that there is an answer to a request, or no client any more.
     pub(super) fn end(&self) {
-        let since = u64::try_from(self.age().as_micros()).unwrap_or(u64::MAX);
-        self.idle_since.store(since, Ordering::Relaxed);
+        self.is_writing.store(true, Ordering::Relaxed);
         self.under_way.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Notes that all that was to be written has been.
+    pub(super) fn flushed(&self) {
+        if self.is_writing.swap(false, Ordering::AcqRel) {
+            let since = u64::try_from(self.age().as_micros()).unwrap_or(u64::MAX);
+            self.idle_since.store(since, Ordering::Release);
+        }
     }
 
     /// Returns the number of requests that have begun.
@@ -200,8 +221,9 @@ impl Activity {
 
     /// Returns the time since which no request is under way: since the start, if there was none. `None` while one is.
     pub(super) fn idle_since(&self) -> Option<Instant> {
-        let is_idle = self.under_way.load(Ordering::Acquire) == 0;
-        let since = Duration::from_micros(self.idle_since.load(Ordering::Relaxed));
+        let is_idle =
+            self.under_way.load(Ordering::Acquire) == 0 && !self.is_writing.load(Ordering::Acquire);
+        let since = Duration::from_micros(self.idle_since.load(Ordering::Acquire));
         is_idle.then(|| self.opened + since)
     }
 
@@ -209,12 +231,18 @@ impl Activity {
         self.opened.elapsed()
     }
 
-    /// Returns how much sooner than others this connection should end: one that has never asked for anything first, else
-    /// the one that has been idle longer. `None` if it is in use or was asked already.
-    fn idleness(&self) -> Option<(bool, Reverse<Instant>)> {
+    /// Returns how much sooner than others this connection should end: first one that has had the time to ask for something
+    /// and hasn't, then the one that has been idle for longest, and last one that has only just come. `None` if it is in
+    /// use or was asked already.
+    fn idleness(&self) -> Option<(Idleness, Reverse<Instant>)> {
         let is_asked = self.evicted.load(Ordering::Relaxed);
         let since = self.idle_since().filter(|_| !is_asked)?;
-        Some((self.begun() == 0, Reverse(since)))
+        let idleness = match self.begun() {
+            0 if self.age() < TO_ASK => Idleness::HasJustCome,
+            0 => Idleness::NeverAsked,
+            _ => Idleness::WasAnswered,
+        };
+        Some((idleness, Reverse(since)))
     }
 
     fn evict(&self) {

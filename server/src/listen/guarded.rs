@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
+use super::Stage;
 use super::connections::{Activity, Admitted};
 
 /// What a connection's deadlines follow from.
@@ -19,8 +20,8 @@ use super::connections::{Activity, Admitted};
 pub(super) struct Deadlines {
     /// The time for which it may be idle between two requests.
     pub(super) keep_alive: Duration,
-    /// Says that the server leaves: then it is idle for [`LAST_REQUEST`] at most.
-    pub(super) leaving: watch::Receiver<bool>,
+    /// Says how far the listener has come: once it is closed, a connection is idle for [`LAST_REQUEST`] at most.
+    pub(super) stage: watch::Receiver<Stage>,
 }
 
 /// A stream whose reads fail when the peer has been silent for too long with no request under way, or when the
@@ -82,7 +83,10 @@ impl<S> Guarded<S> {
         Some(match header {
             Some(_) if before == 0 => self.begun + HEADER_DEADLINE,
             Some((begun, _)) => begun + HEADER_DEADLINE,
-            None if *self.deadlines.leaving.borrow() => idle_since + LAST_REQUEST,
+            // Not from the handshake's beginning.
+            None if *self.deadlines.stage.borrow() == Stage::Closed => {
+                idle_since.max(self.begun) + LAST_REQUEST
+            }
             None if before == 0 => self.begun + HEADER_DEADLINE,
             None => idle_since + self.deadlines.keep_alive,
         })
@@ -216,6 +220,7 @@ impl<S: AsyncWrite + OverTcp + Unpin> AsyncWrite for Guarded<S> {
         let flushed = Pin::new(&mut this.stream).poll_flush(context);
         if flushed.is_ready() {
             this.blocked = None;
+            this.activity.flushed();
         }
         this.bound(context, flushed)
     }
@@ -244,9 +249,9 @@ fn late(what: &'static str) -> io::Error {
 /// The time in which the header of a request must be whole, from its first byte or from the start of the connection.
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest that a write may wait without any progress.
-pub(super) const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest that the peer may take to take all that is written: whoever takes a byte a minute makes progress, too.
-const WHOLE_WRITE_DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const WHOLE_WRITE_DEADLINE: Duration = Duration::from_secs(60);
 /// The time that a connection which has just been in use has for one more request when the server leaves: the client may
 /// have sent it already.
 pub(super) const LAST_REQUEST: Duration = Duration::from_secs(1);

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::connections::{Activity, Admitted};
-use super::{Connection, MAX_AGE};
+use super::{Connection, MAX_AGE, Stage};
 use crate::timing::{ANSWER_DEADLINE, ARRIVAL_DEADLINE};
 
 /// The client's end of a connection.
@@ -68,7 +68,7 @@ pub(super) struct Requests {
     peer: Peer,
     /// Counts the connection for as long as it may have requests.
     admitted: Admitted,
-    leaving: watch::Receiver<bool>,
+    stage: watch::Receiver<Stage>,
     is_tls: bool,
 }
 
@@ -79,7 +79,7 @@ impl Requests {
             router: connection.router,
             peer: connection.peer.into(),
             admitted: connection.admitted,
-            leaving: connection.leaving,
+            stage: connection.stage,
             is_tls,
         }
     }
@@ -102,7 +102,7 @@ impl Service<hyper::Request<Incoming>> for Requests {
         Answering {
             answer: tower::Service::call(&mut self.router.clone(), request),
             under_way,
-            leaving: is_http1.then(|| self.leaving.clone()),
+            stage: is_http1.then(|| self.stage.clone()),
             is_tls: self.is_tls,
         }
     }
@@ -115,7 +115,7 @@ pin_project! {
         answer: RouteFuture<Infallible>,
         under_way: UnderWay,
         // With HTTP/2 a frame says that the connection closes.
-        leaving: Option<watch::Receiver<bool>>,
+        stage: Option<watch::Receiver<Stage>>,
         is_tls: bool,
     }
 }
@@ -132,8 +132,8 @@ impl Future for Answering {
                 .headers_mut()
                 .insert(STRICT_TRANSPORT_SECURITY, year);
         }
-        if let Some(leaving) = this.leaving
-            && (*leaving.borrow() || this.under_way.0.age() > MAX_AGE)
+        if let Some(stage) = this.stage
+            && (*stage.borrow() >= Stage::Leaving || this.under_way.0.age() > MAX_AGE)
         {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
