@@ -119,7 +119,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(problem)) => {
-            terminal::say(&usage::without_passwords(problem));
+            terminal::say(&usage::without_secrets(problem));
             ExitCode::FAILURE
         }
     }

@@ -101,11 +101,9 @@ impl RateLimits {
     /// # Errors
     /// [`Refusal::RateLimited`] if one of them is empty.
     fn take(&self, buckets: &[Bucket<'_>]) -> Result<(), Refusal> {
-        // Between the two others may take the last one, which costs some bucket one.
         self.look(buckets)?;
-        buckets
-            .iter()
-            .try_for_each(|bucket| self.ask(bucket, Takes::One))
+        // Decides, for others may have taken the last one meanwhile; then a bucket before it has lost one.
+        self.refuse_beyond(buckets, Takes::One)
     }
 
     /// Checks that none of these buckets is empty.
@@ -113,40 +111,45 @@ impl RateLimits {
     /// # Errors
     /// As [`RateLimits::take`].
     fn look(&self, buckets: &[Bucket<'_>]) -> Result<(), Refusal> {
-        buckets
-            .iter()
-            .try_for_each(|bucket| self.ask(bucket, Takes::Nothing))
+        match self.mode {
+            Mode::Enforce => self.refuse_beyond(buckets, Takes::Nothing),
+            Mode::Monitor | Mode::Off => Ok(()),
+        }
     }
 
-    fn ask(&self, bucket: &Bucket<'_>, takes: Takes) -> Result<(), Refusal> {
-        let Bucket { limit, rate, whom } = *bucket;
+    fn refuse_beyond(&self, buckets: &[Bucket<'_>], takes: Takes) -> Result<(), Refusal> {
         if self.mode == Mode::Off {
             return Ok(());
         }
-        let Some(bucket) = rate.bucket() else {
-            return Ok(());
-        };
+        for bucket in buckets {
+            let Some(exceeded) = self.ask(bucket, takes) else {
+                continue;
+            };
+            let limit = exceeded.limit.name();
+            self.metrics.get_or_create(&RateLimited { limit }).inc();
+            if self.mode == Mode::Enforce {
+                return Err(Refusal::RateLimited(exceeded));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks a bucket. Returns the limit if it is empty.
+    fn ask(&self, bucket: &Bucket<'_>, takes: Takes) -> Option<Exceeded> {
+        let Bucket { limit, rate, whom } = *bucket;
+        let bucket = rate.bucket()?;
         let asked = Asked {
             whom,
             client: limit.own_of(),
             takes,
         };
-        let Err(until) = self.limiter(limit.choice, rate, bucket).check_key(&asked) else {
-            return Ok(());
-        };
-        let limited = RateLimited {
-            limit: limit.choice.name(),
-        };
-        self.metrics.get_or_create(&limited).inc();
-        if self.mode == Mode::Monitor {
-            return Ok(());
-        }
-        let wait = until.wait_time_from(self.clock.monotonic());
-        Err(Refusal::RateLimited(Exceeded {
+        let limiter = self.limiter(limit.choice, rate, bucket);
+        let until = limiter.check_key(&asked).err()?;
+        Some(Exceeded {
             limit: limit.choice,
             bucket,
-            retry_after: wait.as_secs() + 1,
-        }))
+            retry_after: until.wait_time_from(self.clock.monotonic()).as_secs() + 1,
+        })
     }
 
     fn limiter(

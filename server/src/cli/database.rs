@@ -96,9 +96,12 @@ async fn examine(config: &Config) -> Result<(), SchemaError> {
     let is_served = Lock::is_taken(file);
     sqlite::check_name(file, is_served)?;
     if !is_served
-        && let Some(left) = check_log(file).await?.left
+        && let Some(left) = check_log(file, true).await?.left
         && left.is_suspicious()
     {
+        if left.is_lacking() {
+            return Err(SchemaError::LackingLog(left.to_string()));
+        }
         terminal::say(&left.to_string());
     }
     Ok(())
@@ -107,12 +110,12 @@ async fn examine(config: &Config) -> Result<(), SchemaError> {
 /// Checks the same for whoever has the lock, and is to say what was left.
 pub(super) async fn examine_locked(file: &Path) -> Result<Checked, SchemaError> {
     sqlite::check_name(file, false)?;
-    check_log(file).await
+    check_log(file, false).await
 }
 
-async fn check_log(file: &Path) -> Result<Checked, SchemaError> {
+async fn check_log(file: &Path, is_command: bool) -> Result<Checked, SchemaError> {
     let path = file.to_owned();
-    let checking = blocking(file, move || sqlite::check_log(&path));
+    let checking = blocking(file, move || sqlite::check_log(&path, is_command));
     waiting("checking the database, which was not closed", checking).await
 }
 

@@ -25,13 +25,14 @@ pub(super) fn exit(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Takes out of the message of a command the arguments that it quotes and that look like a URL with a password.
-pub(super) fn without_passwords(mut text: String) -> String {
+/// Takes out of the message of a command the arguments that it quotes and that look like a URL with a password, a key or a
+/// token.
+pub(super) fn without_secrets(mut text: String) -> String {
     for argument in std::env::args_os() {
         let argument = argument.to_string_lossy();
         let (_, value) = parts(&argument);
         let has_odd_query = value.contains("://") && value.contains('@') && value.contains('?');
-        if may_hold_password(value) || has_odd_query {
+        if may_hold_password(value) || has_odd_query || may_be_token(value) {
             text = text.replace(value, HIDDEN);
         }
     }
@@ -72,11 +73,16 @@ fn parts(argument: &str) -> (&str, &str) {
 
 /// Tells whether an argument looks like a URL with a user, a key, a code or a token.
 fn may_be_secret(argument: &str) -> bool {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.=+/".contains(&byte);
     argument.contains('@') && argument.contains('/')
         || may_hold_password(argument)
-        || ApiKey::is_like(argument)
         || argument.contains("password")
+        || may_be_token(argument)
+}
+
+/// Tells whether an argument looks like a key, a code or a token.
+fn may_be_token(argument: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.=+/".contains(&byte);
+    ApiKey::is_like(argument)
         || argument.len() >= SHORTEST_SECRET
             && argument.bytes().all(is_token)
             && !argument.starts_with('-')

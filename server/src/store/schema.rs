@@ -52,6 +52,8 @@ pub enum SchemaError {
     OtherName(String, String),
     /// The log beside it belongs to another file, and where that log is.
     ForeignLog(String, String),
+    /// A database lacks its log, as this says, and no server has said so yet.
+    LackingLog(String),
     /// It was not closed and is damaged, and in which way.
     Damaged(String, String),
     /// It can't be opened, and why.
@@ -173,7 +175,11 @@ impl fmt::Display for SchemaError {
                 "the log {log} doesn't belong to the database {database}: that was put in the place of another one, whose \
                  server had not been stopped. To go on with what is there now, as with a backup, remove {log} and \
                  {}-shm and start again; to go on with the other one, bring that back",
-                log.trim_end_matches("-wal")
+                log.trim_end_matches("-wal").trim_end_matches("-journal")
+            ),
+            Self::LackingLog(left) => write!(
+                f,
+                "{left}. Else start the server, which goes on without it, first: a command would remove the last trace of this"
             ),
             Self::Damaged(database, problem) => write!(
                 f,

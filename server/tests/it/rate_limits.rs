@@ -221,7 +221,7 @@ async fn f50_introspections_are_limited_by_client() {
 async fn f50_the_address_behind_trusted_proxies_counts_and_no_other_is_believed() {
     let test = limited(&[
         ("limits.guests_per_address", "1/1m"),
-        ("trusted_proxies", "10.0.0.0/8, 2001:db8:ffff::/48"),
+        ("trusted_proxies", "::ffff:10.0.0.0/104, 2001:db8:ffff::/48"),
     ])
     .await;
     // Each counts for the address behind it, whose one guest it brings.
@@ -276,6 +276,33 @@ async fn f50_the_address_behind_trusted_proxies_counts_and_no_other_is_believed(
         let status = send(&test, "10.0.0.2", hides).await.status.as_u16();
         assert_eq!(status, expected, "{headers:?}");
     }
+    // What can't be read to its nearest hop says nothing, and nor does what stands within quotes.
+    let unreadable = |number: u32| {
+        [
+            authorize()
+                .header("x-forwarded-for", b"\xff, 198.51.100.60")
+                .header("forwarded", format!("for=203.0.113.{number}")),
+            authorize()
+                .header("x-forwarded-for", "198.51.100.60,")
+                .header("forwarded", format!("for=203.0.113.{number}")),
+            authorize()
+                .header("forwarded", b"for=\"\xff, for=198.51.100.60")
+                .header("x-forwarded-for", format!("203.0.113.{number}")),
+            authorize().header(
+                "forwarded",
+                format!("for=198.51.100.60;host=\"x,for=203.0.113.{number}\""),
+            ),
+        ]
+    };
+    let mut served = 0;
+    for number in 1..5 {
+        for spoofed in unreadable(number) {
+            let answer = send(&test, "10.0.0.3", spoofed).await;
+            served += usize::from(answer.status == StatusCode::OK);
+        }
+    }
+    // One of the proxy's own, and one of the only address that was named.
+    assert_eq!(served, 2);
     // A stranger that says so is not believed; the operator is told, for it may be a proxy.
     for number in 0..3 {
         let spoofed = authorize().header("x-forwarded-for", format!("198.51.100.{}", 90 + number));

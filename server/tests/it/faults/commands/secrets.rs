@@ -159,6 +159,10 @@ fn f24_a_token_or_key_on_the_command_line_is_not_quoted() {
             &["explain", "--token", secret],
             &["client", "key", "revoke", SHOP, secret],
             &["profile", "show", secret],
+            &["client", "show", secret],
+            &["client", "disable", secret],
+            &["profile", "import", secret],
+            &["key", "remove", secret],
             &[secret],
         ] {
             let ended = binary.run(args);

@@ -2,6 +2,7 @@
 
 mod sqlite {
     use std::fs;
+    use std::os::unix::fs::FileExt;
     use std::path::{Path, PathBuf};
 
     use axum::http::StatusCode;
@@ -176,7 +177,7 @@ mod sqlite {
 
     #[test]
     fn f10_a_log_that_lacks_its_end_says_since_when_guests_are_missing() {
-        for how in ["cut off", "emptied", "removed"] {
+        for how in ["cut off", "emptied", "removed", "damaged"] {
             let binary = installation();
             let server = binary.serve();
             let early = server.guest();
@@ -193,11 +194,23 @@ mod sqlite {
                     fs::remove_file(&log).unwrap();
                     fs::remove_file(beside(&binary, "-shm")).unwrap();
                 }
+                "damaged" => {
+                    let damaged = fs::OpenOptions::new().write(true).open(&log).unwrap();
+                    let middle = (length - 32) / frame / 2 * frame + 32;
+                    damaged.write_all_at(&[0xa5; 200], middle).unwrap();
+                }
                 how => {
                     let cut = fs::OpenOptions::new().write(true).open(&log).unwrap();
                     let kept = (length - 32) / frame / 2 * frame + 32;
                     cut.set_len(if how == "emptied" { 0 } else { kept })
                         .unwrap();
+                }
+            }
+            if how == "cut off" {
+                // No command takes away what the start is to say.
+                for command in [&["client", "list"][..], &["config", "check"]] {
+                    let problem = binary.failure(command);
+                    assert!(problem.contains("start the server"), "{problem}");
                 }
             }
             let server = binary.serve();
@@ -217,6 +230,25 @@ mod sqlite {
             let said = binary.serve().log().split_off(before);
             assert!(!said.contains("ERROR"), "{how}: {said}");
         }
+    }
+
+    #[test]
+    fn f11_a_journal_of_another_mode_is_not_taken_back_into_the_database() {
+        let binary = installation();
+        let server = binary.serve();
+        let guest = server.guest();
+        assert!(server.stop().success());
+        let journal = beside(&binary, "-journal");
+        fs::write(&journal, [0xd9; 4096]).unwrap();
+        for command in [
+            &["client", "list"][..],
+            &["serve", "--listen", "127.0.0.1:0"],
+        ] {
+            let problem = binary.failure(command);
+            assert!(problem.contains("-journal"), "{problem}");
+        }
+        fs::remove_file(&journal).unwrap();
+        binary.serve().send(&refresh(&guest.refresh_token)).tokens();
     }
 
     #[test]
