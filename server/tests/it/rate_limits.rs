@@ -276,7 +276,16 @@ async fn f50_the_address_behind_trusted_proxies_counts_and_no_other_is_believed(
         let status = send(&test, "10.0.0.2", hides).await.status.as_u16();
         assert_eq!(status, expected, "{headers:?}");
     }
-    // What can't be read to its nearest hop says nothing, and nor does what stands within quotes.
+}
+
+#[tokio::test]
+async fn f50_a_header_that_cannot_be_read_to_its_nearest_hop_says_nothing() {
+    let test = limited(&[
+        ("limits.guests_per_address", "1/1m"),
+        ("trusted_proxies", "10.0.0.0/8"),
+    ])
+    .await;
+    // Nor does what stands within quotes.
     let unreadable = |number: u32| {
         [
             authorize()

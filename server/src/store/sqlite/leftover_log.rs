@@ -116,18 +116,11 @@ pub fn check_log(file: &Path, is_command: bool) -> Result<Checked, SchemaError> 
     let damaged = |problem: String| SchemaError::Damaged(file.display().to_string(), problem);
     let real = resolved(file).unwrap_or_else(|_| file.to_owned());
     let log = with_suffix(&real, "-wal");
-    let has_something = |file| fs::metadata(file).is_ok_and(|found| found.len() > 0);
     // Of an empty database SQLite would empty the log, too.
     if !has_something(&real) {
         return Ok(Checked::default());
     }
-    // What SQLite keeps in other modes than ours, and would take back into the file. Only at the beginning of a database,
-    // before it is one of ours, may there be one.
-    let rollback = with_suffix(&real, "-journal");
-    if has_something(&rollback) && read_without_log(&real).is_ok() {
-        let (file, rollback) = (file.display().to_string(), rollback.display().to_string());
-        return Err(SchemaError::ForeignLog(file, rollback));
-    }
+    refuse_rollback(file, &real)?;
     let is_in_use = is_open(&real);
     // Before SQLite has read the log, and made its index anew.
     let index = with_suffix(&real, "-shm");
@@ -201,6 +194,21 @@ pub fn check_log(file: &Path, is_command: bool) -> Result<Checked, SchemaError> 
         left,
         connection: Some(connection),
     })
+}
+
+/// Refuses a database beside which lies what SQLite keeps in other modes than ours, and would take back into the file. Only at
+/// the beginning of a database, before it is one of ours, may there be one.
+fn refuse_rollback(file: &Path, real: &Path) -> Result<(), SchemaError> {
+    let rollback = with_suffix(real, "-journal");
+    if has_something(&rollback) && read_without_log(real).is_ok() {
+        let (file, rollback) = (file.display().to_string(), rollback.display().to_string());
+        return Err(SchemaError::ForeignLog(file, rollback));
+    }
+    Ok(())
+}
+
+fn has_something(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|found| found.len() > 0)
 }
 
 /// Returns whether a database was not closed, as its file says without the log.
