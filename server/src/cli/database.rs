@@ -99,9 +99,6 @@ async fn examine(config: &Config) -> Result<(), SchemaError> {
         && let Some(left) = check_log(file, true).await?.left
         && left.is_suspicious()
     {
-        if left.is_lacking() {
-            return Err(SchemaError::LackingLog(left.to_string()));
-        }
         terminal::say(&left.to_string());
     }
     Ok(())

@@ -111,7 +111,7 @@ impl Numbers {
 /// the next start is to say so in its log.
 ///
 /// # Errors
-/// [`SchemaError::ForeignLog`] or [`SchemaError::Damaged`].
+/// [`SchemaError::ForeignLog`], [`SchemaError::LackingLog`] or [`SchemaError::Damaged`].
 pub fn check_log(file: &Path, is_command: bool) -> Result<Checked, SchemaError> {
     let damaged = |problem: String| SchemaError::Damaged(file.display().to_string(), problem);
     let real = resolved(file).unwrap_or_else(|_| file.to_owned());
@@ -122,10 +122,9 @@ pub fn check_log(file: &Path, is_command: bool) -> Result<Checked, SchemaError> 
     }
     refuse_rollback(file, &real)?;
     let is_in_use = is_open(&real);
-    // Before SQLite has read the log, and made its index anew.
-    let index = with_suffix(&real, "-shm");
-    let is_cut_off = !is_in_use && is_cut_off(&log, &index);
-    let counted = beginning::<100>(&index).filter(|_| !is_in_use);
+    // Before SQLite has read the log, and made its index anew. Not afterwards: to close the index takes away the locks that
+    // this process has on it, and the next one to come would empty it under the others.
+    let is_cut_off = !is_in_use && is_cut_off(&log, &with_suffix(&real, "-shm"));
     // A checkpoint that was cut off leaves a file that can't be read without its log.
     let without_log = read_without_log(&real).ok();
     let found = |lacks_since| LeftLog {
@@ -134,12 +133,9 @@ pub fn check_log(file: &Path, is_command: bool) -> Result<Checked, SchemaError> 
         lacks_since,
         is_of_closed_file: !without_log.is_some_and(Numbers::is_of_open_file),
     };
-    if is_command && is_cut_off {
+    if is_command && is_cut_off && has_something(&log) {
         let seen_at = without_log.map_or(Timestamp::from_millis(0), |numbers| numbers.seen_at);
-        return Ok(Checked {
-            left: Some(found(Some(seen_at))),
-            connection: None,
-        });
+        return Err(SchemaError::LackingLog(found(Some(seen_at)).to_string()));
     }
     if !has_something(&log) {
         let is_missing =
@@ -164,11 +160,6 @@ pub fn check_log(file: &Path, is_command: bool) -> Result<Checked, SchemaError> 
         _ => cannot_open(file, &error),
     })?;
     let with_log = read(&connection);
-    // SQLite stops at the first frame that is damaged, and says nothing.
-    let is_cut_off = is_cut_off
-        || counted.is_some_and(|before| {
-            beginning::<100>(&index).is_some_and(|after| is_of_shorter_log(&before, &after))
-        });
     let is_foreign = match (without_log, &with_log) {
         (Some(without), Ok(with)) => !belongs(without, *with),
         (Some(_), Err(_)) => true,
@@ -254,20 +245,6 @@ fn is_cut_off(log: &Path, index: &Path) -> bool {
         && beginning(log).is_none_or(is_of_log)
         // Another process may have begun it anew meanwhile.
         && beginning::<100>(index) == Some(counted)
-}
-
-/// Decides whether the index of a log that was read once more counts fewer frames of the same log than it did before.
-fn is_of_shorter_log(before: &[u8; 100], after: &[u8; 100]) -> bool {
-    const SALTS: std::ops::Range<usize> = 32..40;
-    let number = |index: &[u8; 100], at: usize| {
-        u32::from_ne_bytes([index[at], index[at + 1], index[at + 2], index[at + 3]])
-    };
-    let (frames, moved, left) = (number(before, 16), number(before, 96), number(after, 16));
-    before[12] == 1
-        && moved < frames
-        && left < frames
-        // None are left of a log whose header is damaged.
-        && (before[SALTS] == after[SALTS] || left == 0)
 }
 
 fn beginning<const LENGTH: usize>(file: &Path) -> Option<[u8; LENGTH]> {
