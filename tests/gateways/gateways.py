@@ -358,7 +358,7 @@ def nobody_is_anybody(shop, guest):
             assert answer.identity() == {}, answer
 
 
-def f64_the_readiness_of_the_nodes_is_not_passed_on(shop):
+def cluster_the_readiness_of_the_nodes_is_not_passed_on(shop):
     # HAProxy asks each node when it starts.
     shop.gateway.wait_for(lambda: shop.get("/up", [])[0].status == 200)
     for path in ("/readyz", "/readyz?x", "http://shop.example/readyz"):
@@ -367,7 +367,7 @@ def f64_the_readiness_of_the_nodes_is_not_passed_on(shop):
     assert shop.get("/livez", [])[0].status == 200
 
 
-def f64_a_source_is_limited_at_every_base_path_together(shop):
+def cluster_a_source_is_limited_at_every_base_path_together(shop):
     paths = ["/oauth/authorize?x", "/api/oauth/authorize", "http://shop.example/oauth/authorize"]
     asked = 0
     while shop.get(paths[asked % 3], [])[0].status == 400:
@@ -382,15 +382,15 @@ def f64_a_source_is_limited_at_every_base_path_together(shop):
         assert shop.send("POST", path, [], b"")[0].status == 400
 
 
-def f64_without_a_node_there_is_nothing_to_be_had(shop):
+def cluster_without_a_node_there_is_nothing_to_be_had(shop):
     shop.guestpass.kill()
     shop.gateway.wait_for(lambda: shop.get("/up", [])[0].status == 503)
 
 
 TESTS_OF_THE_CLUSTER = [
-    f64_the_readiness_of_the_nodes_is_not_passed_on,
-    f64_a_source_is_limited_at_every_base_path_together,
-    f64_without_a_node_there_is_nothing_to_be_had,
+    cluster_the_readiness_of_the_nodes_is_not_passed_on,
+    cluster_a_source_is_limited_at_every_base_path_together,
+    cluster_without_a_node_there_is_nothing_to_be_had,
 ]
 
 TESTS = [
