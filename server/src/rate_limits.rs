@@ -2,7 +2,6 @@
 //!
 //! The limits are part of the policy, the server's or a client's own. A refresh of a known guest is under none of them.
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,7 +59,7 @@ pub struct RateLimits {
     metrics: Family<RateLimited, Counter>,
     has_warned_of_proxy: AtomicBool,
     /// One for each limit that some policy has. They are few: as many as operators have written.
-    limiters: Mutex<HashMap<(Choice, RateLimit), Arc<Limiter>>>,
+    limiters: Mutex<Vec<(Choice, RateLimit, Arc<Limiter>)>>,
 }
 
 type Limiter = RateLimiter<Asked, Buckets, Monotonic, NoOpMiddleware<Duration>>;
@@ -159,14 +158,19 @@ impl RateLimits {
         (count, period): (NonZeroU32, Duration),
     ) -> Arc<Limiter> {
         let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let limiter = limiters.entry((choice, rate)).or_insert_with(|| {
-            let quota = Quota::with_period(period / count.get())
-                .expect("a period is a second or more, and has a billion parts or fewer")
-                .allow_burst(count);
-            let clock = Monotonic(self.clock.clone());
-            Arc::new(RateLimiter::new(quota, Buckets::default(), clock))
-        });
-        Arc::clone(limiter)
+        let known = limiters
+            .iter()
+            .find(|(of, with, _)| *of == choice && *with == rate);
+        if let Some((_, _, limiter)) = known {
+            return Arc::clone(limiter);
+        }
+        let quota = Quota::with_period(period / count.get())
+            .expect("a period is a second or more, and has a billion parts or fewer")
+            .allow_burst(count);
+        let clock = Monotonic(self.clock.clone());
+        let limiter = Arc::new(RateLimiter::new(quota, Buckets::default(), clock));
+        limiters.push((choice, rate, Arc::clone(&limiter)));
+        limiter
     }
 }
 

@@ -33,15 +33,25 @@ impl Visitor {
 
     /// Reads them. Without a peer, as in tests of the router, nobody is seen.
     pub(super) fn of(headers: &HeaderMap, peer: Option<&Peer>, trusted: &TrustedProxies) -> Self {
-        let named = headers.get(VISITOR).map(|value| {
-            let text = value.to_str().map_err(|_| Refusal::VisitorMalformed)?;
-            text.trim().parse().map_err(|_| Refusal::VisitorMalformed)
-        });
+        let (mut named, mut is_forwarded) = (None, false);
+        // Each field once: most requests have few, and none of these.
+        for (name, value) in headers {
+            match name.as_str() {
+                "x-guestpass-visitor" => {
+                    let text = value.to_str().unwrap_or_default();
+                    named = Some(text.trim().parse().map_err(|_| Refusal::VisitorMalformed));
+                }
+                "x-forwarded-for" | "forwarded" => is_forwarded = true,
+                _ => {}
+            }
+        }
         let is_trusted = peer.is_some_and(|peer| trusted.contains(peer.address()));
         Self {
-            seen: peer.map(|peer| seen(headers, peer.address(), trusted)),
-            is_forwarded: !is_trusted
-                && (headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED)),
+            seen: peer.map(|peer| match is_trusted && is_forwarded {
+                true => seen(headers, peer.address(), trusted),
+                false => peer.address(),
+            }),
+            is_forwarded: is_forwarded && !is_trusted,
             named,
         }
     }
@@ -62,13 +72,10 @@ impl Visitor {
     }
 }
 
-/// Returns the right-most address that isn't a trusted proxy's: what stands before it, anyone could have written. A field
+/// Returns, for a request of a trusted proxy, the right-most address that isn't one's: what stands before it, anyone could have written. A field
 /// that can't be read so far says nothing, and `Forwarded` (RFC 7239) and `X-Forwarded-For` say nothing where they disagree:
 /// one of them comes from the visitor. Then the proxy's own address counts.
 fn seen(headers: &HeaderMap, peer: IpAddr, trusted: &TrustedProxies) -> IpAddr {
-    if !trusted.contains(peer) {
-        return peer;
-    }
     let nearest = |hops: Vec<&[u8]>, address: fn(&[u8]) -> Option<IpAddr>| {
         let mut nearest = None;
         for hop in hops.into_iter().rev() {
@@ -152,5 +159,4 @@ fn of_node(text: &[u8]) -> Option<IpAddr> {
     address.map(|address: IpAddr| address.to_canonical())
 }
 
-const VISITOR: HeaderName = HeaderName::from_static("x-guestpass-visitor");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
