@@ -213,7 +213,11 @@ async fn c141_no_answer_is_anything_but_data() {
             assert_eq!(answer.header(name), None, "{answer:?}");
         }
     }
-    // f57: over TLS every answer asks for TLS from then on.
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f57_over_tls_every_answer_asks_for_tls_from_then_on() {
+    let test = TestApp::new().await;
     let certified = Certified::new();
     let settings = Settings {
         tls: Some(certified.tls().read().unwrap()),
