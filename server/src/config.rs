@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use guestpass_core::choice::{self, Choice};
 use guestpass_core::policy::Policy;
+use guestpass_core::rate_limit::RateLimit;
 
 use crate::keys::{MasterKey, Schedule};
 use crate::listen;
 use crate::rate_limits;
 use crate::store::postgres::may_hold_password;
 use crate::store::sqlite::Synchronous;
-use crate::telemetry::{LogFormat, LogLevel, RepeatLimit};
+use crate::telemetry::{LogFormat, LogLevel};
 
 mod cleaning;
 mod connections;
@@ -73,7 +74,7 @@ pub struct Config {
     /// The least important level that is logged.
     pub log_level: LogLevel,
     /// The lines of one kind that are logged, if there is a limit.
-    pub log_repeats: Option<RepeatLimit>,
+    pub log_repeats: RateLimit,
     /// The format of the log.
     pub log_format: LogFormat,
     /// The schedule of key rotation.
@@ -264,10 +265,7 @@ impl Config {
             master_key_file,
             limits_mode: values.one("limits.mode", str::parse)?,
             log_level: values.one("log.level", log_level)?,
-            log_repeats: values.one("log.repeats", |text| match text {
-                "off" => Ok(None),
-                text => text.parse().map(Some).map_err(str::to_owned),
-            })?,
+            log_repeats: values.one("log.repeats", choice::rate_limit)?,
             log_format: values.one("log.format", |text| match text {
                 "text" => Ok(LogFormat::Text),
                 "json" => Ok(LogFormat::Json),

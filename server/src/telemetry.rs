@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use guestpass_core::rate_limit::RateLimit;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
@@ -20,8 +21,6 @@ use crate::terminal;
 mod lines;
 mod repeats;
 
-pub use self::repeats::RepeatLimit;
-
 /// The least important lines that are logged.
 pub type LogLevel = LevelFilter;
 
@@ -34,14 +33,13 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging to standard error, for the rest of the process; of what repeats as much as `repeats` says, if it says
-/// anything. Dropping the returned value flushes the buffer.
-pub fn start(level: LogLevel, format: LogFormat, repeats: Option<RepeatLimit>) -> Flush {
+/// Starts logging to standard error, for the rest of the process; of what repeats, as much as `repeats` allows. Dropping the returned value flushes the buffer.
+pub fn start(level: LogLevel, format: LogFormat, repeats: RateLimit) -> Flush {
     let log = Log(Arc::default());
     let lines = Lines {
         format,
         writer: log,
-        repeats: repeats.map(Repeats::new).map(Arc::new),
+        repeats: Repeats::new(repeats).map(Arc::new),
     };
     // An error means that a test has started logging before.
     let _ = tracing::subscriber::set_global_default(filtered(level, lines.clone()));

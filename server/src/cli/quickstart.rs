@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guestpass_core::authorize::REDIRECT_URI;
 use guestpass_core::client::{ChangeError, ClientId, ClientSettings};
+use guestpass_core::rate_limit::RateLimit;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -58,7 +59,7 @@ impl Args {
 }
 
 pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Result<(), Failure> {
-    let _log = telemetry::start(LogLevel::ERROR, LogFormat::Text, None);
+    let _log = telemetry::start(LogLevel::ERROR, LogFormat::Text, RateLimit::OFF);
     if !config.listen.ip().is_loopback() || TcpListener::bind(config.listen).is_err() {
         config.listen = (Ipv4Addr::LOCALHOST, 0).into();
     }

@@ -3,38 +3,15 @@
 use std::collections::HashMap;
 use std::fmt::{Debug, Write};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use guestpass_core::rate_limit::RateLimit;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata};
 
 use super::lines::MESSAGE;
-
-/// The lines of one kind that are written in one period, as the setting `log.repeats` has it: `100/1s`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct RepeatLimit {
-    lines: u32,
-    period: Duration,
-}
-
-impl FromStr for RepeatLimit {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const PROBLEM: &str =
-            "write a number of lines and a time from 1s to 1h, such as 100/1s, or off";
-        let (lines, period) = text.split_once('/').ok_or(PROBLEM)?;
-        let lines = lines.parse().map_err(|_| PROBLEM)?;
-        let period = humantime::parse_duration(period).map_err(|_| PROBLEM)?;
-        let is_allowed = lines > 0 && (PERIODS.0..=PERIODS.1).contains(&period);
-        is_allowed.then_some(Self { lines, period }).ok_or(PROBLEM)
-    }
-}
-
-const PERIODS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 
 /// Decides which events are written. Two are of one kind if they come from one place in the code and name the same reason.
 ///
@@ -45,8 +22,15 @@ const PERIODS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 /// Never left out are security events, what is logged below INFO, and answers to a known client or guest, who can't be more
 /// than the limits of requests allow.
 pub(super) struct Repeats {
-    limit: RepeatLimit,
+    limit: Limit,
     kinds: Mutex<HashMap<Kind, Counted>>,
+}
+
+/// The lines of one kind that are written in one period.
+#[derive(Clone, Copy)]
+struct Limit {
+    lines: u64,
+    period: Duration,
 }
 
 #[derive(Clone, Eq, Hash, PartialEq)]
@@ -94,11 +78,14 @@ pub(super) struct LeftOut {
 }
 
 impl Repeats {
-    pub(super) fn new(limit: RepeatLimit) -> Self {
-        Self {
-            limit,
+    /// Returns `None` if there is no limit.
+    pub(super) fn new(limit: RateLimit) -> Option<Self> {
+        let (lines, period) = limit.bucket()?;
+        let lines = lines.get().into();
+        Some(Self {
+            limit: Limit { lines, period },
             kinds: Mutex::default(),
-        }
+        })
     }
 
     /// Counts an event. Returns whether it is to be written, and behind which lines that were left out.
@@ -162,7 +149,7 @@ impl Repeats {
 }
 
 impl Counted {
-    fn end_period(&mut self, now: Instant, limit: RepeatLimit) -> Option<LeftOut> {
+    fn end_period(&mut self, now: Instant, limit: Limit) -> Option<LeftOut> {
         let missed = self.tally.end_period(now, limit)?;
         Some(self.says.left_out(&missed))
     }
@@ -183,26 +170,26 @@ impl Tally {
         }
     }
 
-    fn is_over(&self, now: Instant, limit: RepeatLimit) -> bool {
+    fn is_over(&self, now: Instant, limit: Limit) -> bool {
         now.saturating_duration_since(self.since) >= limit.period
     }
 
     /// Begins another period if this one is over, and returns what was left out in it.
-    fn end_period(&mut self, now: Instant, limit: RepeatLimit) -> Option<Missed> {
+    fn end_period(&mut self, now: Instant, limit: Limit) -> Option<Missed> {
         if !self.is_over(now, limit) {
             return None;
         }
         let missed = self.missed(now);
-        self.is_flooded = self.seen > u64::from(limit.lines);
+        self.is_flooded = self.seen > limit.lines;
         (self.since, self.seen, self.left_out) = (now, 0, 0);
         missed
     }
 
     /// Counts a line, and returns whether it is written.
-    fn admits_one_more(&mut self, limit: RepeatLimit) -> bool {
+    fn admits_one_more(&mut self, limit: Limit) -> bool {
         let most = if self.is_flooded { 1 } else { limit.lines };
         self.seen += 1;
-        let is_admitted = self.seen <= u64::from(most);
+        let is_admitted = self.seen <= most;
         self.left_out += u64::from(!is_admitted);
         is_admitted
     }
@@ -312,28 +299,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn f53_a_limit_is_read_or_says_what_to_type() {
-        let limit = |lines, seconds| RepeatLimit {
-            lines,
-            period: Duration::from_secs(seconds),
-        };
-        for (text, expected) in [
-            ("100/1s", Some(limit(100, 1))),
-            ("1/1h", Some(limit(1, 3600))),
-            ("0/1s", None),
-            ("100/1ms", None),
-            ("100/2h", None),
-            ("100", None),
-            ("-1/1s", None),
-            ("many/1s", None),
-        ] {
-            assert_eq!(text.parse().ok(), expected, "{text}");
-        }
-    }
-
-    #[test]
     fn f53_a_kind_is_said_some_times_and_then_counted_until_it_is_over() {
-        let limit: RepeatLimit = "3/10s".parse().unwrap();
+        let limit = Limit {
+            lines: 3,
+            period: Duration::from_secs(10),
+        };
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut tally = Tally::first(start);
