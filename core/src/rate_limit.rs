@@ -1,4 +1,4 @@
-//! How often something may be done.
+//! Rate limits: so many in so much time.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -31,11 +31,14 @@ impl RateLimit {
         self.0
     }
 
-    /// Returns the limit of many who are limited by this one each.
+    /// Returns the limit of many who are limited by this one each, at most the largest that there is.
     #[must_use]
     pub const fn times(self, count: u32) -> Self {
         match self.0 {
-            Some((each, period)) => Self::of(each.get().saturating_mul(count), period),
+            Some((each, period)) => {
+                let all = each.get().saturating_mul(count);
+                Self::of(if all < MOST { all } else { MOST }, period)
+            }
             None => Self::OFF,
         }
     }
@@ -85,6 +88,18 @@ const DAY: Duration = Duration::from_secs(86_400);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_limit_of_many_is_one_that_can_be_written() {
+        for (one, many) in [
+            ("10/1m", "160/1m"),
+            ("900000000/1s", "1000000000/1s"),
+            ("off", "off"),
+        ] {
+            let limit: RateLimit = one.parse().unwrap();
+            assert_eq!(limit.times(16).to_string(), many);
+        }
+    }
 
     #[test]
     fn a_limit_is_read_as_it_was_written() {

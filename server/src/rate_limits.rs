@@ -28,7 +28,7 @@ use crate::listen::Peer;
 use crate::metrics::{Metrics, RateLimited};
 use crate::source::{Neighbourhood, Source};
 
-/// What becomes of requests beyond a limit.
+/// Says what becomes of requests beyond a limit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mode {
     /// They are refused with 429.
@@ -59,12 +59,15 @@ pub struct RateLimits {
     metrics: Family<RateLimited, Counter>,
     has_warned_of_proxy: AtomicBool,
     /// One for each limit that some policy has. They are few: as many as operators have written.
-    limiters: Mutex<Vec<(Choice, RateLimit, Arc<Limiter>)>>,
+    limiters: Mutex<Vec<(Choice, Size, Arc<Limiter>)>>,
 }
 
 type Limiter = RateLimiter<Asked, Buckets, Monotonic, NoOpMiddleware<Duration>>;
 
-/// Who has a bucket.
+/// The size of a bucket, and the time in which it fills.
+type Size = (NonZeroU32, Duration);
+
+/// Names the owner of a bucket.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Whom {
     Source(Source),
@@ -99,9 +102,12 @@ impl RateLimits {
     ///
     /// # Errors
     /// [`Refusal::RateLimited`] if one of them is empty.
-    fn take(&self, buckets: &[Bucket<'_>]) -> Result<(), Refusal> {
-        self.look(buckets)?;
-        // Decides, for others may have taken the last one meanwhile; then a bucket before it has lost one.
+    fn take(&self, buckets: &[Option<Bucket>]) -> Result<(), Refusal> {
+        // Where there is one, to take from it decides. Where there are several, it decides as well, for others may have taken
+        // the last one meanwhile; then a bucket before it has lost one.
+        if buckets.iter().flatten().nth(1).is_some() {
+            self.look(buckets)?;
+        }
         self.refuse_beyond(buckets, Takes::One)
     }
 
@@ -109,18 +115,18 @@ impl RateLimits {
     ///
     /// # Errors
     /// As [`RateLimits::take`].
-    fn look(&self, buckets: &[Bucket<'_>]) -> Result<(), Refusal> {
+    fn look(&self, buckets: &[Option<Bucket>]) -> Result<(), Refusal> {
         match self.mode {
             Mode::Enforce => self.refuse_beyond(buckets, Takes::Nothing),
             Mode::Monitor | Mode::Off => Ok(()),
         }
     }
 
-    fn refuse_beyond(&self, buckets: &[Bucket<'_>], takes: Takes) -> Result<(), Refusal> {
+    fn refuse_beyond(&self, buckets: &[Option<Bucket>], takes: Takes) -> Result<(), Refusal> {
         if self.mode == Mode::Off {
             return Ok(());
         }
-        for bucket in buckets {
+        for bucket in buckets.iter().flatten() {
             let Some(exceeded) = self.ask(bucket, takes) else {
                 continue;
             };
@@ -134,42 +140,35 @@ impl RateLimits {
     }
 
     /// Asks a bucket. Returns the limit if it is empty.
-    fn ask(&self, bucket: &Bucket<'_>, takes: Takes) -> Option<Exceeded> {
-        let Bucket { limit, rate, whom } = *bucket;
-        let bucket = rate.bucket()?;
+    fn ask(&self, bucket: &Bucket, takes: Takes) -> Option<Exceeded> {
         let asked = Asked {
-            whom,
-            client: limit.own_of(),
+            whom: bucket.whom,
+            client: bucket.client,
             takes,
         };
-        let limiter = self.limiter(limit.choice, rate, bucket);
-        let until = limiter.check_key(&asked).err()?;
+        let until = self.limiter(bucket).check_key(&asked).err()?;
         Some(Exceeded {
-            limit: limit.choice,
-            bucket,
+            limit: bucket.choice,
+            bucket: bucket.size,
             retry_after: until.wait_time_from(self.clock.monotonic()).as_secs() + 1,
         })
     }
 
-    fn limiter(
-        &self,
-        choice: Choice,
-        rate: RateLimit,
-        (count, period): (NonZeroU32, Duration),
-    ) -> Arc<Limiter> {
+    fn limiter(&self, bucket: &Bucket) -> Arc<Limiter> {
         let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
         let known = limiters
             .iter()
-            .find(|(of, with, _)| *of == choice && *with == rate);
+            .find(|known| (known.0, known.1) == (bucket.choice, bucket.size));
         if let Some((_, _, limiter)) = known {
             return Arc::clone(limiter);
         }
+        let (count, period) = bucket.size;
         let quota = Quota::with_period(period / count.get())
             .expect("a period is a second or more, and has a billion parts or fewer")
             .allow_burst(count);
         let clock = Monotonic(self.clock.clone());
         let limiter = Arc::new(RateLimiter::new(quota, Buckets::default(), clock));
-        limiters.push((choice, rate, Arc::clone(&limiter)));
+        limiters.push((bucket.choice, bucket.size, Arc::clone(&limiter)));
         limiter
     }
 }
@@ -187,9 +186,9 @@ impl App {
         let policy = self.clients.policy_of(client);
         let of_address = Limit::new(Choice::GuestsPerAddress, &policy, Some(client));
         let of_client = Limit::new(Choice::GuestsPerClient, &policy, Some(client));
-        let mut buckets = of_address.buckets_of(source);
-        buckets.push(of_client.bucket(Whom::Client(client.number)));
-        self.rate_limits.take(&buckets)
+        let [own, wide] = of_address.buckets_of(source);
+        let of_client = of_client.bucket(Whom::Client(client.number));
+        self.rate_limits.take(&[own, wide, of_client])
     }
 
     /// Counts a failure that may be a guess.
@@ -264,12 +263,14 @@ struct Limit<'a> {
     client: Option<&'a Client>,
 }
 
-/// One bucket under a limit.
+/// A bucket under a limit that there is.
 #[derive(Clone, Copy)]
-struct Bucket<'a> {
-    limit: Limit<'a>,
-    rate: RateLimit,
+struct Bucket {
+    choice: Choice,
+    size: Size,
     whom: Whom,
+    /// The client whose own limit it is: no other has to do with it, also where that has the same.
+    client: Option<ClientNumber>,
 }
 
 impl<'a> Limit<'a> {
@@ -281,37 +282,32 @@ impl<'a> Limit<'a> {
         }
     }
 
-    const fn rate(self) -> RateLimit {
-        self.policy.rate_limit(self.choice)
-    }
-
-    const fn bucket(self, whom: Whom) -> Bucket<'a> {
-        Bucket {
-            limit: self,
-            rate: self.rate(),
-            whom,
-        }
+    fn bucket(self, whom: Whom) -> Option<Bucket> {
+        self.bucket_under(self.policy.rate_limit(self.choice), whom)
     }
 
     /// Returns the buckets of a source: its own, and that of its IPv6 network of 48 bits, which has as much as some of its
     /// networks of 64.
-    fn buckets_of(self, source: Option<Source>) -> Vec<Bucket<'a>> {
-        let Some(source) = source else {
-            return Vec::new();
-        };
-        let neighbourhood = source.neighbourhood().map(|neighbourhood| Bucket {
-            limit: self,
-            rate: self.rate().times(NEIGHBOURS),
-            whom: Whom::Neighbourhood(neighbourhood),
+    fn buckets_of(self, source: Option<Source>) -> [Option<Bucket>; 2] {
+        let wide = source.and_then(Source::neighbourhood).and_then(|wide| {
+            let rate = self.policy.rate_limit(self.choice).times(NEIGHBOURS);
+            self.bucket_under(rate, Whom::Neighbourhood(wide))
         });
-        let own = self.bucket(Whom::Source(source));
-        [own].into_iter().chain(neighbourhood).collect()
+        let own = source.and_then(|source| self.bucket(Whom::Source(source)));
+        [own, wide]
     }
 
-    /// Returns the client whose own limit this is: nobody else has to do with it, also where another client has the same.
-    fn own_of(self) -> Option<ClientNumber> {
-        let client = self.client?;
-        client.choice(self.choice).map(|_| client.number)
+    fn bucket_under(self, rate: RateLimit, whom: Whom) -> Option<Bucket> {
+        let size = rate.bucket()?;
+        let owner = self
+            .client
+            .filter(|client| client.choice(self.choice).is_some());
+        Some(Bucket {
+            choice: self.choice,
+            size,
+            whom,
+            client: owner.map(|client| client.number),
+        })
     }
 }
 
@@ -324,7 +320,7 @@ enum Takes {
     Nothing,
 }
 
-/// What a limiter is asked.
+/// A question to a limiter.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct Asked {
     whom: Whom,
