@@ -41,7 +41,7 @@ fn field(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
 
 fn check_client(headers: &HeaderMap, params: &Params<'_>) {
     let found = read(headers, params);
-    // What isn't for clients changes nothing.
+    // A scheme that isn't for clients changes nothing.
     let mut more = headers.clone();
     more.append(AUTHORIZATION, HeaderValue::from_static("Bearer a.b.c"));
     more.append(USER_JWT, HeaderValue::from_static("d.e.f"));

@@ -133,7 +133,7 @@ impl Installation {
             let is_added = counted.new.contains(&guest.id);
             assert!(!(takes && is_added), "{guest:?} takes a subn");
         }
-        // What is exported can be imported.
+        // An export can be imported.
         let mut exported = HEADER.to_owned();
         for guest in &guests {
             exported.push('\n');

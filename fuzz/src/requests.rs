@@ -82,7 +82,7 @@ impl Server {
                 "a refusal made or ended a guest: {context}"
             );
         }
-        // What is not ours must not be handed on.
+        // Nothing that isn't ours may be handed on.
         assert!(
             !headers
                 .values()

@@ -53,7 +53,7 @@ pub struct App {
     pub(crate) issuer: Issuer,
     /// The prefixes under which `/oauth/…` is served; `""` is the root.
     pub(crate) base_paths: Vec<String>,
-    /// How far a server that ends has come.
+    /// The end of the server, as far as it has come.
     pub(crate) leaving: Leaving,
     /// The last readiness check.
     pub(crate) readiness: Readiness,
@@ -61,7 +61,7 @@ pub struct App {
     pub(crate) outbox: Outbox,
     /// The name of this node, in the ids of refused requests and in the cleaner's lease.
     pub(crate) node: String,
-    /// What addresses, clients and grants have done lately.
+    /// The token buckets of addresses, clients and grants.
     pub(crate) rate_limits: RateLimits,
     /// The proxies that are believed when they say for whom they ask.
     pub(crate) trusted_proxies: TrustedProxies,

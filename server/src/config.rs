@@ -69,7 +69,7 @@ pub struct Config {
     pub master_key_file: PathBuf,
     /// The lifetimes and choices of tokens, for clients that have none of their own.
     pub policy: Policy,
-    /// What becomes of requests beyond the rate limits, which are part of the policy.
+    /// The treatment of requests beyond the rate limits, which are part of the policy.
     pub limits_mode: rate_limits::Mode,
     /// The least important level that is logged.
     pub log_level: LogLevel,

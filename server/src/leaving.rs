@@ -1,4 +1,4 @@
-//! How a server ends: it says so, finishes what was asked of it, then what goes on without a client.
+//! Ends a server (graceful shutdown): it says so, finishes what was asked of it, then what goes on without a client.
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

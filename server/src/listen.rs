@@ -111,7 +111,7 @@ pub async fn serve(
     }
 }
 
-/// How far a listener has come.
+/// Says how far a listener has come.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Stage {
     /// It accepts and answers.
@@ -336,10 +336,10 @@ impl Failures {
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// The age at which a connection ends with its next answer, so that none lasts for ever.
 const MAX_AGE: Duration = Duration::from_secs(3600);
-/// What a connection may hold in memory of what was read, and of what is to be written.
+/// The bytes that a connection may hold in memory of what was read, and of what is to be written.
 const BUFFER: usize = 64 * 1024;
 const BUFFER_U32: u32 = 64 * 1024;
-/// What the operating system keeps of either, in bytes; Linux doubles it.
+/// The bytes that the operating system keeps of either; Linux doubles it.
 const SOCKET_BUFFER: usize = 32 * 1024;
 /// The requests that one HTTP/2 connection may have under way.
 const MAX_STREAMS: u32 = 128;

@@ -92,7 +92,7 @@ async fn examine(config: &Config) -> Result<(), SchemaError> {
     let Database::Sqlite(file) = &config.database else {
         return Ok(());
     };
-    // Who has the lock has checked the log.
+    // The holder of the lock has checked the log.
     let is_served = Lock::is_taken(file);
     sqlite::check_name(file, is_served)?;
     if !is_served

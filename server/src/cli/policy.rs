@@ -54,22 +54,22 @@ pub(super) struct Args {
     /// Refuse them: --query-params=false
     #[arg(long)]
     no_query_params: bool,
-    /// How many new guests one address may bring through this client
+    /// Limit the new guests that one address may bring through this client
     #[arg(long, value_name = "COUNT/DURATION", value_parser = or_default(choice::rate_limit))]
     guests_per_address: Option<Given<RateLimit>>,
-    /// How many new guests this client may bring
+    /// Limit the new guests that this client may bring
     #[arg(long, value_name = "COUNT/DURATION", value_parser = or_default(choice::rate_limit))]
     guests_per_client: Option<Given<RateLimit>>,
-    /// How many wrong keys, codes, verifiers and tokens one address may show as this client
+    /// Limit the wrong keys, codes, verifiers and tokens that one address may show as this client
     #[arg(long, value_name = "COUNT/DURATION", value_parser = or_default(choice::rate_limit))]
     failures_per_address: Option<Given<RateLimit>>,
-    /// How many revocations and erasures of this client's guests one address may ask for
+    /// Limit the revocations and erasures of this client's guests that one address may ask for
     #[arg(long, value_name = "COUNT/DURATION", value_parser = or_default(choice::rate_limit))]
     endings_per_address: Option<Given<RateLimit>>,
-    /// How many access tokens of one grant may be revoked; one more ends the grant
+    /// Limit the access tokens of one grant that may be revoked; one more ends the grant
     #[arg(long, value_name = "COUNT/DURATION", value_parser = or_default(choice::rate_limit))]
     endings_per_grant: Option<Given<RateLimit>>,
-    /// How many introspections this client may ask for
+    /// Limit the introspections that this client may ask for
     #[arg(long, value_name = "COUNT/DURATION", value_parser = or_default(choice::rate_limit))]
     introspections_per_client: Option<Given<RateLimit>>,
     /// Leave the issuer out of `aud`, so that only those take the tokens who check the client's own --audience

@@ -1,4 +1,4 @@
-//! Who is calling: the address for which a request counts.
+//! Finds out who is calling: the address for which a request counts.
 
 use std::net::{IpAddr, SocketAddr};
 

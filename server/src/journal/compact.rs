@@ -90,7 +90,7 @@ fn is_mostly_needed(path: &Path, length: u64, keep: Duration, now: Timestamp) ->
     const SAMPLES: u64 = 64;
     let mut needed = 0;
     for sample in 0..SAMPLES {
-        // What is left of the line there is no entry.
+        // The rest of a line is no entry.
         let mut entries = Entries::open(path, length / SAMPLES * sample)?;
         let is_mark = |entry: &io::Result<Entry>| entry.as_ref().is_ok_and(Entry::is_mark);
         let first = entries.find(|entry| !is_mark(entry)).transpose()?;

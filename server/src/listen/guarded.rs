@@ -15,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 use super::Stage;
 use super::connections::{Activity, Admitted};
 
-/// What a connection's deadlines follow from.
+/// Holds all that a connection's deadlines follow from.
 #[derive(Clone)]
 pub(super) struct Deadlines {
     /// The time for which it may be idle between two requests.

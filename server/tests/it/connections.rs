@@ -374,7 +374,7 @@ async fn full_of_answers(address: SocketAddr) -> TcpStream {
 async fn is_reset(mut stream: TcpStream, trickles: bool) {
     for _ in 0..120 {
         sleep(Duration::from_secs(1)).await;
-        // What has arrived can be read after the reset as well.
+        // All that has arrived can be read after the reset as well.
         if stream.take_error().unwrap().is_some() {
             return;
         }

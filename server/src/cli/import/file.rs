@@ -34,7 +34,7 @@ pub struct Line {
 pub struct LineProblem {
     /// The number of the line, beginning with 1.
     pub number: u64,
-    /// What is wrong with it, with the name of the column.
+    /// The problem, with the name of the column.
     pub problem: String,
 }
 

@@ -73,7 +73,7 @@ impl fmt::Display for LeftLog {
 /// The outcome of a check.
 #[derive(Default)]
 pub struct Checked {
-    /// What was left, unless it is in use.
+    /// The log that was left, unless it is in use.
     pub left: Option<LeftLog>,
     /// The connection that has read the log: while it is open, the next one need not read all of it again.
     pub connection: Option<Connection>,

@@ -61,7 +61,7 @@ pub fn inaccessible(reason: &dyn fmt::Display) -> String {
     )
 }
 
-/// What a file system may lack that a database needs.
+/// Names a thing that a database needs and a file system may lack.
 const LACKS_LOCKS: &str = "its file system can't lock files, or has no memory that processes share, as some network file \
                            systems. Put the database on a local disk: --data-dir, or the setting database";
 

@@ -115,7 +115,7 @@ async fn f66_one_form_of_authentication_and_no_other_beside_it() {
         ] {
             test.refused(twice, "invalid_request").await;
         }
-        // What isn't Basic, such as the guest's own token, is no form of the client's.
+        // A scheme other than Basic, such as the guest's own token, is no form of the client's.
         let answer = test.send(shown.bearer("x")).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     }

@@ -162,7 +162,7 @@ async fn c134_field_names_are_tokens() {
     }
 }
 
-/// What RFC 9112 (§2.2, §6.3) lets a server take and the HTTP library takes: it can't be told not to. Each is read in one way,
+/// The framing that RFC 9112 (§2.2, §6.3) lets a server take and the HTTP library takes: it can't be told not to. Each is read in one way,
 /// so that the request behind it is answered as itself. A change here concerns SECURITY.md.
 #[tokio::test(flavor = "multi_thread")]
 async fn f58_what_is_taken_though_others_refuse_it() {

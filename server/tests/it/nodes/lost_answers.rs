@@ -41,7 +41,7 @@ fn a_refresh_whose_write_was_lost_is_answered_all_the_same() {
 fn refreshes_whose_one_write_was_lost_are_answered_all_the_same() {
     let (installation, proxy, node) = behind_a_proxy();
     for lost in [Lost::Answer, Lost::Request] {
-        // What waits for a lock for five seconds is refused. If the machine was busy for so long, nothing is known.
+        // A write that waits for a lock for five seconds is refused. If the machine was busy for so long, nothing is known.
         while !lose_one_write_of_many(&installation, &proxy, &node, lost) {}
     }
     assert_eq!(installation.revoked(), 0);

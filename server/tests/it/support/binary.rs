@@ -22,7 +22,7 @@ use super::{Answer, Backend, Database, ISSUER, Sent, Stored, Tokens, authorize, 
 pub(crate) struct Binary {
     directory: TempDir,
     environment: Vec<(String, String)>,
-    /// What the shell does before it becomes the command.
+    /// A command of the shell, which it runs before it becomes the program.
     before: Option<String>,
     /// The address that servers listen on, unless they may choose the port.
     address: Option<SocketAddr>,

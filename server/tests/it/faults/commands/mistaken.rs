@@ -1,4 +1,4 @@
-//! What a client sends in the wrong place, and what `guestpass explain` says of it.
+//! Credentials in the wrong place, and the advice of `guestpass explain` about them.
 
 use crate::support::binary::{Binary, Server, eventually};
 use crate::support::{

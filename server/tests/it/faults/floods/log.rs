@@ -1,4 +1,4 @@
-//! What repeats in the log is said some times, and then counted.
+//! Lines that repeat are written some times, and then counted.
 
 use std::fs;
 
@@ -29,7 +29,7 @@ fn f53_refusals_of_strangers_are_counted_and_nothing_else_is_left_out() {
         connection.send(&refresh(&guest.refresh_token)).unwrap();
         connection.send(&revoke(&guest.refresh_token)).unwrap();
     }
-    // What strangers can ask for without being refused.
+    // Strangers can ask for this without being refused.
     for _ in 0..7 {
         connection.send(&request("GET", "/livez")).unwrap();
     }

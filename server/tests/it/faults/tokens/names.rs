@@ -122,7 +122,7 @@ async fn f35_control_characters_are_refused_where_no_parameter_is_known() {
         }
     }
     assert!(test.is_live(&tokens).await);
-    // What else is wrong with a query that nobody reads harms nobody.
+    // Any other mistake in a query that nobody reads harms nobody.
     for query in ["", "%zz", "x=%ff", "a&a", "caf%C3%A9=%20+"] {
         for path in ["/livez", "/oauth/jwks", "/oauth/profile"] {
             let asked = profile(&tokens.access_token).path(&format!("{path}?{query}"));

@@ -1,4 +1,4 @@
-//! What goes wrong with one write leaves the others of its batch alone.
+//! A failure of one write leaves the others of its batch alone.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -71,7 +71,7 @@ pub(crate) async fn a_redemption_that_is_refused_changes_nothing(store: &Store) 
     assert_eq!(store.load(code.id).await, Some(grant));
 }
 
-/// What a decision rests on changes between the read and the write, if the store lets it: whoever was overtaken decides
+/// Changes the row between the read and the write, if the store lets it: whoever was overtaken decides
 /// once more. Redemptions that come together are written in another way than one that comes alone.
 pub(crate) async fn nothing_is_written_over_what_others_wrote_since_the_read(store: &Store) {
     const TOGETHER: u8 = 3;
@@ -116,7 +116,7 @@ struct Meddler {
     database: Database,
     sql: String,
     is_done: AtomicBool,
-    /// Whether the store let the other process in.
+    /// True if the store let the other process in.
     has_changed: AtomicBool,
 }
 

@@ -1,4 +1,4 @@
-//! What clients choose.
+//! The choices of clients.
 
 use std::time::Duration;
 
@@ -199,7 +199,7 @@ pub(crate) async fn a_client_that_resumes_is_confidential_and_has_no_origin(stor
         assert_eq!(format!("{refused:?}"), expected, "{change:?}");
         assert_eq!(all().await, before, "{change:?}");
     }
-    // What stands in the way may go in the same change.
+    // A choice that stands in the way may go in the same change.
     for change in [
         set("public", settings(|s| (confidential(s), resumes(s)).0)),
         set(
