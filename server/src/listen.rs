@@ -85,16 +85,10 @@ pub async fn serve(
         router,
         stage,
     };
-    tokio::select! {
-        never = serving.accept(&listener) => match never {},
-        () = stop => {}
-    }
+    serving.accept_until(&listener, stop).await;
     let _ = enter.send(Stage::Leaving);
-    let delay = serving.settings.drain_delay;
-    if !delay.is_zero() {
-        // An error is the end of the delay.
-        let _ = tokio::time::timeout(delay, serving.accept(&listener)).await;
-    }
+    let delay = tokio::time::sleep(serving.settings.drain_delay);
+    serving.accept_until(&listener, delay).await;
     serving.accept_all_that_wait(&listener).await;
     drop(listener);
     let _ = enter.send(Stage::Closed);
@@ -132,15 +126,27 @@ struct Serving {
 }
 
 impl Serving {
-    /// Accepts for ever.
-    async fn accept(&self, listener: &TcpListener) -> std::convert::Infallible {
+    /// Accepts until `end` is done.
+    async fn accept_until(&self, listener: &TcpListener, end: impl Future<Output = ()>) {
         let mut failures = Failures::default();
+        let mut end = std::pin::pin!(end);
         loop {
-            match listener.accept().await {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut end => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
                 Ok((stream, peer)) => {
-                    // Further ones wait in the operating system's queue meanwhile.
-                    self.connections.wait_for_room().await;
+                    // Further ones wait in the operating system's queue meanwhile. This one isn't dropped at the end.
+                    let is_over = tokio::select! {
+                        () = self.connections.wait_for_room() => false,
+                        () = &mut end => true,
+                    };
                     self.begin(stream, peer);
+                    if is_over {
+                        return;
+                    }
                 }
                 Err(error) => {
                     failures.note(&error);
