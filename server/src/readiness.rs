@@ -10,6 +10,7 @@ use futures_util::future::{BoxFuture, Shared};
 use crate::app::App;
 use crate::error::Error;
 use crate::store::{Unavailable, Write};
+use crate::timing::READINESS_GOOD_FOR;
 
 /// The last check, which may be under way: all who ask meanwhile wait for the same one.
 #[derive(Default)]
@@ -24,10 +25,6 @@ struct Checked {
     at: Duration,
     result: Result<(), Unavailable>,
 }
-
-/// The time for which a check is good. A check costs a write to the database and one beside the journal, and whoever
-/// balances load asks often.
-const GOOD_FOR: Duration = Duration::from_secs(1);
 
 impl App {
     /// Checks that the node can serve requests: it reads its database, a write to it has just become durable, the files
@@ -46,7 +43,7 @@ impl App {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             let now = self.clock.monotonic();
-            let is_good = |checked: &Checked| now.saturating_sub(checked.at) < GOOD_FOR;
+            let is_good = |checked: &Checked| now.saturating_sub(checked.at) < READINESS_GOOD_FOR;
             let of_this_second = last.take().filter(|check| check.peek().is_none_or(is_good));
             last.insert(of_this_second.unwrap_or_else(|| self.begin_check()))
                 .clone()
@@ -74,7 +71,7 @@ impl App {
             })
             .boxed()
             .shared();
-        tokio::spawn(check.clone());
+        self.leaving.spawn(check.clone().map(drop));
         check
     }
 

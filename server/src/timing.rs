@@ -13,6 +13,17 @@ const _: () = assert!(
     "a change is followed within a second, even if one poll fails"
 );
 
+/// The time for which a readiness check is good. A check costs a write to the database and one beside the journal, and
+/// whoever balances load asks often.
+pub(crate) const READINESS_GOOD_FOR: Duration = Duration::from_secs(1);
+const _: () = assert!(
+    less(
+        READINESS_GOOD_FOR.saturating_add(FOLLOW_EVERY),
+        Duration::from_secs(2)
+    ),
+    "whoever asks two seconds after the storage has failed, or has recovered, is told"
+);
+
 /// Upper bound on the time after which every node that reaches the store has polled it, for an operator in a hurry (a
 /// forced rotation), and for a node that meets a key that it doesn't know.
 pub(crate) const SEEN: Duration = Duration::from_secs(2);
