@@ -25,14 +25,7 @@ use crate::support::{
 fn a_guests_whole_life_over_tls_1_3() {
     let (mut binary, certified) = (Binary::new(), Certified::new());
     binary.json(&["client", "add", SHOP]);
-    let tls = certified.tls();
-    for (name, file) in [
-        ("GUESTPASS_TLS__CERTIFICATE_FILE", &tls.certificate_file),
-        ("GUESTPASS_TLS__KEY_FILE", &tls.key_file),
-    ] {
-        binary.set_variable(name, file.to_str().unwrap());
-    }
-    let url = binary.set_issuer_to_address("https");
+    let url = speak_tls(&mut binary, &certified);
     let server = binary.serve();
     assert_eq!(server.announced, format!("listening on {url}"));
 
@@ -66,14 +59,7 @@ fn a_guests_whole_life_over_tls_1_3() {
 fn f56_a_renewed_certificate_is_read_on_sighup_and_a_bad_one_leaves_the_old() {
     let (mut binary, certified, renewed) = (Binary::new(), Certified::new(), Certified::new());
     binary.json(&["client", "add", SHOP]);
-    let tls = certified.tls();
-    for (name, file) in [
-        ("GUESTPASS_TLS__CERTIFICATE_FILE", &tls.certificate_file),
-        ("GUESTPASS_TLS__KEY_FILE", &tls.key_file),
-    ] {
-        binary.set_variable(name, file.to_str().unwrap());
-    }
-    binary.set_issuer_to_address("https");
+    speak_tls(&mut binary, &certified);
     let server = binary.serve();
     let trusts = |certified: &Certified| {
         let client = http_1_1(certified.client(&[&TLS13]));
@@ -84,6 +70,7 @@ fn f56_a_renewed_certificate_is_read_on_sighup_and_a_bad_one_leaves_the_old() {
         Connection::over(shake_hands(server.address, &client).unwrap())
     };
     assert!(trusts(&certified) && !trusts(&renewed));
+    let tls = certified.tls();
     let replace = |certificate: &[u8], key: &[u8]| {
         std::fs::write(&tls.certificate_file, certificate).unwrap();
         std::fs::write(&tls.key_file, key).unwrap();
@@ -141,14 +128,7 @@ fn f56_without_a_certificate_sighup_ends_nothing() {
 #[test]
 fn a_certificate_that_ends_soon_is_advised_of() {
     let (mut binary, certified) = (Binary::new(), Certified::new());
-    let tls = certified.tls();
-    for (name, file) in [
-        ("GUESTPASS_TLS__CERTIFICATE_FILE", &tls.certificate_file),
-        ("GUESTPASS_TLS__KEY_FILE", &tls.key_file),
-    ] {
-        binary.set_variable(name, file.to_str().unwrap());
-    }
-    binary.set_issuer_to_address("https");
+    speak_tls(&mut binary, &certified);
     let checked = binary.run(&["config", "check"]);
     assert_eq!(checked.code, Some(0), "{checked:?}");
     assert!(checked.stdout.contains("expires in "), "{checked:?}");
@@ -281,6 +261,18 @@ async fn a_stop_waits_for_requests_and_for_no_handshake() {
     assert_eq!(start.elapsed().as_secs(), 1);
     assert!(idle.is_over());
     assert_eq!(silent.read(&mut [0]).unwrap(), 0);
+}
+
+/// Has the servers of an installation speak TLS. Returns their address, which is the issuer.
+fn speak_tls(binary: &mut Binary, certified: &Certified) -> String {
+    let tls = certified.tls();
+    for (name, file) in [
+        ("GUESTPASS_TLS__CERTIFICATE_FILE", &tls.certificate_file),
+        ("GUESTPASS_TLS__KEY_FILE", &tls.key_file),
+    ] {
+        binary.set_variable(name, file.to_str().unwrap());
+    }
+    binary.set_issuer_to_address("https")
 }
 
 /// Serves the router over TLS on a loopback socket until `stop` is done.

@@ -24,6 +24,15 @@ mod sqlite {
         }
     }
 
+    /// Returns the one line of the log that is an error.
+    fn only_error(log: &str) -> &str {
+        let errors: Vec<_> = log.lines().filter(|line| line.contains("ERROR")).collect();
+        let [line] = errors[..] else {
+            panic!("{log}");
+        };
+        line
+    }
+
     #[test]
     fn f10_a_database_that_went_back_says_since_when_guests_are_missing() {
         let (binary, database, backup) = installation();
@@ -40,10 +49,7 @@ mod sqlite {
 
         let server = binary.serve();
         let log = server.log();
-        let lines: Vec<_> = log.lines().filter(|line| line.contains("ERROR")).collect();
-        let [line] = lines[..] else {
-            panic!("{log}");
-        };
+        let line = only_error(&log);
         assert!(line.contains("as it was at 2"), "{line}");
         assert!(line.contains("missing"), "{line}");
         server.send(&refresh(&early.refresh_token)).tokens();
@@ -80,10 +86,7 @@ mod sqlite {
             fs::copy(&backup, &database).unwrap();
             let server = binary.serve();
             let log = server.log();
-            let lines: Vec<_> = log.lines().filter(|line| line.contains("ERROR")).collect();
-            let [line] = lines[..] else {
-                panic!("{log}");
-            };
+            let line = only_error(&log);
             assert!(line.contains("missing"), "{line}");
             server.send(&refresh(&early.refresh_token)).tokens();
             assert!(server.stop().success());
