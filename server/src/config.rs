@@ -404,7 +404,7 @@ mod tests {
             ("GUESTPASS_TOKENS__GRACE", "6m", "between 0s and 5m"),
             ("GUESTPASS_TOKENS__GRACE", "0s", "late_retry"),
             ("GUESTPASS_TOKENS__CODE_TTL", "11m", "10m"),
-            ("GUESTPASS_LOG__REPEATS", "100", "such as 100/1s, or off"),
+            ("GUESTPASS_LOG__REPEATS", "100", "how many in what time"),
             ("GUESTPASS_CLEANING__ORPHANS", "59m", "between 1h and 30d"),
             ("GUESTPASS_TOKENS__ACCESS_TTL", "1500ms", "whole seconds"),
             ("GUESTPASS_TOKENS__MAX_UNPROVEN", "0", "between 1 and 1000"),

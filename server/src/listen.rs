@@ -87,8 +87,11 @@ pub async fn serve(
     };
     serving.accept_until(&listener, stop).await;
     let _ = enter.send(Stage::Leaving);
-    let delay = tokio::time::sleep(serving.settings.drain_delay);
-    serving.accept_until(&listener, delay).await;
+    let delay = serving.settings.drain_delay;
+    if !delay.is_zero() {
+        let over = tokio::time::sleep(delay);
+        serving.accept_until(&listener, over).await;
+    }
     serving.accept_all_that_wait(&listener).await;
     drop(listener);
     let _ = enter.send(Stage::Closed);

@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::client::explain;
@@ -67,9 +68,11 @@ pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Resu
     let server = Server::start(&config).await?;
     let address = server.address;
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(server.run(async {
+    let stopped = async {
         let _ = stopped.await;
-    }));
+    };
+    let hangup = signal(SignalKind::hangup())?;
+    let serving = tokio::spawn(server.run(stopped, hangup));
 
     output.tell(|| {
         vec![

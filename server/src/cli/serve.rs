@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::database::{self, Opened, make_directories};
 use super::descriptors;
@@ -55,8 +55,8 @@ pub(super) async fn run(config: &Config, output: Output) -> Result<(), Failure> 
     let log = telemetry::start(config.log_level, config.log_format, config.log_repeats);
     let mut stop = Box::pin(stop_signal(1)?);
     let forced = stop_signal(2)?;
-    // From here on it ends nothing; the certificate is read again once there is a server.
-    let _hangup = signal(SignalKind::hangup())?;
+    // From here on it ends nothing; one that comes before there is a server is heard once there is.
+    let hangup = signal(SignalKind::hangup())?;
     let Some(server) = starting::start(config, &mut stop).await? else {
         drop(log);
         // At once: the start is still at work on its thread, and would panic if the runtime ended under it.
@@ -68,7 +68,7 @@ pub(super) async fn run(config: &Config, output: Output) -> Result<(), Failure> 
         || format!("listening on {url}"),
     )?;
     tokio::select! {
-        ended = server.run(stop) => ended,
+        ended = server.run(stop, hangup) => ended,
         () = forced => {
             tracing::warn!("told to end a second time: ended at once");
             Ok(())
@@ -179,11 +179,14 @@ impl Server {
     }
 
     /// Serves until `stop` is done and the connections have drained. Fails if the store can't be gone on with.
-    pub(super) async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+    pub(super) async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        hangup: Signal,
+    ) -> Result<(), Failure> {
         let following = tokio::spawn(follow(Arc::clone(&self.app)));
         let tending = tokio::spawn(tend_storage(Arc::clone(&self.app)));
         let marking = tokio::spawn(marks::make(Arc::clone(&self.app)));
-        let hangup = signal(SignalKind::hangup())?;
         let renewing = renewal::renew(Arc::clone(&self.app), self.certificate, hangup);
         let renewing = tokio::spawn(renewing);
         let cleaner = Cleaner::new(&self.app, self.keep_tombstones, self.keep_orphans);

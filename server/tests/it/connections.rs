@@ -56,32 +56,29 @@ async fn f47_a_connection_that_asks_for_nothing_gets_ten_seconds_and_one_that_wa
     };
     let address = test.listen_with(settings).await;
     tokio::time::pause();
+    // One after the other, so that the time goes on to no deadline of another one before the end of this is noticed.
     let start = Instant::now();
-    let silent = async {
-        let stream = TcpStream::connect(address).await.unwrap();
-        is_closed(stream).await;
-        start.elapsed().as_secs()
-    };
+    let silent = TcpStream::connect(address).await.unwrap();
+    is_closed(silent).await;
+    assert_eq!(start.elapsed().as_secs(), 10);
+
     // f48: a balancer keeps its connections for ten minutes.
-    let kept = async {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        live(&mut stream).await;
-        sleep(Duration::from_secs(599)).await;
-        live(&mut stream).await;
-        is_closed(stream).await;
-        start.elapsed().as_secs()
-    };
+    let start = Instant::now();
+    let mut kept = TcpStream::connect(address).await.unwrap();
+    live(&mut kept).await;
+    sleep(Duration::from_secs(599)).await;
+    live(&mut kept).await;
+    is_closed(kept).await;
+    assert_eq!(start.elapsed().as_secs(), 599 + 600);
+
     // The header of a later request has the same deadline, from its first byte on.
-    let half = async {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        live(&mut stream).await;
-        sleep(Duration::from_secs(100)).await;
-        stream.write_all(b"GET /livez").await.unwrap();
-        is_closed(stream).await;
-        start.elapsed().as_secs()
-    };
-    let ended = tokio::join!(silent, kept, half);
-    assert_eq!(ended, (10, 599 + 600, 110));
+    let start = Instant::now();
+    let mut half = TcpStream::connect(address).await.unwrap();
+    live(&mut half).await;
+    sleep(Duration::from_secs(100)).await;
+    half.write_all(b"GET /livez").await.unwrap();
+    is_closed(half).await;
+    assert_eq!(start.elapsed().as_secs(), 110);
 }
 
 #[tokio::test]
@@ -124,7 +121,8 @@ async fn c126_a_body_without_end_is_let_go_at_its_deadline() {
     // A reset behind the answer: more of the body came than was read.
     let _ = reads.read_to_end(&mut answer).await;
     assert!(answer.starts_with(b"HTTP/1.1 408 "), "{answer:?}");
-    assert_eq!(start.elapsed().as_secs(), 10);
+    // Ten, or with the next drop, if that comes before the answer is noticed.
+    assert!((10..=11).contains(&start.elapsed().as_secs()));
     dripping.await.unwrap();
 }
 
