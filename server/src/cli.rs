@@ -147,6 +147,9 @@ async fn execute(cli: Cli, core_dumps: CoreDumps) -> Result<(), Failure> {
         false => core_dumps.keep_forbidden(),
     }
     let output = Output { json: cli.json };
+    if !matches!(cli.command, Command::Serve(_)) {
+        crate::progress::has_no_log();
+    }
     match cli.command {
         Command::Serve(_) => serve::run(&config, output).await,
         Command::Client(command) => client::run(*command, &config, output).await,

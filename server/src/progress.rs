@@ -1,8 +1,26 @@
-//! Says in the log what takes long at a start, and how far it is: an operator who waits must not wonder.
+//! Says what takes long at a start, and how far it is, in the log or, for a command, on standard error: an operator who
+//! waits must not wonder.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::time;
+
+use crate::terminal;
+
+/// Has all of this said on standard error, for a process without a log.
+pub fn has_no_log() {
+    HAS_NO_LOG.store(true, Ordering::Relaxed);
+}
+
+static HAS_NO_LOG: AtomicBool = AtomicBool::new(false);
+
+fn say(line: &str) {
+    match HAS_NO_LOG.load(Ordering::Relaxed) {
+        true => terminal::say(line),
+        false => tracing::info!("{line}"),
+    }
+}
 
 /// Says how far some work is, once it has taken `PATIENCE`, and from then on in larger and larger steps.
 pub struct Progress {
@@ -26,7 +44,7 @@ impl Progress {
     pub fn at(&mut self, done: u64, of: &str) {
         let now = Instant::now();
         if now >= self.next {
-            tracing::info!("{}: {done} {of} so far", self.what);
+            say(&format!("{}: {done} {of} so far", self.what));
             self.pause = later(self.pause);
             self.next = now + self.pause;
         }
@@ -40,7 +58,7 @@ pub async fn waiting<T>(what: &str, work: impl Future<Output = T>) -> T {
     loop {
         match time::timeout(pause, &mut work).await {
             Ok(done) => return done,
-            Err(_) => tracing::info!("{what}"),
+            Err(_) => say(what),
         }
         pause = later(pause);
     }

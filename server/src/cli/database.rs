@@ -189,7 +189,7 @@ pub(super) async fn migrate(config: &Config, begins_anew: bool) -> Result<Migrat
     let migration = match &config.database {
         Database::Sqlite(file) => migrate_file(file).await?,
         Database::Postgres(connection) => {
-            master_key::require_master_key(config)?;
+            master_key::require_master_key(config).await?;
             PostgresStore::migrate(connection, &SecureGenerator::new()).await?
         }
     };

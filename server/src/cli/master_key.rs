@@ -99,14 +99,12 @@ async fn load(
 }
 
 /// Checks that there is a master key, where none is made.
-pub(super) fn require_master_key(config: &Config) -> Result<(), Failure> {
-    match (
-        &config.master_key,
-        read_master_key(&config.master_key_file)?,
-    ) {
-        (None, None) => Err(missing(&config.master_key_file)),
-        _ => Ok(()),
+pub(super) async fn require_master_key(config: &Config) -> Result<(), Failure> {
+    let file = &config.master_key_file;
+    if config.master_key.is_none() && wait_for_master_key(file).await?.is_none() {
+        return Err(missing(file));
     }
+    Ok(())
 }
 
 /// Checks that a start would have the first master key of an installation: it is there, or could be made; with PostgreSQL
@@ -114,7 +112,7 @@ pub(super) fn require_master_key(config: &Config) -> Result<(), Failure> {
 pub(super) async fn require_first_key(config: &Config) -> Result<(), Failure> {
     let file = &config.master_key_file;
     match config.database {
-        Database::Postgres(_) => require_master_key(config),
+        Database::Postgres(_) => require_master_key(config).await,
         Database::Sqlite(_) if config.master_key.is_some() => Ok(()),
         Database::Sqlite(_) => match wait_for_master_key(file).await? {
             Some(_) => Ok(()),

@@ -53,6 +53,13 @@ impl FromStr for Issuer {
         else {
             return Err(SHAPE.to_owned());
         };
+        if matches!(host, Host::Domain(name) if !is_host_name(name)) {
+            return Err(
+                "its host must be made of labels between dots: letters, digits and hyphens, a hyphen neither first nor last, \
+                 for example https://id.example"
+                    .to_owned(),
+            );
+        }
         if url.scheme() == "http" && !is_loopback(&host) {
             return Err(format!(
                 "tokens must not travel in clear: write https://{}",
@@ -92,6 +99,18 @@ impl FromStr for Issuer {
     }
 }
 
+/// Returns whether a name can be one of a host (RFC 1123 §2.1, RFC 1035 §2.3.4). URLs have others, too.
+fn is_host_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (1..=63).contains(&label.len())
+            && label.bytes().all(is_of_name)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
 fn is_loopback(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => *name == "localhost",
@@ -115,6 +134,7 @@ mod tests {
             "https://id.example:8443",
             "https://id.example/shop/v1.2_~x",
             "https://xn--bcher-kva.example",
+            "https://id_1.example",
             "https://192.0.2.1",
             "https://[2001:db8::1]:8443/x",
             "http://localhost:8080",
@@ -187,6 +207,23 @@ mod tests {
         ] {
             let problem = text.parse::<Issuer>().unwrap_err();
             assert!(problem.contains(hint), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn f22_the_host_of_an_issuer_is_a_host_name() {
+        let long = format!("https://{}.example", "x".repeat(64));
+        for text in [
+            "https://id..example",
+            "https://.example",
+            "https://id.example.",
+            "https://-x.example",
+            "https://x-.example",
+            "https://id.ex*mple",
+            &long,
+        ] {
+            let problem = text.parse::<Issuer>().unwrap_err();
+            assert!(problem.contains("labels between dots"), "{text}: {problem}");
         }
     }
 }

@@ -54,6 +54,8 @@ pub enum SchemaError {
     ForeignLog(String, String),
     /// A database lacks its log, as this says, and no server has said so yet.
     LackingLog(String),
+    /// The log beside it is damaged: where that is, and the length up to which it can be read.
+    DamagedLog(String, String, u64),
     /// It was not closed and is damaged, and in which way.
     Damaged(String, String),
     /// It can't be opened, and why.
@@ -180,6 +182,13 @@ impl fmt::Display for SchemaError {
             Self::LackingLog(left) => write!(
                 f,
                 "{left}. Else start the server, which goes on without it, first: a command would remove the last trace of this"
+            ),
+            Self::DamagedLog(database, log, readable) => write!(
+                f,
+                "the database {database} was not closed, and its log, {log}, is damaged behind its first {readable} bytes, \
+                 so that what follows can't be read: guests would be missing. Restore a backup, and remove {log} and \
+                 {database}-shm first. To go on without what follows, keep a copy of the files and cut the log off there: \
+                 truncate -s {readable} {log}"
             ),
             Self::Damaged(database, problem) => write!(
                 f,

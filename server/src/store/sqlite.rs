@@ -26,6 +26,7 @@ use crate::timing::BUSY_TIMEOUT;
 pub mod bare;
 mod checkpoint;
 mod files;
+mod frames;
 mod grants;
 mod leftover_log;
 mod reached;

@@ -15,6 +15,7 @@ use guestpass_core::time::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::frames::readable_length;
 use super::reached::is_open;
 use super::{Synchronous, cannot_open, open};
 use crate::cli::rfc3339;
@@ -111,7 +112,7 @@ impl Numbers {
 /// the next start is to say so in its log.
 ///
 /// # Errors
-/// [`SchemaError::ForeignLog`], [`SchemaError::LackingLog`] or [`SchemaError::Damaged`].
+/// [`SchemaError::ForeignLog`], [`SchemaError::LackingLog`], [`SchemaError::DamagedLog`] or [`SchemaError::Damaged`].
 pub fn check_log(file: &Path, is_command: bool) -> Result<Checked, SchemaError> {
     let damaged = |problem: String| SchemaError::Damaged(file.display().to_string(), problem);
     let real = resolved(file).unwrap_or_else(|_| file.to_owned());
@@ -145,6 +146,12 @@ pub fn check_log(file: &Path, is_command: bool) -> Result<Checked, SchemaError> 
             left: left.map(|numbers| found(Some(numbers.seen_at))),
             connection: None,
         });
+    }
+    if !is_in_use
+        && let Some(readable) = readable_length(&log).map_err(|e| damaged(e.to_string()))?
+    {
+        let (file, log) = (file.display().to_string(), log.display().to_string());
+        return Err(SchemaError::DamagedLog(file, log, readable));
     }
     let foreign = || SchemaError::ForeignLog(file.display().to_string(), log.display().to_string());
     if has_no_log(&real) {

@@ -35,6 +35,11 @@ fn f16_a_start_that_waits_for_a_file_can_be_interrupted() {
     assert!(made.success());
     binary.set_variable("GUESTPASS_MASTER_KEY_FILE", pipe.to_str().unwrap());
     ends_while_it_says(&binary, "waiting for the master key");
+    for command in [&["config", "check"][..], &["key", "list"]] {
+        let waits = binary.start(command);
+        waits.says_within("waiting for the master key");
+        waits.kill();
+    }
 }
 
 #[test]

@@ -227,6 +227,49 @@ mod sqlite {
     }
 
     #[test]
+    fn f10_a_log_that_is_damaged_in_its_middle_is_refused_and_can_be_cut_off_there() {
+        let binary = installation();
+        let server = binary.serve();
+        let early = server.guest();
+        assert!(server.stop().success());
+        let server = binary.serve();
+        let late = server.guest();
+        server.kill();
+        let log = beside(&binary, "-wal");
+        let whole = fs::read(&log).unwrap();
+        let damage = |at: usize| {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x10;
+            fs::write(&log, damaged).unwrap();
+        };
+        damage(whole.len() / 2);
+        let mut cut_off = None;
+        for command in [SERVE, &["db", "check"], &["config", "check"]] {
+            let problem = binary.failure(command);
+            for part in [
+                log.to_str().unwrap(),
+                "is damaged behind",
+                "Restore a backup",
+            ] {
+                assert!(problem.contains(part), "{problem}");
+            }
+            cut_off = problem.split("truncate -s ").nth(1).map(str::to_owned);
+        }
+        let cut_off = cut_off.unwrap();
+        let (length, _) = cut_off.split_once(' ').unwrap();
+        let cut = fs::OpenOptions::new().write(true).open(&log).unwrap();
+        cut.set_len(length.parse().unwrap()).unwrap();
+        let server = binary.serve();
+        assert!(
+            server.log().contains("missing or cut off"),
+            "{}",
+            server.log()
+        );
+        server.send(&refresh(&early.refresh_token)).tokens();
+        drop(late);
+    }
+
+    #[test]
     fn f11_a_journal_of_another_mode_is_not_taken_back_into_the_database() {
         let binary = installation();
         let server = binary.serve();
