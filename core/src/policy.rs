@@ -47,6 +47,20 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Returns this policy with the rate limits of another.
+    #[must_use]
+    pub fn with_limits_of(&self, other: &Self) -> Self {
+        Self {
+            guests_per_address: other.guests_per_address,
+            guests_per_client: other.guests_per_client,
+            failures_per_address: other.failures_per_address,
+            endings_per_address: other.endings_per_address,
+            endings_per_grant: other.endings_per_grant,
+            introspections_per_client: other.introspections_per_client,
+            ..self.clone()
+        }
+    }
+
     /// Returns the policy of a client that has choices of its own, where `self` is the server's.
     #[must_use]
     pub fn with(&self, overrides: &PolicyOverrides) -> Self {

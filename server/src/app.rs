@@ -53,6 +53,8 @@ pub struct App {
     pub(crate) issuer: Issuer,
     /// The prefixes under which `/oauth/…` is served; `""` is the root.
     pub(crate) base_paths: Vec<String>,
+    /// The health checks are answered on the public listener as well.
+    pub(crate) public_health: bool,
     /// The end of the server, as far as it has come.
     pub(crate) leaving: Leaving,
     /// The last readiness check.

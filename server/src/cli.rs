@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
@@ -141,7 +142,9 @@ async fn execute(cli: Cli, core_dumps: CoreDumps) -> Result<(), Failure> {
         | Command::Config(_)
         | Command::Db(_) => {}
     }
-    let config = Config::load(&flags, cli.config.as_deref())?;
+    let file = cli.config.clone();
+    let load = move || Config::load(&flags, file.as_deref());
+    let config = load()?;
     match config.core_dumps {
         true => core_dumps.allow()?,
         false => core_dumps.keep_forbidden(),
@@ -151,7 +154,7 @@ async fn execute(cli: Cli, core_dumps: CoreDumps) -> Result<(), Failure> {
         crate::progress::has_no_log();
     }
     match cli.command {
-        Command::Serve(_) => serve::run(&config, output).await,
+        Command::Serve(_) => serve::run(config, Arc::new(load), output).await,
         Command::Client(command) => client::run(*command, &config, output).await,
         Command::Profile(command) => profile::run(command, &config, output).await,
         Command::Key(command) => key::run(command, &config, output).await,

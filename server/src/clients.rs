@@ -23,7 +23,6 @@ use crate::store::{ChangeFailed, Registry, Unavailable};
 /// Holds all clients as of some revision, and the policy of each. Reads take a snapshot and never wait for the store.
 pub struct Clients {
     store: Arc<dyn Registry>,
-    defaults: Arc<Policy>,
     snapshot: RwLock<Arc<Snapshot>>,
     /// One at a time, lest an older list be put over a newer one.
     refreshing: Mutex<()>,
@@ -31,6 +30,8 @@ pub struct Clients {
 
 struct Snapshot {
     revision: i64,
+    /// The policy where a client hasn't chosen.
+    defaults: Arc<Policy>,
     by_id: HashMap<String, Arc<Client>>,
     by_number: HashMap<ClientNumber, Arc<Client>>,
     origins: HashSet<String>,
@@ -46,10 +47,11 @@ impl Clients {
     /// # Errors
     /// [`Unavailable`] if the store can't answer.
     pub async fn load(store: Arc<dyn Registry>, defaults: Policy) -> Result<Self, Unavailable> {
-        let snapshot = read(&*store, &defaults, &HashSet::new()).await?;
+        let (revision, clients) = store.clients().await?;
+        let defaults = Arc::new(defaults);
+        let snapshot = Snapshot::of(revision, clients, defaults, &HashSet::new());
         Ok(Self {
             store,
-            defaults: Arc::new(defaults),
             snapshot: RwLock::new(Arc::new(snapshot)),
             refreshing: Mutex::new(()),
         })
@@ -67,26 +69,20 @@ impl Clients {
         self.snapshot().by_number.get(&number).map(Arc::clone)
     }
 
-    /// Returns the policy where a client hasn't chosen.
-    #[must_use]
-    pub fn defaults(&self) -> &Policy {
-        &self.defaults
-    }
-
     /// Returns the policy of that client: its choices over the defaults.
     #[must_use]
     pub fn policy_of(&self, client: &Client) -> Arc<Policy> {
         let snapshot = self.snapshot();
         let policy = snapshot.policies.get(&client.number);
         // A client that was removed while it was answered.
-        Arc::clone(policy.unwrap_or(&self.defaults))
+        Arc::clone(policy.unwrap_or(&snapshot.defaults))
     }
 
     /// Returns the same where there may be no client: then the defaults hold.
     #[must_use]
     pub fn policy_for(&self, client: Option<&Client>) -> Arc<Policy> {
         client.map_or_else(
-            || Arc::clone(&self.defaults),
+            || Arc::clone(&self.snapshot().defaults),
             |client| self.policy_of(client),
         )
     }
@@ -133,20 +129,41 @@ impl Clients {
         }
         let _one_at_a_time = self.refreshing.lock().await;
         // Another may have read them meanwhile.
-        if revision != self.snapshot().revision {
-            let read = read(&*self.store, &self.defaults, &self.snapshot().warned).await?;
-            *self
-                .snapshot
-                .write()
-                .unwrap_or_else(PoisonError::into_inner) = Arc::new(read);
+        let known = self.snapshot();
+        if revision != known.revision {
+            let (revision, clients) = self.store.clients().await?;
+            let defaults = Arc::clone(&known.defaults);
+            self.replace(Snapshot::of(revision, clients, defaults, &known.warned));
         }
         Ok(())
+    }
+
+    /// Takes over the rate limits of another policy, where a client hasn't chosen.
+    pub async fn set_limits(&self, of: &Policy) {
+        let _one_at_a_time = self.refreshing.lock().await;
+        let known = self.snapshot();
+        let clients = known.by_id.values().map(|client| Client::clone(client));
+        let defaults = Arc::new(known.defaults.with_limits_of(of));
+        let revision = known.revision;
+        self.replace(Snapshot::of(
+            revision,
+            clients.collect(),
+            defaults,
+            &known.warned,
+        ));
+    }
+
+    fn replace(&self, snapshot: Snapshot) {
+        *self
+            .snapshot
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
     }
 
     fn longest(&self, of: impl Fn(&Policy) -> Duration) -> Duration {
         let snapshot = self.snapshot();
         let of_clients = snapshot.policies.values().map(|policy| of(policy)).max();
-        of_clients.unwrap_or_default().max(of(&self.defaults))
+        of_clients.unwrap_or_default().max(of(&snapshot.defaults))
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
@@ -154,55 +171,58 @@ impl Clients {
     }
 }
 
-/// Reads all clients and resolves their policies. Of the clients in `warned` the operator has been told.
-async fn read(
-    store: &dyn Registry,
-    defaults: &Policy,
-    warned: &HashSet<ClientId>,
-) -> Result<Snapshot, Unavailable> {
-    let (revision, clients) = store.clients().await?;
-    let mut policies = HashMap::new();
-    let mut now_warned = HashSet::new();
-    for client in &clients {
-        let is_new = !warned.contains(&client.id);
-        let mut policy = defaults.with(&client.overrides);
-        if let Err(problem) = policy.check() {
-            if is_new {
-                warn_of_invalid(&client.id, problem);
+impl Snapshot {
+    /// Resolves the policies of the clients. Of those in `warned` the operator has been told.
+    fn of(
+        revision: i64,
+        clients: Vec<Client>,
+        defaults: Arc<Policy>,
+        warned: &HashSet<ClientId>,
+    ) -> Self {
+        let mut policies = HashMap::new();
+        let mut now_warned = HashSet::new();
+        for client in &clients {
+            let is_new = !warned.contains(&client.id);
+            let mut policy = defaults.with(&client.overrides);
+            if let Err(problem) = policy.check() {
+                if is_new {
+                    warn_of_invalid(&client.id, problem);
+                }
+                policy = stricter(policy, problem, &defaults);
+                now_warned.insert(client.id.clone());
             }
-            policy = stricter(policy, problem, defaults);
-            now_warned.insert(client.id.clone());
-        }
-        if !client.unknown_choices.is_empty() {
-            if is_new {
-                warn_of_unknown(client);
+            if !client.unknown_choices.is_empty() {
+                if is_new {
+                    warn_of_unknown(client);
+                }
+                now_warned.insert(client.id.clone());
             }
-            now_warned.insert(client.id.clone());
+            policies.insert(client.number, Arc::new(policy));
         }
-        policies.insert(client.number, Arc::new(policy));
+        let origins = clients
+            .iter()
+            .flat_map(|client| &client.origins)
+            .map(|origin| origin.as_str().to_owned())
+            .collect();
+        let clients: Vec<_> = clients.into_iter().map(Arc::new).collect();
+        let by_number = clients
+            .iter()
+            .map(|client| (client.number, Arc::clone(client)))
+            .collect();
+        let by_id = clients
+            .into_iter()
+            .map(|client| (client.id.as_str().to_owned(), client))
+            .collect();
+        Self {
+            revision,
+            defaults,
+            by_id,
+            by_number,
+            origins,
+            policies,
+            warned: now_warned,
+        }
     }
-    let origins = clients
-        .iter()
-        .flat_map(|client| &client.origins)
-        .map(|origin| origin.as_str().to_owned())
-        .collect();
-    let clients: Vec<_> = clients.into_iter().map(Arc::new).collect();
-    let by_number = clients
-        .iter()
-        .map(|client| (client.number, Arc::clone(client)))
-        .collect();
-    let by_id = clients
-        .into_iter()
-        .map(|client| (client.id.as_str().to_owned(), client))
-        .collect();
-    Ok(Snapshot {
-        revision,
-        by_id,
-        by_number,
-        origins,
-        policies,
-        warned: now_warned,
-    })
 }
 
 /// Returns the policy that holds until the operator has chosen again: the stricter reading.

@@ -18,6 +18,7 @@ use crate::store::postgres::may_hold_password;
 use crate::store::sqlite::Synchronous;
 use crate::telemetry::{LogFormat, LogLevel};
 
+mod admin;
 mod cleaning;
 mod connections;
 mod database;
@@ -30,6 +31,7 @@ mod tls;
 mod values;
 mod verification;
 
+pub use admin::{Admin, AdminTls, OperatorToken};
 pub use connections::TrustedProxies;
 pub use database::{Database, Postgres};
 pub use files::lock_of;
@@ -55,8 +57,10 @@ pub struct Config {
     pub issuer: Option<Issuer>,
     /// The prefixes under which `/oauth/…` is served; `""` is the root.
     pub base_paths: Vec<String>,
-    /// The address of the operators' API, which is off without one.
-    pub admin_listen: Option<SocketAddr>,
+    /// The operators' listener, if there is one.
+    pub admin: Option<Admin>,
+    /// The health checks are answered on the public listener as well.
+    pub public_health: bool,
     /// The database.
     pub database: Database,
     /// The settings of PostgreSQL, whichever database it is.
@@ -252,7 +256,8 @@ impl Config {
             tls: Tls::parse(values)?,
             issuer: values.optional("issuer", str::parse)?,
             base_paths: values.one("base_paths", paths::base_paths)?,
-            admin_listen: values.optional("admin_listen", address)?,
+            admin: Admin::parse(values)?,
+            public_health: admin::public_health(values)?,
             synchronous: values.one("sqlite.synchronous", |text| match text {
                 "full" => Ok(Synchronous::Full),
                 "off" => Ok(Synchronous::Off),

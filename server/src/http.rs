@@ -13,6 +13,7 @@ use guestpass_core::refusal::Refusal;
 use crate::app::App;
 use crate::error::Error;
 
+pub mod admin;
 mod authorize;
 mod body;
 mod charset;
@@ -44,18 +45,12 @@ pub fn router(app: Arc<App>) -> Router {
         let app = Arc::clone(&app);
         document::handler(move || metadata::document(&app))
     };
-    let mut at_root = vec![
-        (
-            health::LIVE.path.to_owned(),
-            &health::LIVE,
-            get(health::live),
-        ),
-        (
-            health::READY.path.to_owned(),
-            &health::READY,
-            get(health::ready),
-        ),
-    ];
+    let mut at_root = Vec::new();
+    if app.public_health {
+        for (endpoint, handlers) in health::endpoints() {
+            at_root.push((endpoint.path.to_owned(), endpoint, handlers));
+        }
+    }
     for path in metadata::paths(&app) {
         at_root.push((path, &metadata::ENDPOINT, get(metadata.clone())));
     }

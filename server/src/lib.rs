@@ -4,7 +4,6 @@
 //! loads a grant, lets [`guestpass_core`] decide, and writes once; [`store`] is the contract with the database.
 
 pub mod access_tokens;
-pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod clients;

@@ -5,7 +5,7 @@
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use governor::middleware::NoOpMiddleware;
@@ -54,7 +54,7 @@ impl FromStr for Mode {
 
 /// Counts what each address, client and grant has done lately.
 pub struct RateLimits {
-    mode: Mode,
+    mode: RwLock<Mode>,
     clock: Arc<SteadyClock>,
     metrics: Family<RateLimited, Counter>,
     has_warned_of_proxy: AtomicBool,
@@ -79,12 +79,21 @@ enum Whom {
 impl RateLimits {
     pub(crate) fn new(mode: Mode, clock: Arc<SteadyClock>, metrics: &Metrics) -> Self {
         Self {
-            mode,
+            mode: RwLock::new(mode),
             clock,
             metrics: metrics.rate_limited.clone(),
             has_warned_of_proxy: AtomicBool::new(false),
             limiters: Mutex::default(),
         }
+    }
+
+    /// Takes over another mode.
+    pub(crate) fn set_mode(&self, mode: Mode) {
+        *self.mode.write().unwrap_or_else(PoisonError::into_inner) = mode;
+    }
+
+    fn mode(&self) -> Mode {
+        *self.mode.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Warns, once, that a limit has met someone who says for whom it asks, and isn't trusted.
@@ -116,14 +125,15 @@ impl RateLimits {
     /// # Errors
     /// As [`RateLimits::take`].
     fn look(&self, buckets: &[Option<Bucket>]) -> Result<(), Refusal> {
-        match self.mode {
+        match self.mode() {
             Mode::Enforce => self.refuse_beyond(buckets, Takes::Nothing),
             Mode::Monitor | Mode::Off => Ok(()),
         }
     }
 
     fn refuse_beyond(&self, buckets: &[Option<Bucket>], takes: Takes) -> Result<(), Refusal> {
-        if self.mode == Mode::Off {
+        let mode = self.mode();
+        if mode == Mode::Off {
             return Ok(());
         }
         for bucket in buckets.iter().flatten() {
@@ -132,7 +142,7 @@ impl RateLimits {
             };
             let limit = exceeded.limit.name();
             self.metrics.get_or_create(&RateLimited { limit }).inc();
-            if self.mode == Mode::Enforce {
+            if mode == Mode::Enforce {
                 return Err(Refusal::RateLimited(exceeded));
             }
         }

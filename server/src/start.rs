@@ -92,6 +92,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
         verification: config.verification.clone(),
         issuer,
         base_paths: config.base_paths.clone(),
+        public_health: config.public_health,
         leaving: Leaving::default(),
         readiness: Readiness::default(),
         outbox: Outbox::default(),

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use guestpass_core::rate_limit::RateLimit;
 use tracing::level_filters::LevelFilter;
-use tracing::{Level, Metadata, Subscriber};
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::{Layer, filter};
+use tracing_subscriber::{Layer, Registry, reload};
 
 use self::lines::Lines;
 use self::repeats::Repeats;
@@ -34,7 +35,7 @@ pub enum LogFormat {
 }
 
 /// Starts logging to standard error, for the rest of the process; of what repeats, as much as `repeats` allows. Dropping the returned value flushes the buffer.
-pub fn start(level: LogLevel, format: LogFormat, repeats: RateLimit) -> Flush {
+pub fn start(level: LogLevel, format: LogFormat, repeats: RateLimit) -> Running {
     let log = Log(Arc::default());
     let lines = Lines {
         format,
@@ -42,22 +43,50 @@ pub fn start(level: LogLevel, format: LogFormat, repeats: RateLimit) -> Flush {
         repeats: Repeats::new(repeats).map(Arc::new),
     };
     // An error means that a test has started logging before.
-    let _ = tracing::subscriber::set_global_default(filtered(level, lines.clone()));
+    let (filter, level) = reload::Layer::new(ours(level));
+    let subscriber = tracing_subscriber::registry().with(lines.clone().with_filter(filter));
+    let _ = tracing::subscriber::set_global_default(subscriber);
     let writing = lines.clone();
     thread::Builder::new()
         .name("log".into())
         .spawn(move || write_for_ever(&writing))
         .expect("a thread can be started");
-    Flush(lines)
+    Running {
+        lines,
+        level: Level(level),
+    }
 }
 
-/// Flushes the buffer when it is dropped, and says what was left out.
-pub struct Flush(Lines<Log>);
+/// A log. It is flushed when this is dropped, and says what was left out.
+pub struct Running {
+    lines: Lines<Log>,
+    level: Level,
+}
 
-impl Drop for Flush {
+/// The least important lines that a running log has, which can be changed.
+#[derive(Clone)]
+pub struct Level(reload::Handle<Targets, Registry>);
+
+impl Running {
+    /// Returns what changes its level.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level.clone()
+    }
+}
+
+impl Level {
+    /// Logs from `level` on.
+    pub fn set(&self, level: LogLevel) {
+        // An error means that the log has ended.
+        let _ = self.0.reload(ours(level));
+    }
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
-        self.0.write_all_left_out(Instant::now());
-        let _ = self.0.writer.write_out();
+        self.lines.write_all_left_out(Instant::now());
+        let _ = self.lines.writer.write_out();
     }
 }
 
@@ -72,17 +101,13 @@ where
         writer,
         repeats: None,
     };
-    filtered(level, lines)
+    tracing_subscriber::registry().with(lines.with_filter(ours(level)))
 }
 
-fn filtered<W>(level: LogLevel, lines: Lines<W>) -> impl Subscriber + Send + Sync
-where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
-    let ours = filter::Targets::new()
+fn ours(level: LogLevel) -> Targets {
+    Targets::new()
         .with_default(LevelFilter::WARN.min(level))
-        .with_target("guestpass", level);
-    tracing_subscriber::registry().with(lines.with_filter(ours))
+        .with_target("guestpass", level)
 }
 
 /// Standard error behind a buffer, so that the line of a request costs a copy and no system call. A warning or an error
@@ -158,7 +183,7 @@ impl<'a> MakeWriter<'a> for Log {
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Line<'a> {
         Line {
             log: self,
-            at_once: *metadata.level() <= Level::WARN,
+            at_once: *metadata.level() <= tracing::Level::WARN,
         }
     }
 }

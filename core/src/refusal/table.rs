@@ -522,6 +522,19 @@ pub(super) const fn row(refusal: Refusal) -> Row {
              proxy all visitors seem to have its address, unless trusted_proxies names it; a back end names each visitor's in \
              x-guestpass-visitor.",
         ),
+        Refusal::HostUnknown => new(
+            "host_unknown",
+            InvalidRequest,
+            "this listener is not called by that host",
+            "It is called by localhost, by its address, and by the names in the setting admin.hosts. Add the one that was used, if \
+             it is yours.",
+        ),
+        Refusal::OperatorTokenWrong => new(
+            "operator_token_wrong",
+            InvalidToken,
+            "the token of the operators is needed",
+            "Send the token of the file that the setting admin.token_file names: Authorization: Bearer TOKEN.",
+        ),
     }
 }
 

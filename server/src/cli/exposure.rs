@@ -103,6 +103,13 @@ fn secret_files(config: &Config) -> Vec<PrivateFile> {
             "the private key of the certificate",
         ));
     }
+    if let Some(file) = config
+        .admin
+        .as_ref()
+        .and_then(|admin| admin.token_file.as_deref())
+    {
+        files.push(of_operator(file, "the token of the operators"));
+    }
     if let Some(file) = config.postgres.password_file() {
         files.push(of_operator(file, "the password of the database"));
     }

@@ -16,7 +16,6 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::client::explain;
@@ -39,7 +38,7 @@ pub(super) struct Args {
 impl Args {
     /// Overrides the settings that would touch the real installation, whatever the environment or a file says.
     pub(super) fn add_flags(flags: &mut Vec<(&'static str, String)>) {
-        const OWN: [(&str, &str); 10] = [
+        const OWN: [(&str, &str); 14] = [
             ("data_dir", "./guestpass-quickstart"),
             ("database", ""),
             ("journal", ""),
@@ -48,6 +47,10 @@ impl Args {
             ("issuer", ""),
             ("base_paths", "/,/api"),
             ("admin_listen", ""),
+            ("admin.hosts", ""),
+            ("admin.token_file", ""),
+            ("admin.tls", "off"),
+            ("public_health", "true"),
             ("tls.certificate_file", ""),
             ("tls.key_file", ""),
         ];
@@ -71,8 +74,7 @@ pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Resu
     let stopped = async {
         let _ = stopped.await;
     };
-    let hangup = signal(SignalKind::hangup())?;
-    let serving = tokio::spawn(server.run(stopped, hangup));
+    let serving = tokio::spawn(server.run(stopped));
 
     output.tell(|| {
         vec![

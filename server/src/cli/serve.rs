@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::database::{self, Opened, make_directories};
 use super::descriptors;
@@ -15,11 +15,11 @@ use super::exposure;
 use super::issuer;
 use super::lock::Lock;
 use super::master_key::open_or_make_keys;
-use super::{Failure, Output, places, renewal, starting};
-use crate::admin;
+use super::renewal::{Load, Renewal};
+use super::{Failure, Output, places, starting};
 use crate::app::App;
-use crate::config::{Certificate, Config, Database, Issuer};
-use crate::http;
+use crate::config::{Admin, AdminTls, Certificate, Config, Database, Issuer};
+use crate::http::{self, admin};
 use crate::listen;
 use crate::marks;
 use crate::progress::waiting;
@@ -51,13 +51,14 @@ impl Args {
     }
 }
 
-pub(super) async fn run(config: &Config, output: Output) -> Result<(), Failure> {
+/// Serves with `config`, which `load` reads again on SIGHUP.
+pub(super) async fn run(config: Config, load: Load, output: Output) -> Result<(), Failure> {
     let log = telemetry::start(config.log_level, config.log_format, config.log_repeats);
     let mut stop = Box::pin(stop_signal(1)?);
     let forced = stop_signal(2)?;
     // From here on it ends nothing; one that comes before there is a server is heard once there is.
     let hangup = signal(SignalKind::hangup())?;
-    let Some(server) = starting::start(config, &mut stop).await? else {
+    let Some(server) = starting::start(&config, &mut stop).await? else {
         drop(log);
         // At once: the start is still at work on its thread, and would panic if the runtime ended under it.
         std::process::exit(0);
@@ -67,13 +68,23 @@ pub(super) async fn run(config: &Config, output: Output) -> Result<(), Failure> 
         &json!({"listening": url, "issuer": server.issuer.as_str()}),
         || format!("listening on {url}"),
     )?;
-    tokio::select! {
-        ended = server.run(stop, hangup) => ended,
+    let renewal = Renewal {
+        app: Arc::downgrade(&server.app),
+        certificate: server.certificate.clone(),
+        load,
+        in_use: config.shown,
+        level: log.level(),
+    };
+    let renewing = tokio::spawn(renewal.run(hangup));
+    let ended = tokio::select! {
+        ended = server.run(stop) => ended,
         () = forced => {
             tracing::warn!("told to end a second time: ended at once");
             Ok(())
         }
-    }
+    };
+    renewing.abort();
+    ended
 }
 
 /// A server that listens and is ready to run.
@@ -85,7 +96,7 @@ pub(super) struct Server {
     listener: TcpListener,
     connections: listen::Settings,
     certificate: Option<Arc<Certificate>>,
-    admin_listener: Option<TcpListener>,
+    admin: Option<(TcpListener, Admin)>,
     keep_tombstones: Duration,
     keep_orphans: Duration,
     clean_after: Duration,
@@ -136,8 +147,9 @@ impl Server {
         // Nobody can connect before the server can answer, but that the address is taken is found out now.
         let socket = bind(config.listen, "--listen")?;
         let admin_socket = config
-            .admin_listen
-            .map(|address| bind(address, "admin_listen"))
+            .admin
+            .as_ref()
+            .map(|admin| bind(admin.listen, "admin_listen"))
             .transpose()?;
         let address = socket.local_addr()?;
         let issuer = issuer::agree(config, &*store, config.issuer_on(address)?).await?;
@@ -151,16 +163,12 @@ impl Server {
             clock,
             random: Arc::new(SecureGenerator::new()),
         };
-        let app = start::start(config, parts)
-            .await
-            .map_err(|error| match error {
-                StartError::Unavailable(error) => Failure(format!("{}: {error}", config.database)),
-                error => error.into(),
-            })?;
+        let app = start::start(config, parts).await;
+        let app = app.map_err(|error| cannot_start(config, error))?;
         let listener = listen(socket, address, "--listen")?;
-        let admin_listener = match (admin_socket, config.admin_listen) {
-            (Some(socket), Some(address)) => Some(listen(socket, address, "admin_listen")?),
-            _ => None,
+        let admin = match admin_socket.zip(config.admin.clone()) {
+            Some((socket, admin)) => Some((listen(socket, admin.listen, "admin_listen")?, admin)),
+            None => None,
         };
         Ok(Self {
             address,
@@ -170,7 +178,7 @@ impl Server {
             listener,
             connections: connections(config, certificate.clone())?,
             certificate,
-            admin_listener,
+            admin,
             keep_tombstones: config.keep_tombstones,
             keep_orphans: config.keep_orphans,
             clean_after: config.clean_after,
@@ -179,24 +187,23 @@ impl Server {
     }
 
     /// Serves until `stop` is done and the connections have drained. Fails if the store can't be gone on with.
-    pub(super) async fn run(
-        self,
-        stop: impl Future<Output = ()>,
-        hangup: Signal,
-    ) -> Result<(), Failure> {
+    pub(super) async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
         let following = tokio::spawn(follow(Arc::clone(&self.app)));
         let tending = tokio::spawn(tend_storage(Arc::clone(&self.app)));
         let marking = tokio::spawn(marks::make(Arc::clone(&self.app)));
-        let renewing = renewal::renew(Arc::clone(&self.app), self.certificate, hangup);
-        let renewing = tokio::spawn(renewing);
         let cleaner = Cleaner::new(&self.app, self.keep_tombstones, self.keep_orphans);
         let cleaning = tokio::spawn(cleaner.run(self.clean_after));
-        let administering = self.admin_listener.map(|listener| {
-            let router = admin::router(Arc::clone(&self.app));
+        let administering = self.admin.map(|(listener, admin)| {
             let settings = listen::Settings {
+                tls: self
+                    .connections
+                    .tls
+                    .clone()
+                    .filter(|_| admin.tls == AdminTls::On),
                 max_connections: ADMIN_CONNECTIONS,
                 ..listen::Settings::default()
             };
+            let router = admin::router(Arc::clone(&self.app), admin);
             tokio::spawn(listen::serve(
                 listener,
                 settings,
@@ -225,7 +232,6 @@ impl Server {
             Some(tending),
             Some(marking),
             Some(cleaning),
-            Some(renewing),
             administering,
         ]
         .into_iter()
@@ -258,6 +264,13 @@ impl Server {
     }
 }
 
+fn cannot_start(config: &Config, error: StartError) -> Failure {
+    match error {
+        StartError::Unavailable(error) => Failure(format!("{}: {error}", config.database)),
+        error => error.into(),
+    }
+}
+
 /// Waits until nobody else has the store: connections and tasks that are over let go of it a moment later.
 async fn only_one_has(store: &Arc<dyn Store>) {
     while Arc::strong_count(store) > 1 {
@@ -281,12 +294,12 @@ fn connections(
 /// certificate. `config check` does the same.
 pub(super) fn require_settings(config: &Config) -> Result<Option<Arc<Certificate>>, Failure> {
     config.issuer_on(config.listen)?;
-    if let Some(admin) = config.admin_listen
-        && is_shared(admin, config.listen)
+    if let Some(admin) = &config.admin
+        && is_shared(admin.listen, config.listen)
     {
         return Err(Failure(format!(
-            "admin_listen = {admin}: the public API listens there as well, on {}. Choose another port for one of them",
-            config.listen
+            "admin_listen = {}: the public API listens there as well, on {}. Choose another port for one of them",
+            admin.listen, config.listen
         )));
     }
     let certificate = config.tls.as_ref().map(Certificate::read).transpose()?;
@@ -298,7 +311,8 @@ pub(super) fn require_settings(config: &Config) -> Result<Option<Arc<Certificate
 /// Checks that a start could take its addresses, and returns those that somebody has taken already, as a running server has.
 /// Listens on none, and lets each go at once.
 pub(super) fn taken_addresses(config: &Config) -> Result<Vec<SocketAddr>, Failure> {
-    let admin = config.admin_listen.map(|address| (address, "admin_listen"));
+    let admin = config.admin.as_ref();
+    let admin = admin.map(|admin| (admin.listen, "admin_listen"));
     let mut taken = Vec::new();
     for (address, setting) in [(config.listen, "--listen")].into_iter().chain(admin) {
         match bound(address) {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -9,16 +10,28 @@ use ipnet::{IpNet, Ipv4Net};
 use super::values::{ConfigError, SECOND, Values};
 use crate::listen;
 
-/// The networks of the proxies that are believed.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct TrustedProxies(Vec<IpNet>);
+/// The networks of the proxies that are believed. Clones share them, so that a running server can take over others.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies(Arc<RwLock<Vec<IpNet>>>);
 
 impl TrustedProxies {
     /// Tells whether the address is that of a trusted proxy.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
+        self.networks()
+            .iter()
+            .any(|network| network.contains(&address))
+    }
+
+    /// Takes over the networks of another, for all clones.
+    pub fn replace(&self, other: &Self) {
+        let others = other.networks().clone();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = others;
+    }
+
+    fn networks(&self) -> RwLockReadGuard<'_, Vec<IpNet>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -43,7 +56,7 @@ impl FromStr for TrustedProxies {
                     })
             })
             .collect::<Result<_, _>>()
-            .map(Self)
+            .map(|networks| Self(Arc::new(RwLock::new(networks))))
     }
 }
 

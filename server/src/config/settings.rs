@@ -60,6 +60,26 @@ pub(super) const SETTINGS: &[Setting] = &[
         "address of the operators' API; off by default",
     ),
     setting(
+        "admin.hosts",
+        "",
+        "names by which the operators' API is called, beside localhost and its address, separated by commas",
+    ),
+    setting(
+        "admin.token_file",
+        "",
+        "file with the bearer token that the metrics ask for; needed where others can reach admin_listen",
+    ),
+    setting(
+        "admin.tls",
+        "off",
+        "on: the operators' API speaks TLS with the certificate of the public API; in-front: a proxy does; off: only on loopback",
+    ),
+    setting(
+        "public_health",
+        "true",
+        "false answers /livez and /readyz on admin_listen alone",
+    ),
+    setting(
         "database",
         "",
         "sqlite:PATH or postgres://USER@HOST:PORT,…/NAME; by default guestpass.db in the data directory",

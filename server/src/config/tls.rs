@@ -179,7 +179,7 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
-const CERTIFICATE_FILE: &str = "tls.certificate_file";
+pub(super) const CERTIFICATE_FILE: &str = "tls.certificate_file";
 const KEY_FILE: &str = "tls.key_file";
 
 fn wrong(name: &str, file: &Path, problem: &str) -> ConfigError {

@@ -246,7 +246,7 @@ pub(super) fn quoted<'a>(name: &str, text: &'a str) -> Option<&'a str> {
     let must_be_secret = match name {
         "master_key" => true,
         "database" => !text.starts_with("sqlite:"),
-        "postgres.password_file" => !text.contains('/'),
+        "postgres.password_file" | "admin.token_file" => !text.contains('/'),
         _ => false,
     };
     let may_be_secret = text.contains('@') && text.contains("://")

@@ -35,7 +35,8 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
         about: "Every call creates a guest: call it only if there is no refresh token. There is no login and no redirect; \
                 the code is in the body of the answer. A prefetch by a browser (`Sec-Purpose: prefetch`) gets a 503 and \
                 creates no guest. So does whatever else a browser marks as no fetch whose answer a page could read \
-                (`Sec-Fetch-Mode`, `Sec-Fetch-Dest`, and `Origin` beside `Sec-Fetch-Site`): it gets a 400.\n\nA guest's access token may be sent along, in `x-dressipi-jwt` or as bearer token. It \
+                (`Sec-Fetch-Mode`, `Sec-Fetch-Dest`, and `Origin` beside `Sec-Fetch-Site`): it gets a 400. So does an `Origin` that \
+                the client has not registered, if it has registered any.\n\nA guest's access token may be sent along, in `x-dressipi-jwt` or as bearer token. It \
                 has no effect, unless the client is confidential and set to `resume_with_jwt`: then a valid token that \
                 was issued to this client yields a code for the same guest.",
         answers: &[Answer {

@@ -8,7 +8,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, Method};
 use guestpass_core::client::Client;
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Caller, Endpoint};
 use super::envelope::Received;
 use crate::app::App;
 
@@ -21,6 +21,9 @@ pub(super) fn apply(
     client: Option<&Client>,
     headers: &mut HeaderMap,
 ) {
+    if endpoint.caller == Caller::Operator {
+        return;
+    }
     headers.append(VARY, HeaderValue::from_static("Origin"));
     let Some(origin) = &received.origin else {
         return;

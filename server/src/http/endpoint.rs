@@ -48,6 +48,8 @@ pub(super) enum Caller {
     ConfidentialClient,
     /// Whoever holds a guest's access token (RFC 6750).
     Guest,
+    /// An operator, or what reads the metrics for one. No page may read what it gets.
+    Operator,
     /// A gateway that asks on behalf of a request. It takes any refusal but a 401 for a failure of the check.
     Gateway,
 }

@@ -49,7 +49,10 @@ impl Received {
         match self.endpoint.map(|endpoint| endpoint.caller) {
             Some(Caller::Client(_)) => true,
             Some(Caller::Guest) => !self.method.is_safe(),
-            Some(Caller::Anyone | Caller::ConfidentialClient | Caller::Gateway) | None => false,
+            Some(
+                Caller::Anyone | Caller::ConfidentialClient | Caller::Operator | Caller::Gateway,
+            )
+            | None => false,
         }
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::routing::{MethodRouter, get};
 use serde_json::{Value, json};
 
 use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation, Schema};
 use crate::app::App;
 use crate::error::Error;
 
-pub(super) static LIVE: Endpoint = Endpoint {
+static LIVE: Endpoint = Endpoint {
     path: "/livez",
     allow: "GET, HEAD, OPTIONS",
     parameters: &[],
@@ -32,7 +33,7 @@ pub(super) static LIVE: Endpoint = Endpoint {
     }],
 };
 
-pub(super) static READY: Endpoint = Endpoint {
+static READY: Endpoint = Endpoint {
     path: "/readyz",
     allow: "GET, HEAD, OPTIONS",
     parameters: &[],
@@ -77,11 +78,16 @@ fn ready_schema() -> Value {
 const TRUSTED: &str = "trusted";
 const DOUBTED: &str = "doubted";
 
-pub(super) async fn live() -> Json<Value> {
+/// Returns the health checks with their handlers.
+pub(super) fn endpoints() -> [(&'static Endpoint, MethodRouter<Arc<App>>); 2] {
+    [(&LIVE, get(live)), (&READY, get(ready))]
+}
+
+async fn live() -> Json<Value> {
     Json(json!({"status": "live"}))
 }
 
-pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Error> {
+async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, Error> {
     app.check_readiness().await?;
     let clock = match app.clock.is_doubted() {
         true => DOUBTED,

@@ -192,7 +192,7 @@ fn errors(endpoint: &Endpoint, method: &str) -> Vec<Error> {
             refusals.push(Refusal::EncodingMalformed);
         }
         match endpoint.caller {
-            Caller::Anyone => {}
+            Caller::Anyone | Caller::Operator => {}
             Caller::Client(_) | Caller::ConfidentialClient => refusals.push(Refusal::ClientUnknown),
             Caller::Guest | Caller::Gateway => refusals.push(Refusal::AccessTokenMissing),
         }

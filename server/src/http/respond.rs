@@ -232,6 +232,7 @@ fn wire_code(refusal: Refusal, received: &Received) -> WireCode {
         | Caller::Client(_)
         | Caller::ConfidentialClient
         | Caller::Guest
+        | Caller::Operator
         | Caller::Gateway => code,
     }
 }
@@ -284,6 +285,7 @@ fn refusal_status(refusal: Refusal, caller: Caller, tries_basic: bool) -> Status
 
 /// Returns the status of a refusal unless the caller or the scheme of the request requires another. The match has no
 /// wildcard, so that a new refusal has to choose.
+#[expect(clippy::too_many_lines, reason = "each refusal has a line")]
 const fn usual_status(refusal: Refusal) -> StatusCode {
     match refusal {
         Refusal::ParameterMissing(_)
@@ -355,7 +357,9 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
         | Refusal::AccessTokenRevoked
         | Refusal::AccessTokenGrantEnded
         // Only a gateway asks for a mode.
-        | Refusal::ModeUnsupported => StatusCode::UNAUTHORIZED,
+        | Refusal::ModeUnsupported
+        | Refusal::OperatorTokenWrong => StatusCode::UNAUTHORIZED,
+        Refusal::HostUnknown => StatusCode::MISDIRECTED_REQUEST,
         Refusal::PathUnknown => StatusCode::NOT_FOUND,
         Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -373,7 +377,14 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
 fn challenge(refusal: Refusal) -> &'static str {
     match refusal.wire_code() {
         WireCode::InvalidClient => r#"Basic realm="guestpass", charset="UTF-8""#,
-        WireCode::InvalidToken if refusal == Refusal::AccessTokenMissing => "Bearer",
+        WireCode::InvalidToken
+            if matches!(
+                refusal,
+                Refusal::AccessTokenMissing | Refusal::OperatorTokenWrong
+            ) =>
+        {
+            "Bearer"
+        }
         WireCode::InvalidToken => r#"Bearer error="invalid_token""#,
         WireCode::InvalidRequest
         | WireCode::UnauthorizedClient

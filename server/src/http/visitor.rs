@@ -45,9 +45,9 @@ impl Visitor {
                 _ => {}
             }
         }
-        let is_trusted = peer.is_some_and(|peer| trusted.contains(peer.address()));
+        let is_trusted = is_forwarded && peer.is_some_and(|peer| trusted.contains(peer.address()));
         Self {
-            seen: peer.map(|peer| match is_trusted && is_forwarded {
+            seen: peer.map(|peer| match is_trusted {
                 true => seen(headers, peer.address(), trusted),
                 false => peer.address(),
             }),

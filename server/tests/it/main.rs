@@ -30,6 +30,7 @@ mod profile;
 mod races;
 mod rate_limits;
 mod refresh;
+mod reload;
 mod restore;
 mod resumption;
 mod revoke;

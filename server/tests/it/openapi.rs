@@ -90,7 +90,8 @@ async fn every_endpoint_of_the_code_is_described() {
     for file in [http.clone(), http.join("openapi")] {
         for file in std::fs::read_dir(file).unwrap() {
             let file = file.unwrap().path();
-            if file.is_file() {
+            // The operators' API has no document.
+            if file.is_file() && !file.ends_with("admin.rs") {
                 let source = std::fs::read_to_string(file).unwrap();
                 let paths = source.split("    path: \"").skip(1);
                 found.extend(paths.map(|rest| rest.split('"').next().unwrap().to_owned()));

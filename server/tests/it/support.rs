@@ -3,21 +3,21 @@
 //! [`TestApp::send`] is the way to the router. It checks, for every answer, what every answer must have, so that a test
 //! states only what is special to its case.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guestpass::app::App;
 use guestpass::clients;
 use guestpass::clock::{Clock, SteadyClock};
-use guestpass::config::Config;
+use guestpass::config::{Admin, Config};
 use guestpass::journal::{Entry, Journal};
 use guestpass::keys::{KeyRing, MasterKey, MasterKeySource};
 use guestpass::listen::{self, Settings};
@@ -396,11 +396,16 @@ impl TestApp {
 
     /// Returns what the operators' `/metrics` says.
     pub(crate) async fn metrics(&self) -> String {
-        let request = Request::get("/metrics").body(Body::empty()).unwrap();
-        let router = guestpass::admin::router(self.app.clone());
-        let response = router.oneshot(request).await.unwrap();
-        let text = to_bytes(response.into_body(), usize::MAX).await.unwrap();
-        String::from_utf8(text.to_vec()).unwrap()
+        let admin = Admin::on((Ipv4Addr::LOCALHOST, 9090).into());
+        let asked = request("GET", "/metrics").header("host", "localhost");
+        let answer = self.ask_operators(admin, asked).await;
+        String::from_utf8(answer.body).unwrap()
+    }
+
+    /// Sends a request to the operators' API.
+    pub(crate) async fn ask_operators(&self, admin: Admin, request: Sent) -> Answer {
+        let router = guestpass::http::admin::router(self.app.clone(), admin);
+        Answer::read(router.oneshot(request.into_request()).await.unwrap()).await
     }
 
     /// Counts guests and grants.

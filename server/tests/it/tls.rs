@@ -112,21 +112,6 @@ fn f56_a_renewed_certificate_is_read_on_sighup_and_a_bad_one_leaves_the_old() {
 }
 
 #[test]
-fn f56_without_a_certificate_sighup_ends_nothing() {
-    let binary = Binary::new();
-    binary.json(&["client", "add", SHOP]);
-    let server = binary.serve();
-    server.signal("HUP");
-    eventually("it says so", || {
-        server
-            .log()
-            .contains("there is no certificate to read again")
-    });
-    assert_eq!(server.send(&authorize()).status, StatusCode::OK);
-    assert_eq!(server.stop().code(), Some(0));
-}
-
-#[test]
 fn a_certificate_that_ends_soon_is_advised_of() {
     let (mut binary, certified) = (Binary::new(), Certified::new());
     speak_tls(&mut binary, &certified);

@@ -24,7 +24,8 @@ supports, and an unknown path is answered with a 404; both have the body of ever
 
 pub(super) fn security(caller: Caller) -> Value {
     match caller {
-        Caller::Anyone => json!([]),
+        // The document has none for operators.
+        Caller::Anyone | Caller::Operator => json!([]),
         Caller::Client(_) => json!([{}, {"apiKey": []}, {"basic": []}]),
         Caller::ConfidentialClient => json!([{"apiKey": []}, {"basic": []}]),
         Caller::Guest => json!([{"bearer": []}, {"userJwt": []}]),

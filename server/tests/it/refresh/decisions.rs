@@ -253,7 +253,8 @@ impl<'a> Family<'a> {
             family.granted(generation).await;
         }
         while family.newest() < n {
-            test.clock.advance(test.app.clients().defaults().grace);
+            test.clock
+                .advance(test.app.clients().policy_for(None).grace);
             family.granted(p).await;
         }
         assert_eq!(family.row().await, (n, p, None));

@@ -24,6 +24,7 @@ pub(crate) struct Binary {
     environment: Vec<(String, String)>,
     /// A command of the shell, which it runs before it becomes the program.
     before: Option<String>,
+    has_limits: bool,
     /// The address that servers listen on, unless they may choose the port.
     address: Option<SocketAddr>,
     /// The database, unless it is a file in the data directory or the test has named another.
@@ -45,6 +46,7 @@ impl Binary {
             directory: TempDir::new().unwrap(),
             environment: Vec::new(),
             before: None,
+            has_limits: false,
             address: None,
             database: OnceLock::new(),
         }
@@ -53,6 +55,11 @@ impl Binary {
     /// Sets a variable for all commands from now on.
     pub(crate) fn set_variable(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Has servers keep to the rate limits of their settings, as they don't otherwise unless a variable says so.
+    pub(crate) fn keep_to_limits(&mut self) {
+        self.has_limits = true;
     }
 
     /// Takes a variable back.
@@ -210,7 +217,7 @@ impl Binary {
         ];
         let log = self.directory.path().join("log");
         let mut command = self.bare_command(&[&always, args].concat());
-        if !self.environment.iter().any(|(name, _)| name == LIMITS) {
+        if !self.has_limits && !self.environment.iter().any(|(name, _)| name == LIMITS) {
             // All of a test's guests come from one address.
             command.env(LIMITS, "off");
         }

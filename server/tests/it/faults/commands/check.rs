@@ -71,7 +71,12 @@ fn f21_the_check_refuses_settings_that_a_start_refuses() {
             "can't listen on 192.0.2.1:0",
         ),
         (
-            &[("LISTEN", "127.0.0.1:0"), ("ADMIN_LISTEN", "192.0.2.1:0")],
+            &[
+                ("LISTEN", "127.0.0.1:0"),
+                ("ADMIN_LISTEN", "192.0.2.1:0"),
+                ("ADMIN__TOKEN_FILE", "./token"),
+                ("ADMIN__TLS", "in-front"),
+            ],
             "with admin_listen",
         ),
         (&[("LISTEN", "localhost:80")], "write an IP address"),
@@ -104,6 +109,7 @@ fn f21_the_check_refuses_settings_that_a_start_refuses() {
         let mut binary = Binary::new();
         binary.json(&["client", "add", SHOP]);
         assert!(binary.serve().stop().success());
+        fs::write(binary.working_dir().join("token"), "t".repeat(32)).unwrap();
         for (name, value) in variables {
             binary.set_variable(&format!("GUESTPASS_{name}"), value);
         }

@@ -6,6 +6,7 @@ use guestpass_core::client::ClientSettings;
 use crate::support::{SHOP, Sent, TestApp, authorize, exchange, profile, refresh, revoke, verify};
 
 const PAGE: &str = "https://shop.example";
+const APP: &str = "app://localhost";
 
 /// Adds Fetch Metadata headers as a browser sends them.
 fn by_browser(site: &str, mode: &str, destination: &str) -> Sent {
@@ -63,6 +64,9 @@ async fn f38_what_no_page_could_read_makes_no_guest() {
             let foreign = by_browser(site, "cors", "empty").header("origin", origin);
             test.refused(foreign, "invalid_request").await;
         }
+        // A browser that says no more than the origin.
+        let foreign = authorize().header("origin", origin);
+        test.refused(foreign, "invalid_request").await;
     }
 }
 
@@ -70,10 +74,11 @@ async fn f38_what_no_page_could_read_makes_no_guest() {
 async fn f38_a_fetch_an_app_and_a_back_end_make_guests() {
     let test = TestApp::new().await;
     let origins = ClientSettings {
-        add_origins: vec![PAGE.parse().unwrap()],
+        add_origins: vec![PAGE.parse().unwrap(), APP.parse().unwrap()],
         ..ClientSettings::default()
     };
     test.set_client(SHOP, origins).await;
+    test.add_client("app", ClientSettings::default()).await;
     for request in [
         authorize(),
         by_browser("cross-site", "cors", "empty").header("origin", PAGE),
@@ -83,7 +88,11 @@ async fn f38_a_fetch_an_app_and_a_back_end_make_guests() {
         by_browser("none", "cors", "empty"),
         // As Node's fetch does it, and an app that calls itself something.
         authorize().header("sec-fetch-mode", "cors"),
-        authorize().header("origin", "app://localhost"),
+        authorize().header("origin", APP),
+        // Of a client that has registered no origin.
+        authorize()
+            .set("client_id", "app")
+            .header("origin", "https://app.example"),
     ] {
         let answer = test.send(request.clone()).await;
         assert_eq!(answer.status, StatusCode::OK, "{request:?} {answer:?}");
