@@ -19,6 +19,8 @@ use self::lines::Lines;
 use self::repeats::Repeats;
 use crate::terminal;
 
+pub(crate) use self::repeats::TO_SOMEBODY_KNOWN;
+
 mod lines;
 mod repeats;
 

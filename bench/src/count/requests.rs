@@ -133,7 +133,7 @@ impl Guests {
 struct Server {
     router: Router,
     clock: Arc<StepClock>,
-    _log: telemetry::Flush,
+    _log: telemetry::Running,
 }
 
 impl Server {

@@ -24,6 +24,7 @@ use crate::metrics::{Answered, Refused};
 use crate::request_context::RequestContext;
 use crate::request_id::{Reason, Record};
 use crate::store::Unavailable;
+use crate::telemetry::TO_SOMEBODY_KNOWN;
 
 /// Returns the answer to a request that names `client`, with the client in its extensions for [`cors`] and the log.
 pub(super) fn to(client: Option<Arc<Client>>, answer: Result<Response, Error>) -> Response {
@@ -416,8 +417,9 @@ fn log(
     // A macro, because tracing wants the level at compile time. The request target is never logged: its query may hold
     // a code, a token or a verifier.
     macro_rules! line {
-        ($level:ident $(, $field:ident)*) => {
+        ($level:ident $([$name:ident])? $(, $field:ident)*) => {
             tracing::$level!(
+                $(name: $name,)?
                 target: "guestpass::request",
                 endpoint,
                 request.id = tracing::field::display(received.id),
@@ -434,6 +436,7 @@ fn log(
         };
     }
     match error {
+        None if client.is_some() || context.grant.is_some() => line!(info[TO_SOMEBODY_KNOWN]),
         None => line!(info),
         Some(Error::Refused(refusal, _)) => {
             let refusal = refusal.name();

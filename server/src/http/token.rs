@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::response::Response;
 use guestpass_core::client::Client;
 use guestpass_core::params::Params;
@@ -143,16 +144,7 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Resul
     let (source, params) = body::params(ENDPOINT.parameters, &parts.headers, query, &body)?;
     let presented = Presented::read(&parts.headers, &params)?;
     let client = presented.client(&app);
-    let visitor = Visitor::of_request(&app, &parts);
-    let answer = redeem(
-        &app,
-        &presented,
-        client.as_deref(),
-        visitor,
-        source,
-        &params,
-    )
-    .await;
+    let answer = redeem(&app, &presented, client.as_deref(), &parts, source, &params).await;
     Ok(respond::to(client, answer))
 }
 
@@ -160,7 +152,7 @@ async fn redeem(
     app: &App,
     presented: &Presented,
     client: Option<&Client>,
-    visitor: Visitor,
+    parts: &Parts,
     source: Source,
     params: &Params<'_>,
 ) -> Result<Response, Error> {
@@ -172,6 +164,7 @@ async fn redeem(
     let request = TokenRequest::parse(params)?;
     if let TokenRequest::AuthorizationCode { .. } = request {
         // A wrong verifier is written down.
+        let visitor = Visitor::of_request(app, parts);
         app.check_guesses(client, visitor.source(Some(client))?)?;
     }
     let tokens = app.redeem(client, &request).await?;

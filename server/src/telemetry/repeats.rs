@@ -91,14 +91,14 @@ impl Repeats {
     /// Counts an event. Returns whether it is to be written, and behind which lines that were left out.
     pub(super) fn note(&self, event: &Event<'_>, now: Instant) -> (bool, Option<LeftOut>) {
         let metadata = event.metadata();
-        if metadata.target() == SECURITY || *metadata.level() > Level::INFO {
+        let is_never_left_out = metadata.name() == TO_SOMEBODY_KNOWN
+            || metadata.target() == SECURITY
+            || *metadata.level() > Level::INFO;
+        if is_never_left_out {
             return (true, None);
         }
         let mut reasons = Reasons::default();
         event.record(&mut reasons);
-        if reasons.is_of_somebody_known && !reasons.is_failure {
-            return (true, None);
-        }
         let kind = Kind {
             callsite: metadata.callsite(),
             reasons: reasons.hash.finish(),
@@ -243,33 +243,17 @@ impl Visit for Says {
 #[derive(Default)]
 struct Reasons {
     hash: DefaultHasher,
-    is_failure: bool,
-    is_of_somebody_known: bool,
-}
-
-impl Reasons {
-    fn is_reason(&mut self, field: &Field) -> bool {
-        match field.name() {
-            "grant.id" | "client.id" => self.is_of_somebody_known = true,
-            name if REASONS.contains(&name) => {
-                self.is_failure = true;
-                return true;
-            }
-            _ => {}
-        }
-        false
-    }
 }
 
 impl Visit for Reasons {
     fn record_str(&mut self, field: &Field, value: &str) {
-        if self.is_reason(field) {
+        if REASONS.contains(&field.name()) {
             let _ = WithoutDigits(&mut self.hash).write_str(value);
         }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if self.is_reason(field) {
+        if REASONS.contains(&field.name()) {
             let _ = write!(WithoutDigits(&mut self.hash), "{value:?}");
         }
     }
@@ -287,6 +271,9 @@ impl Write for WithoutDigits<'_> {
 
 /// The fields that say why something failed.
 const REASONS: [&str; 4] = ["refusal", "reason", "error", "problem"];
+
+/// The name of an event that is an answer to a known client or guest, and no refusal.
+pub(crate) const TO_SOMEBODY_KNOWN: &str = "answer to somebody known";
 
 /// The target of what an operator must not miss.
 const SECURITY: &str = "guestpass::security";
