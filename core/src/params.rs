@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::iter;
 
+use memchr::{memchr, memchr2};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -244,9 +245,9 @@ fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// Splits at the first such byte. A plain search is enough, since the byte is seldom far.
+/// Splits at the first such byte.
 fn cut(text: &str, ascii: u8) -> (&str, Option<&str>) {
-    match text.bytes().position(|byte| byte == ascii) {
+    match memchr(ascii, text.as_bytes()) {
         Some(at) => (&text[..at], Some(&text[at + 1..])),
         None => (text, None),
     }
@@ -263,7 +264,7 @@ pub const MAX_NAME_CHARS: usize = 256;
 /// # Errors
 /// [`Refusal::EncodingMalformed`] for a broken percent-encoding or text that isn't UTF-8.
 pub fn form_decode(text: &str) -> Result<Cow<'_, str>, Refusal> {
-    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+    if memchr2(b'%', b'+', text.as_bytes()).is_none() {
         return Ok(Cow::Borrowed(text));
     }
     let mut decoded = Vec::with_capacity(text.len());
