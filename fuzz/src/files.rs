@@ -41,8 +41,8 @@ pub fn config(data: &[u8]) {
     std::fs::write(&file, data).expect("there is room");
     match Config::from_sources(&[], Vec::new(), Some(&file)) {
         Ok(config) => {
-            let _ = config.issuer_on(config.listen);
-            let _ = config.url_of(config.listen);
+            let _ = config.issuer_on(&config.listen);
+            let _ = config.url_of(&config.listen);
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

@@ -223,7 +223,7 @@ async fn assemble(directory: &TempDir) -> (Arc<App>, Arc<dyn Store>) {
     let parts = Parts {
         store: store.clone(),
         keys: keys.await.expect("the installation is new"),
-        issuer: config.issuer_on(config.listen).expect("it is set"),
+        issuer: config.issuer_on(&config.listen).expect("it is set"),
         clock,
         random: random.clone(),
     };

@@ -25,6 +25,7 @@ mod database;
 mod files;
 mod issuer;
 mod keys;
+mod listening;
 mod paths;
 mod settings;
 mod tls;
@@ -36,6 +37,7 @@ pub use connections::TrustedProxies;
 pub use database::{Database, Postgres};
 pub use files::lock_of;
 pub use issuer::Issuer;
+pub use listening::Listen;
 pub use tls::{Certificate, Tls};
 pub use values::{ConfigError, ShownSetting};
 use values::{Origin, PREFIX, Values};
@@ -47,8 +49,8 @@ pub struct Config {
     /// The directory of the embedded store, the master key and the journal, unless other settings name files of their
     /// own.
     pub data_dir: PathBuf,
-    /// The address of the public API.
-    pub listen: SocketAddr,
+    /// The place at which the public API listens.
+    pub listen: Listen,
     /// The settings of connections to the public API; the certificate isn't read yet.
     pub connections: listen::Settings,
     /// The certificate and key of the public API. Without them it doesn't speak TLS.
@@ -189,36 +191,6 @@ impl Config {
         Ok(config)
     }
 
-    /// Returns the issuer for a server that listens on `bound`.
-    ///
-    /// # Errors
-    /// [`ConfigError`] if none is configured and `bound` isn't loopback, or there may be other nodes: no token may name an
-    /// issuer by chance.
-    pub fn issuer_on(&self, bound: SocketAddr) -> Result<Issuer, ConfigError> {
-        match &self.issuer {
-            Some(issuer) => Ok(issuer.clone()),
-            None if matches!(self.database, Database::Postgres(_)) => Err(ConfigError(
-                "with PostgreSQL every node names the same issuer, so it must be set. Say which: \
-                 `guestpass serve --issuer https://id.example`, or `issuer = \"https://id.example\"` in the file"
-                    .to_owned(),
-            )),
-            None if bound.ip().is_loopback() => Ok(Issuer::on_loopback(self.url_of(bound))),
-            None => Err(ConfigError(format!(
-                "the server listens on {bound}, which others can reach, so it needs a fixed issuer. Say which: \
-                 `guestpass serve --issuer https://id.example`, or `issuer = \"https://id.example\"` in the file"
-            ))),
-        }
-    }
-
-    /// Returns the URL of the public API if the server listens on `bound`.
-    #[must_use]
-    pub fn url_of(&self, bound: SocketAddr) -> String {
-        match self.tls {
-            Some(_) => format!("https://{bound}"),
-            None => format!("http://{bound}"),
-        }
-    }
-
     fn parse(values: &Values) -> Result<Self, ConfigError> {
         let data_dir = values.one("data_dir", |text| match text {
             "" => Err("name a directory".to_owned()),
@@ -251,7 +223,7 @@ impl Config {
             ("node", node.clone()),
         ]);
         Ok(Self {
-            listen: values.one("listen", address)?,
+            listen: values.one("listen", str::parse)?,
             connections: connections::connections(values)?,
             tls: Tls::parse(values)?,
             issuer: values.optional("issuer", str::parse)?,
@@ -405,6 +377,14 @@ mod tests {
         for (name, value, hint) in [
             ("GUESTPASS_TOKENS__GRAC", "2s", "GUESTPASS_TOKENS__GRACE"),
             ("GUESTPASS_LISTN", "x", "GUESTPASS_LISTEN"),
+            ("GUESTPASS_LISTEN", "x", "unix:/run/"),
+            ("GUESTPASS_LISTEN", "unix:", "name the socket"),
+            (
+                "GUESTPASS_LISTEN",
+                "unix:/run/guestpass/",
+                "name the socket",
+            ),
+            ("GUESTPASS_LISTEN", "unix:@guestpass", "no permissions"),
             ("GUESTPASS_TOKENS__GRACE", "2", "a duration such as 2s"),
             ("GUESTPASS_TOKENS__GRACE", "6m", "between 0s and 5m"),
             ("GUESTPASS_TOKENS__GRACE", "0s", "late_retry"),
@@ -468,9 +448,11 @@ mod tests {
             (&tls, "https://127.0.0.1:80"),
         ] {
             let config = config(environment).unwrap();
-            let on_loopback = config.issuer_on(([127, 0, 0, 1], 80).into()).unwrap();
-            assert_eq!(on_loopback.as_str(), issuer);
-            assert!(config.issuer_on(([0, 0, 0, 0], 80).into()).is_err());
+            let issuer_on = |listen: &str| config.issuer_on(&listen.parse().unwrap());
+            assert_eq!(issuer_on("127.0.0.1:80").unwrap().as_str(), issuer);
+            for listen in ["0.0.0.0:80", "unix:/run/guestpass.sock", "systemd"] {
+                assert!(issuer_on(listen).is_err(), "{listen}");
+            }
         }
     }
 

@@ -85,6 +85,16 @@ pub fn kind(path: &Path) -> Option<&'static str> {
     })
 }
 
+/// Returns the directory of a file.
+#[must_use]
+pub fn directory_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(directory) if directory.as_os_str().is_empty() => Path::new("."),
+        Some(directory) => directory,
+        None => Path::new("/"),
+    }
+}
+
 /// Returns whether a file system refuses a call because it has no such thing: locks, or the sync of a directory.
 #[must_use]
 pub fn is_unknown_to_file_system(error: &io::Error) -> bool {

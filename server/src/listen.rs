@@ -7,7 +7,6 @@
 //! already, says with each answer that the connection closes (a GOAWAY on HTTP/2), and has `timing::DRAIN` for what is under
 //! way, which is more than a request may take.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -24,20 +23,26 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
 use self::connections::{Admitted, Connections};
-use self::guarded::{Deadlines, Guarded, LAST_REQUEST, OverTcp};
+use self::guarded::{Deadlines, Guarded, LAST_REQUEST, Transport};
 use self::requests::Requests;
 pub use self::requests::{Deadline, Peer};
+pub use self::socket::{Listener, Reserved};
+use self::socket::{Socket, Stream};
 use crate::config::TrustedProxies;
+use crate::source::Source;
 use crate::timing::DRAIN;
 
 mod connections;
 mod guarded;
+mod handed_over;
 mod requests;
+mod socket;
+mod unix_socket;
 
 /// The settings of a listener.
 #[derive(Clone)]
 pub struct Settings {
-    /// The certificate and its key; with them the listener speaks nothing but TLS.
+    /// The certificate and its key; with them a listener on TCP speaks nothing but TLS.
     pub tls: Option<Arc<ServerConfig>>,
     /// The time for which a connection may be idle between two requests.
     pub keep_alive: Duration,
@@ -69,11 +74,12 @@ pub const MAX_CONNECTIONS: usize = 10_000;
 
 /// Serves `router` on `listener` until `stop` is done, then leaves.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     settings: Settings,
     router: Router,
     stop: impl Future<Output = ()>,
 ) {
+    let listener = listener.into();
     if let Err(error) = bound_buffers(&listener) {
         tracing::warn!(error = %error, "the operating system doesn't let the buffers of connections be bounded");
     }
@@ -92,8 +98,10 @@ pub async fn serve(
         let over = tokio::time::sleep(delay);
         serving.accept_until(&listener, over).await;
     }
-    serving.accept_all_that_wait(&listener).await;
-    drop(listener);
+    let waiting = listener.close(serving.settings.max_connections);
+    for (stream, peer) in waiting.unwrap_or_default() {
+        serving.begin(stream, peer);
+    }
     let _ = enter.send(Stage::Closed);
     serving.connections.wake_all();
     serving.tasks.close();
@@ -130,7 +138,7 @@ struct Serving {
 
 impl Serving {
     /// Accepts until `end` is done.
-    async fn accept_until(&self, listener: &TcpListener, end: impl Future<Output = ()>) {
+    async fn accept_until(&self, listener: &Listener, end: impl Future<Output = ()>) {
         let mut failures = Failures::default();
         let mut end = std::pin::pin!(end);
         loop {
@@ -160,28 +168,17 @@ impl Serving {
         }
     }
 
-    /// Accepts whoever has connected, lest the end of the listener resets them.
-    async fn accept_all_that_wait(&self, listener: &TcpListener) {
-        for _ in 0..self.settings.max_connections {
-            tokio::select! {
-                biased;
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.begin(stream, peer),
-                    Err(_) => break,
-                },
-                () = std::future::ready(()) => break,
-            }
-        }
+    /// Admits a connection, unless its address has too many that are in use. A proxy has as many as it likes, since those of
+    /// all visitors are its own.
+    fn admit(&self, peer: &Peer) -> Option<Admitted> {
+        let is_stranger = |address: &_| !self.settings.trusted_proxies.contains(*address);
+        let stranger = peer.address().filter(is_stranger);
+        self.connections.admit(stranger.map(Source::from))
     }
 
-    fn admit(&self, address: IpAddr) -> Option<Admitted> {
-        let is_trusted_proxy = self.settings.trusted_proxies.contains(address);
-        self.connections.admit(address, is_trusted_proxy)
-    }
-
-    /// Serves one connection, unless its address has too many that are in use.
-    fn begin(&self, stream: TcpStream, peer: SocketAddr) {
-        let Some(admitted) = self.admit(peer.ip()) else {
+    /// Serves one connection, if it is admitted.
+    fn begin(&self, stream: Stream, peer: Peer) {
+        let Some(admitted) = self.admit(&peer) else {
             tracing::debug!(%peer, "refused: the address has too many connections");
             return;
         };
@@ -200,9 +197,10 @@ impl Serving {
                 peer,
             };
             // A broken connection is the peer's affair; its request, if there was one, has its own line.
-            match tls {
-                None => connection.http1(stream).await,
-                Some(tls) => {
+            match (stream, tls) {
+                (Stream::Unix(stream), _) => connection.http1(stream).await,
+                (Stream::Tcp(stream), None) => connection.http1(stream).await,
+                (Stream::Tcp(stream), Some(tls)) => {
                     let Some(stream) = connection.shake_hands(stream, tls).await else {
                         return;
                     };
@@ -223,7 +221,7 @@ struct Connection {
     deadlines: Deadlines,
     stage: watch::Receiver<Stage>,
     router: Router,
-    peer: SocketAddr,
+    peer: Peer,
 }
 
 impl Connection {
@@ -252,7 +250,7 @@ impl Connection {
         .ok()
     }
 
-    async fn http1<S: AsyncRead + AsyncWrite + OverTcp + Unpin>(self, stream: S) {
+    async fn http1<S: AsyncRead + AsyncWrite + Transport + Unpin>(self, stream: S) {
         let stream = Guarded::http1(stream, &self.admitted, self.deadlines.clone());
         let requests = Requests::of(self, S::IS_TLS);
         let _ = http1::Builder::new()
@@ -263,7 +261,10 @@ impl Connection {
             .await;
     }
 
-    async fn http2<S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static>(self, stream: S) {
+    async fn http2<S: AsyncRead + AsyncWrite + Transport + Unpin + Send + 'static>(
+        self,
+        stream: S,
+    ) {
         let stream = Guarded::http2(stream, &self.admitted, self.deadlines.clone());
         let mut stage = self.stage.clone();
         let requests = Requests::of(self, S::IS_TLS);
@@ -293,9 +294,13 @@ impl Connection {
     }
 }
 
-/// Bounds what the operating system keeps for each connection. Accepted sockets inherit it from the listening one.
-fn bound_buffers(listener: &TcpListener) -> std::io::Result<()> {
+/// Bounds what the operating system keeps for each connection. Accepted sockets inherit it from the listening one. Those of a
+/// Unix socket don't, nor do theirs grow.
+fn bound_buffers(listener: &Listener) -> std::io::Result<()> {
     use rustix::net::sockopt;
+    let Socket::Tcp(listener) = &listener.socket else {
+        return Ok(());
+    };
     // Answers are small and whole: waiting to fill a segment would only delay them.
     sockopt::set_tcp_nodelay(listener, true)?;
     sockopt::set_socket_send_buffer_size(listener, SOCKET_BUFFER)?;

@@ -163,7 +163,7 @@ impl Server {
         let parts = Parts {
             keys: KeyRing::load(store.clone(), source, random.clone(), schedule, now).await?,
             store,
-            issuer: config.issuer_on(config.listen)?,
+            issuer: config.issuer_on(&config.listen)?,
             clock: steady_clock,
             random: random.clone(),
         };

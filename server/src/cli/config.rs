@@ -1,6 +1,5 @@
 //! `guestpass config`: prints the settings with their sources, and checks them.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -18,7 +17,7 @@ use super::serve::{require_settings, taken_addresses};
 use super::{Failure, Output, database, exposure, issuer, rfc3339, table};
 use crate::clients::remedy;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Certificate, Config, Database};
+use crate::config::{Certificate, Config, Database, Listen};
 use crate::store::SchemaError;
 
 #[derive(Subcommand)]
@@ -76,7 +75,7 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
     let (mut errors, mut advice) = (Vec::new(), Vec::new());
     advice.extend(exposed.into_iter().map(Finding::of_all));
     if !is_served {
-        advice.extend(taken.into_iter().map(advice_on_taken).map(Finding::of_all));
+        advice.extend(taken.iter().map(advice_on_taken).map(Finding::of_all));
     }
     let of_settings = [
         advice_on_tls(config),
@@ -161,9 +160,9 @@ fn advice_on_expiry(certificate: &Certificate) -> Option<String> {
 /// The time before its end at which a certificate should have been renewed.
 const SOON: Duration = Duration::from_secs(14 * 86_400);
 
-fn advice_on_taken(address: SocketAddr) -> String {
+fn advice_on_taken(place: &Listen) -> String {
     format!(
-        "{address} is in use already. If that isn't the server of this installation, a start can't listen there: stop what \
+        "{place} is in use already. If that isn't the server of this installation, a start can't listen there: stop what \
          does, or choose another address"
     )
 }

@@ -47,7 +47,7 @@ pub(super) async fn agree(
 /// Checks that a start would agree with the installation on the issuer.
 pub(super) async fn require_agreement(config: &Config, store: &dyn Store) -> Result<(), Failure> {
     let kept = store.installation_row().await?.issuer;
-    agreed(config, kept.as_deref(), config.issuer_on(config.listen)?).map(drop)
+    agreed(config, kept.as_deref(), config.issuer_on(&config.listen)?).map(drop)
 }
 
 fn agreed(config: &Config, kept: Option<&str>, default: Issuer) -> Result<Issuer, Failure> {

@@ -8,18 +8,23 @@ use rustix::io::Errno;
 
 use super::Failure;
 use super::database::directories_to_make;
-use crate::config::{Config, Database};
-use crate::files::resolved;
+use crate::config::{Config, Database, Listen};
+use crate::files::{directory_of, resolved};
 use crate::journal::{Journal, JournalError};
 use crate::store::SchemaError;
 use crate::store::sqlite::inaccessible;
 
-/// Checks the directories that a start makes, the database and the journal.
+/// Checks the directories that a start makes, the database, the journal and the directory of a Unix socket.
 pub(super) fn require_usable(config: &Config) -> Result<(), Failure> {
     require_database(config)?;
     Journal::check_kind(&config.journal)?;
     usable(&config.journal, &directories_to_make(config))
         .map_err(|error| JournalError::new(&config.journal, &error))?;
+    if let Listen::Unix(socket) = &config.listen {
+        let directory = directory_of(socket);
+        access(directory, Access::WRITE_OK | Access::EXEC_OK)
+            .map_err(|error| no_socket_in(directory, &config.listen, &error))?;
+    }
     Ok(())
 }
 
@@ -41,6 +46,15 @@ pub(super) fn require_makeable(config: &Config, file: &Path) -> io::Result<()> {
     usable(file, &directories_to_make(config))
 }
 
+/// Explains that no socket can be made in a directory.
+fn no_socket_in(directory: &Path, listen: &Listen, error: &io::Error) -> Failure {
+    Failure(format!(
+        "can't listen on {listen}: {}: {error}. A start doesn't make this directory: make one in which its user may make \
+         files, as RuntimeDirectory=guestpass does in the unit, or choose another address with --listen",
+        directory.display()
+    ))
+}
+
 /// Explains that a directory can't be made.
 pub(super) fn cannot_make(directory: &Path, error: &io::Error) -> Failure {
     Failure(format!(
@@ -58,7 +72,7 @@ fn makeable(directory: &Path) -> io::Result<()> {
         // A link that leads nowhere.
         Err(_) if directory.symlink_metadata().is_ok() => Err(Errno::EXIST.into()),
         Err(_) => {
-            let parent = parent(directory);
+            let parent = directory_of(directory);
             makeable(parent)?;
             match parent.is_dir() {
                 true => access(parent, Access::WRITE_OK | Access::EXEC_OK),
@@ -80,7 +94,7 @@ fn usable(file: &Path, made: &[PathBuf]) -> io::Result<()> {
 /// Checks that files can be made beside a file.
 fn writable_directory(file: &Path, made: &[PathBuf]) -> io::Result<()> {
     let real = resolved(file)?;
-    let directory = parent(&real);
+    let directory = directory_of(&real);
     let is_made = |made: &PathBuf| resolved(made).is_ok_and(|made| made.starts_with(directory));
     if !directory.exists() && made.iter().any(is_made) {
         return Ok(());
@@ -90,12 +104,4 @@ fn writable_directory(file: &Path, made: &[PathBuf]) -> io::Result<()> {
 
 fn access(path: &Path, wanted: Access) -> io::Result<()> {
     Ok(rustix::fs::access(path, wanted)?)
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => Path::new("/"),
-    }
 }

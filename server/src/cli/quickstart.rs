@@ -1,6 +1,6 @@
 //! `guestpass quickstart`: shows a guest's whole life over HTTP, against a server of its own.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
@@ -23,7 +23,8 @@ use super::database::{self, Opened};
 use super::serve::{Server, stop_signal};
 use super::{Failure, Output};
 use crate::clients;
-use crate::config::Config;
+use crate::config::{Config, Listen};
+use crate::listen::Reserved;
 use crate::random::{Random, SecureGenerator};
 use crate::store::ChangeFailed;
 use crate::telemetry::{self, LogFormat, LogLevel};
@@ -64,12 +65,17 @@ impl Args {
 
 pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Result<(), Failure> {
     let _log = telemetry::start(LogLevel::ERROR, LogFormat::Text, RateLimit::OFF);
-    if !config.listen.ip().is_loopback() || TcpListener::bind(config.listen).is_err() {
-        config.listen = (Ipv4Addr::LOCALHOST, 0).into();
+    let is_free = |listen: &Listen| Reserved::take(listen).is_ok();
+    if !matches!(&config.listen, Listen::Address(address) if address.ip().is_loopback())
+        || !is_free(&config.listen)
+    {
+        config.listen = Listen::Address((Ipv4Addr::LOCALHOST, 0).into());
     }
     add_client(&config).await?;
     let server = Server::start(&config).await?;
-    let address = server.address;
+    let Listen::Address(address) = server.place else {
+        return Err(Failure("it doesn't listen on an address".to_owned()));
+    };
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async {
         let _ = stopped.await;

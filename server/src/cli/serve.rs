@@ -1,12 +1,10 @@
 //! `guestpass serve`: runs the listeners and the background tasks of a server.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::database::{self, Opened, make_directories};
@@ -18,9 +16,9 @@ use super::master_key::open_or_make_keys;
 use super::renewal::{Load, Renewal};
 use super::{Failure, Output, places, starting};
 use crate::app::App;
-use crate::config::{Admin, AdminTls, Certificate, Config, Database, Issuer};
+use crate::config::{Admin, AdminTls, Certificate, Config, Database, Issuer, Listen};
 use crate::http::{self, admin};
-use crate::listen;
+use crate::listen::{self, Listener, Reserved};
 use crate::marks;
 use crate::progress::waiting;
 use crate::random::SecureGenerator;
@@ -32,9 +30,9 @@ use crate::upkeep::Cleaner;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Address to listen on [default: 127.0.0.1:8080]
+    /// ADDRESS:PORT to listen on; or unix:PATH, for a proxy; or systemd, for a socket unit [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
+    listen: Option<Listen>,
     /// The `iss` of every token; needed unless the address is loopback
     #[arg(long, value_name = "URL")]
     issuer: Option<Issuer>,
@@ -42,7 +40,11 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn add_flags(&self, flags: &mut Vec<(&'static str, String)>) {
-        flags.extend(self.listen.map(|listen| ("listen", listen.to_string())));
+        flags.extend(
+            self.listen
+                .iter()
+                .map(|listen| ("listen", listen.to_string())),
+        );
         flags.extend(
             self.issuer
                 .iter()
@@ -63,7 +65,7 @@ pub(super) async fn run(config: Config, load: Load, output: Output) -> Result<()
         // At once: the start is still at work on its thread, and would panic if the runtime ended under it.
         std::process::exit(0);
     };
-    let url = config.url_of(server.address);
+    let url = config.url_of(&server.place);
     output.print(
         &json!({"listening": url, "issuer": server.issuer.as_str()}),
         || format!("listening on {url}"),
@@ -89,14 +91,14 @@ pub(super) async fn run(config: Config, load: Load, output: Output) -> Result<()
 
 /// A server that listens and is ready to run.
 pub(super) struct Server {
-    pub(super) address: SocketAddr,
+    pub(super) place: Listen,
     pub(super) issuer: Issuer,
     app: Arc<App>,
     store: Arc<dyn Store>,
-    listener: TcpListener,
+    listener: Listener,
     connections: listen::Settings,
     certificate: Option<Arc<Certificate>>,
-    admin: Option<(TcpListener, Admin)>,
+    admin: Option<(Listener, Admin)>,
     keep_tombstones: Duration,
     keep_orphans: Duration,
     clean_after: Duration,
@@ -145,16 +147,17 @@ impl Server {
         }
         let Opened { store, clock } = opened;
         // Nobody can connect before the server can answer, but that the address is taken is found out now.
-        let socket = bind(config.listen, "--listen")?;
-        let admin_socket = config
+        let reserved = reserve(&config.listen, "--listen")?;
+        let admin_reserved = config
             .admin
             .as_ref()
-            .map(|admin| bind(admin.listen, "admin_listen"))
+            .map(|admin| reserve(&Listen::Address(admin.listen), "admin_listen"))
             .transpose()?;
-        let address = socket.local_addr()?;
-        let issuer = issuer::agree(config, &*store, config.issuer_on(address)?).await?;
+        let place = reserved.place()?;
+        config.check_tls_on(&place)?;
+        let issuer = issuer::agree(config, &*store, config.issuer_on(&place)?).await?;
         if let Some(lock) = &lock {
-            lock.say(&format!(" on {}", config.url_of(address)))?;
+            lock.say(&format!(" on {}", config.url_of(&place)))?;
         }
         let parts = Parts {
             store: store.clone(),
@@ -165,13 +168,13 @@ impl Server {
         };
         let app = start::start(config, parts).await;
         let app = app.map_err(|error| cannot_start(config, error))?;
-        let listener = listen(socket, address, "--listen")?;
-        let admin = match admin_socket.zip(config.admin.clone()) {
-            Some((socket, admin)) => Some((listen(socket, admin.listen, "admin_listen")?, admin)),
+        let listener = listen(reserved, "--listen")?;
+        let admin = match admin_reserved.zip(config.admin.clone()) {
+            Some((reserved, admin)) => Some((listen(reserved, "admin_listen")?, admin)),
             None => None,
         };
         Ok(Self {
-            address,
+            place,
             issuer,
             app,
             store,
@@ -211,7 +214,7 @@ impl Server {
                 std::future::pending(),
             ))
         });
-        tracing::info!(address = %self.address, issuer = self.issuer.as_str(), "serving");
+        tracing::info!(address = %self.place, issuer = self.issuer.as_str(), "serving");
         let failed = OnceLock::new();
         let stop = async {
             tokio::select! {
@@ -293,9 +296,10 @@ fn connections(
 /// Checks all that a start asks of the settings and of the places that they name before it touches anything, and reads the
 /// certificate. `config check` does the same.
 pub(super) fn require_settings(config: &Config) -> Result<Option<Arc<Certificate>>, Failure> {
-    config.issuer_on(config.listen)?;
+    config.issuer_on(&config.listen)?;
+    config.check_tls_on(&config.listen)?;
     if let Some(admin) = &config.admin
-        && is_shared(admin.listen, config.listen)
+        && config.listen.excludes(admin.listen)
     {
         return Err(Failure(format!(
             "admin_listen = {}: the public API listens there as well, on {}. Choose another port for one of them",
@@ -309,27 +313,21 @@ pub(super) fn require_settings(config: &Config) -> Result<Option<Arc<Certificate
 }
 
 /// Checks that a start could take its addresses, and returns those that somebody has taken already, as a running server has.
-/// Listens on none, and lets each go at once.
-pub(super) fn taken_addresses(config: &Config) -> Result<Vec<SocketAddr>, Failure> {
+/// Listens on none, and lets each go at once. A socket that would be handed over can't be looked at.
+pub(super) fn taken_addresses(config: &Config) -> Result<Vec<Listen>, Failure> {
     let admin = config.admin.as_ref();
-    let admin = admin.map(|admin| (admin.listen, "admin_listen"));
+    let admin = admin.map(|admin| (Listen::Address(admin.listen), "admin_listen"));
+    let public = Some((config.listen.clone(), "--listen"));
+    let public = public.filter(|(place, _)| *place != Listen::HandedOver);
     let mut taken = Vec::new();
-    for (address, setting) in [(config.listen, "--listen")].into_iter().chain(admin) {
-        match bound(address) {
+    for (place, setting) in public.into_iter().chain(admin) {
+        match Reserved::take(&place) {
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken.push(address),
-            Err(error) => return Err(cannot_listen(address, &error, setting)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken.push(place),
+            Err(error) => return Err(cannot_listen(&place, &error, setting)),
         }
     }
     Ok(taken)
-}
-
-/// Tells whether only one of two listeners could have its address. Port 0 is any that is free.
-fn is_shared(one: SocketAddr, other: SocketAddr) -> bool {
-    // `::ffff:127.0.0.1` is an address of IPv4.
-    let [host, other_host] = [one, other].map(|address| address.ip().to_canonical());
-    let is_same_host = host == other_host || host.is_unspecified() || other_host.is_unspecified();
-    one.port() != 0 && one.port() == other.port() && is_same_host
 }
 
 /// The connections of operators and of what reads the metrics.
@@ -339,32 +337,19 @@ const ADMIN_CONNECTIONS: usize = 64;
 const LAST_TRY: Duration = Duration::from_secs(1);
 
 /// Takes an address without listening on it: whoever connects is refused.
-fn bind(address: SocketAddr, setting: &str) -> Result<TcpSocket, Failure> {
-    bound(address).map_err(|error| cannot_listen(address, &error, setting))
+fn reserve(place: &Listen, setting: &str) -> Result<Reserved, Failure> {
+    Reserved::take(place).map_err(|error| cannot_listen(place, &error, setting))
 }
 
-fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    // Connections of a server that has ended may linger on the port.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
+fn listen(reserved: Reserved, setting: &str) -> Result<Listener, Failure> {
+    let place = reserved.place()?;
+    let listener = reserved.listen();
+    listener.map_err(|error| cannot_listen(&place, &error, setting))
 }
 
-fn listen(socket: TcpSocket, address: SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
-    let listener = socket.listen(BACKLOG);
-    listener.map_err(|error| cannot_listen(address, &error, setting))
-}
-
-/// The connections that wait to be accepted, as the standard library has it.
-const BACKLOG: u32 = 1024;
-
-fn cannot_listen(address: SocketAddr, error: &io::Error, setting: &str) -> Failure {
+fn cannot_listen(place: &Listen, error: &io::Error, setting: &str) -> Failure {
     Failure(format!(
-        "can't listen on {address}: {error}. Choose another address with {setting}"
+        "can't listen on {place}: {error}. Choose another address with {setting}"
     ))
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, Database};
+use super::{Config, ConfigError, Database, Listen};
 use crate::files::{Identity, kind, resolved, with_suffix};
 use crate::store::postgres::may_hold_password;
 
@@ -111,6 +111,9 @@ impl Config {
             );
         }
         add("the journal", &self.journal, "journal", true);
+        if let Listen::Unix(socket) = &self.listen {
+            add("the socket", socket, "listen", true);
+        }
         if let Some(tls) = &self.tls {
             let (certificate, key) = (&tls.certificate_file, &tls.key_file);
             add(

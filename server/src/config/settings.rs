@@ -13,7 +13,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "./guestpass-data",
         "directory of the embedded store and the master key, unless database or master_key_file say otherwise",
     ),
-    setting("listen", "127.0.0.1:8080", "address of the public API"),
+    setting(
+        "listen",
+        "127.0.0.1:8080",
+        "where the public API listens: ADDRESS:PORT; unix:PATH, a Unix socket for a proxy on this machine; or systemd, the \
+         socket that a socket unit hands over",
+    ),
     setting(
         "keep_alive",
         "75s",
@@ -27,7 +32,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "trusted_proxies",
         "",
-        "addresses and networks of the proxies in front, separated by commas: from them alone Forwarded or X-Forwarded-For is read",
+        "addresses and networks of the proxies in front, separated by commas: from them and on a Unix socket alone Forwarded or X-Forwarded-For is read",
     ),
     setting(
         "drain.delay",

@@ -1,6 +1,6 @@
 //! Finds out who is calling: the address for which a request counts.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::http::header::FORWARDED;
 use axum::http::request::Parts;
@@ -16,7 +16,7 @@ use crate::source::Source;
 /// The addresses that a request names.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Visitor {
-    /// The one that it came from, or that the trusted proxies in front say.
+    /// The one that it came from, or that the trusted proxies in front say. `None` if a proxy on a Unix socket says nothing.
     seen: Option<IpAddr>,
     /// Someone who isn't a trusted proxy says for whom it asks.
     is_forwarded: bool,
@@ -45,12 +45,16 @@ impl Visitor {
                 _ => {}
             }
         }
-        let is_trusted = is_forwarded && peer.is_some_and(|peer| trusted.contains(peer.address()));
+        let address = peer.and_then(Peer::address);
+        // Who can connect to a Unix socket, and so has no address, is trusted.
+        let is_trusted = is_forwarded
+            && peer.is_some()
+            && address.is_none_or(|address| trusted.contains(address));
         Self {
-            seen: peer.map(|peer| match is_trusted {
-                true => seen(headers, peer.address(), trusted),
-                false => peer.address(),
-            }),
+            seen: match is_trusted {
+                true => Some(seen(headers, address.unwrap_or(WITHOUT_ADDRESS), trusted)),
+                false => address,
+            },
             is_forwarded: is_forwarded && !is_trusted,
             named,
         }
@@ -158,5 +162,8 @@ fn of_node(text: &[u8]) -> Option<IpAddr> {
         .or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()));
     address.map(|address: IpAddr| address.to_canonical())
 }
+
+/// Stands for the address of a proxy on a Unix socket, when what it says can't be believed: that must not count for nobody.
+const WITHOUT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -4,7 +4,6 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -59,24 +58,21 @@ impl Connections {
         }
     }
 
-    /// Counts a connection from this address until the returned value is dropped. `None` if its source has as many as it
-    /// may and uses them all. A trusted proxy has as many as it likes, since those of all visitors are its own.
-    pub(super) fn admit(
-        self: &Arc<Self>,
-        address: IpAddr,
-        is_trusted_proxy: bool,
-    ) -> Option<Admitted> {
-        let source = Source::from(address);
+    /// Counts a connection until the returned value is dropped. `None` if its source has as many as it may and uses them all.
+    /// Without a source there may be any number.
+    pub(super) fn admit(self: &Arc<Self>, source: Option<Source>) -> Option<Admitted> {
         let mut open = self.open();
         if let Some(per_source) = self.per_source
-            && !is_trusted_proxy
+            && let Some(source) = source
             && open.of.get(&source).map_or(0, Vec::len) >= per_source
         {
             open.evict_one_of(source)?;
         }
         let activity = Arc::new(Activity::new());
         let slot = open.all.insert(Arc::clone(&activity));
-        open.of.entry(source).or_default().push(slot);
+        if let Some(source) = source {
+            open.of.entry(source).or_default().push(slot);
+        }
         Some(Admitted {
             connections: Arc::clone(self),
             source,
@@ -120,9 +116,11 @@ impl Open {
         Some(())
     }
 
-    fn remove(&mut self, source: Source, slot: usize) {
+    fn remove(&mut self, source: Option<Source>, slot: usize) {
         self.all.remove(slot);
-        if let Some(slots) = self.of.get_mut(&source) {
+        if let Some(source) = source
+            && let Some(slots) = self.of.get_mut(&source)
+        {
             slots.retain(|other| *other != slot);
             if slots.is_empty() {
                 self.of.remove(&source);
@@ -137,7 +135,7 @@ const LOOKED_AT: usize = 32;
 /// A connection that is counted until this is dropped.
 pub(super) struct Admitted {
     connections: Arc<Connections>,
-    source: Source,
+    source: Option<Source>,
     slot: usize,
     activity: Arc<Activity>,
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
@@ -113,7 +113,7 @@ impl<S> Guarded<S> {
         polled: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>>
     where
-        S: OverTcp,
+        S: Transport,
     {
         if polled.is_ready() {
             return polled;
@@ -132,8 +132,8 @@ impl<S> Guarded<S> {
     }
 }
 
-/// A stream over TCP.
-pub(super) trait OverTcp {
+/// The stream of a connection.
+pub(super) trait Transport {
     /// Tells whether TLS is spoken on it.
     const IS_TLS: bool;
 
@@ -141,7 +141,7 @@ pub(super) trait OverTcp {
     fn reset_when_closed(&self);
 }
 
-impl OverTcp for TcpStream {
+impl Transport for TcpStream {
     const IS_TLS: bool = false;
 
     fn reset_when_closed(&self) {
@@ -149,7 +149,14 @@ impl OverTcp for TcpStream {
     }
 }
 
-impl OverTcp for TlsStream<TcpStream> {
+impl Transport for UnixStream {
+    const IS_TLS: bool = false;
+
+    /// Does nothing: what the peer hasn't taken is kept until it goes, and it is on this machine.
+    fn reset_when_closed(&self) {}
+}
+
+impl Transport for TlsStream<TcpStream> {
     const IS_TLS: bool = true;
 
     fn reset_when_closed(&self) {
@@ -188,7 +195,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncWrite + OverTcp + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncWrite + Transport + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

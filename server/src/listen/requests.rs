@@ -25,15 +25,23 @@ use crate::timing::{ANSWER_DEADLINE, ARRIVAL_DEADLINE};
 /// The client's end of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    address: IpAddr,
+    address: Option<IpAddr>,
     /// Address and port as text, because every line of the log has them.
     text: Arc<str>,
 }
 
 impl Peer {
-    /// Returns the address without the port.
+    /// Returns the client's end of a connection on a Unix socket.
+    pub(super) fn of_unix_socket() -> Self {
+        Self {
+            address: None,
+            text: "unix".into(),
+        }
+    }
+
+    /// Returns the address without the port. There is none on a Unix socket, whose permissions say who can connect: a proxy.
     #[must_use]
-    pub const fn address(&self) -> IpAddr {
+    pub const fn address(&self) -> Option<IpAddr> {
         self.address
     }
 }
@@ -41,7 +49,7 @@ impl Peer {
 impl From<SocketAddr> for Peer {
     fn from(peer: SocketAddr) -> Self {
         Self {
-            address: peer.ip(),
+            address: Some(peer.ip()),
             text: peer.to_string().into(),
         }
     }
@@ -77,7 +85,7 @@ impl Requests {
     pub(super) fn of(connection: Connection, is_tls: bool) -> Self {
         Self {
             router: connection.router,
-            peer: connection.peer.into(),
+            peer: connection.peer,
             admitted: connection.admitted,
             stage: connection.stage,
             is_tls,

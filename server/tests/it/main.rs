@@ -36,6 +36,7 @@ mod resumption;
 mod revoke;
 mod rotation;
 mod sharding;
+mod sockets;
 mod store_contract;
 mod support;
 mod tls;

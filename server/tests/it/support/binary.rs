@@ -3,6 +3,7 @@
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -25,8 +26,10 @@ pub(crate) struct Binary {
     /// A command of the shell, which it runs before it becomes the program.
     before: Option<String>,
     has_limits: bool,
-    /// The address that servers listen on, unless they may choose the port.
-    address: Option<SocketAddr>,
+    /// The place at which servers listen, unless they may choose a port.
+    listen: Option<String>,
+    /// The standard input of commands, if it isn't empty.
+    stdin: Option<OwnedFd>,
     /// The database, unless it is a file in the data directory or the test has named another.
     database: OnceLock<Database>,
 }
@@ -47,7 +50,8 @@ impl Binary {
             environment: Vec::new(),
             before: None,
             has_limits: false,
-            address: None,
+            listen: None,
+            stdin: None,
             database: OnceLock::new(),
         }
     }
@@ -77,10 +81,24 @@ impl Binary {
         // Nobody else is given the port until it has been used for a while.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        self.address = Some(address);
+        self.listen = Some(address.to_string());
         let issuer = format!("{scheme}://{address}");
         self.set_variable("GUESTPASS_ISSUER", &issuer);
         issuer
+    }
+
+    /// Has servers listen there from now on, with an issuer, which can't follow from it.
+    pub(crate) fn listen_at(&mut self, listen: &str) {
+        self.listen = Some(listen.to_owned());
+        self.set_variable("GUESTPASS_ISSUER", ISSUER);
+    }
+
+    /// Hands a socket over to each server from now on, as systemd does. `before` are commands of the shell, in which it is
+    /// descriptor 0.
+    pub(crate) fn hand_over(&mut self, socket: impl Into<OwnedFd>, before: &str) {
+        self.listen_at("systemd");
+        self.stdin = Some(socket.into());
+        self.run_under(&format!("export LISTEN_PID=$$ && {before}"));
     }
 
     /// Returns the data directory that every command is given.
@@ -116,7 +134,10 @@ impl Binary {
             .envs(self.database.get().map(|_| ("GUESTPASS_ISSUER", ISSUER)))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(self.directory.path())
-            .stdin(Stdio::null());
+            .stdin(match &self.stdin {
+                Some(stdin) => stdin.try_clone().unwrap().into(),
+                None => Stdio::null(),
+            });
         command
     }
 
@@ -205,15 +226,13 @@ impl Binary {
     fn spawn(&self, args: &[&str]) -> Server {
         self.prepare();
         let data_dir = self.data_dir();
-        let address = self
-            .address
-            .map_or("127.0.0.1:0".to_owned(), |address| address.to_string());
+        let listen = self.listen.as_deref().unwrap_or("127.0.0.1:0");
         let always = [
             "--data-dir",
             data_dir.to_str().unwrap(),
             "serve",
             "--listen",
-            &address,
+            listen,
         ];
         let log = self.directory.path().join("log");
         let mut command = self.bare_command(&[&always, args].concat());
@@ -311,13 +330,16 @@ fn wait_for<T: Send>(future: impl Future<Output = T> + Send) -> T {
     })
 }
 
-/// Parses the address of a server from the first line that it prints, for people or for scripts.
+/// Parses the address of a server from the first line that it prints, for people or for scripts. A Unix socket has none.
 fn announced_address(line: &str) -> SocketAddr {
     let json: Option<Value> = serde_json::from_str(line).ok();
     let url = match &json {
         Some(json) => json["listening"].as_str(),
         None => line.strip_prefix("listening on "),
     };
+    if url.is_some_and(|url| url.starts_with("unix:")) {
+        return ([127, 0, 0, 1], 0).into();
+    }
     let address = url.and_then(|url| Some(url.split_once("://")?.1));
     address.unwrap_or_else(|| panic!("{line}")).parse().unwrap()
 }
@@ -389,7 +411,10 @@ impl Server {
 
     /// Opens a connection.
     pub(crate) fn connect(&self) -> Connection {
-        Connection::open(self.address).unwrap()
+        match self.announced.strip_prefix("listening on unix:") {
+            Some(path) => Connection::open_unix(path).unwrap(),
+            None => Connection::open(self.address).unwrap(),
+        }
     }
 
     pub(crate) fn process_id(&self) -> u32 {
