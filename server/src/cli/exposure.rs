@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, Database, lock_of};
+use crate::config::{Config, Database, Listen, lock_of};
 use crate::files::{resolved, with_suffix};
 
 /// Lists the files with secrets that others can read, those that others can change though the installation relies on them,
@@ -39,6 +39,22 @@ pub(super) fn exposed(config: &Config) -> Vec<String> {
         })
     });
     files.chain(directories).collect()
+}
+
+/// Says that everybody can connect to a Unix socket, as to one that systemd has made without `SocketMode=`, with what ends it.
+pub(super) fn of_socket(place: &Listen) -> Option<String> {
+    let Listen::Unix(path) = place else {
+        return None;
+    };
+    // To connect is to write.
+    let is_exposed = fs::metadata(path).ok()?.permissions().mode() & WRITE & ACCESS_OF_OTHERS != 0;
+    let path = path.display();
+    is_exposed.then(|| {
+        format!(
+            "others can connect to {path}, and are believed when they say for whom they ask. Say SocketMode=0660 in the socket \
+             unit, or run: chmod o= {path}"
+        )
+    })
 }
 
 /// A file that isn't for everybody.

@@ -344,7 +344,11 @@ fn reserve(place: &Listen, setting: &str) -> Result<Reserved, Failure> {
 fn listen(reserved: Reserved, setting: &str) -> Result<Listener, Failure> {
     let place = reserved.place()?;
     let listener = reserved.listen();
-    listener.map_err(|error| cannot_listen(&place, &error, setting))
+    let listener = listener.map_err(|error| cannot_listen(&place, &error, setting))?;
+    if let Some(exposed) = exposure::of_socket(&place) {
+        tracing::warn!("{exposed}");
+    }
+    Ok(listener)
 }
 
 fn cannot_listen(place: &Listen, error: &io::Error, setting: &str) -> Failure {

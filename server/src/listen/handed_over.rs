@@ -10,6 +10,7 @@ use rustix::net::{AddressFamily, SocketType, getsockname, sockopt};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::socket::Listener;
+use crate::config::Listen;
 
 /// Takes the socket that is named [`NAME`], or else the first. To be called once, for a descriptor has one owner.
 ///
@@ -29,13 +30,20 @@ pub(super) fn take() -> io::Result<Listener> {
     for (_, other) in sockets {
         let _ = other.into_raw();
     }
-    match family(&socket) {
-        Ok(family) => listener(socket, family),
+    let family = match family(&socket) {
+        Ok(family) => family,
         Err(error) => {
             mem::forget(socket);
             let text = format!("what the service manager hands over won't do: {error}");
-            Err(problem(&text))
+            return Err(problem(&text));
         }
+    };
+    let listener = listener(socket, family)?;
+    match listener.place()? {
+        Listen::Unix(path) if path.as_os_str().is_empty() => Err(problem(
+            "the service manager hands over an abstract socket, which has no permissions, so that everybody could connect",
+        )),
+        _ => Ok(listener),
     }
 }
 

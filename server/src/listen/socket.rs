@@ -29,7 +29,7 @@ pub(super) enum Stream {
 }
 
 impl Listener {
-    /// Returns the place at which this listens.
+    /// Returns the place at which this listens. An abstract Unix socket has an empty path.
     ///
     /// # Errors
     /// An error of the operating system.

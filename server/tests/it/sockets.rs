@@ -1,11 +1,12 @@
 //! Unix sockets, and sockets that the service manager hands over.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -241,6 +242,12 @@ fn a_unix_socket_that_is_handed_over_stays_where_it_is() {
     assert_eq!(both, [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS]);
     ended(server);
     assert!(UnixStream::connect(&path).is_ok());
+    let exposed = format!("others can connect to {}", path.display());
+    assert!(!binary.log().contains(&exposed), "{}", binary.log());
+    // As systemd makes it, unless it is told otherwise.
+    fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+    ended(binary.serve());
+    assert!(binary.log().contains(&exposed), "{}", binary.log());
 
     // What kind of socket it is shows only now.
     let certified = Certified::new();
@@ -258,8 +265,12 @@ fn what_is_handed_over_must_listen() {
         .unwrap()
         .into();
     let datagrams: OwnedFd = UdpSocket::bind("127.0.0.1:0").unwrap().into();
+    let name = format!("guestpass test {}", std::process::id());
+    let nameless = SocketAddr::from_abstract_name(name).unwrap();
+    let nameless: OwnedFd = UnixListener::bind_addr(&nameless).unwrap().into();
     let here = "exec 3<&0 && export LISTEN_FDS=1";
     for (socket, before, hint) in [
+        (&nameless, here, "abstract socket"),
         (&datagrams, here, "isn't a stream socket that listens"),
         (&connected, here, "isn't a stream socket that listens"),
         (
