@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -265,7 +265,9 @@ impl Connection {
         self,
         stream: S,
     ) {
-        let stream = Guarded::http2(stream, &self.admitted, self.deadlines.clone());
+        let ends = Arc::new(Notify::new());
+        let deadlines = self.deadlines.clone();
+        let stream = Guarded::http2(stream, &self.admitted, deadlines, Arc::clone(&ends));
         let mut stage = self.stage.clone();
         let requests = Requests::of(self, S::IS_TLS);
         let connection = http2::Builder::new(TokioExecutor::new())
@@ -284,6 +286,7 @@ impl Connection {
                 // An error means that the listener has gone.
                 _ = stage.wait_for(|stage| *stage >= Stage::Leaving) => {}
                 () = tokio::time::sleep(MAX_AGE) => {}
+                () = ends.notified() => {}
             }
         };
         tokio::select! {

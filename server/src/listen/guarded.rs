@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
@@ -34,6 +34,7 @@ pub(super) struct Guarded<S> {
     activity: Arc<Activity>,
     deadlines: Deadlines,
     reads_headers: bool,
+    farewell: Option<Farewell>,
     timer: Pin<Box<Sleep>>,
     /// The time from which the first header is waited for.
     begun: Instant,
@@ -41,6 +42,13 @@ pub(super) struct Guarded<S> {
     header: Option<(Instant, u64)>,
     /// The times since which a write has been waiting, and since which none has made progress.
     blocked: Option<Blocked>,
+}
+
+/// Lets an HTTP/2 connection say that it ends (GOAWAY) before it does: the peer may be sending a request.
+struct Farewell {
+    due: Arc<Notify>,
+    /// The time by which it has been said.
+    until: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -55,9 +63,22 @@ impl<S> Guarded<S> {
         Self::new(stream, admitted, deadlines, true)
     }
 
-    /// Guards an HTTP/2 connection, on which frames may come at any time.
-    pub(super) fn http2(stream: S, admitted: &Admitted, deadlines: Deadlines) -> Self {
-        Self::new(stream, admitted, deadlines, false)
+    /// Guards an HTTP/2 connection, on which frames may come at any time. Notifies `ends` when the peer has been silent for too
+    /// long, and then gives it [`LAST_REQUEST`].
+    pub(super) fn http2(
+        stream: S,
+        admitted: &Admitted,
+        deadlines: Deadlines,
+        ends: Arc<Notify>,
+    ) -> Self {
+        let farewell = Farewell {
+            due: ends,
+            until: None,
+        };
+        Self {
+            farewell: Some(farewell),
+            ..Self::new(stream, admitted, deadlines, false)
+        }
     }
 
     fn new(stream: S, admitted: &Admitted, deadlines: Deadlines, reads_headers: bool) -> Self {
@@ -67,6 +88,7 @@ impl<S> Guarded<S> {
             activity: Arc::clone(admitted.activity()),
             deadlines,
             reads_headers,
+            farewell: None,
             timer: Box::pin(tokio::time::sleep_until(begun + HEADER_DEADLINE)),
             begun,
             header: None,
@@ -78,6 +100,9 @@ impl<S> Guarded<S> {
     /// a deadline of its own.
     fn read_deadline(&self) -> Option<Instant> {
         let idle_since = self.activity.idle_since()?;
+        if let Some(until) = self.farewell.as_ref().and_then(|farewell| farewell.until) {
+            return Some(until);
+        }
         let before = self.activity.begun();
         let header = self.header.filter(|(_, at)| *at == before);
         Some(match header {
@@ -188,10 +213,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             let _ = this.poll_deadline(context, again);
             return Poll::Pending;
         };
-        if is_evicted || this.poll_deadline(context, deadline).is_ready() {
-            return Poll::Ready(Err(late("the peer asks for nothing")));
+        if !is_evicted && this.poll_deadline(context, deadline).is_pending() {
+            return Poll::Pending;
         }
-        Poll::Pending
+        match &mut this.farewell {
+            Some(Farewell { due, until }) if !is_evicted && until.is_none() => {
+                let last = Instant::now() + LAST_REQUEST;
+                *until = Some(last);
+                due.notify_one();
+                let _ = this.poll_deadline(context, last);
+                Poll::Pending
+            }
+            _ => Poll::Ready(Err(late("the peer asks for nothing"))),
+        }
     }
 }
 

@@ -111,18 +111,20 @@ async fn c139_an_idle_connection_is_closed_and_one_that_asks_for_nothing_sooner(
     let (test, certified) = (TestApp::new().await, Certified::new());
     let address = listen(&test, &certified, Settings::default()).await;
     tokio::time::pause();
-    // One after the other, so that the time goes on to no deadline of another one before the end of this is noticed.
+    // One after the other, so that the time goes on to no deadline of another one before the end of this is noticed. It goes
+    // on, by a second at most, while each is told that it ends.
     let start = Instant::now();
     let silent = Client::connect(address, &certified).await;
-    let _ = silent.driving.await.unwrap();
-    assert_eq!(start.elapsed().as_secs(), 10);
+    // It is told (GOAWAY).
+    silent.driving.await.unwrap().unwrap();
+    assert!((10..=11).contains(&start.elapsed().as_secs()));
 
     let start = Instant::now();
     let idle = Client::connect(address, &certified).await;
     let answer = idle.send(&request("GET", "/livez")).await;
     assert_eq!(answer.status, StatusCode::OK);
-    let _ = idle.driving.await.unwrap();
-    assert_eq!(start.elapsed().as_secs(), 75);
+    idle.driving.await.unwrap().unwrap();
+    assert!((75..=76).contains(&start.elapsed().as_secs()));
 }
 
 #[tokio::test]
