@@ -49,7 +49,10 @@ impl Reader {
                 return Ok(None);
             };
             let begin = end + 4;
-            let length = content_length(&self.bytes[..end]).ok_or(io::ErrorKind::InvalidData)?;
+            let length = match status(&self.bytes) {
+                Some(NO_CONTENT) => 0,
+                _ => content_length(&self.bytes[..end]).ok_or(io::ErrorKind::InvalidData)?,
+            };
             self.body = Some((begin, begin + length));
         }
         match self.body {
@@ -68,6 +71,9 @@ impl Reader {
         self.body = None;
     }
 }
+
+/// The status of an answer that has no body, and doesn't say so.
+const NO_CONTENT: u16 = 204;
 
 /// Longer than any answer of the token endpoint.
 const AT_ONCE: usize = 4096;
@@ -119,6 +125,14 @@ mod tests {
             reader.clear();
             assert_eq!(reader.answer().unwrap(), None);
         }
+    }
+
+    #[test]
+    fn an_answer_without_content_needs_no_length() {
+        let mut reader = Reader::default();
+        let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+        reader.read(&mut &answer[..]).unwrap();
+        assert_eq!(reader.answer().unwrap().unwrap().bytes, answer.len());
     }
 
     #[test]

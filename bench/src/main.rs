@@ -17,6 +17,7 @@ use serde_json::Value;
 use count::Count;
 use count::requests::{self, Repeat};
 use failure::Failure;
+use flood::attackers::Attackers;
 use floor::Floor;
 use machine::Machine;
 use report::Report;
@@ -34,6 +35,7 @@ mod connection;
 mod count;
 mod document;
 mod failure;
+mod flood;
 mod floor;
 mod generator;
 mod guests;
@@ -94,6 +96,11 @@ enum Command {
     /// Repeats one operation, to be counted
     #[command(hide = true)]
     Repeat(Repeat),
+    /// Attacks a server from all sides, and measures whether guests notice
+    Flood(flood::Arguments),
+    /// Attacks two servers
+    #[command(hide = true)]
+    FloodAttackers(Attackers),
 }
 
 fn main() -> ExitCode {
@@ -109,6 +116,10 @@ fn main() -> ExitCode {
         Some(Command::Floor(floor)) => floor::run(floor).map(|()| true),
         Some(Command::Count(count)) => count::run(&count),
         Some(Command::Repeat(repeat)) => requests::run(&repeat).map(|()| true),
+        Some(Command::Flood(arguments)) => flood::run(&arguments),
+        Some(Command::FloodAttackers(attackers)) => {
+            flood::attackers::run(&attackers).map(|()| true)
+        }
         None => match &arguments.target.target {
             Some(url) => drive(&arguments, url),
             None => bench(&arguments),

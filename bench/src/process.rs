@@ -63,6 +63,8 @@ pub(crate) struct Memory {
     pub(crate) resident: u64,
     /// `RssAnon`, without mapped files.
     pub(crate) anonymous: u64,
+    /// `VmHWM`, the most that was resident so far.
+    pub(crate) peak: u64,
 }
 
 impl Process {
@@ -113,6 +115,7 @@ impl Process {
         Ok(Memory {
             resident: field(&status, "VmRSS:"),
             anonymous: field(&status, "RssAnon:"),
+            peak: field(&status, "VmHWM:"),
         })
     }
 
@@ -147,8 +150,22 @@ impl Drop for Process {
 }
 
 impl Server {
-    /// Starts `guestpass serve` on a data directory, with settings for the environment.
+    /// Starts `guestpass serve` on a data directory, with settings for the environment, and without limits: one address makes
+    /// all of the load.
     pub(crate) fn guestpass(
+        program: &Path,
+        directory: &Path,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, Failure> {
+        let unlimited = [
+            ("GUESTPASS_LIMITS__MODE", "off"),
+            ("GUESTPASS_CONNECTIONS_PER_ADDRESS", "off"),
+        ];
+        Self::limited(program, directory, &[&unlimited[..], settings].concat())
+    }
+
+    /// Starts it with the limits that it has by default.
+    pub(crate) fn limited(
         program: &Path,
         directory: &Path,
         settings: &[(&str, &str)],
@@ -160,9 +177,6 @@ impl Server {
             .arg("serve")
             .env("GUESTPASS_DATA_DIR", directory)
             .env("GUESTPASS_LISTEN", "127.0.0.1:0")
-            // One address makes all of the load.
-            .env("GUESTPASS_LIMITS__MODE", "off")
-            .env("GUESTPASS_CONNECTIONS_PER_ADDRESS", "off")
             .env("GUESTPASS_ADMIN_LISTEN", admin.to_string())
             .envs(settings.iter().copied())
             .stderr(File::create(&log)?);
@@ -207,7 +221,7 @@ impl Server {
 
     /// Reads the resources that it has used since its start.
     pub(crate) fn used(&self) -> Result<Used, Failure> {
-        let logged = fs::metadata(&self.log).map_or(0, |metadata| metadata.len());
+        let logged = self.logged();
         let metrics = self.metrics()?;
         let count = |name: &str| {
             let line = metrics.lines().find_map(|line| line.strip_prefix(name));
@@ -220,6 +234,11 @@ impl Server {
             commits: count("guestpass_batch_writes_count "),
             writes: count("guestpass_batch_writes_sum "),
         })
+    }
+
+    /// Returns the length of its log.
+    pub(crate) fn logged(&self) -> u64 {
+        fs::metadata(&self.log).map_or(0, |metadata| metadata.len())
     }
 
     /// Reads the metrics from the operators' API; nothing if there is none.

@@ -32,7 +32,7 @@ impl Target {
     }
 
     /// Returns a refresh up to the token.
-    fn refresh(&self) -> Vec<u8> {
+    pub(crate) fn refresh(&self) -> Vec<u8> {
         let client_id = &self.client_id;
         self.post_without_token(&format!(
             "client_id={client_id}&grant_type=refresh_token&refresh_token="
@@ -40,7 +40,7 @@ impl Target {
     }
 
     /// Returns an exchange up to the code.
-    fn exchange(&self) -> Vec<u8> {
+    pub(crate) fn exchange(&self) -> Vec<u8> {
         let client_id = &self.client_id;
         self.post_without_token(&format!(
             "client_id={client_id}&grant_type=authorization_code&redirect_uri={REDIRECT_URI}\
@@ -48,7 +48,8 @@ impl Target {
         ))
     }
 
-    fn authorize(&self) -> Vec<u8> {
+    /// Returns a request that makes a guest.
+    pub(crate) fn authorize(&self) -> Vec<u8> {
         let Self {
             host,
             base_path,
@@ -251,7 +252,7 @@ impl Workload for SignUp {
     }
 }
 
-/// Sends fixed requests to a floor, whatever the answers say.
+/// Sends fixed requests, whatever the answers say.
 pub(crate) struct Fixed {
     requests: Vec<Vec<u8>>,
     next: Vec<usize>,
@@ -263,6 +264,14 @@ impl Fixed {
         let request = [&target.refresh()[..], &Token::default().0].concat();
         Self {
             requests: vec![request],
+            next: Vec::new(),
+        }
+    }
+
+    /// Sends the request of a new guest.
+    pub(crate) fn authorize(target: &Target) -> Self {
+        Self {
+            requests: vec![target.authorize()],
             next: Vec::new(),
         }
     }
