@@ -43,6 +43,9 @@ pub(crate) struct Arguments {
     /// So much of the attack, and of the guests
     #[arg(long, default_value_t = 1.0, hide = true)]
     scale: f64,
+    /// Priority of the attackers: 19 is the lowest, and leaves them nothing on a machine that is busy otherwise
+    #[arg(long, value_name = "N", default_value_t = 19, hide = true)]
+    nice: u8,
     /// Binary of the server [default: beside this one]
     #[arg(long, value_name = "FILE", hide = true)]
     server: Option<PathBuf>,
@@ -62,8 +65,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     std::fs::create_dir_all(&arguments.directory)?;
     let scale = Scale(arguments.scale);
     attackers::raise_descriptors(attack::descriptors(scale))?;
-    println!("{}", announced(scale));
-    let figures = Arena::prepare(&program, &arguments.directory, scale)
+    println!("{}", announced(scale, arguments.nice));
+    let figures = Arena::prepare(&program, arguments, scale)
         .and_then(|mut arena| arena.flood(Duration::from_secs(arguments.seconds)));
     std::fs::remove_dir_all(&arguments.directory)?;
     let figures = figures?;
@@ -87,10 +90,10 @@ const EXPLAINED: &str = "Memory is the highest of the process (VmHWM), and that 
     what was\ntaken at most beyond what was there before.";
 
 /// Says what is about to happen.
-fn announced(scale: Scale) -> String {
+fn announced(scale: Scale, nice: u8) -> String {
     let held = HELD.map(|held| format!("{} {}", scale.of(held.connections), held.kind.name()));
     let mut lines = vec![format!(
-        "Attackers, at nice 19, hold connections: {}. They open what is ended a second later.",
+        "Attackers, at nice {nice}, hold connections: {}. They open what is ended a second later.",
         held.join(", ")
     )];
     for flood in FLOODS.map(|flood| flood.scaled(scale)) {
@@ -129,6 +132,7 @@ const OVER_TLS: f64 = 5.0;
 /// Holds the two servers, with their guests.
 struct Arena {
     scale: Scale,
+    nice: u8,
     known: usize,
     certificate: PathBuf,
     server: Watched,
@@ -146,7 +150,8 @@ struct Watched {
 
 impl Arena {
     /// Makes both installations and starts the servers.
-    fn prepare(program: &Path, directory: &Path, scale: Scale) -> Result<Self, Failure> {
+    fn prepare(program: &Path, arguments: &Arguments, scale: Scale) -> Result<Self, Failure> {
+        let directory = &arguments.directory;
         let certificate = directory.join("certificate");
         certificate::make(&certificate)?;
         let files = certificate::server(&certificate);
@@ -161,6 +166,7 @@ impl Arena {
         let (tls_server, _) = Watched::start(program, directory.join("tls"), 1, &tls)?;
         Ok(Self {
             scale,
+            nice: arguments.nice,
             known,
             visitors: Visitors::new(server.server.address, guests),
             certificate,
@@ -209,7 +215,7 @@ impl Arena {
         let tls = certificate::client(&self.certificate)?;
         let mut attackers = Process::start(
             std::process::Command::new("nice")
-                .args(["-n", "19"])
+                .args(["-n", &self.nice.to_string()])
                 .arg(std::env::current_exe()?)
                 .arg("flood-attackers")
                 .args(arguments.arguments()),

@@ -102,6 +102,21 @@ pub(crate) fn run(arguments: &Attackers) -> Result<(), Failure> {
         sleep(time).await;
         std::process::exit(0);
     });
+    let target = target(arguments.server);
+    for flood in FLOODS.map(|flood| flood.scaled(scale)) {
+        let all = flood.addresses * flood.connections;
+        for number in 0..all {
+            let flooder = Flooder {
+                flood,
+                from: flood.address(number / flood.connections),
+                to: arguments.server,
+                after: flood.interval().mul_f64(number as f64 / all as f64),
+                target: target.clone(),
+                tallies: Arc::clone(&tallies),
+            };
+            runtime.spawn(flooder.run());
+        }
+    }
     for held in HELD {
         for number in 0..scale.of(held.connections) {
             let holder = Holder {
@@ -116,21 +131,6 @@ pub(crate) fn run(arguments: &Attackers) -> Result<(), Failure> {
                 tallies: Arc::clone(&tallies),
             };
             runtime.spawn(holder.run());
-        }
-    }
-    let target = target(arguments.server);
-    for flood in FLOODS.map(|flood| flood.scaled(scale)) {
-        let all = flood.addresses * flood.connections;
-        for number in 0..all {
-            let flooder = Flooder {
-                flood,
-                from: flood.address(number / flood.connections),
-                to: arguments.server,
-                after: flood.interval().mul_f64(number as f64 / all as f64),
-                target: target.clone(),
-                tallies: Arc::clone(&tallies),
-            };
-            runtime.spawn(flooder.run());
         }
     }
     println!("attacking");
@@ -220,12 +220,14 @@ impl Holder {
                     client.send(b"a").await?;
                 }
             }
-            // The longest answer that there is. What isn't taken any more ends the sending, too.
-            Kind::Unread => loop {
-                client
-                    .send(b"GET /oauth/openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n")
-                    .await?;
-            },
+            // The longest answer that there is, more often than anybody has room for. Asking on finds out when it has ended.
+            Kind::Unread => {
+                client.send(&UNREAD.repeat(UNREAD_AT_ONCE)).await?;
+                loop {
+                    sleep(BETWEEN_BYTES).await;
+                    client.send(UNREAD).await?;
+                }
+            }
             Kind::Handshakes => {
                 let hello = self.hello()?;
                 // The server answers a whole one with its part of the handshake, and waits for the rest of the other.
@@ -266,6 +268,11 @@ impl Holder {
         Ok(hello)
     }
 }
+
+/// The request for the longest answer.
+const UNREAD: &[u8] = b"GET /oauth/openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n";
+/// The requests that are sent at once to a connection that takes no answer: for some megabytes.
+const UNREAD_AT_ONCE: usize = 64;
 
 /// Sends the requests of one connection of a flood.
 struct Flooder {
