@@ -1,5 +1,5 @@
 .POSIX:
-.PHONY: quickstart test fuzz faults count cluster drill bench bench-full docs audit clean
+.PHONY: quickstart test fuzz faults count cluster drill bench bench-full flood docs audit clean
 
 CARGO = cargo
 
@@ -51,6 +51,11 @@ bench:
 bench-full:
 	@$(CARGO) build --quiet --release --locked -p guestpass -p guestpass-bench
 	@target/release/guestpass-bench --full --json target/bench.json --write-docs
+
+# All that strangers can do at once, for five minutes, and whether guests notice. Nothing else should run.
+flood:
+	@$(CARGO) build --quiet --release --locked -p guestpass -p guestpass-bench
+	@target/release/guestpass-bench flood --json target/flood.json
 
 # Writes the documents that are generated: after a change of refusals or settings, and after a test run.
 docs:

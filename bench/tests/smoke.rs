@@ -60,6 +60,28 @@ fn measure_for(seconds: &str, only: &[&str]) -> Option<usize> {
     Some(rows.len())
 }
 
+/// What it finds depends on how busy the machine is, so that only its being found is asked.
+#[test]
+fn a_flood_ends_with_a_verdict_on_everything() {
+    let directory = TempDir::new().unwrap();
+    let json = directory.path().join("report.json");
+    let status = Command::new(PROGRAM)
+        .args(["flood", "--seconds", "2", "--scale", "0.01"])
+        .args(["--server", PROGRAM, "--directory"])
+        .arg(directory.path().join("data"))
+        .arg("--json")
+        .arg(&json)
+        .status();
+    let found = read(&json);
+    let verdicts = found["verdicts"].as_array().unwrap();
+    assert_eq!(verdicts.len(), 13, "{verdicts:#?}");
+    let all_are_met = verdicts.iter().all(|verdict| verdict["met"] == true);
+    assert_eq!(status.unwrap().success(), all_are_met);
+    assert_eq!(found["attack"].as_array().unwrap().len(), 7);
+    assert!(found["server"]["memory"].as_u64().unwrap() > 0);
+    assert!(!directory.path().join("data").exists());
+}
+
 #[test]
 fn a_running_installation_is_driven() {
     let directory = TempDir::new().unwrap();

@@ -67,6 +67,10 @@ const GUEST: f64 = 512.0;
 const ERASED: f64 = 512.0;
 /// The bytes that the log beside the embedded database may take.
 const WRITE_AHEAD: f64 = 300e6;
+/// The bytes of a line in the log of requests.
+const LINE: f64 = 400.0;
+/// The lines in a second that are written of what repeats: 100 of a kind, of the kinds that a flood makes.
+const REPEATED_LINES: f64 = 100.0 * 12.0;
 
 impl Figures {
     pub(super) fn tally(&self, kind: Kind) -> &Tally {
@@ -98,12 +102,21 @@ impl Figures {
         GUEST * made + ERASED * erased + WRITE_AHEAD
     }
 
+    /// Returns the bytes by which the log may grow: what is answered to a client or a guest that limits let pass has its line.
+    fn log_at_most(&self) -> f64 {
+        let erased = self.admitted_at_most(Kind::Erasures);
+        let heard = self.during.new.good + self.during.known.good;
+        // Who is erased was made and signed in before, and has a line among security events.
+        let passed = self.admitted_at_most(Kind::Authorize) + 4.0 * erased + heard as f64;
+        LINE * (passed + REPEATED_LINES * self.seconds)
+    }
+
     pub(super) fn verdicts(&self) -> Vec<Verdict> {
         let authorize_at_least = AUTHORIZE_AT_LEAST * self.scale.0;
         let in_time = |what, heard: &Heard| Verdict {
             what,
             found: format!(
-                "p99 {:.0} ms, {} of {} without one",
+                "p99 {:.0} ms, {} of {} failed",
                 heard.millis(0.99),
                 heard.failed.values().sum::<u64>(),
                 heard.latency.len()
@@ -168,6 +181,13 @@ impl Figures {
                 "growth of the data directory",
                 self.server.disk as f64,
                 self.disk_at_most(),
+                mib,
+                " MiB",
+            ),
+            at_most(
+                "growth of the log of requests",
+                self.server.log as f64,
+                self.log_at_most(),
                 mib,
                 " MiB",
             ),
