@@ -10,10 +10,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use guestpass::keys::KeyAlgorithm;
 
 use self::attack::{FLOODS, HELD, Kind, Scale};
-use self::attackers::{Attackers, Tally, target};
+use self::attackers::{Tally, target};
 use self::guests::{Both, Heard, Visitors};
 use self::verdicts::{BACK_AFTER, Figures, Held};
 use self::watch::Sockets;
@@ -43,6 +44,9 @@ pub(crate) struct Arguments {
     /// So much of the attack, and of the guests
     #[arg(long, default_value_t = 1.0, hide = true)]
     scale: f64,
+    /// Attack in this way only, to find out what it costs; may be repeated
+    #[arg(long, value_name = "KIND")]
+    only: Vec<Kind>,
     /// Priority of the attackers: 19 is the lowest, and leaves them nothing on a machine that is busy otherwise
     #[arg(long, value_name = "N", default_value_t = 19, hide = true)]
     nice: u8,
@@ -124,6 +128,8 @@ const KNOWN: usize = 2_000;
 const COMPARED: Duration = Duration::from_secs(10);
 /// The interval at which memory and disk are looked at.
 const LOOKED_EVERY: Duration = Duration::from_secs(2);
+/// The time after the flood at which attackers end by themselves, should nobody end them.
+const ATTACKERS_END_AFTER: Duration = Duration::from_secs(60);
 /// The interval at which progress is told.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// New guests in a second over TLS: all have one address, whose limit is above that.
@@ -133,6 +139,7 @@ const OVER_TLS: f64 = 5.0;
 struct Arena {
     scale: Scale,
     nice: u8,
+    only: Vec<Kind>,
     known: usize,
     certificate: PathBuf,
     server: Watched,
@@ -167,6 +174,7 @@ impl Arena {
         Ok(Self {
             scale,
             nice: arguments.nice,
+            only: arguments.only.clone(),
             known,
             visitors: Visitors::new(server.server.address, guests),
             certificate,
@@ -205,20 +213,24 @@ impl Arena {
 
     fn attack_for(&mut self, time: Duration) -> Result<Flooded, Failure> {
         let (server, tls_server) = (self.server.server.address, self.tls_server.server.address);
-        let arguments = Attackers::new(
-            server,
-            tls_server,
-            self.certificate.clone(),
-            time.as_secs() + 60,
-            self.scale,
-        );
+        let mut kinds = Vec::new();
+        for kind in &self.only {
+            kinds.extend(
+                kind.to_possible_value()
+                    .map(|value| value.get_name().to_owned()),
+            );
+        }
         let tls = certificate::client(&self.certificate)?;
         let mut attackers = Process::start(
             std::process::Command::new("nice")
                 .args(["-n", &self.nice.to_string()])
                 .arg(std::env::current_exe()?)
                 .arg("flood-attackers")
-                .args(arguments.arguments()),
+                .args([server, tls_server].map(|address| address.to_string()))
+                .arg(&self.certificate)
+                .arg((time + ATTACKERS_END_AFTER).as_secs().to_string())
+                .arg(self.scale.0.to_string())
+                .args(kinds),
         )?;
         let start = Instant::now();
         let (visitors, watched) = (&mut self.visitors, [&mut self.server, &mut self.tls_server]);

@@ -35,34 +35,13 @@ pub(crate) struct Attackers {
     /// Seconds after which it ends by itself
     seconds: u64,
     scale: f64,
+    /// Kinds of attack; without one, all of them
+    kinds: Vec<Kind>,
 }
 
 impl Attackers {
-    /// Returns the arguments in the order in which they are parsed.
-    pub(super) fn arguments(&self) -> [String; 5] {
-        [
-            self.server.to_string(),
-            self.tls_server.to_string(),
-            self.certificate.display().to_string(),
-            self.seconds.to_string(),
-            self.scale.to_string(),
-        ]
-    }
-
-    pub(super) const fn new(
-        server: SocketAddr,
-        tls_server: SocketAddr,
-        certificate: std::path::PathBuf,
-        seconds: u64,
-        scale: Scale,
-    ) -> Self {
-        Self {
-            server,
-            tls_server,
-            certificate,
-            seconds,
-            scale: scale.0,
-        }
+    fn are_of(&self, kind: Kind) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(&kind)
     }
 }
 
@@ -103,11 +82,12 @@ pub(crate) fn run(arguments: &Attackers) -> Result<(), Failure> {
         std::process::exit(0);
     });
     let target = target(arguments.server);
-    for flood in FLOODS.map(|flood| flood.scaled(scale)) {
+    let floods = FLOODS.map(|flood| flood.scaled(scale));
+    for flood in floods.iter().filter(|flood| arguments.are_of(flood.kind)) {
         let all = flood.addresses * flood.connections;
         for number in 0..all {
             let flooder = Flooder {
-                flood,
+                flood: *flood,
                 from: flood.address(number / flood.connections),
                 to: arguments.server,
                 after: flood.interval().mul_f64(number as f64 / all as f64),
@@ -117,10 +97,10 @@ pub(crate) fn run(arguments: &Attackers) -> Result<(), Failure> {
             runtime.spawn(flooder.run());
         }
     }
-    for held in HELD {
+    for held in HELD.iter().filter(|held| arguments.are_of(held.kind)) {
         for number in 0..scale.of(held.connections) {
             let holder = Holder {
-                held,
+                held: *held,
                 number,
                 from: held.address(number),
                 to: match held.kind {
