@@ -1,6 +1,7 @@
 //! Public JSON documents with an `ETag` and a lifetime in caches.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use axum::body::Bytes;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -9,9 +10,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// Holds a JSON document that is rendered once.
+/// Holds a JSON document that is rendered once, and whose bytes all answers share: whoever takes none of them must not cost a
+/// copy.
 pub(super) struct Document {
-    body: String,
+    body: Bytes,
     etag: String,
     max_age: Duration,
 }
@@ -20,7 +22,7 @@ impl Document {
     pub(super) fn new(body: String, max_age: Duration) -> Self {
         let etag = URL_SAFE_NO_PAD.encode(&digest(&SHA256, body.as_bytes()).as_ref()[..12]);
         Self {
-            body,
+            body: body.into(),
             etag: format!("\"{etag}\""),
             max_age,
         }
