@@ -201,14 +201,8 @@ impl Serving {
                 (Stream::Unix(stream), _) => connection.http1(stream).await,
                 (Stream::Tcp(stream), None) => connection.http1(stream).await,
                 (Stream::Tcp(stream), Some(tls)) => {
-                    let Some(stream) = connection.shake_hands(stream, tls).await else {
-                        return;
-                    };
-                    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                        connection.http2(stream).await;
-                    } else {
-                        connection.http1(stream).await;
-                    }
+                    // A task is as large as all that it may ever hold. Apart, lest a connection in the clear have room for TLS.
+                    Box::pin(connection.over_tls(stream, tls)).await;
                 }
             }
         });
@@ -248,6 +242,17 @@ impl Connection {
         .unwrap_or_else(|late| Err(late.into()))
         .inspect_err(|error| tracing::debug!(peer = %self.peer, %error, "a TLS handshake failed"))
         .ok()
+    }
+
+    async fn over_tls(self, stream: TcpStream, tls: Arc<ServerConfig>) {
+        let Some(stream) = self.shake_hands(stream, tls).await else {
+            return;
+        };
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            Box::pin(self.http2(stream)).await;
+        } else {
+            self.http1(stream).await;
+        }
     }
 
     async fn http1<S: AsyncRead + AsyncWrite + Transport + Unpin>(self, stream: S) {
