@@ -58,3 +58,22 @@ pub(super) fn handler(
     let document = Arc::new(LazyLock::new(make));
     move |headers| std::future::ready(document.answer(&headers))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_share_the_bytes_of_a_document() {
+        let document = Document::new("{}".to_owned(), Duration::ZERO);
+        let mut places = Vec::new();
+        for _ in 0..2 {
+            let body = document.answer(&HeaderMap::new()).into_body();
+            let bytes = to_bytes(body, 100).await.unwrap();
+            places.push(bytes.as_ptr());
+        }
+        assert_eq!(places, [document.body.as_ptr(); 2]);
+    }
+}
