@@ -43,16 +43,21 @@ impl Connections {
         })
     }
 
-    /// Waits until there are fewer connections than there may be. An idle one is asked to make room.
+    /// Waits until there are fewer connections than there may be. Close below that an idle one is asked to make room already,
+    /// so that newcomers rarely wait for the end of another: they would come in one at a time, while the operating system's
+    /// queue of those that wait to be accepted overflows.
     pub(super) async fn wait_for_room(&self) {
         loop {
             let freed = self.freed.notified();
             {
                 let mut open = self.open();
-                if open.all.len() < self.max {
+                let has_room = open.all.len() < self.max;
+                if open.all.len() >= self.max - self.max / KEPT_FREE {
+                    open.evict_one_of_all();
+                }
+                if has_room {
                     return;
                 }
-                open.evict_one_of_all();
             }
             freed.await;
         }
@@ -128,6 +133,9 @@ impl Open {
         }
     }
 }
+
+/// The part of all connections that is kept free for newcomers, one in so many.
+const KEPT_FREE: usize = 32;
 
 /// The connections among which the idlest is looked for.
 const LOOKED_AT: usize = 32;
