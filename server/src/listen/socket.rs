@@ -175,5 +175,6 @@ impl Reserved {
     }
 }
 
-/// The connections that wait to be accepted, as the standard library has it.
-const BACKLOG: u32 = 1024;
+/// The connections that wait to be accepted, as many as Linux lets there be unless it is told otherwise: whoever finds no place
+/// tries again a second later.
+const BACKLOG: u32 = 4096;
