@@ -245,6 +245,29 @@ async fn f47_at_the_bound_of_all_connections_an_idle_one_makes_room() {
     live(&mut slow).await;
 }
 
+#[tokio::test]
+async fn f47_close_to_the_bound_an_idle_one_makes_room_before_a_newcomer_needs_it() {
+    let test = TestApp::new().await;
+    let settings = Settings {
+        max_connections: 64,
+        ..Settings::default()
+    };
+    let address = test.listen_with(settings).await;
+    let mut silent = Vec::new();
+    for _ in 0..62 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let mut newcomer = TcpStream::connect(address).await.unwrap();
+    live(&mut newcomer).await;
+    let mut evicted = silent.swap_remove(0);
+    // What it sends now comes too late.
+    let _ = evicted.write_all(LIVE).await;
+    is_closed(evicted).await;
+    for mut silent in silent {
+        live(&mut silent).await;
+    }
+}
+
 #[test]
 fn f46_idle_connections_leave_room_whatever_the_limit_of_open_files() {
     let mut binary = Binary::new();
