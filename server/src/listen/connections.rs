@@ -43,7 +43,7 @@ impl Connections {
         })
     }
 
-    /// Waits until there are fewer connections than there may be. Close below that an idle one is asked to make room already,
+    /// Waits until there are fewer connections than there may be. Where few places are free, an idle one is asked to make room,
     /// so that newcomers rarely wait for the end of another: they would come in one at a time, while the operating system's
     /// queue of those that wait to be accepted overflows.
     pub(super) async fn wait_for_room(&self) {
