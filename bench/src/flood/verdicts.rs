@@ -53,6 +53,49 @@ pub(super) struct Verdict {
     pub(super) is_met: bool,
 }
 
+impl Verdict {
+    fn in_time(what: &'static str, heard: &Heard) -> Self {
+        Self {
+            what,
+            found: format!(
+                "p99 {:.0} ms, {} of {} failed",
+                heard.millis(0.99),
+                heard.failed.values().sum::<u64>(),
+                heard.latency.len()
+            ),
+            wanted: format!("p99 ≤ {LATE:.0} ms"),
+            is_met: heard.good > 0 && heard.millis(0.99) <= LATE,
+        }
+    }
+
+    fn memory(what: &'static str, held: &Held) -> Self {
+        let [memory, sockets] = [held.memory, held.sockets.bytes];
+        Self {
+            what,
+            found: format!("{} and {} MiB", memory.div_ceil(MIB), sockets.div_ceil(MIB)),
+            wanted: format!("< {} MiB", MEMORY / MIB),
+            is_met: memory + sockets < MEMORY,
+        }
+    }
+
+    fn at_most(what: &'static str, found: u64, most: f64) -> Self {
+        Self {
+            what,
+            found: found.to_string(),
+            wanted: format!("≤ {most:.0}"),
+            is_met: found as f64 <= most,
+        }
+    }
+
+    fn mib_at_most(what: &'static str, found: u64, most: f64) -> Self {
+        Self {
+            found: format!("{} MiB", found.div_ceil(MIB)),
+            wanted: format!("≤ {:.0} MiB", most / MIB as f64),
+            ..Self::at_most(what, found, most)
+        }
+    }
+}
+
 /// The longest of 99 in a hundred new guests, in milliseconds.
 const LATE: f64 = 100.0;
 /// The memory of a server and of its sockets.
@@ -112,85 +155,68 @@ impl Figures {
     }
 
     pub(super) fn verdicts(&self) -> Vec<Verdict> {
-        let authorize_at_least = AUTHORIZE_AT_LEAST * self.scale.0;
-        let in_time = |what, heard: &Heard| Verdict {
-            what,
-            found: format!(
-                "p99 {:.0} ms, {} of {} failed",
-                heard.millis(0.99),
-                heard.failed.values().sum::<u64>(),
-                heard.latency.len()
-            ),
-            wanted: format!("p99 ≤ {LATE:.0} ms"),
-            is_met: heard.good > 0 && heard.millis(0.99) <= LATE,
-        };
-        let memory = |what, held: &Held| Verdict {
-            what,
-            found: format!(
-                "{} and {} MiB",
-                held.memory.div_ceil(MIB),
-                held.sockets.bytes.div_ceil(MIB)
-            ),
-            wanted: format!("< {} MiB", MEMORY / MIB),
-            is_met: held.memory + held.sockets.bytes < MEMORY,
-        };
-        let at_most = |what, found: f64, most: f64, unit: f64, name: &str| Verdict {
-            what,
-            found: format!("{:.0}{name}", found / unit),
-            wanted: format!("≤ {:.0}{name}", most / unit),
-            is_met: found <= most,
-        };
+        let mut verdicts = Vec::from(self.about_guests());
+        verdicts.extend(self.about_the_server());
+        verdicts.extend(self.about_afterwards());
+        verdicts
+    }
+
+    fn about_guests(&self) -> [Verdict; 3] {
         let known = &self.during.known;
         let refused: u64 = known.failed.values().sum();
-        let mib = MIB as f64;
-        vec![
-            in_time(
+        [
+            Verdict::in_time(
                 "answer to a new guest, of new connections",
                 &self.during.new,
             ),
-            in_time("the same over TLS", &self.over_tls),
+            Verdict::in_time("the same over TLS", &self.over_tls),
             Verdict {
                 what: "refreshes of known guests",
                 found: format!("{} with 200, {refused} without", known.good),
                 wanted: "all with 200".to_owned(),
                 is_met: refused == 0 && known.good > 0,
             },
-            memory("memory of the process and of its sockets", &self.server),
-            memory("the same of the server with TLS", &self.tls_server),
+        ]
+    }
+
+    fn about_the_server(&self) -> [Verdict; 7] {
+        let rate = self.rate(Kind::Authorize);
+        let rate_at_least = AUTHORIZE_AT_LEAST * self.scale.0;
+        [
+            Verdict::memory("memory of the process and of its sockets", &self.server),
+            Verdict::memory("the same of the server with TLS", &self.tls_server),
             Verdict {
                 what: "rate of authorize that the attackers reach",
-                found: format!("{:.0}/s", self.rate(Kind::Authorize)),
-                wanted: format!("≥ {authorize_at_least:.0}/s"),
-                is_met: self.rate(Kind::Authorize) >= authorize_at_least,
+                found: format!("{rate:.0}/s"),
+                wanted: format!("≥ {rate_at_least:.0}/s"),
+                is_met: rate >= rate_at_least,
             },
-            at_most(
+            Verdict::at_most(
                 "guests that the attackers made",
-                self.answered(Kind::Authorize, 200) as f64,
+                self.answered(Kind::Authorize, 200),
                 self.admitted_at_most(Kind::Authorize),
-                1.0,
-                "",
             ),
-            at_most(
+            Verdict::at_most(
                 "guests that the attackers erased",
-                self.answered(Kind::Erasures, 204) as f64,
+                self.answered(Kind::Erasures, 204),
                 self.admitted_at_most(Kind::Erasures),
-                1.0,
-                "",
             ),
-            at_most(
+            Verdict::mib_at_most(
                 "growth of the data directory",
-                self.server.disk as f64,
+                self.server.disk,
                 self.disk_at_most(),
-                mib,
-                " MiB",
             ),
-            at_most(
+            Verdict::mib_at_most(
                 "growth of the log of requests",
-                self.server.log as f64,
+                self.server.log,
                 self.log_at_most(),
-                mib,
-                " MiB",
             ),
+        ]
+    }
+
+    fn about_afterwards(&self) -> [Verdict; 3] {
+        let failed = failures(&self.after);
+        [
             Verdict {
                 what: "all is back: connections, sockets' memory, readiness",
                 found: match &self.back {
@@ -200,12 +226,12 @@ impl Figures {
                 wanted: format!("within {:.0} s", BACK_AFTER.as_secs_f64()),
                 is_met: self.back.is_ok(),
             },
-            in_time("answer to a new guest, afterwards", &self.after.new),
+            Verdict::in_time("answer to a new guest, afterwards", &self.after.new),
             Verdict {
                 what: "requests that failed afterwards",
-                found: failures(&self.after).to_string(),
+                found: failed.to_string(),
                 wanted: "0".to_owned(),
-                is_met: failures(&self.after) == 0,
+                is_met: failed == 0,
             },
         ]
     }
