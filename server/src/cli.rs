@@ -105,6 +105,7 @@ pub fn run() -> ExitCode {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
         .build();
     let result = match runtime {
         Ok(runtime) => {
@@ -125,6 +126,11 @@ pub fn run() -> ExitCode {
         }
     }
 }
+
+/// The threads for work that blocks: readers of the store, which are fewer, the start, keys and certificates. Where the processor
+/// is busy, a thread that is done isn't idle yet when the next work comes, and without a bound that starts another one, up to
+/// hundreds, each with memory of its own.
+const BLOCKING_THREADS: usize = 16;
 
 async fn execute(cli: Cli, core_dumps: CoreDumps) -> Result<(), Failure> {
     let mut flags = Vec::new();
