@@ -99,16 +99,16 @@ impl FromStr for Issuer {
     }
 }
 
-/// Returns whether a name can be one of a host (RFC 1123 §2.1, RFC 1035 §2.3.4). URLs have others, too.
+/// Returns whether a name can be one of a host (RFC 1123 §2.1). URLs have others, too.
 fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
         let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        (1..=63).contains(&label.len())
+        !label.is_empty()
             && label.bytes().all(is_of_name)
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    name.len() <= 253 && name.split('.').all(is_label)
+    name.split('.').all(is_label)
 }
 
 fn is_loopback(host: &Host<&str>) -> bool {
@@ -212,7 +212,6 @@ mod tests {
 
     #[test]
     fn f22_the_host_of_an_issuer_is_a_host_name() {
-        let long = format!("https://{}.example", "x".repeat(64));
         for text in [
             "https://id..example",
             "https://.example",
@@ -220,7 +219,6 @@ mod tests {
             "https://-x.example",
             "https://x-.example",
             "https://id.ex*mple",
-            &long,
         ] {
             let problem = text.parse::<Issuer>().unwrap_err();
             assert!(problem.contains("labels between dots"), "{text}: {problem}");

@@ -304,11 +304,11 @@ fn f09_a_full_disk_is_no_restore() {
     eventually("the guest is erased", || {
         server.send(&refresh(&guest.refresh_token)).status == StatusCode::BAD_REQUEST
     });
-    let log = server.log();
-    assert!(
-        log.contains("answered with 503 is carried out now"),
-        "{log}"
-    );
+    eventually("it says so", || {
+        server
+            .log()
+            .contains("answered with 503 is carried out now")
+    });
     assert!(server.stop().success());
     let server = binary.serve();
     assert!(
