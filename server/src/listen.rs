@@ -362,7 +362,7 @@ const MAX_AGE: Duration = Duration::from_secs(3600);
 const BUFFER: usize = 64 * 1024;
 const BUFFER_U32: u32 = 64 * 1024;
 /// The bytes that the operating system keeps of either; Linux doubles it.
-const SOCKET_BUFFER: usize = 32 * 1024;
+const SOCKET_BUFFER: usize = 16 * 1024;
 /// The requests that one HTTP/2 connection may have under way.
 const MAX_STREAMS: u32 = 128;
 /// The resets after which an HTTP/2 connection is taken for an attack (CVE-2023-44487).

@@ -220,6 +220,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// The delay before the worker retries after that.
 const LATER: Duration = Duration::from_secs(3);
 
+/// The pause between two emptyings of the log after erasures, lest a flood of those has everyone else wait all the time.
+const BETWEEN_EMPTYINGS: Duration = Duration::from_secs(1);
+
 /// Returns the length of the log, in pages, at which room is reserved again.
 fn next_reserve(pages: u32) -> u32 {
     pages + (pages / 8).max(32)
@@ -243,7 +246,11 @@ fn run(
     log: &Log,
 ) {
     let mut connection = None;
+    let mut emptied_at: Option<Instant> = None;
     while wait(woken, log) && !files.has_failed() {
+        if let Some(at) = emptied_at.filter(|_| log.has_erased.load(Ordering::SeqCst)) {
+            rest_until(at + BETWEEN_EMPTYINGS, woken);
+        }
         let connection = match &connection {
             Some(opened) => Ok(opened),
             None => open().map(|opened| &*connection.insert(opened)),
@@ -251,7 +258,9 @@ fn run(
         let has_erased = log.has_erased.swap(false, Ordering::SeqCst);
         let tried = connection.and_then(|connection| {
             if has_erased {
-                empty(connection, files, log)
+                let emptied = empty(connection, files, log);
+                emptied_at = Some(Instant::now());
+                emptied
             } else if log.is_long() {
                 shorten(connection, files, log)
             } else {
@@ -279,6 +288,14 @@ fn wait(woken: &Receiver<()>, log: &Log) -> bool {
     } else {
         woken.recv().is_ok()
     }
+}
+
+/// Waits, however often the worker is woken meanwhile, but not when the handle is dropped.
+fn rest_until(at: Instant, woken: &Receiver<()>) {
+    while woken
+        .recv_timeout(at.saturating_duration_since(Instant::now()))
+        .is_ok()
+    {}
 }
 
 fn log_error(error: &rusqlite::Error) {
