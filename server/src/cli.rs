@@ -9,6 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use clap::{Parser, Subcommand};
 use guestpass_core::time::Timestamp;
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::hardening::CoreDumps;
 use crate::config::Config;
@@ -148,6 +149,11 @@ async fn execute(cli: Cli, core_dumps: CoreDumps) -> Result<(), Failure> {
         | Command::Config(_)
         | Command::Db(_) => {}
     }
+    // From here on it ends no server; one that comes before there is a server is heard once there is.
+    let hangup = match cli.command {
+        Command::Serve(_) => Some(signal(SignalKind::hangup())?),
+        _ => None,
+    };
     let file = cli.config.clone();
     let load = move || Config::load(&flags, file.as_deref());
     let config = load()?;
@@ -160,7 +166,15 @@ async fn execute(cli: Cli, core_dumps: CoreDumps) -> Result<(), Failure> {
         crate::progress::has_no_log();
     }
     match cli.command {
-        Command::Serve(_) => serve::run(config, Arc::new(load), output).await,
+        Command::Serve(_) => {
+            let checked = move || {
+                let config = load()?;
+                serve::require_settings(&config)?;
+                Ok(config)
+            };
+            let hangup = hangup.expect("a server listens for it");
+            serve::run(config, Arc::new(checked), hangup, output).await
+        }
         Command::Client(command) => client::run(*command, &config, output).await,
         Command::Profile(command) => profile::run(command, &config, output).await,
         Command::Key(command) => key::run(command, &config, output).await,

@@ -32,7 +32,7 @@ mod tls;
 mod values;
 mod verification;
 
-pub use admin::{Admin, AdminTls, OperatorToken};
+pub use admin::{Admin, AdminTls, Host, OperatorToken};
 pub use connections::TrustedProxies;
 pub use database::{Database, Postgres};
 pub use files::lock_of;
@@ -182,10 +182,11 @@ impl Config {
         }
         let mut config = Self::parse(&values)?;
         config.file = file.map(Path::to_owned);
-        let password_file = values.text("postgres.password_file");
+        let named = |setting| (setting, Some(Path::new(values.text(setting))));
         let read = [
             ("--config", file),
-            ("postgres.password_file", Some(Path::new(password_file))),
+            named("postgres.password_file"),
+            named("admin.token_file"),
         ];
         config.check_files(&read)?;
         Ok(config)

@@ -217,6 +217,8 @@ class Session:
         (self.work / "guestpass.toml").write_text(text.replace(ISSUER, self.issuer))
         if "password_file" in text:
             (self.work / "postgres-password").write_text("secret")
+        if "token_file" in text:
+            (self.work / "operators.token").write_text("t" * 44)
         if "certificate_file" in text:
             key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "id.key"]
             self.child(block, ["openssl", "req", "-x509", "-subj", "/CN=id.shop.example", *key, "-out", "id.pem"])

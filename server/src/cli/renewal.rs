@@ -7,13 +7,14 @@ use std::time::Duration;
 use tokio::signal::unix::Signal;
 use tokio::task::spawn_blocking;
 
+use super::Failure;
 use super::usage::without_secrets;
 use crate::app::App;
-use crate::config::{Certificate, Config, ConfigError, ShownSetting};
+use crate::config::{Certificate, Config, OperatorToken, ShownSetting};
 use crate::telemetry::Level;
 
-/// Reads the configuration anew, from where the process has it.
-pub(super) type Load = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
+/// Reads the configuration anew, from where the process has it, and checks it as a start does.
+pub(super) type Load = Arc<dyn Fn() -> Result<Config, Failure> + Send + Sync>;
 
 /// What is renewed, and from where. SIGHUP ends nothing, whatever it finds.
 pub(super) struct Renewal {
@@ -24,6 +25,7 @@ pub(super) struct Renewal {
     /// The settings that the server has, as they are shown.
     pub(super) in_use: Vec<ShownSetting>,
     pub(super) level: Level,
+    pub(super) token: Option<OperatorToken>,
 }
 
 impl Renewal {
@@ -87,10 +89,10 @@ impl Renewal {
         let load = Arc::clone(&self.load);
         let config = match spawn_blocking(move || load()).await {
             Ok(Ok(config)) => config,
-            Ok(Err(error)) => {
+            Ok(Err(Failure(problem))) => {
                 tracing::error!(
                     "the configuration was not read again, and the one in use stays: {}",
-                    without_secrets(error.to_string())
+                    without_secrets(problem)
                 );
                 return;
             }
@@ -107,6 +109,12 @@ impl Renewal {
             } else {
                 left.push(read.name);
             }
+        }
+        let token = config.admin.as_ref().and_then(|admin| admin.token.as_ref());
+        if let (Some(in_use), Some(read)) = (&self.token, token)
+            && in_use.replace(read)
+        {
+            taken_over.push("the token of the operators");
         }
         self.level.set(config.log_level);
         if let Some(app) = self.app.upgrade() {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::database::{self, Opened, make_directories};
 use super::descriptors;
@@ -54,12 +54,15 @@ impl Args {
 }
 
 /// Serves with `config`, which `load` reads again on SIGHUP.
-pub(super) async fn run(config: Config, load: Load, output: Output) -> Result<(), Failure> {
+pub(super) async fn run(
+    config: Config,
+    load: Load,
+    hangup: Signal,
+    output: Output,
+) -> Result<(), Failure> {
     let log = telemetry::start(config.log_level, config.log_format, config.log_repeats);
     let mut stop = Box::pin(stop_signal(1)?);
     let forced = stop_signal(2)?;
-    // From here on it ends nothing; one that comes before there is a server is heard once there is.
-    let hangup = signal(SignalKind::hangup())?;
     let Some(server) = starting::start(&config, &mut stop).await? else {
         drop(log);
         // At once: the start is still at work on its thread, and would panic if the runtime ended under it.
@@ -75,6 +78,7 @@ pub(super) async fn run(config: Config, load: Load, output: Output) -> Result<()
         certificate: server.certificate.clone(),
         load,
         in_use: config.shown,
+        token: config.admin.and_then(|admin| admin.token),
         level: log.level(),
     };
     let renewing = tokio::spawn(renewal.run(hangup));

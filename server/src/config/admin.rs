@@ -1,12 +1,14 @@
 //! The settings of the operators' listener.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
 
+use super::issuer::is_host_name;
 use super::values::{ConfigError, Values};
 use super::{address, choice, files};
 use crate::setting_file;
@@ -16,8 +18,8 @@ use crate::setting_file;
 pub struct Admin {
     /// Its address.
     pub listen: SocketAddr,
-    /// The names by which it may be called, beside `localhost`; in lower case.
-    pub hosts: Vec<String>,
+    /// The hosts by which it may be called, beside `localhost` and its address.
+    pub hosts: Vec<Host>,
     /// The token that whoever asks for more than health must show. Without one the address is on loopback.
     pub token: Option<OperatorToken>,
     /// Whether it speaks TLS.
@@ -37,9 +39,9 @@ pub enum AdminTls {
     InFront,
 }
 
-/// The operators' bearer token (RFC 6750 §2.1).
+/// The operators' bearer token (RFC 6750 §2.1). Clones share it, so that a running server can take over another.
 #[derive(Clone)]
-pub struct OperatorToken(Zeroizing<String>);
+pub struct OperatorToken(Arc<RwLock<Zeroizing<String>>>);
 
 impl Admin {
     /// Describes a listener on loopback without more.
@@ -56,11 +58,12 @@ impl Admin {
 
     pub(super) fn parse(values: &Values) -> Result<Option<Self>, ConfigError> {
         let Some(listen) = values.optional(LISTEN, address)? else {
-            for name in [HOSTS, TOKEN_FILE] {
-                values.optional(name, |_| {
-                    Err::<(), _>(format!(
+            for name in [HOSTS, TOKEN_FILE, TLS] {
+                values.optional(name, |text| match text {
+                    "off" => Ok(()),
+                    _ => Err(format!(
                         "it is of the operators' listener. Set {LISTEN} as well, or leave it out"
-                    ))
+                    )),
                 })?;
             }
             return Ok(None);
@@ -111,19 +114,43 @@ pub(super) fn public_health(values: &Values) -> Result<bool, ConfigError> {
     })
 }
 
-fn hosts(text: &str) -> Result<Vec<String>, String> {
+fn hosts(text: &str) -> Result<Vec<Host>, String> {
     let names = text
         .split(',')
         .map(str::trim)
         .filter(|name| !name.is_empty());
     names
-        .map(|name| match name.contains(['/', ':', '@', '*']) {
-            true => Err(format!(
-                "{name} is no host name. Write names without scheme and port, separated by commas"
-            )),
-            false => Ok(name.to_ascii_lowercase()),
+        .map(|name| {
+            // What it is isn't repeated: it may be a URL with a password.
+            Host::of(name).ok_or_else(|| {
+                "one of them is no host name. Write names or addresses without scheme and port, separated by commas".to_owned()
+            })
         })
         .collect()
+}
+
+/// A host by which the operators' listener may be called.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Host {
+    /// An address; one of IPv4 as such, however it is written.
+    Address(IpAddr),
+    /// A name, in lower case and without a dot at its end.
+    Name(String),
+}
+
+impl Host {
+    /// Reads the host of an authority, without the port. `None` if it is none.
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'));
+        if let Ok(address) = bare.unwrap_or(text).parse::<IpAddr>() {
+            return Some(Self::Address(address.to_canonical()));
+        }
+        let name = text.strip_suffix('.').unwrap_or(text);
+        is_host_name(name).then(|| Self::Name(name.to_ascii_lowercase()))
+    }
 }
 
 impl OperatorToken {
@@ -142,13 +169,25 @@ impl OperatorToken {
     pub fn parse(text: &str) -> Option<Self> {
         let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
         let is_token = text.len() >= 32 && text.bytes().all(is_of_token);
-        is_token.then(|| Self(Zeroizing::new(text.to_owned())))
+        is_token.then(|| Self(Arc::new(RwLock::new(Zeroizing::new(text.to_owned())))))
     }
 
     /// Tells whether that is the token, in a time that doesn't depend on where they differ.
     #[must_use]
     pub fn is(&self, presented: &str) -> bool {
-        verify_slices_are_equal(self.0.as_bytes(), presented.as_bytes()).is_ok()
+        verify_slices_are_equal(self.text().as_bytes(), presented.as_bytes()).is_ok()
+    }
+
+    /// Takes over another token, for all clones. Returns whether it is another.
+    pub fn replace(&self, other: &Self) -> bool {
+        let other = other.text().clone();
+        let is_another = !self.is(&other);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = other;
+        is_another
+    }
+
+    fn text(&self) -> RwLockReadGuard<'_, Zeroizing<String>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

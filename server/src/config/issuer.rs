@@ -100,7 +100,7 @@ impl FromStr for Issuer {
 }
 
 /// Returns whether a name can be one of a host (RFC 1123 §2.1). URLs have others, too.
-fn is_host_name(name: &str) -> bool {
+pub(super) fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
         let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         !label.is_empty()

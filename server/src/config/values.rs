@@ -246,7 +246,10 @@ pub(super) fn quoted<'a>(name: &str, text: &'a str) -> Option<&'a str> {
     let must_be_secret = match name {
         "master_key" => true,
         "database" => !text.starts_with("sqlite:"),
-        "postgres.password_file" | "admin.token_file" => !text.contains('/'),
+        // A secret of that form has a slash as often as not, but no directory before it.
+        "postgres.password_file" | "admin.token_file" => {
+            !text.contains('/') || !Path::new(text).parent().is_some_and(Path::is_dir)
+        }
         _ => false,
     };
     let may_be_secret = text.contains('@') && text.contains("://")

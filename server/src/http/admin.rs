@@ -3,7 +3,6 @@
 //! It answers with the headers, errors and limits of the public API. Beside that it goes by no name but its own, lest a page
 //! reads it by a name that the page's author has lead here (DNS rebinding), and may ask for a token.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -21,17 +20,17 @@ use guestpass_verify::bearer;
 use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation};
 use super::{envelope, health};
 use crate::app::App;
-use crate::config::Admin;
+use crate::config::{Admin, Host};
 use crate::error::Error;
 
 static METRICS: Endpoint = Endpoint {
     path: "/metrics",
-    allow: "GET, OPTIONS",
+    allow: "GET, HEAD, OPTIONS",
     parameters: &[],
     location: ParameterLocation::Query,
     caller: Caller::Operator,
     operations: &[Operation {
-        methods: &["GET"],
+        methods: &["GET", "HEAD"],
         id: "metrics",
         summary: "Metrics",
         about: "Counters and histograms of this node, in the OpenMetrics text format.",
@@ -96,21 +95,16 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     }
 }
 
-/// Tells whether the listener goes by that name. An address can't be made to lead elsewhere, so where it listens on all of
+/// Tells whether the listener goes by that host. An address can't be made to lead elsewhere, so where it listens on all of
 /// its machine's any will do.
 fn goes_by(admin: &Admin, host: &str) -> bool {
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
+    let Some(host) = Host::of(host) else {
+        return false;
+    };
     let own = admin.listen.ip().to_canonical();
-    match bare.unwrap_or(host).parse::<IpAddr>() {
-        Ok(address) => {
-            let address = address.to_canonical();
-            address.is_loopback() || address == own || own.is_unspecified()
-        }
-        Err(_) => {
-            let is_host = |name: &str| host.eq_ignore_ascii_case(name);
-            is_host("localhost") || admin.hosts.iter().any(|name| is_host(name))
-        }
-    }
+    let is_own = match &host {
+        Host::Address(address) => address.is_loopback() || *address == own || own.is_unspecified(),
+        Host::Name(name) => name == "localhost",
+    };
+    is_own || admin.hosts.contains(&host)
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use axum::http::{Method, StatusCode};
-use guestpass::config::{Admin, Config, OperatorToken};
+use guestpass::config::{Admin, Config, Host, OperatorToken};
 use guestpass_core::client::ClientSettings;
 
 use crate::support::{Answer, SHOP, Sent, TestApp, config, exchange, refresh, request};
@@ -65,7 +65,9 @@ fn metrics_at(host: &str) -> Sent {
 async fn f65_the_operators_api_goes_by_its_own_names() {
     let test = TestApp::new().await;
     let named = Admin {
-        hosts: vec!["metrics.shop.example".to_owned()],
+        hosts: ["metrics.shop.example", "192.0.2.7"]
+            .map(|host| Host::of(host).unwrap())
+            .into(),
         ..on("192.0.2.1")
     };
     for (admin, host, is_own) in [
@@ -81,6 +83,8 @@ async fn f65_the_operators_api_goes_by_its_own_names() {
         (named.clone(), "Metrics.shop.example:9090", true),
         (named.clone(), "192.0.2.1:9090", true),
         (named.clone(), "[::ffff:192.0.2.1]", true),
+        (named.clone(), "metrics.shop.example.", true),
+        (named.clone(), "192.0.2.7:1", true),
         (named.clone(), "192.0.2.2", false),
         (named, "shop.example", false),
         (on("0.0.0.0"), "192.0.2.1", true),
@@ -220,6 +224,13 @@ fn f65_what_others_can_reach_needs_a_token_and_tls() {
             vec![loopback, ("ADMIN__HOSTS", "https://id.example")],
             Some("no host name"),
         ),
+        (
+            vec![loopback, ("ADMIN__HOSTS", "https://u:secret@x/")],
+            Some("no host name"),
+        ),
+        (vec![loopback, ("ADMIN__HOSTS", "a.example.,[::1]")], None),
+        (vec![tls("in-front")], Some("Set admin_listen")),
+        (vec![loopback, with("secret/secret")], Some("No such file")),
         (
             vec![("ADMIN__HOSTS", "id.example")],
             Some("Set admin_listen"),

@@ -1,11 +1,12 @@
 //! What a running server takes over on SIGHUP.
 
 use std::fs;
+use std::net::TcpListener;
 
 use axum::http::StatusCode;
 
 use crate::support::binary::{Binary, Server, eventually};
-use crate::support::{SHOP, authorize, request};
+use crate::support::{Connection, SHOP, authorize, request};
 
 /// A server with a file of settings.
 fn serve(text: &str) -> (Binary, Server) {
@@ -99,6 +100,8 @@ fn f56_sighup_takes_a_bad_file_for_nothing_and_says_what_waits() {
         "[limits]\nmode = \"off\"\nguests_per_address = \"1\"\n",
         "[limits]\nmode = \"off\"\n[tokens]\nacces_ttl = \"1h\"\n",
         "[limits\n",
+        // What a start would refuse.
+        "[limits]\nmode = \"off\"\n[tls]\ncertificate_file = \"./absent\"\nkey_file = \"./absent\"\n",
     ] {
         reload(
             &binary,
@@ -116,4 +119,38 @@ fn f56_sighup_takes_a_bad_file_for_nothing_and_says_what_waits() {
     reload(&binary, &server, &moved, says);
     reload(&binary, &server, &moved, says);
     assert_eq!(server.stop().code(), Some(0));
+}
+
+#[test]
+fn f56_sighup_takes_over_the_token_of_the_operators() {
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = admin.local_addr().unwrap();
+    drop(admin);
+    let mut binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    binary.set_variable("GUESTPASS_ADMIN_LISTEN", &address.to_string());
+    binary.set_variable("GUESTPASS_ADMIN__TOKEN_FILE", "./token");
+    let file = binary.working_dir().join("token");
+    let [old, new] = ["o".repeat(40), "n".repeat(40)];
+    fs::write(&file, &old).unwrap();
+    let server = binary.serve();
+    let status = |token: &str| {
+        // Without the metrics, which aren't JSON.
+        let asked = request("HEAD", "/metrics")
+            .header("host", "localhost")
+            .header("authorization", format!("Bearer {token}"));
+        let mut connection = Connection::open(address).unwrap();
+        connection.send(&asked).unwrap().status
+    };
+    assert_eq!(
+        (status(&old), status(&new)),
+        (StatusCode::OK, StatusCode::UNAUTHORIZED)
+    );
+    fs::write(&file, &new).unwrap();
+    server.signal("HUP");
+    eventually("the new one opens", || status(&new) == StatusCode::OK);
+    assert_eq!(status(&old), StatusCode::UNAUTHORIZED);
+    let log = server.log();
+    assert!(log.contains("the token of the operators"), "{log}");
+    assert!(!log.contains(&old) && !log.contains(&new), "{log}");
 }

@@ -9,24 +9,29 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-/// Returns the length in bytes up to which a log can be read, if frames that follow were written behind transactions that
-/// are lost with it. `None` for a log that is whole, or that only lacks the end of its last transaction.
-pub(super) fn readable_length(log: &Path) -> io::Result<Option<u64>> {
+/// What can be read of a log.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct Readable {
+    /// The length in bytes up to which SQLite reads it: whole transactions.
+    pub(super) length: u64,
+    /// Frames that follow were written behind transactions that are lost with it.
+    pub(super) is_damaged: bool,
+}
+
+/// Looks what can be read of a log. `page` is the size of the pages of its database, in bytes.
+pub(super) fn readable(log: &Path, page: usize) -> io::Result<Readable> {
     let file = File::open(log)?;
-    let frames = file.metadata()?.len().saturating_sub(HEADER as u64);
+    let frame_length = FRAME_HEADER + page;
+    let frames = file.metadata()?.len().saturating_sub(HEADER as u64) / frame_length as u64;
     let mut reader = BufReader::with_capacity(BUFFER, file);
     let mut header = [0; HEADER];
-    if frames == 0 || reader.read_exact(&mut header).is_err() {
-        return Ok(None);
+    if reader.read_exact(&mut header).is_err() {
+        return Ok(Readable::default());
     }
-    let header = Header::of(&header);
-    let page = header.page;
-    if !page.is_power_of_two() || !(512..=65_536).contains(&page) {
-        return Ok(Some(0));
-    }
-    let frame_length = FRAME_HEADER + page;
+    let header = Header::of(&header, page);
     let mut frame = vec![0; frame_length];
-    let (mut readable, mut read) = (HEADER as u64, HEADER as u64);
+    let mut read = HEADER as u64;
+    let mut length = if header.is_whole { read } else { 0 };
     let mut is_whole = header.is_whole;
     // What the next frame continues: while the log is whole, all before it.
     let mut before = Before {
@@ -35,7 +40,7 @@ pub(super) fn readable_length(log: &Path) -> io::Result<Option<u64>> {
         salts: header.salts,
         is_last_of_lost: false,
     };
-    for _ in 0..frames / frame_length as u64 {
+    for _ in 0..frames {
         reader.read_exact(&mut frame)?;
         read += frame_length as u64;
         let checksum = [word(&frame, 16), word(&frame, 20)];
@@ -45,11 +50,14 @@ pub(super) fn readable_length(log: &Path) -> io::Result<Option<u64>> {
         let is_last = word(&frame, 4) != 0;
         is_whole &= continues && is_of_log;
         if is_whole && is_last {
-            readable = read;
+            length = read;
         }
         let follows = continues || header.checksum_of(&frame, before.computed) == checksum;
         if before.is_last_of_lost && follows && is_of_log {
-            return Ok(Some(if header.is_whole { readable } else { 0 }));
+            return Ok(Readable {
+                length,
+                is_damaged: true,
+            });
         }
         before = Before {
             checksum,
@@ -61,7 +69,10 @@ pub(super) fn readable_length(log: &Path) -> io::Result<Option<u64>> {
             is_last_of_lost: !is_whole && is_last,
         };
     }
-    Ok(None)
+    Ok(Readable {
+        length,
+        is_damaged: false,
+    })
 }
 
 /// The frame before another one, or the header.
@@ -76,24 +87,24 @@ struct Before {
 
 struct Header {
     is_big_endian: bool,
-    page: usize,
     salts: [u8; 8],
     checksum: [u32; 2],
     is_whole: bool,
 }
 
 impl Header {
-    fn of(bytes: &[u8; HEADER]) -> Self {
+    /// Reads the header of the log of a database with pages of that size.
+    fn of(bytes: &[u8; HEADER], page: usize) -> Self {
         let magic = word(bytes, 0);
         let mut header = Self {
             is_big_endian: magic & 1 == 1,
-            page: word(bytes, 8) as usize,
             salts: salts(&bytes[16..24]),
             checksum: [word(bytes, 24), word(bytes, 28)],
             is_whole: false,
         };
-        header.is_whole =
-            magic & !1 == MAGIC && header.add([0, 0], &bytes[..24]) == header.checksum;
+        header.is_whole = magic & !1 == MAGIC
+            && word(bytes, 8) as usize == page
+            && header.add([0, 0], &bytes[..24]) == header.checksum;
         if !header.is_whole {
             // As this machine writes it, for it can't be relied on.
             header.is_big_endian = cfg!(target_endian = "big");
@@ -158,10 +169,16 @@ mod tests {
         (directory, connection, log)
     }
 
-    fn readable(log: &[u8]) -> Option<u64> {
+    /// The length up to which a damaged log can be read. `None` if it isn't damaged.
+    fn damaged(log: &[u8]) -> Option<u64> {
+        let readable = look(log);
+        readable.is_damaged.then_some(readable.length)
+    }
+
+    fn look(log: &[u8]) -> Readable {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), log).unwrap();
-        readable_length(file.path()).unwrap()
+        readable(file.path(), 512).unwrap()
     }
 
     const FRAME: usize = FRAME_HEADER + 512;
@@ -178,15 +195,17 @@ mod tests {
     fn a_log_that_is_whole_or_lacks_its_end_is_not_damaged() {
         let (_directory, connection, log) = log();
         let ends = transactions(&log);
-        assert_eq!(readable(&log), None);
+        assert_eq!(damaged(&log), None);
+        assert_eq!(look(&log).length, log.len() as u64);
         for length in [0, 1, 31, 32, 33, log.len() - 1, log.len() - FRAME] {
-            assert_eq!(readable(&log[..length]), None, "{length}");
+            assert_eq!(damaged(&log[..length]), None, "{length}");
         }
         // The last transaction was written in part, in whatever order.
         for at in (ends[ends.len() - 2]..log.len()).step_by(100) {
             let mut torn = log.clone();
             torn[at] ^= 1;
-            assert_eq!(readable(&torn), None, "{at}");
+            assert_eq!(damaged(&torn), None, "{at}");
+            assert_eq!(look(&torn).length, ends[ends.len() - 2] as u64, "{at}");
         }
         // One begun anew over an older one, whose frames follow.
         let moved = "pragma wal_checkpoint(restart); insert into t values (1)";
@@ -194,7 +213,7 @@ mod tests {
         let file = connection.path().unwrap().to_owned() + "-wal";
         let anew = fs::read(file).unwrap();
         assert!(anew.len() == log.len() && anew != log);
-        assert_eq!(readable(&anew), None);
+        assert_eq!(damaged(&anew), None);
     }
 
     #[test]
@@ -202,19 +221,23 @@ mod tests {
         let (_directory, _connection, mut log) = log();
         let ends = transactions(&log);
         for at in (HEADER..ends[ends.len() - 2]).step_by(37) {
-            let mut damaged = log.clone();
-            damaged[at] ^= 1;
+            let mut flipped = log.clone();
+            flipped[at] ^= 1;
             let before = ends.iter().rfind(|end| **end <= at);
             let expected = before.copied().unwrap_or(HEADER) as u64;
-            assert_eq!(readable(&damaged), Some(expected), "{at}");
+            assert_eq!(damaged(&flipped), Some(expected), "{at}");
         }
         for at in 0..HEADER {
-            let mut damaged = log.clone();
-            damaged[at] ^= 1;
-            assert_eq!(readable(&damaged), Some(0), "{at}");
+            let mut flipped = log.clone();
+            flipped[at] ^= 1;
+            assert_eq!(damaged(&flipped), Some(0), "{at}");
         }
+        // Another page size than the database has.
+        let mut other = log.clone();
+        other[8..12].copy_from_slice(&4096_u32.to_be_bytes());
+        assert_eq!(damaged(&other), Some(0));
         // A hole, as a file system leaves it.
         log[ends[3]..ends[9]].fill(0);
-        assert_eq!(readable(&log), Some(ends[3] as u64));
+        assert_eq!(damaged(&log), Some(ends[3] as u64));
     }
 }

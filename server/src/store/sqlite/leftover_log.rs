@@ -15,7 +15,7 @@ use guestpass_core::time::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::frames::readable_length;
+use super::frames::{Readable, readable};
 use super::reached::is_open;
 use super::{Synchronous, cannot_open, open};
 use crate::cli::rfc3339;
@@ -125,7 +125,17 @@ pub fn check_log(file: &Path, is_command: bool) -> Result<Checked, SchemaError> 
     let is_in_use = is_open(&real);
     // Before SQLite has read the log, and made its index anew. Not afterwards: to close the index takes away the locks that
     // this process has on it, and the next one to come would empty it under the others.
-    let is_cut_off = !is_in_use && is_cut_off(&log, &with_suffix(&real, "-shm"));
+    let look = |log: &Path| match page_size(&real).filter(|_| has_something(log)) {
+        Some(page) if !is_in_use => readable(log, page),
+        _ => Ok(Readable::default()),
+    };
+    let readable = look(&log).map_err(|error| damaged(error.to_string()))?;
+    if readable.is_damaged {
+        let (file, log) = (file.display().to_string(), log.display().to_string());
+        return Err(SchemaError::DamagedLog(file, log, readable.length));
+    }
+    let index = with_suffix(&real, "-shm");
+    let is_cut_off = !is_in_use && is_cut_off(&log, &index, readable.length);
     // A checkpoint that was cut off leaves a file that can't be read without its log.
     let without_log = read_without_log(&real).ok();
     let found = |lacks_since| LeftLog {
@@ -146,12 +156,6 @@ pub fn check_log(file: &Path, is_command: bool) -> Result<Checked, SchemaError> 
             left: left.map(|numbers| found(Some(numbers.seen_at))),
             connection: None,
         });
-    }
-    if !is_in_use
-        && let Some(readable) = readable_length(&log).map_err(|e| damaged(e.to_string()))?
-    {
-        let (file, log) = (file.display().to_string(), log.display().to_string());
-        return Err(SchemaError::DamagedLog(file, log, readable));
     }
     let foreign = || SchemaError::ForeignLog(file.display().to_string(), log.display().to_string());
     if has_no_log(&real) {
@@ -222,9 +226,18 @@ fn has_no_log(file: &Path) -> bool {
     })
 }
 
-/// Returns whether a log has fewer frames than its index, which is left by a crash as well, has counted. SQLite writes a
-/// frame to the disk before it counts it.
-fn is_cut_off(log: &Path, index: &Path) -> bool {
+/// Returns the size of the pages of a database, in bytes (SQLite's file format, section 1.3.2).
+fn page_size(file: &Path) -> Option<usize> {
+    let header = beginning::<18>(file)?;
+    match u16::from_be_bytes([header[16], header[17]]) {
+        1 => Some(65_536),
+        size => Some(size.into()).filter(|size| (512..=32_768).contains(size)),
+    }
+}
+
+/// Returns whether a log, of which `readable` bytes can be read, has fewer frames than its index, which is left by a crash as
+/// well, has counted. SQLite writes a frame to the disk before it counts it.
+fn is_cut_off(log: &Path, index: &Path, readable: u64) -> bool {
     let Some(counted) = beginning::<100>(index) else {
         return false;
     };
@@ -238,7 +251,6 @@ fn is_cut_off(log: &Path, index: &Path) -> bool {
     };
     let (frames, moved) = (number(16), number(96));
     let is_begun = counted[12] == 1;
-    let length = fs::metadata(log).map_or(0, |found| found.len());
     let is_of_log = |header: [u8; 32]| header[16..24] == counted[32..40];
     let page = match u64::from(u16::from_ne_bytes([counted[14], counted[15]])) {
         1 => 65_536,
@@ -247,7 +259,7 @@ fn is_cut_off(log: &Path, index: &Path) -> bool {
     let expected = 32 + u64::from(frames) * (24 + page);
     is_begun
         && moved < frames
-        && length < expected
+        && readable < expected
         // One that was begun anew has its own count.
         && beginning(log).is_none_or(is_of_log)
         // Another process may have begun it anew meanwhile.

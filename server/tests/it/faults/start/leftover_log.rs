@@ -176,7 +176,7 @@ mod sqlite {
 
     #[test]
     fn f10_a_log_that_lacks_its_end_says_since_when_guests_are_missing() {
-        for how in ["cut off", "emptied", "removed"] {
+        for how in ["cut off", "zeroed", "emptied", "removed"] {
             let binary = installation();
             let server = binary.serve();
             let early = server.guest();
@@ -198,9 +198,12 @@ mod sqlite {
                     let kept = (length - 32) / frame / 2 * frame + 32;
                     cut.set_len(if how == "emptied" { 0 } else { kept })
                         .unwrap();
+                    if how == "zeroed" {
+                        cut.set_len(length).unwrap();
+                    }
                 }
             }
-            if how == "cut off" {
+            if how == "cut off" || how == "zeroed" {
                 // No command takes away what the start is to say.
                 for command in [&["client", "list"][..], &["config", "check"]] {
                     let problem = binary.failure(command);
@@ -242,6 +245,14 @@ mod sqlite {
             damaged[at] ^= 0x10;
             fs::write(&log, damaged).unwrap();
         };
+        let check = || binary.failure(&["config", "check"]);
+        // The page size in the header.
+        fs::write(
+            &log,
+            [&whole[..8], &4096_u32.to_be_bytes(), &whole[12..]].concat(),
+        )
+        .unwrap();
+        assert!(check().contains("behind its first 0 bytes"), "{}", check());
         damage(whole.len() / 2);
         let mut cut_off = None;
         for command in [SERVE, &["db", "check"], &["config", "check"]] {
