@@ -123,19 +123,20 @@ pub fn check_log(file: &Path, is_command: bool) -> Result<Checked, SchemaError> 
     }
     refuse_rollback(file, &real)?;
     let is_in_use = is_open(&real);
+    // Of what is no database, SQLite says so.
+    let readable = match page_size(&real).filter(|_| !is_in_use) {
+        None => None,
+        Some(_) if !has_something(&log) => Some(Readable::default()),
+        Some(page) => Some(readable(&log, page).map_err(|error| damaged(error.to_string()))?),
+    };
+    if let Some(damaged) = readable.as_ref().filter(|readable| readable.is_damaged) {
+        let (file, log) = (file.display().to_string(), log.display().to_string());
+        return Err(SchemaError::DamagedLog(file, log, damaged.length));
+    }
     // Before SQLite has read the log, and made its index anew. Not afterwards: to close the index takes away the locks that
     // this process has on it, and the next one to come would empty it under the others.
-    let look = |log: &Path| match page_size(&real).filter(|_| has_something(log)) {
-        Some(page) if !is_in_use => readable(log, page),
-        _ => Ok(Readable::default()),
-    };
-    let readable = look(&log).map_err(|error| damaged(error.to_string()))?;
-    if readable.is_damaged {
-        let (file, log) = (file.display().to_string(), log.display().to_string());
-        return Err(SchemaError::DamagedLog(file, log, readable.length));
-    }
     let index = with_suffix(&real, "-shm");
-    let is_cut_off = !is_in_use && is_cut_off(&log, &index, readable.length);
+    let is_cut_off = readable.is_some_and(|readable| is_cut_off(&log, &index, readable.length));
     // A checkpoint that was cut off leaves a file that can't be read without its log.
     let without_log = read_without_log(&real).ok();
     let found = |lacks_since| LeftLog {
@@ -221,19 +222,20 @@ pub(super) fn is_of_open_file(file: &Path) -> bool {
 /// Returns whether a database says that it has no log, as what `vacuum into` has made. Ours always has one.
 fn has_no_log(file: &Path) -> bool {
     const LOG: u8 = 2;
-    beginning::<20>(file).is_some_and(|header| {
-        header.starts_with(b"SQLite format 3\0") && header[18..] != [LOG, LOG]
-    })
+    beginning::<20>(file)
+        .is_some_and(|header| header.starts_with(MAGIC) && header[18..] != [LOG, LOG])
 }
 
 /// Returns the size of the pages of a database, in bytes (SQLite's file format, section 1.3.2).
 fn page_size(file: &Path) -> Option<usize> {
-    let header = beginning::<18>(file)?;
+    let header = beginning::<18>(file).filter(|header| header.starts_with(MAGIC))?;
     match u16::from_be_bytes([header[16], header[17]]) {
         1 => Some(65_536),
         size => Some(size.into()).filter(|size| (512..=32_768).contains(size)),
     }
 }
+
+const MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// Returns whether a log, of which `readable` bytes can be read, has fewer frames than its index, which is left by a crash as
 /// well, has counted. SQLite writes a frame to the disk before it counts it.
