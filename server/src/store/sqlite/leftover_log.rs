@@ -64,7 +64,7 @@ impl fmt::Display for LeftLog {
         };
         write!(
             f,
-            "the database {database} was not closed, and its log, {log}, is missing or cut off: what was in it is lost. \
+            "the database {database} was not closed, and its log, {log}, is missing, cut off, or unreadable at its end: what was there is lost. \
              Guests{since} may be missing. If you have that log, stop, bring it back together with the database that it \
              belongs to, and start again"
         )

@@ -43,6 +43,18 @@ mod sqlite {
         made
     }
 
+    /// Has a server killed that was started after one that has ended in order. Returns a guest of that one.
+    fn killed(binary: &Binary) -> Tokens {
+        let server = binary.serve();
+        let early = server.guest();
+        assert!(server.stop().success());
+        let server = binary.serve();
+        server.guest();
+        assert!(!server.log().contains("ERROR"), "{}", server.log());
+        server.kill();
+        early
+    }
+
     fn erase(server: &Server, guest: &Tokens) {
         let erased = server.send(&profile(&guest.access_token).method("DELETE"));
         assert_eq!(erased.status, StatusCode::NO_CONTENT);
@@ -178,13 +190,7 @@ mod sqlite {
     fn f10_a_log_that_lacks_its_end_says_since_when_guests_are_missing() {
         for how in ["cut off", "zeroed", "emptied", "removed"] {
             let binary = installation();
-            let server = binary.serve();
-            let early = server.guest();
-            assert!(server.stop().success());
-            let server = binary.serve();
-            let late = server.guest();
-            assert!(!server.log().contains("ERROR"), "{}", server.log());
-            server.kill();
+            let early = killed(&binary);
             let log = beside(&binary, "-wal");
             let length = fs::metadata(&log).unwrap().len();
             let frame = 24 + 2048;
@@ -220,7 +226,6 @@ mod sqlite {
                 assert!(line.contains(part), "{how}: {line}");
             }
             server.send(&refresh(&early.refresh_token)).tokens();
-            drop(late);
             // It is said once.
             assert!(server.stop().success());
             let before = binary.log_length();
@@ -232,12 +237,7 @@ mod sqlite {
     #[test]
     fn f10_a_log_that_is_damaged_in_its_middle_is_refused_and_can_be_cut_off_there() {
         let binary = installation();
-        let server = binary.serve();
-        let early = server.guest();
-        assert!(server.stop().success());
-        let server = binary.serve();
-        let late = server.guest();
-        server.kill();
+        let early = killed(&binary);
         let log = beside(&binary, "-wal");
         let whole = fs::read(&log).unwrap();
         let damage = |at: usize| {
@@ -272,12 +272,11 @@ mod sqlite {
         cut.set_len(length.parse().unwrap()).unwrap();
         let server = binary.serve();
         assert!(
-            server.log().contains("missing or cut off"),
+            server.log().contains("missing, cut off"),
             "{}",
             server.log()
         );
         server.send(&refresh(&early.refresh_token)).tokens();
-        drop(late);
     }
 
     #[test]
