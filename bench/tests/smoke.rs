@@ -60,7 +60,7 @@ fn measure_for(seconds: &str, only: &[&str]) -> Option<usize> {
     Some(rows.len())
 }
 
-/// What it finds depends on how busy the machine is, so that only its being found is asked.
+/// Asks only that something is found: it depends on how busy the machine is.
 #[test]
 fn a_flood_ends_with_a_verdict_on_everything() {
     let directory = TempDir::new().unwrap();

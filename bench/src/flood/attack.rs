@@ -1,4 +1,4 @@
-//! What the attackers do, all at once: how many there are, from where, and how often. Written down here and nowhere else.
+//! Says how many attackers there are, from where, and how often they do what, all at once; here and nowhere else.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -273,7 +273,7 @@ impl Flooder {
         let mut token = None;
         loop {
             sleep_until(due).await;
-            // What a busy server has kept it from isn't made up for.
+            // It doesn't make up for what a busy server has kept it from.
             due = (due + interval).max(Instant::now());
             let opened = match client.take() {
                 Some(client) => Ok(client),

@@ -1,4 +1,4 @@
-//! What a flood must not do, and what was found.
+//! Compares what was found in a flood with what is wanted.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(super) struct Figures {
     pub(super) after: Both,
     /// New guests of the server that speaks TLS, during the flood.
     pub(super) over_tls: Heard,
-    /// What became of each kind of attack, in the order of [`Kind::ALL`].
+    /// Counts what became of each kind of attack, in the order of [`Kind::ALL`].
     pub(super) tallies: Vec<Tally>,
     /// The server in the clear.
     pub(super) server: Held,
@@ -149,7 +149,7 @@ impl Figures {
     fn log_at_most(&self) -> f64 {
         let erased = self.admitted_at_most(Kind::Erasures);
         let heard = self.during.new.good + self.during.known.good;
-        // Who is erased was made and signed in before, and has a line among security events.
+        // A guest that is erased was made and signed in before, and has a line among security events.
         let passed = self.admitted_at_most(Kind::Authorize) + 4.0 * erased + heard as f64;
         LINE * (passed + REPEATED_LINES * self.seconds)
     }

@@ -1,4 +1,4 @@
-//! What a server holds while it is flooded: memory, its own and that of its sockets, and disk.
+//! Watches what a server holds while it is flooded: memory, its own and that of its sockets, and disk.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -40,7 +40,7 @@ impl Sockets {
         for line in lines.lines().filter(|line| !line.trim().is_empty()) {
             let memory = line.split_once("skmem:(").map_or("", |(_, memory)| memory);
             let charged = memory.trim_end_matches([')', ' ']).split(',');
-            // What was received, what is reserved, what is to be sent or acknowledged, options, the backlog.
+            // They count what was received, what is reserved, what is to be sent or acknowledged, options, the backlog.
             let bytes = charged.filter_map(|field| {
                 let digits = field.find(|c: char| c.is_ascii_digit())?;
                 let (name, bytes) = field.split_at(digits);

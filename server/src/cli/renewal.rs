@@ -1,4 +1,4 @@
-//! What others renew while the server runs: the certificate, read again each minute and on SIGHUP, and on SIGHUP those
+//! Takes over what others renew while the server runs: the certificate, read again each minute and on SIGHUP, and on SIGHUP those
 //! settings that need no new start.
 
 use std::sync::{Arc, Weak};
@@ -16,7 +16,7 @@ use crate::telemetry::Level;
 /// Reads the configuration anew, from where the process has it, and checks it as a start does.
 pub(super) type Load = Arc<dyn Fn() -> Result<Config, Failure> + Send + Sync>;
 
-/// What is renewed, and from where. SIGHUP ends nothing, whatever it finds.
+/// Holds what is renewed, and from where. SIGHUP ends nothing, whatever it finds.
 pub(super) struct Renewal {
     /// Weak, for the server to let go of it at its end.
     pub(super) app: Weak<App>,

@@ -22,7 +22,7 @@ pub struct Admin {
     pub hosts: Vec<Host>,
     /// The token that whoever asks for more than health must show. Without one the address is on loopback.
     pub token: Option<OperatorToken>,
-    /// Whether it speaks TLS.
+    /// Says whether it speaks TLS.
     pub tls: AdminTls,
     /// The file that the token was read from.
     pub token_file: Option<PathBuf>,
@@ -121,7 +121,7 @@ fn hosts(text: &str) -> Result<Vec<Host>, String> {
         .filter(|name| !name.is_empty());
     names
         .map(|name| {
-            // What it is isn't repeated: it may be a URL with a password.
+            // Its text isn't repeated: it may be a URL with a password.
             Host::of(name).ok_or_else(|| {
                 "one of them is no host name. Write names or addresses without scheme and port, separated by commas".to_owned()
             })

@@ -48,7 +48,7 @@ impl FromStr for TrustedProxies {
                 text.parse()
                     .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
                     .map(canonical)
-                    // What it is isn't repeated: it may be a URL with a password.
+                    // Its text isn't repeated: it may be a URL with a password.
                     .map_err(|_| {
                         "one of them is no network. Write addresses or networks, separated by commas, for example \
                          10.0.0.0/8,2001:db8::/32"

@@ -46,7 +46,7 @@ impl Visitor {
             }
         }
         let address = peer.and_then(Peer::address);
-        // Who can connect to a Unix socket, and so has no address, is trusted.
+        // A peer without an address can connect to a Unix socket, and so is trusted.
         let is_trusted = is_forwarded
             && peer.is_some()
             && address.is_none_or(|address| trusted.contains(address));

@@ -26,7 +26,7 @@ pub(super) fn take() -> io::Result<Listener> {
     let is_named = |(name, _): &(Option<String>, _)| name.as_deref() == Some(NAME);
     let at = sockets.iter().position(is_named).unwrap_or_default();
     let socket = sockets.swap_remove(at).1.into_std();
-    // What isn't ours isn't closed: if nothing was handed over, its number is that of another file of this process.
+    // The others stay open: if nothing was handed over, their numbers are those of other files of this process.
     for (_, other) in sockets {
         let _ = other.into_raw();
     }

@@ -260,7 +260,7 @@ async fn f47_close_to_the_bound_an_idle_one_makes_room_before_a_newcomer_needs_i
     let mut newcomer = TcpStream::connect(address).await.unwrap();
     live(&mut newcomer).await;
     let mut evicted = silent.swap_remove(0);
-    // What it sends now comes too late.
+    // It sends this too late.
     let _ = evicted.write_all(LIVE).await;
     is_closed(evicted).await;
     for mut silent in silent {

@@ -1,4 +1,4 @@
-//! What a running server takes over on SIGHUP.
+//! Tests what a running server takes over on SIGHUP.
 
 use std::fs;
 use std::net::TcpListener;
@@ -100,7 +100,7 @@ fn f56_sighup_takes_a_bad_file_for_nothing_and_says_what_waits() {
         "[limits]\nmode = \"off\"\nguests_per_address = \"1\"\n",
         "[limits]\nmode = \"off\"\n[tokens]\nacces_ttl = \"1h\"\n",
         "[limits\n",
-        // What a start would refuse.
+        // One that a start would refuse.
         "[limits]\nmode = \"off\"\n[tls]\ncertificate_file = \"./absent\"\nkey_file = \"./absent\"\n",
     ] {
         reload(

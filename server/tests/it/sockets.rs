@@ -45,7 +45,7 @@ fn a_guest_comes_by_over_a_unix_socket_whose_file_goes_with_the_server() {
     let announced: Value = serde_json::from_str(&server.announced).unwrap();
     let listening = format!("unix:{}", socket.display());
     assert_eq!(announced, json!({"listening": listening, "issuer": ISSUER}));
-    // What somebody else has put there meanwhile stays.
+    // A file that somebody else has put there meanwhile stays.
     fs::remove_file(&socket).unwrap();
     fs::write(&socket, "mine").unwrap();
     ended(server);
@@ -249,7 +249,7 @@ fn a_unix_socket_that_is_handed_over_stays_where_it_is() {
     ended(binary.serve());
     assert!(binary.log().contains(&exposed), "{}", binary.log());
 
-    // What kind of socket it is shows only now.
+    // The kind of the socket shows only now.
     let certified = Certified::new();
     speak_tls(&mut binary, &certified);
     let problem = binary.failure(&["serve", "--listen", "systemd"]);

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-/// What can be read of a log.
+/// Says how much of a log can be read.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Readable {
     /// The length in bytes up to which SQLite reads it: whole transactions.
@@ -33,7 +33,7 @@ pub(super) fn readable(log: &Path, page: usize) -> io::Result<Readable> {
     let mut read = HEADER as u64;
     let mut length = if header.is_whole { read } else { 0 };
     let mut is_whole = header.is_whole;
-    // What the next frame continues: while the log is whole, all before it.
+    // The next frame continues this: while the log is whole, all before it.
     let mut before = Before {
         checksum: header.checksum,
         computed: header.checksum,
@@ -78,7 +78,7 @@ pub(super) fn readable(log: &Path, page: usize) -> io::Result<Readable> {
 /// The frame before another one, or the header.
 struct Before {
     checksum: [u32; 2],
-    /// What its checksum should be, if only that is damaged.
+    /// The checksum that it should have, if only that is damaged.
     computed: [u32; 2],
     salts: [u8; 8],
     /// It is the last of a transaction that SQLite doesn't read.
