@@ -43,10 +43,30 @@ pub(crate) fn run(count: &Count) -> Result<bool, Failure> {
     let mut figures = Figures::read(&count.figures)?;
     let mut counted = Vec::new();
     for operation in Operation::value_variants() {
-        counted.push((operation.name(), count_one(*operation, &count.directory)?));
+        counted.push((
+            operation.name(),
+            count_one(*operation, false, &count.directory)?,
+        ));
+    }
+    let mut costs = Vec::new();
+    for &(operation, most) in COST_OF_LIMITS {
+        let unlimited = count_one(operation, true, &count.directory)?;
+        let limited = counted.iter().find(|(name, _)| *name == operation.name());
+        let (_, limited) = limited.expect("all were counted");
+        costs.push((
+            operation,
+            growth_beside_the_store(&unlimited, limited),
+            most,
+        ));
     }
     fs::remove_dir_all(&count.directory)?;
     super::print(&table(&counted));
+    for (operation, cost, most) in &costs {
+        println!(
+            "Rate limits cost {} {cost:.1} % of its instructions; {most:.1} % are allowed.",
+            operation.name()
+        );
+    }
     if count.write {
         figures.set(compiler, counted);
         figures.write(&count.figures)?;
@@ -59,13 +79,26 @@ pub(crate) fn run(count: &Count) -> Result<bool, Failure> {
     if !changes.is_empty() {
         println!("If this is meant, write it down: make count WRITE=1");
     }
-    Ok(changes.grown.is_empty())
+    let limits_are_cheap = costs.iter().all(|(_, cost, most)| cost <= most);
+    Ok(changes.grown.is_empty() && limits_are_cheap)
 }
 
-/// Counts the instructions of one operation.
-fn count_one(operation: Operation, directory: &Path) -> Result<Counts, Failure> {
-    let once = Run::start(operation, TIMES, directory.join("once"))?;
-    let twice = Run::start(operation, 2 * TIMES, directory.join("twice"))?;
+/// What rate limits may cost an operation, in per cent of its instructions.
+const COST_OF_LIMITS: &[(Operation, f64)] =
+    &[(Operation::Authorize, 3.0), (Operation::Refresh, 1.0)];
+
+/// Returns the growth in per cent of the whole, but for that of the store: a page more or less there is chance, and more than
+/// what is looked for.
+fn growth_beside_the_store(before: &Counts, now: &Counts) -> f64 {
+    let store = Stage::Store.name();
+    let beside = |counts: &Counts| counts.total() - counts.of(store);
+    100.0 * (beside(now) - beside(before)) as f64 / before.total() as f64
+}
+
+/// Counts the instructions of one operation, with rate limits or without.
+fn count_one(operation: Operation, unlimited: bool, directory: &Path) -> Result<Counts, Failure> {
+    let once = Run::start(operation, TIMES, unlimited, directory.join("once"))?;
+    let twice = Run::start(operation, 2 * TIMES, unlimited, directory.join("twice"))?;
     let (once, twice) = (once.finish()?, twice.finish()?);
     let mut counts = Counts::default();
     for stage in Stage::ALL {
@@ -83,7 +116,12 @@ struct Run {
 }
 
 impl Run {
-    fn start(operation: Operation, times: usize, directory: PathBuf) -> Result<Self, Failure> {
+    fn start(
+        operation: Operation,
+        times: usize,
+        unlimited: bool,
+        directory: PathBuf,
+    ) -> Result<Self, Failure> {
         if directory.exists() {
             fs::remove_dir_all(&directory)?;
         }
@@ -101,6 +139,7 @@ impl Run {
             .arg(std::env::current_exe()?)
             .args(["repeat", operation.name(), &times.to_string()])
             .arg(directory.join("data"))
+            .args(unlimited.then_some("--unlimited"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(directory.join(LOG))?)

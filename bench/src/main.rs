@@ -47,6 +47,7 @@ mod rows;
 mod scenario;
 mod stage;
 mod target;
+mod versions;
 mod workload;
 
 /// Measures Guestpass against the floors of the same machine, in the same run

@@ -118,6 +118,15 @@ pub(crate) const ROWS: &[Row] = &[
         ratio: |round| rate(round, S::SignUp) / rate(round, S::EmptyPair),
     },
     Row {
+        key: "rate-limited",
+        about: "CPU of a 429 / of an empty GET handler",
+        wanted: Wanted::AtMost(1.4),
+        aim: None,
+        headline: false,
+        needs: &[S::EmptyGet, S::RateLimited],
+        ratio: |round| round[&S::RateLimited].cpu() / round[&S::EmptyGet].cpu(),
+    },
+    Row {
         key: "cleaning",
         about: "CPU of cleaning an ended grant / of a sign-up",
         wanted: Wanted::AtMost(0.10),
@@ -174,6 +183,15 @@ pub(crate) const ROWS: &[Row] = &[
         headline: false,
         needs: &[S::FreshEmpty, S::FreshRefresh],
         ratio: |round| rate(round, S::FreshRefresh) / rate(round, S::FreshEmpty),
+    },
+    Row {
+        key: "http2",
+        about: "refresh by HTTP/2, 64 streams / by HTTP/1.1, 64 connections, over TLS",
+        wanted: Wanted::AtLeast(0.90),
+        aim: None,
+        headline: false,
+        needs: &[S::RefreshHttp1, S::RefreshHttp2],
+        ratio: |round| rate(round, S::RefreshHttp2) / rate(round, S::RefreshHttp1),
     },
     Row {
         key: "overload",

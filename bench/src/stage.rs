@@ -13,11 +13,12 @@ use crate::generator::{Load, Outcome, Pace, Workload, histogram};
 use crate::guests::{self, CLIENT_ID, Guests, Seed};
 use crate::process::{Memory, Process, Server, Used, measure_sync, settle};
 use crate::scenario::Scenario;
+use crate::versions::{Kept, Version};
 use crate::workload::{Fixed, Refresh, Retry, SignUp, Target};
 
-mod fresh;
 mod life;
 mod postgres;
+mod tls;
 
 use life::HalfEnded;
 use postgres::Postgres;
@@ -84,7 +85,7 @@ enum Kind {
     Million,
     Ended,
     HalfEnded,
-    Fresh,
+    Tls,
     HundredThousand,
     Unsynced,
     EdDsa,
@@ -96,7 +97,7 @@ enum Kind {
 impl Kind {
     const fn seed(self) -> (u64, KeyAlgorithm) {
         match self {
-            Self::Million | Self::Unsynced | Self::Ended | Self::Fresh => {
+            Self::Million | Self::Unsynced | Self::Ended | Self::Tls => {
                 (1_000_000, KeyAlgorithm::Hs256)
             }
             Self::HalfEnded => (2_000_000, KeyAlgorithm::Hs256),
@@ -142,7 +143,9 @@ pub(crate) struct Stage {
     /// Installations as they were seeded, with the tokens that are valid in a copy.
     seeded: HashMap<String, (PathBuf, Guests)>,
     empty: Option<Server>,
-    fresh: Option<Server>,
+    /// With TLS.
+    empty_tls: Option<Server>,
+    rate_limited: Option<Server>,
     signing: Option<Server>,
     writing: Option<Process>,
     postgres: Option<Postgres>,
@@ -154,7 +157,8 @@ pub(crate) struct Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         self.served.clear();
-        (self.empty, self.fresh, self.signing) = (None, None, None);
+        (self.empty, self.empty_tls, self.signing) = (None, None, None);
+        self.rate_limited = None;
         self.writing = None;
         self.postgres = None;
         let _ = fs::remove_dir_all(&self.plan.directory);
@@ -171,7 +175,8 @@ impl Stage {
             served: HashMap::new(),
             seeded: HashMap::new(),
             empty: None,
-            fresh: None,
+            empty_tls: None,
+            rate_limited: None,
             signing: None,
             writing: None,
             postgres: None,
@@ -195,8 +200,10 @@ impl Stage {
             Scenario::Unsynced256 => self.refresh(Kind::Unsynced, closed(256), usize::MAX),
             Scenario::RefreshEdDsa => self.refresh(Kind::EdDsa, closed(64), usize::MAX),
             Scenario::RefreshEs256 => self.refresh(Kind::Es256, closed(64), usize::MAX),
-            Scenario::FreshEmpty => fixed(self.fresh()?, closed(64), Fixed::refresh),
-            Scenario::FreshRefresh => self.refresh(Kind::Fresh, closed(64), usize::MAX),
+            Scenario::FreshEmpty => fixed(self.empty_tls()?, closed(64), Fixed::refresh),
+            Scenario::FreshRefresh => self.refresh(Kind::Tls, closed(64), usize::MAX),
+            Scenario::RefreshHttp1 => self.refresh_kept(Version::Http1, time),
+            Scenario::RefreshHttp2 => self.refresh_kept(Version::Http2, time),
             Scenario::Refresh10Thousand => self.refresh(Kind::TenThousand, closed(64), usize::MAX),
             Scenario::Refresh10Million => self.refresh(Kind::TenMillion, closed(64), usize::MAX),
             Scenario::EmptyHalfLoad => {
@@ -214,6 +221,8 @@ impl Stage {
                 let mut workload = SignUp::new(&served.target);
                 measure(&served.server, closed(64), &mut workload)
             }
+            Scenario::EmptyGet => fixed(empty(&mut self.empty)?, closed(64), Fixed::authorize),
+            Scenario::RateLimited => fixed(self.rate_limited()?, closed(64), Fixed::rate_limited),
             Scenario::Retry => self.retry(time),
             Scenario::Memory10Thousand => self.memory(Kind::TenThousand),
             Scenario::Memory10Million => self.memory(Kind::TenMillion),
@@ -234,6 +243,23 @@ impl Stage {
         let served = self.served(kind)?;
         let mut workload = Refresh::new(&served.target, &mut served.guests, among);
         let measured = measure(&served.server, demand, &mut workload)?;
+        served.refreshed += measured.done;
+        Ok(measured)
+    }
+
+    /// Refreshes over TLS connections that are kept.
+    fn refresh_kept(&mut self, version: Version, time: Duration) -> Result<Measured, Failure> {
+        let served = self.served(Kind::Tls)?;
+        let mut workload = Refresh::new(&served.target, &mut served.guests, usize::MAX);
+        let kept = Kept {
+            address: served.server.address,
+            tls: served.server.tls.as_ref().expect("it was started with TLS"),
+            version,
+            in_flight: 64,
+        };
+        let measured = measure_by(&served.server, time, &mut |time| {
+            kept.run(&mut workload, time)
+        })?;
         served.refreshed += measured.done;
         Ok(measured)
     }
@@ -312,6 +338,31 @@ impl Stage {
         Ok(Measured::of(outcome, Used::default()))
     }
 
+    /// Returns a server that refuses nearly every new guest.
+    fn rate_limited(&mut self) -> Result<&Server, Failure> {
+        if self.rate_limited.is_none() {
+            let (from, _) = self.seeded(Kind::TenThousand)?;
+            let directory = self.plan.directory.join("rate-limited");
+            guests::copy(&from, &directory)?;
+            let settings = [
+                ("GUESTPASS_LIMITS__MODE", "enforce"),
+                ("GUESTPASS_LIMITS__GUESTS_PER_ADDRESS", "1/1h"),
+            ];
+            let server = Server::guestpass(&self.plan.program, &directory, &settings)?;
+            // The one that is not refused.
+            let load = Load {
+                address: server.address,
+                connections: 1,
+                pace: Pace::Closed,
+                time: Duration::from_millis(1),
+                fresh_tls: None,
+            };
+            load.run(&mut Fixed::authorize(&target(&server)), &mut |_, _| {})?;
+            self.rate_limited = Some(server);
+        }
+        Ok(self.rate_limited.as_ref().expect("it was just started"))
+    }
+
     fn signing(&mut self) -> Result<&Server, Failure> {
         if self.signing.is_none() {
             let directory = self.plan.directory.join("sign");
@@ -332,7 +383,7 @@ impl Stage {
                 settings.push(("GUESTPASS_SQLITE__SYNCHRONOUS", "off"));
             }
             let server = match kind {
-                Kind::Fresh => self.certified(&directory, &settings)?,
+                Kind::Tls => self.certified(&directory, &settings)?,
                 _ => Server::guestpass(&self.plan.program, &directory, &settings)?,
             };
             let target = target(&server);
@@ -458,14 +509,21 @@ fn measure(
         time: demand.time,
         fresh_tls: server.tls.as_ref(),
     };
+    measure_by(server, demand.time, &mut |time| {
+        Ok(Load { time, ..load }.run(workload, &mut |_, _| {})?)
+    })
+}
+
+/// Does the same with a load of another kind, which runs for the time that it is given.
+fn measure_by(
+    server: &Server,
+    time: Duration,
+    load: &mut dyn FnMut(Duration) -> Result<Outcome, Failure>,
+) -> Result<Measured, Failure> {
     settle()?;
-    let warm_up = Load {
-        time: load.time.min(WARM_UP),
-        ..load
-    };
-    warm_up.run(workload, &mut |_, _| {})?;
+    load(time.min(WARM_UP))?;
     let before = server.used()?;
-    let outcome = load.run(workload, &mut |_, _| {})?;
+    let outcome = load(time)?;
     let mut used = server.used()? - before;
     // Without the answers, what was written went to files.
     used.written = used.written.saturating_sub(outcome.received);

@@ -255,6 +255,8 @@ impl Workload for SignUp {
 /// Sends fixed requests, whatever the answers say.
 pub(crate) struct Fixed {
     requests: Vec<Vec<u8>>,
+    /// Status of each answer.
+    expected: u16,
     next: Vec<usize>,
 }
 
@@ -264,6 +266,7 @@ impl Fixed {
         let request = [&target.refresh()[..], &Token::default().0].concat();
         Self {
             requests: vec![request],
+            expected: 200,
             next: Vec::new(),
         }
     }
@@ -272,7 +275,16 @@ impl Fixed {
     pub(crate) fn authorize(target: &Target) -> Self {
         Self {
             requests: vec![target.authorize()],
+            expected: 200,
             next: Vec::new(),
+        }
+    }
+
+    /// Sends the request of a new guest, which is to be refused with 429.
+    pub(crate) fn rate_limited(target: &Target) -> Self {
+        Self {
+            expected: 429,
+            ..Self::authorize(target)
         }
     }
 
@@ -281,6 +293,7 @@ impl Fixed {
         let exchange = [&target.exchange()[..], &Token::default().0].concat();
         Self {
             requests: vec![target.authorize(), exchange],
+            expected: 200,
             next: Vec::new(),
         }
     }
@@ -299,9 +312,9 @@ impl Workload for Fixed {
         let next = self.next[slot] + 1;
         self.next[slot] = next % self.requests.len();
         match status {
-            200 if next == self.requests.len() => Step::Done,
-            200 => Step::Next,
-            _ => Step::Failed,
+            status if status != self.expected => Step::Failed,
+            _ if next == self.requests.len() => Step::Done,
+            _ => Step::Next,
         }
     }
 

@@ -1,11 +1,12 @@
 //! The operations that are counted: requests to the server's own router in this process, one after the other.
 //!
-//! Nothing but the operation changes from run to run: the clock goes on by a millisecond with each request, and
-//! randomness repeats itself.
+//! Nothing but the operation changes from run to run: the clock goes on by a millisecond with each request, each comes from
+//! another address, and randomness repeats itself.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,6 +16,7 @@ use axum::http::{HeaderValue, Request};
 use guestpass::clock::{Clock, SteadyClock};
 use guestpass::config::Config;
 use guestpass::keys::{KeyRing, MasterKey, MasterKeySource};
+use guestpass::listen::Peer;
 use guestpass::random::Random;
 use guestpass::start::{Parts, start};
 use guestpass::store::sqlite::SqliteStore;
@@ -42,6 +44,9 @@ pub(crate) struct Repeat {
     operation: Operation,
     times: usize,
     directory: PathBuf,
+    /// Run without rate limits
+    #[arg(long)]
+    unlimited: bool,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -73,7 +78,7 @@ pub(crate) fn run(repeat: &Repeat) -> Result<(), Failure> {
             Operation::Exchange => 2 * TIMES,
             _ => 0,
         };
-        let server = Server::start(&repeat.directory).await?;
+        let server = Server::start(&repeat.directory, repeat.unlimited).await?;
         let mut guests = Guests::sign_up(server, codes).await?;
         for _ in 0..repeat.times {
             guests.carry_out(repeat.operation).await?;
@@ -133,16 +138,22 @@ impl Guests {
 struct Server {
     router: Router,
     clock: Arc<StepClock>,
+    /// Requests so far.
+    sent: AtomicU32,
     _log: telemetry::Running,
 }
 
 impl Server {
     /// Starts a server as `guestpass serve` does it, with a clock and randomness of its own.
-    async fn start(directory: &Path) -> Result<Self, Failure> {
+    async fn start(directory: &Path, unlimited: bool) -> Result<Self, Failure> {
         let journal = directory.join("journal").display().to_string();
         let settings = [
             ("issuer", "https://id.example".to_owned()),
             ("journal", journal),
+            (
+                "limits.mode",
+                if unlimited { "off" } else { "enforce" }.to_owned(),
+            ),
         ];
         let config = Config::from_sources(&settings, Vec::new(), None)?;
         let log = telemetry::start(config.log_level, config.log_format, config.log_repeats);
@@ -172,6 +183,7 @@ impl Server {
         Ok(Self {
             router: http::router(app),
             clock,
+            sent: AtomicU32::new(0),
             _log: log,
         })
     }
@@ -224,6 +236,10 @@ impl Server {
         request
             .headers_mut()
             .insert(HOST, HeaderValue::from_static("id.example"));
+        let address = Ipv4Addr::from_bits(NETWORK + self.sent.fetch_add(1, Ordering::Relaxed));
+        request
+            .extensions_mut()
+            .insert(Peer::from(SocketAddr::new(IpAddr::V4(address), 443)));
         let answer = self.router.clone().oneshot(request).await?;
         let status = answer.status();
         let body = to_bytes(answer.into_body(), usize::MAX).await?;
@@ -236,6 +252,9 @@ impl Server {
         }
     }
 }
+
+/// 10.0.0.0, from which the addresses of callers count up.
+const NETWORK: u32 = 10 << 24;
 
 const REDIRECT_URI: &str = "urn%3Aietf%3Awg%3Aoauth%3A2.0%3Aoob%3Aauto";
 

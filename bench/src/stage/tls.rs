@@ -1,4 +1,4 @@
-//! Servers with TLS, for operations that each open a connection.
+//! Servers with TLS.
 
 use std::path::{Path, PathBuf};
 
@@ -9,14 +9,14 @@ use crate::process::Server;
 
 impl Stage {
     /// Returns the empty handler with TLS.
-    pub(super) fn fresh(&mut self) -> Result<&Server, Failure> {
-        if self.fresh.is_none() {
+    pub(super) fn empty_tls(&mut self) -> Result<&Server, Failure> {
+        if self.empty_tls.is_none() {
             let certificate = self.certificate()?;
             let directory = certificate.display().to_string();
             let server = Server::floor(&["empty", "--tls", &directory])?;
-            self.fresh = Some(server.with_tls(certificate::client(&certificate)?));
+            self.empty_tls = Some(server.with_tls(certificate::client(&certificate)?));
         }
-        Ok(self.fresh.as_ref().expect("it was just started"))
+        Ok(self.empty_tls.as_ref().expect("it was just started"))
     }
 
     /// Starts Guestpass with TLS.
