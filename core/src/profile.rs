@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -21,27 +22,42 @@ pub struct Profile {
     pub created_at: Timestamp,
 }
 
-/// Identifies a guest by a positive 63-bit number: 42 bits of milliseconds since the epoch, then 21 random bits.
+/// Identifies a guest by a positive number, whose decimal text is the `sub` claim.
 ///
-/// Its decimal text is the `sub` claim. Ids that are made one after the other lie close together in the store's index,
-/// yet nobody can guess one from another. Two guests of the same millisecond collide with a probability of one in two
-/// million; the store reports that as a conflict, and the caller draws again.
+/// Those that are made here have 16 digits and are below 2^53, so that programs which keep numbers as doubles keep them exactly:
+/// milliseconds since [`EPOCH`], then 13 random bits. Ids that are made one after the other lie close together in the
+/// store's index, yet none can be computed from another. Two guests of one millisecond have the same with a probability of one
+/// in eight thousand; the store reports that as a conflict, and the caller draws again. Ids below and above come from
+/// other systems, and stay what they are (decision 17).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ProfileId(i64);
 
 impl ProfileId {
-    /// Makes an id from the time and random bytes, of which the low 21 bits count.
+    /// Makes an id from the time and random bytes, of which 13 bits count. When the numbers are used up, in 2057, they begin
+    /// anew; a time before [`EPOCH`] has those of their end.
     #[must_use]
-    pub fn new(now: Timestamp, random: [u8; 4]) -> Self {
-        let millis = now.as_millis() & ((1 << 42) - 1);
-        let random = i64::from(u32::from_le_bytes(random) & ((1 << RANDOM_BITS) - 1));
-        Self(((millis << RANDOM_BITS) | random).max(1))
+    pub fn new(now: Timestamp, random: [u8; 2]) -> Self {
+        let millis = now.as_millis().wrapping_sub(EPOCH.as_millis());
+        let random = i64::from(u16::from_le_bytes(random)) % PER_MILLI;
+        Self(FIRST + millis.rem_euclid(MILLIS) * PER_MILLI + random)
     }
 
     /// Returns the least id that is made at that time: one that was made earlier is less.
     #[must_use]
     pub fn first_at(now: Timestamp) -> Self {
-        Self::new(now, [0; 4])
+        Self::new(now, [0; 2])
+    }
+
+    /// Returns whether it is one that will be made here, later than `now`.
+    #[must_use]
+    pub fn is_to_come(self, now: Timestamp) -> bool {
+        self >= Self::first_at(now + Duration::from_millis(1)) && self.is_exact_as_double()
+    }
+
+    /// Returns whether programs that keep numbers as doubles, as JavaScript and spreadsheets do, keep it exactly.
+    #[must_use]
+    pub const fn is_exact_as_double(self) -> bool {
+        self.0 < 1 << f64::MANTISSA_DIGITS
     }
 
     /// Makes an id from its number in the store. `None` unless positive.
@@ -57,7 +73,14 @@ impl ProfileId {
     }
 }
 
-const RANDOM_BITS: u32 = 21;
+/// 2026-11-01T00:00:00Z, from which ids count.
+pub const EPOCH: Timestamp = Timestamp::from_millis(1_793_491_200_000);
+/// The first id that is made. Those below have fewer digits, or are kept for guests that follow from another.
+const FIRST: i64 = 1_000_000_000_000_000 + (1 << 47);
+/// Ids of one millisecond.
+const PER_MILLI: i64 = 1 << 13;
+/// Milliseconds until the ids are used up, at 2^53.
+const MILLIS: i64 = ((1 << f64::MANTISSA_DIGITS) - FIRST) / PER_MILLI;
 
 impl fmt::Display for ProfileId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -128,11 +151,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_positive_for_any_time_and_randomness() {
-        for millis in [0, 1, 1_763_750_000_000, (1 << 42) - 1, i64::MAX, -1] {
-            for random in [[0; 4], [255; 4]] {
-                assert!(ProfileId::new(Timestamp::from_millis(millis), random).as_i64() > 0);
+    fn an_id_has_16_digits_and_is_exact_at_any_time() {
+        let times = [0, 1, EPOCH.as_millis() - 1, EPOCH.as_millis(), 1 << 42];
+        for millis in times.into_iter().chain([i64::MAX, i64::MIN, -1]) {
+            for random in [[0; 2], [255; 2]] {
+                let id = ProfileId::new(Timestamp::from_millis(millis), random);
+                assert_eq!(id.to_string().len(), 16, "{millis}");
+                assert!(id.as_i64() >= FIRST && id.is_exact_as_double(), "{millis}");
             }
+        }
+    }
+
+    #[test]
+    fn the_first_and_the_last_id_lie_at_the_ends_of_their_range() {
+        assert_eq!(ProfileId::first_at(EPOCH).as_i64(), FIRST);
+        let last = EPOCH + Duration::from_millis(u64::try_from(MILLIS - 1).unwrap());
+        assert_eq!(
+            ProfileId::new(last, [255; 2]).as_i64(),
+            9_007_199_254_740_991
+        );
+        let anew = last + Duration::from_millis(1);
+        assert_eq!(ProfileId::first_at(anew).as_i64(), FIRST);
+    }
+
+    #[test]
+    fn an_id_of_ours_is_to_come_from_the_next_millisecond_on() {
+        let now = EPOCH + Duration::from_secs(86_400);
+        let next = now + Duration::from_millis(1);
+        for (id, is_to_come) in [
+            (1, false),
+            (FIRST - 1, false),
+            (ProfileId::new(now, [255; 2]).0, false),
+            (ProfileId::first_at(next).0, true),
+            ((1 << 53) - 1, true),
+            (1 << 53, false),
+            (i64::MAX, false),
+        ] {
+            assert_eq!(ProfileId(id).is_to_come(now), is_to_come, "{id}");
         }
     }
 

@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn f51_a_scan_leaves_out_who_was_made_too_lately() {
         let at = Timestamp::from_millis;
-        let position = |millis| GrantId::new(ProfileId::new(at(millis), [9; 4]), [7; 8]);
+        let position = |millis| GrantId::new(ProfileId::new(at(millis), [9; 2]), [7; 8]);
         let before = EndedBefore {
             grants: at(3_000),
             orphans: at(6_000),

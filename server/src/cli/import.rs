@@ -17,6 +17,7 @@ use super::{Failure, Output, client};
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::store::{RevokedId, RevokedList, Store, Tombstone, Write};
+use crate::terminal;
 
 mod check;
 mod file;
@@ -36,7 +37,8 @@ pub(super) struct Args {
 
 pub(super) const AFTER_HELP: &str = "\
 sub is a positive whole number below 2^63, subn a UUID, created_at a time as 2026-01-31T12:00:00Z or milliseconds since
-1970. What `guestpass profile export` writes can be imported. The whole file is checked first. Guests that are there
+1970. A sub that this installation will give to a new guest later is refused: of 16 digits, the numbers from
+1140737488355328 on follow the time. What `guestpass profile export` writes can be imported. The whole file is checked first. Guests that are there
 already with the same values are left alone, so the same file can be imported again; those that were erased stay erased.
 A subn belongs to one guest: two with the same are refused.
 
@@ -61,9 +63,17 @@ pub(super) async fn run(
         new,
         present,
         erased,
+        inexact,
     } = counted;
     let new = new.len();
-    let described = json!({"imported": new, "present": present, "erased": erased});
+    if inexact > 0 {
+        terminal::say(&format!(
+            "warning: {inexact} of them have a sub of 2^53 or more, which JavaScript and spreadsheets round if they read it as a \
+             number: keep it as text everywhere"
+        ));
+    }
+    let described =
+        json!({"imported": new, "present": present, "erased": erased, "inexact": inexact});
     output.print(&described, || {
         format!(
             "imported {new} guests. {present} were there already, {erased} have been erased here and stay so"

@@ -20,6 +20,7 @@ mod fuzz;
 mod growth;
 mod http2;
 mod http_layer;
+mod ids;
 mod introspect;
 mod keys;
 mod metadata;

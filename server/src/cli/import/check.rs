@@ -18,6 +18,8 @@ pub struct Counted {
     pub present: u64,
     /// Those that were erased here.
     pub erased: u64,
+    /// Those, new or there already, whose `sub` many programs round.
+    pub inexact: u64,
 }
 
 impl Import<'_> {
@@ -104,6 +106,7 @@ impl Import<'_> {
     ) -> Result<(), Failure> {
         let known = self.known(part).await?;
         for line in part.drain(..) {
+            counted.inexact += u64::from(!line.profile.id.is_exact_as_double());
             match known.get(&line.profile.id) {
                 None => {
                     counted.new.insert(line.profile.id);

@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord, Trim};
 use guestpass_core::client::{Client, ClientNumber};
-use guestpass_core::profile::Profile;
+use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
 use crate::cli::{Failure, exact_rfc3339};
@@ -152,8 +152,14 @@ impl GuestFile {
             return Err("created_at: that is still to come".to_owned());
         }
         let named = |name: &str, problem: &str| format!("{name}: {problem}");
+        let id: ProfileId = field(columns.sub).parse().map_err(|e| named("sub", e))?;
+        if id.is_to_come(self.now) {
+            return Err(format!(
+                "sub: {id} is one that this installation will give to a new guest later"
+            ));
+        }
         Ok(Profile {
-            id: field(columns.sub).parse().map_err(|e| named("sub", e))?,
+            id,
             network_id: field(columns.subn).parse().map_err(|e| named("subn", e))?,
             client,
             created_at,

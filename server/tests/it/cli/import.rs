@@ -1,5 +1,9 @@
 //! `guestpass profile import`: guests that another system knows already.
 
+use std::time::Duration;
+
+use guestpass::clock::{Clock as _, SystemClock};
+use guestpass_core::profile::ProfileId;
 use serde_json::{Value, json};
 
 use crate::support::binary::Binary;
@@ -134,6 +138,49 @@ async fn every_bad_line_is_named_and_nothing_is_imported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn c260_ids_of_others_and_of_ours_are_imported_unless_they_are_still_to_come() {
+    let year = Duration::from_secs(365 * 86_400);
+    let now = SystemClock::new().now();
+    let (made, to_come) = (ProfileId::first_at(now), ProfileId::first_at(now + year));
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let (binary, _database) = installation(backend).await;
+        let subs = ["94173", "1000000000000005", &made.to_string()];
+        let lines: Vec<_> = (1..)
+            .zip(subs)
+            .map(|(number, sub)| format!("{sub},{},1700000000000\n", subn(number)))
+            .collect();
+        let file = format!("sub,subn,created_at\n{}", lines.concat());
+        write(&binary, &file);
+        assert_eq!(import_for_the_shop(&binary), counted(3, 0, 0));
+        for sub in subs {
+            binary.json(&["profile", "show", sub]);
+        }
+        write(&binary, &format!("{file}{to_come},{SUBN},1700000000000\n"));
+        let problem = fails(&binary);
+        let named = format!("line 5: sub: {to_come} is one that this installation will give");
+        assert!(problem.contains(&named), "{problem}");
+        // What many programs round is taken, and said.
+        write(
+            &binary,
+            &format!("{file}{},{SUBN},1700000000000\n", 1_u64 << 60),
+        );
+        let imports = [
+            "--json",
+            "profile",
+            "import",
+            "guests.csv",
+            "--client",
+            SHOP,
+        ];
+        let ended = binary.run(&imports);
+        let expected = json!({"imported": 1, "present": 3, "erased": 0, "inexact": 1});
+        assert_eq!(ended.json(), expected);
+        let warning = "warning: 1 of them have a sub of 2^53 or more";
+        assert!(ended.stderr.contains(warning), "{ended:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_is_there_with_other_values_is_an_error() {
     for backend in [Backend::Sqlite, Backend::Postgres] {
         let (binary, _database) = installation(backend).await;
@@ -230,7 +277,7 @@ fn fails(binary: &Binary) -> String {
 }
 
 fn counted(imported: u64, present: u64, erased: u64) -> Value {
-    json!({"imported": imported, "present": present, "erased": erased})
+    json!({"imported": imported, "present": present, "erased": erased, "inexact": 0})
 }
 
 fn profiles(binary: &Binary) -> u64 {

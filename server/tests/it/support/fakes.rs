@@ -67,6 +67,7 @@ impl Clock for FakeClock {
 pub(crate) struct SeededRandom {
     seed: String,
     counter: AtomicU64,
+    ids: AtomicU64,
     panics: AtomicBool,
 }
 
@@ -81,6 +82,7 @@ impl SeededRandom {
                 MADE.replace(MADE.get() + 1)
             ),
             counter: AtomicU64::new(0),
+            ids: AtomicU64::new(0),
             panics: AtomicBool::new(false),
         }
     }
@@ -89,6 +91,11 @@ impl SeededRandom {
     pub(crate) fn drawn(&self) -> Vec<[u8; 32]> {
         let drawn = self.counter.load(Ordering::SeqCst);
         (0..drawn).map(|counter| self.block(counter)).collect()
+    }
+
+    /// Returns how often an id was drawn for a guest so far.
+    pub(crate) fn ids_drawn(&self) -> u64 {
+        self.ids.load(Ordering::SeqCst)
     }
 
     fn block(&self, counter: u64) -> [u8; 32] {
@@ -108,6 +115,9 @@ impl Random for SeededRandom {
             bytes.len() == 12 || !self.panics.swap(false, Ordering::SeqCst),
             "a test asked for this panic"
         );
+        // Two are the random part of a guest's id, and of nothing else.
+        self.ids
+            .fetch_add(u64::from(bytes.len() == 2), Ordering::SeqCst);
         for chunk in bytes.chunks_mut(32) {
             let block = self.block(self.counter.fetch_add(1, Ordering::SeqCst));
             chunk.copy_from_slice(&block[..chunk.len()]);
