@@ -287,6 +287,7 @@ fn profile_row(grant: &Grant) -> Row {
         "client_number" => Value::Integer(grant.client.0),
         "created_at" => Value::Integer(grant.issued_at.as_millis()),
         "resumed" => Value::Flag(false),
+        "customer" | "linked_at" | "linked_by" | "version" => Value::Null,
         _ => panic!("guests have a new column, {column}"),
     })
 }

@@ -4,9 +4,10 @@
 //! same version, and a name that only a newer version knows is kept as it is ([`Client::unknown_choices`]).
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 use std::time::Duration;
 
-use crate::client::{Client, Origin};
+use crate::client::Client;
 use crate::policy::{
     Audience, LateRetry, MAX_CODE_TTL, MAX_GRACE, PolicyError, check_max_unproven,
 };
@@ -38,11 +39,13 @@ pub enum Choice {
     AudienceRestricted,
     ResumeWithJwt,
     Origins,
+    May,
+    Claims,
 }
 
 impl Choice {
     /// Lists all of them, in the order in which they are shown.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::AccessTtl,
         Self::CodeTtl,
         Self::Grace,
@@ -61,6 +64,8 @@ impl Choice {
         Self::AudienceRestricted,
         Self::ResumeWithJwt,
         Self::Origins,
+        Self::May,
+        Self::Claims,
     ];
 
     /// Returns the name, in settings and in the store.
@@ -85,6 +90,8 @@ impl Choice {
             Self::AudienceRestricted => "audience_restricted",
             Self::ResumeWithJwt => "resume_with_jwt",
             Self::Origins => "origins",
+            Self::May => "may",
+            Self::Claims => "claims",
         }
     }
 
@@ -113,7 +120,11 @@ impl Choice {
             | Self::EndingsPerAddress
             | Self::EndingsPerGrant
             | Self::IntrospectionsPerClient => true,
-            Self::AudienceRestricted | Self::ResumeWithJwt | Self::Origins => false,
+            Self::AudienceRestricted
+            | Self::ResumeWithJwt
+            | Self::Origins
+            | Self::May
+            | Self::Claims => false,
         }
     }
 
@@ -140,7 +151,9 @@ impl Choice {
             | Self::IntrospectionsPerClient
             | Self::AudienceRestricted
             | Self::ResumeWithJwt
-            | Self::Origins => (SECOND, CENTURY),
+            | Self::Origins
+            | Self::May
+            | Self::Claims => (SECOND, CENTURY),
         };
         if lifetime < shortest || lifetime > longest {
             return Err(PolicyError::LifetimeOutOfRange(self, shortest, longest));
@@ -186,10 +199,9 @@ impl Client {
                 .map(|limit| limit.to_string()),
             Choice::AudienceRestricted => self.audience_restricted.then(|| true.to_string()),
             Choice::ResumeWithJwt => self.resume_with_jwt.then(|| true.to_string()),
-            Choice::Origins => {
-                let origins: Vec<_> = self.origins.iter().map(Origin::as_str).collect();
-                (!origins.is_empty()).then(|| origins.join(" "))
-            }
+            Choice::Origins => list(&self.origins),
+            Choice::May => list(&self.may),
+            Choice::Claims => list(&self.claims),
         }
     }
 
@@ -219,7 +231,9 @@ impl Client {
             }
             Choice::AudienceRestricted => self.audience_restricted = yes_or_no(text)?,
             Choice::ResumeWithJwt => self.resume_with_jwt = yes_or_no(text)?,
-            Choice::Origins => self.origins = origins(text)?,
+            Choice::Origins => self.origins = elements(text)?,
+            Choice::May => self.may = elements(text)?,
+            Choice::Claims => self.claims = elements(text)?,
         }
         Ok(())
     }
@@ -247,6 +261,8 @@ impl Client {
             Choice::AudienceRestricted => self.audience_restricted = false,
             Choice::ResumeWithJwt => self.resume_with_jwt = false,
             Choice::Origins => self.origins.clear(),
+            Choice::May => self.may.clear(),
+            Choice::Claims => self.claims.clear(),
         }
     }
 
@@ -329,19 +345,28 @@ pub fn yes_or_no(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "write true or false".to_owned())
 }
 
-/// Parses web origins with spaces between them. Each counts once, and their order doesn't matter.
-fn origins(text: &str) -> Result<Vec<Origin>, String> {
-    let origins: BTreeSet<Origin> = text
+/// Parses a list whose elements have spaces between them. Each counts once, and their order doesn't matter.
+fn elements<T>(text: &str) -> Result<Vec<T>, String>
+where
+    T: FromStr<Err = &'static str> + Ord,
+{
+    let elements: BTreeSet<T> = text
         .split_whitespace()
-        .map(|origin| origin.parse().map_err(str::to_owned))
+        .map(|element| element.parse().map_err(str::to_owned))
         .collect::<Result<_, _>>()?;
-    Ok(origins.into_iter().collect())
+    Ok(elements.into_iter().collect())
+}
+
+/// Writes such a list, unless it is empty.
+fn list(elements: &[impl ToString]) -> Option<String> {
+    let elements: Vec<_> = elements.iter().map(ToString::to_string).collect();
+    (!elements.is_empty()).then(|| elements.join(" "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{ApiKey, ClientNumber};
+    use crate::client::{ApiKey, ClaimName, ClientNumber, Permission};
     use crate::policy::PolicyOverrides;
     use crate::time::Timestamp;
 
@@ -375,6 +400,8 @@ mod tests {
             origins: ["http://localhost:3000", "https://a.example"]
                 .map(|origin| origin.parse().unwrap())
                 .to_vec(),
+            may: vec![Permission::Link],
+            claims: vec![ClaimName::CUSTOMER.parse().unwrap()],
             unknown_choices: [("of_2030".to_owned(), "a b".to_owned())].into(),
             api_keys: Vec::<ApiKey>::new(),
             created_at: Timestamp::from_millis(1),

@@ -38,6 +38,10 @@ pub struct Client {
     pub resume_with_jwt: bool,
     /// Web origins that may read answers to this client (CORS).
     pub origins: Vec<Origin>,
+    /// What it may do to guests beside recognising them.
+    pub may: Vec<Permission>,
+    /// The claims that it is told of a guest beside those of every token.
+    pub claims: Vec<ClaimName>,
     /// Names and texts of choices that were made with a newer version, and have no effect here.
     pub unknown_choices: BTreeMap<String, String>,
     /// The keys it may authenticate with; several, so that one can replace another without a gap.
@@ -59,6 +63,8 @@ impl Client {
             audience_restricted: false,
             resume_with_jwt: false,
             origins: Vec::new(),
+            may: Vec::new(),
+            claims: Vec::new(),
             unknown_choices: BTreeMap::new(),
             api_keys: Vec::new(),
             created_at,
@@ -70,6 +76,26 @@ impl Client {
     pub fn sole_audience(&self) -> Option<&Audience> {
         let audience = self.overrides.audience.as_ref();
         audience.filter(|_| self.audience_restricted)
+    }
+
+    /// Returns whether it is told that claim.
+    #[must_use]
+    pub fn is_told(&self, claim: &str) -> bool {
+        self.claims.iter().any(|name| name.as_str() == claim)
+    }
+
+    /// Checks that it may do that.
+    ///
+    /// # Errors
+    /// [`Refusal::PermissionMissing`], or [`Refusal::ClientPublic`]: a permission needs a key to prove who it is.
+    pub fn check_may(&self, permission: Permission) -> Result<(), Refusal> {
+        if !self.confidential {
+            Err(Refusal::ClientPublic)
+        } else if self.may.contains(&permission) {
+            Ok(())
+        } else {
+            Err(Refusal::PermissionMissing)
+        }
     }
 
     /// Decides whether the caller is the client that it names, which is `None` if there is no such client.
@@ -205,6 +231,72 @@ impl FromStr for Origin {
 }
 
 impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Something that a confidential client may do to guests, if an operator allows it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Permission {
+    /// Say which customer a guest is, and take it back.
+    Link,
+}
+
+impl Permission {
+    /// Returns the stable name, in flags and in the store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+        }
+    }
+}
+
+impl FromStr for Permission {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "link" => Ok(Self::Link),
+            _ => Err("write link"),
+        }
+    }
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// The name of a claim that clients are told by choice.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct ClaimName(String);
+
+impl ClaimName {
+    /// The claim that says which customer a guest is.
+    pub const CUSTOMER: &str = "customer";
+
+    /// Returns the name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ClaimName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            Self::CUSTOMER => Ok(Self(text.to_owned())),
+            _ => Err("write customer"),
+        }
+    }
+}
+
+impl fmt::Display for ClaimName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
     }

@@ -19,6 +19,7 @@
 //! | lifetimes and choices, the server's and each client's | [`policy`], [`choice`] |
 //! | what may become of a client | [`client`] |
 //! | RFC 9068 §2: the claims of an access token | [`claims`] |
+//! | which customer a guest has become | [`customer`] |
 //! | every reason for a refusal | [`refusal`] |
 
 #![warn(missing_docs)]
@@ -30,6 +31,7 @@ pub mod choice;
 pub mod claims;
 pub mod client;
 pub mod credential;
+pub mod customer;
 pub mod grant;
 pub mod limits;
 pub mod params;

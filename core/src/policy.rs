@@ -116,7 +116,9 @@ impl Policy {
             | Choice::QueryParams
             | Choice::AudienceRestricted
             | Choice::ResumeWithJwt
-            | Choice::Origins => RateLimit::OFF,
+            | Choice::Origins
+            | Choice::May
+            | Choice::Claims => RateLimit::OFF,
         }
     }
 

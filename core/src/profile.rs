@@ -7,6 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::client::ClientNumber;
+use crate::customer::Link;
 use crate::time::Timestamp;
 
 /// Holds a guest, recognised without an account.
@@ -20,6 +21,30 @@ pub struct Profile {
     pub client: ClientNumber,
     /// The time when the guest was first authorized.
     pub created_at: Timestamp,
+    /// The customer that the guest has become.
+    pub link: Option<Link>,
+    /// Counts the changes of the link, so that each is a compare-and-set.
+    pub version: i64,
+}
+
+impl Profile {
+    /// Makes a guest that is linked to nobody.
+    #[must_use]
+    pub const fn new(
+        id: ProfileId,
+        network_id: NetworkId,
+        client: ClientNumber,
+        created_at: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            network_id,
+            client,
+            created_at,
+            link: None,
+            version: 0,
+        }
+    }
 }
 
 /// Identifies a guest by a positive number, whose decimal text is the `sub` claim.

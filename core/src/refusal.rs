@@ -74,6 +74,14 @@ pub enum Refusal {
     AuthenticationRepeated,
     /// `client_id` and the `Authorization` header name different clients.
     ClientIdMismatch,
+    /// The client isn't allowed to do this.
+    PermissionMissing,
+
+    // Customers.
+    /// The id of a customer breaks its grammar, or is a word that stands for none.
+    CustomerMalformed,
+    /// The guest is linked to another customer.
+    LinkedToAnother,
 
     // Codes and refresh tokens.
     /// The text was never issued here, or its sealing key is gone; nor is it anything else that a client holds.
@@ -285,6 +293,9 @@ const ALL: &[Refusal] = &[
     Refusal::BasicMalformed,
     Refusal::AuthenticationRepeated,
     Refusal::ClientIdMismatch,
+    Refusal::PermissionMissing,
+    Refusal::CustomerMalformed,
+    Refusal::LinkedToAnother,
     Refusal::CredentialUnknown,
     Refusal::RefreshTokenAsCode,
     Refusal::CodeAsRefreshToken,
@@ -348,7 +359,7 @@ const ANY_LIMIT: Exceeded = Exceeded {
     retry_after: 1,
 };
 
-/// The `error` codes of RFC 6749 §4.1.2.1, §5.2 and RFC 6750 §3.1 that this server uses, nothing else.
+/// The `error` codes of RFC 6749 §4.1.2.1, §5.2 and RFC 6750 §3.1 that this server uses, and one for what they don't know.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum WireCode {
     /// The request itself is wrong.
@@ -367,6 +378,8 @@ pub enum WireCode {
     UnsupportedGrantType,
     /// Not `code`.
     UnsupportedResponseType,
+    /// The guest is linked to another customer.
+    LinkedToAnother,
     /// Try again later: nothing is wrong with the request.
     TemporarilyUnavailable,
     /// A defect of this server.
@@ -386,6 +399,7 @@ impl WireCode {
             Self::InvalidScope => "invalid_scope",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::UnsupportedResponseType => "unsupported_response_type",
+            Self::LinkedToAnother => "linked_to_another",
             Self::TemporarilyUnavailable => "temporarily_unavailable",
             Self::ServerError => "server_error",
         }

@@ -72,11 +72,13 @@ impl Installation {
         let keys = KeyRing::load(store.clone(), source, random.clone(), config.schedule, NOW);
         let keys = keys.await.expect("the installation is new").now();
         let (_, clients) = store.clients().await.expect("the store answers");
-        let guest = |id: &str, subn| Profile {
-            id: id.parse().expect("this is a sub"),
-            network_id: NetworkId::from_bytes([subn; 16]),
-            client: clients[0].number,
-            created_at: Timestamp::from_millis(1_769_860_800_000),
+        let guest = |id: &str, subn| {
+            Profile::new(
+                id.parse().expect("this is a sub"),
+                NetworkId::from_bytes([subn; 16]),
+                clients[0].number,
+                Timestamp::from_millis(1_769_860_800_000),
+            )
         };
         let (known, erased) = (guest("1", 0x11), guest("2", 0x22));
         let guests = vec![known.clone(), erased.clone()];

@@ -20,6 +20,7 @@ mod client;
 mod clock;
 mod config;
 mod copy;
+mod customer;
 mod database;
 mod db;
 mod descriptors;
@@ -78,6 +79,9 @@ enum Command {
     /// Look at a guest, erase one, or import those of another system
     #[command(subcommand)]
     Profile(profile::Command),
+    /// Look at the guests of a customer
+    #[command(subcommand)]
+    Customer(customer::Command),
     /// List, rotate and export keys
     #[command(subcommand)]
     Key(key::Command),
@@ -143,6 +147,7 @@ async fn execute(cli: Cli, core_dumps: CoreDumps) -> Result<(), Failure> {
         Command::Quickstart(_) => quickstart::Args::add_flags(&mut flags),
         Command::Client(_)
         | Command::Profile(_)
+        | Command::Customer(_)
         | Command::Key(_)
         | Command::Explain(_)
         | Command::Clock(_)
@@ -177,6 +182,7 @@ async fn execute(cli: Cli, core_dumps: CoreDumps) -> Result<(), Failure> {
         }
         Command::Client(command) => client::run(*command, &config, output).await,
         Command::Profile(command) => profile::run(command, &config, output).await,
+        Command::Customer(command) => customer::run(command, &config, output).await,
         Command::Key(command) => key::run(command, &config, output).await,
         Command::Explain(args) => explain::run(args, &config, output).await,
         Command::Clock(command) => clock::run(&command, &config, output).await,

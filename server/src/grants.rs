@@ -41,12 +41,12 @@ impl App {
         for _ in 0..ATTEMPTS {
             let reading = self.clock.reading();
             let now = reading.now;
-            let profile = Profile {
-                id: ProfileId::new(now, self.random.bytes()),
-                network_id: NetworkId::new(self.random.bytes()),
-                client: client.number,
-                created_at: now,
-            };
+            let profile = Profile::new(
+                ProfileId::new(now, self.random.bytes()),
+                NetworkId::new(self.random.bytes()),
+                client.number,
+                now,
+            );
             let id = GrantId::new(profile.id, self.random.bytes());
             let grant = Grant::issue(
                 id,

@@ -28,6 +28,7 @@ mod health;
 mod introspect;
 mod jwks;
 mod limits;
+mod link;
 mod metadata;
 mod openapi;
 mod profile;
@@ -59,6 +60,7 @@ pub fn router(app: Arc<App>) -> Router {
         (&token::ENDPOINT, post(token::post)),
         (&revoke::ENDPOINT, post(revoke::post)),
         (&introspect::ENDPOINT, post(introspect::post)),
+        (&link::ENDPOINT, post(link::post)),
         (&verify::ENDPOINT, verify::methods()),
         (
             &profile::ENDPOINT,

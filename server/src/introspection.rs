@@ -1,8 +1,8 @@
 //! Introspection of tokens by the rows, not by the filter (RFC 7662).
 
-use guestpass_core::client::Client;
+use guestpass_core::client::{ClaimName, Client};
 use guestpass_core::credential::Credential;
-use guestpass_core::policy::Audience;
+use guestpass_core::profile::ProfileId;
 use serde::Serialize;
 
 use crate::app::App;
@@ -32,6 +32,8 @@ struct Claims {
     #[serde(skip_serializing_if = "Option::is_none")]
     jti: Option<String>,
     sid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    customer: Option<String>,
 }
 
 impl App {
@@ -60,21 +62,10 @@ impl App {
         client: &Client,
         token: &str,
     ) -> Result<Option<Claims>, Unavailable> {
-        let Some(token) = Error::none_if_refused(self.verify(token))? else {
+        let Some(token) = Error::none_if_refused(self.check_for(client, token).await)? else {
             return Ok(None);
         };
-        // A client of its own audience is a resource server by that name; the others stand for the issuer.
-        let audience = client
-            .overrides
-            .audience
-            .as_ref()
-            .map_or(self.issuer.as_str(), Audience::as_str);
-        if !token.claims.audience.iter().any(|aud| aud == audience) {
-            return Ok(None);
-        }
-        if Error::none_if_refused(self.check_rows(&token).await)?.is_none() {
-            return Ok(None);
-        }
+        let customer = self.customer_for(client, token.grant.profile).await?;
         let claims = token.claims;
         Ok(Some(Claims {
             token_type: "Bearer",
@@ -87,6 +78,7 @@ impl App {
             exp: claims.expires_at,
             jti: Some(claims.token_id),
             sid: token.grant.to_string(),
+            customer,
         }))
     }
 
@@ -104,6 +96,10 @@ impl App {
                 |now| grant.is_active_for(credential.generation, now),
                 bool::eq,
             )?;
+        let customer = match works {
+            true => self.customer_for(client, grant.id.profile).await?,
+            false => None,
+        };
         Ok(works.then(|| Claims {
             token_type: "refresh_token",
             iss: self.issuer.as_str().to_owned(),
@@ -115,6 +111,21 @@ impl App {
             exp: grant.expires_at.as_seconds(),
             jti: None,
             sid: grant.id.to_string(),
+            customer,
         }))
+    }
+
+    /// Returns the customer that a guest is, by the guest's row, if the client is told.
+    async fn customer_for(
+        &self,
+        client: &Client,
+        guest: ProfileId,
+    ) -> Result<Option<String>, Unavailable> {
+        if !client.is_told(ClaimName::CUSTOMER) {
+            return Ok(None);
+        }
+        let guest = self.grants.load_profile(guest).await?;
+        let link = guest.and_then(|guest| guest.link);
+        Ok(link.map(|link| link.customer.as_str().to_owned()))
     }
 }

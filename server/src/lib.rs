@@ -17,6 +17,7 @@ pub mod introspection;
 pub mod journal;
 pub mod keys;
 mod leaving;
+pub mod links;
 pub mod listen;
 pub mod marks;
 pub mod metrics;

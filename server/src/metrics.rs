@@ -23,6 +23,8 @@ pub struct Metrics {
     pub revocations: Family<Revoked, Counter>,
     /// Requests beyond a rate limit, by limit; in the mode `monitor` they are served.
     pub rate_limited: Family<RateLimited, Counter>,
+    /// Links of guests to customers, by outcome.
+    pub links: Family<Linked, Counter>,
     clock_trusted: Gauge,
     /// Without labels; a family, so that it is absent where there is no certificate.
     certificate_expires: Family<Vec<(String, String)>, Gauge>,
@@ -60,6 +62,13 @@ pub struct RateLimited {
     pub limit: &'static str,
 }
 
+/// Labels of a link.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct Linked {
+    /// `linked`, `already` or `linked_to_another`.
+    pub outcome: &'static str,
+}
+
 /// Labels of a revocation.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct Revoked {
@@ -92,6 +101,12 @@ impl Metrics {
             "Requests beyond a rate limit, by limit",
             rate_limited.clone(),
         );
+        let links = Family::default();
+        registry.register(
+            "links",
+            "Links of guests to customers, by outcome",
+            links.clone(),
+        );
         let clock_trusted = Gauge::default();
         clock_trusted.set(1);
         registry.register(
@@ -118,6 +133,7 @@ impl Metrics {
             tokens,
             revocations,
             rate_limited,
+            links,
             clock_trusted,
             certificate_expires,
         }

@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use guestpass_core::client::{Change, ChangeError, Client};
+use guestpass_core::customer::CustomerId;
 use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
@@ -49,6 +50,9 @@ pub trait Store: Grants + Revoked + Registry + Upkeep + Transfer {
 pub trait Grants: Send + Sync {
     /// Reads one grant, as of some moment after the call.
     fn load(&self, id: GrantId) -> BoxFuture<'_, Result<Option<Grant>, Unavailable>>;
+
+    /// Reads one guest, as of some moment after the call.
+    fn load_profile(&self, id: ProfileId) -> BoxFuture<'_, Result<Option<Profile>, Unavailable>>;
 
     /// Carries out one write. After an error its outcome is unknown: it may or may not have happened.
     fn write(&self, write: Write) -> BoxFuture<'_, Result<Outcome, Unavailable>>;
@@ -189,6 +193,14 @@ pub trait Upkeep: Send + Sync {
         after: Option<ProfileId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Profile>, Unavailable>>;
+
+    /// Up to `limit` guests behind `after` that are linked to that customer, in the order of their ids.
+    fn guests_of<'a>(
+        &'a self,
+        customer: &'a CustomerId,
+        after: Option<ProfileId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Profile>, Unavailable>>;
 
     /// Counts the live grants whose outstanding credential was issued before that time. Reads every grant.
     fn live_grants_idle_since(

@@ -24,13 +24,14 @@ CHALLENGE = "p7CN1Zi4o5ARn1mYNvNFvj2r5cKkr2k6y7a573eHJXQ"
 def before_load_schema(context, raw_schema):
     """Narrows the description to the one client that exists, and to the challenge of the verifier in its links."""
     schemas = raw_schema["components"]["schemas"]
-    for name in ["AuthorizationCodeRequest", "RefreshTokenRequest", "PresentedToken"]:
+    for name in ["AuthorizationCodeRequest", "RefreshTokenRequest", "PresentedToken", "LinkRequest"]:
         schemas[name]["properties"]["client_id"] = {"const": CLIENT_ID}
         schemas[name]["examples"][0]["client_id"] = CLIENT_ID
         # A second form of authentication beside `x-api-key`, and a made-up key.
         del schemas[name]["properties"]["client_secret"]
     # Required beside `x-api-key`.
-    schemas["PresentedToken"]["required"].append("client_id")
+    for name in ["PresentedToken", "LinkRequest"]:
+        schemas[name]["required"].append("client_id")
     for parameter in raw_schema["paths"]["/oauth/authorize"]["get"]["parameters"]:
         if parameter["name"] == "client_id":
             parameter["schema"] = {"const": CLIENT_ID}
@@ -38,7 +39,7 @@ def before_load_schema(context, raw_schema):
             parameter["schema"]["enum"] = [CHALLENGE]
 
 
-@schemathesis.auth(refresh_interval=None).apply_to(path_regex="/(authorize|token|revoke|introspect)$")
+@schemathesis.auth(refresh_interval=None).apply_to(path_regex="/(authorize|token|revoke|introspect|link)$")
 class Client:
     """The confidential client."""
 

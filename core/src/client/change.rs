@@ -5,7 +5,7 @@ use crate::choice::Choice;
 use crate::policy::{Policy, PolicyError, PolicyOverrides};
 use crate::time::Timestamp;
 
-use super::{ApiKey, ApiKeyId, Client, ClientId, ClientNumber, Origin};
+use super::{ApiKey, ApiKeyId, ClaimName, Client, ClientId, ClientNumber, Origin, Permission};
 
 /// A change to the clients.
 #[derive(Clone, Debug)]
@@ -57,6 +57,10 @@ pub struct ClientSettings {
     pub add_origins: Vec<Origin>,
     /// Origins to remove.
     pub remove_origins: Vec<Origin>,
+    /// All that it may do to guests, in place of what it might before.
+    pub may: Option<Vec<Permission>>,
+    /// All claims that it is told, in place of those before.
+    pub claims: Option<Vec<ClaimName>>,
 }
 
 /// Names the rule that a change would break. Nothing is changed then.
@@ -78,6 +82,8 @@ pub enum ChangeError {
     ResumePublic,
     /// The client would have `resume_with_jwt` and a web origin.
     ResumeWithOrigin,
+    /// The client would be public and have permissions.
+    MayPublic,
     /// The client's choices and the server's defaults don't make a valid policy.
     PolicyInvalid(PolicyError),
 }
@@ -156,6 +162,12 @@ impl Client {
             let place = place.ok_or_else(|| ChangeError::OriginUnknown(origin.clone()))?;
             client.origins.remove(place);
         }
+        if let Some(may) = &settings.may {
+            client.may = sorted(may);
+        }
+        if let Some(claims) = &settings.claims {
+            client.claims = sorted(claims);
+        }
         client.check(settings.defaults.as_ref())?;
         Ok(client)
     }
@@ -169,6 +181,9 @@ impl Client {
         }
         if self.resume_with_jwt && !self.origins.is_empty() {
             return Err(ChangeError::ResumeWithOrigin);
+        }
+        if !self.may.is_empty() && !self.confidential {
+            return Err(ChangeError::MayPublic);
         }
         if self.audience_restricted && self.overrides.audience.is_none() {
             return Err(ChangeError::RestrictedToNothing);
@@ -199,4 +214,12 @@ impl Client {
         key.revoked_at.get_or_insert(at);
         Ok(())
     }
+}
+
+/// Returns a list as it is stored: each element once.
+fn sorted<T: Clone + Ord>(elements: &[T]) -> Vec<T> {
+    let mut sorted = elements.to_vec();
+    sorted.sort();
+    sorted.dedup();
+    sorted
 }

@@ -32,7 +32,7 @@ const ACCESS_TOKEN: &str = "the access token is expired, revoked or not valid";
 pub(super) const fn row(refusal: Refusal) -> Row {
     use WireCode::{
         InvalidClient, InvalidGrant, InvalidRequest, InvalidScope, InvalidToken,
-        TemporarilyUnavailable, UnsupportedGrantType, UnsupportedResponseType,
+        TemporarilyUnavailable, UnauthorizedClient, UnsupportedGrantType, UnsupportedResponseType,
     };
 
     match refusal {
@@ -204,6 +204,27 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             InvalidRequest,
             "client_id and the Authorization header disagree",
             "Name the same client in client_id and in the Authorization header.",
+        ),
+        Refusal::PermissionMissing => new(
+            "permission_missing",
+            UnauthorizedClient,
+            "the client is not allowed to do this",
+            "Allow it, if that is meant: `guestpass client set ID --may link`. Only confidential clients may do anything to guests.",
+        ),
+        Refusal::CustomerMalformed => new(
+            "customer_malformed",
+            InvalidRequest,
+            "customer is not the id of a customer",
+            "Send 1 to 128 letters, digits and -._:|/+=, always the same for the same customer. An e-mail address must be hashed \
+             first. Words such as null, undefined, guest or 0 are refused: a program writes them when it has no value, so look \
+             there.",
+        ),
+        Refusal::LinkedToAnother => new(
+            "linked_to_another",
+            WireCode::LinkedToAnother,
+            "the guest is linked to another customer",
+            "Somebody else has logged in on this device before. Let the device authorize anew, and link the new guest: the \
+             histories of two customers must not mix. If the first link was a mistake, undo it: `guestpass customer unlink`.",
         ),
         Refusal::CredentialUnknown => new(
             "credential_unknown",

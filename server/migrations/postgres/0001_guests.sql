@@ -69,8 +69,14 @@ create table profiles (
     network_id     bytea  not null,         -- `subn`
     client_number  bigint not null,
     created_at     bigint not null,
-    resumed        boolean not null default false -- came back with an access token, so it had one
+    resumed        boolean not null default false, -- came back with an access token, so it had one
+    customer       text,                    -- the customer that the guest has become, as the shop says
+    linked_at      bigint,                  -- when it said so
+    linked_by      bigint,                  -- the client that said so; null after an import
+    version        bigint                   -- counts the changes of the link; null is 0
 );
+
+create index profiles_customer on profiles (customer, profile_id) where customer is not null;
 
 -- One row serves a grant for its whole life. No column that a refresh changes is indexed, and every page has room for the
 -- row as it will be: a refresh writes no index (a HOT update).

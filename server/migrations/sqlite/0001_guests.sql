@@ -71,8 +71,14 @@ create table profiles (
     network_id     blob    not null,        -- `subn`
     client_number  integer not null,
     created_at     integer not null,
-    resumed        integer not null default 0 -- came back with an access token, so it had one
+    resumed        integer not null default 0, -- came back with an access token, so it had one
+    customer       text,                    -- the customer that the guest has become, as the shop says
+    linked_at      integer,                 -- when it said so
+    linked_by      integer,                 -- the client that said so; null after an import
+    version        integer                  -- counts the changes of the link; null is 0
 ) strict;
+
+create index profiles_customer on profiles (customer, profile_id) where customer is not null;
 
 -- One row serves a grant for its whole life. No column that a refresh changes is indexed.
 create table grants (

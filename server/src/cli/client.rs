@@ -1,9 +1,13 @@
 //! `guestpass client`: the applications that act for guests.
 
+use std::str::FromStr;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Subcommand;
-use guestpass_core::client::{Change, ChangeError, Client, ClientId, ClientSettings, Origin};
+use guestpass_core::client::{
+    Change, ChangeError, ClaimName, Client, ClientId, ClientSettings, Origin, Permission,
+};
 use guestpass_core::grant::GrantId;
 use guestpass_core::profile::ProfileId;
 use serde::Serialize;
@@ -23,7 +27,7 @@ pub(super) enum Command {
     #[command(
         args_override_self = true,
         after_help = "Examples:\n  guestpass client add shop-web --origin https://shop.example\n  \
-                            guestpass client add shop-backend --confidential --json\n  \
+                            guestpass client add shop-backend --confidential --may link --claims customer\n  \
                             guestpass client add shop-app --access-ttl 1h --refresh-idle 90d"
     )]
     Add {
@@ -36,6 +40,8 @@ pub(super) enum Command {
         /// A web origin that may read answers to this client (repeatable)
         #[arg(long = "origin", value_name = "URL")]
         origins: Vec<Origin>,
+        #[command(flatten)]
+        guests: Guests,
         #[command(flatten)]
         policy: policy::Args,
     },
@@ -62,6 +68,8 @@ pub(super) enum Command {
         /// Remove a web origin (repeatable)
         #[arg(long = "no-origin", value_name = "URL")]
         no_origins: Vec<Origin>,
+        #[command(flatten)]
+        guests: Guests,
         #[command(flatten)]
         policy: policy::Args,
     },
@@ -96,17 +104,46 @@ pub(super) enum Command {
     Key(api_key::Command),
 }
 
+/// What a client may do to guests, and is told of them.
+#[derive(clap::Args)]
+pub(super) struct Guests {
+    /// Allow it to link guests to customers: link, for confidential clients; none takes it back
+    #[arg(long, value_name = "LIST", value_parser = elements::<Permission>)]
+    may: Option<Elements<Permission>>,
+    /// Tell it which customer a guest is: customer; none takes it back
+    #[arg(long, value_name = "LIST", value_parser = elements::<ClaimName>)]
+    claims: Option<Elements<ClaimName>>,
+}
+
+/// A list, with commas between its elements.
+#[derive(Clone)]
+struct Elements<T>(Vec<T>);
+
+fn elements<T: FromStr<Err = &'static str>>(text: &str) -> Result<Elements<T>, String> {
+    if text == "none" {
+        return Ok(Elements(Vec::new()));
+    }
+    let elements = text.split(',').map(str::parse);
+    elements
+        .collect::<Result<_, _>>()
+        .map(Elements)
+        .map_err(|problem| format!("{problem}. Or write none"))
+}
+
 pub(super) async fn run(command: Command, config: &Config, output: Output) -> Result<(), Failure> {
     match command {
         Command::Add {
             id,
             confidential,
             origins,
+            guests,
             policy,
         } => {
             let settings = ClientSettings {
                 confidential: Some(confidential),
                 add_origins: origins,
+                may: guests.may.map(|Elements(may)| may),
+                claims: guests.claims.map(|Elements(claims)| claims),
                 ..policy.settings(config)
             };
             add(config, output, id, settings).await
@@ -117,12 +154,15 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             no_confidential,
             origins,
             no_origins,
+            guests,
             policy,
         } => {
             let settings = ClientSettings {
                 confidential: switch(confidential, no_confidential),
                 add_origins: origins,
                 remove_origins: no_origins,
+                may: guests.may.map(|Elements(may)| may),
+                claims: guests.claims.map(|Elements(claims)| claims),
                 ..policy.settings(config)
             };
             set(config, output, &id, settings).await
@@ -338,6 +378,8 @@ async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
                 client.audience_restricted.to_string(),
             ),
             ("resume_with_jwt", client.resume_with_jwt.to_string()),
+            ("may", joined(&client.may)),
+            ("claims", joined(&client.claims)),
         ];
         let policy = policy::shown(&client, config).into_iter().map(|choice| {
             let value = match choice.value.as_str() {
@@ -413,6 +455,9 @@ pub(super) fn explain(error: ChangeFailed, id: &ClientId) -> Failure {
             "{id} can't have a web origin and resume_with_jwt: a page can't keep an API key. Leave its origins out \
              (--no-origin URL removes one), or add --no-resume-with-jwt"
         ),
+        ChangeError::MayPublic => format!(
+            "{id} can't be public and be allowed anything: its requests prove nothing. Add --confidential, or --may none"
+        ),
         ChangeError::PolicyInvalid(problem) => format!(
             "{id} can't have what comes of this and the defaults: {problem}. Add {}",
             remedy(problem)
@@ -427,6 +472,8 @@ fn described(client: &Client, config: &Config) -> Value {
         "disabled": client.disabled,
         "audience_restricted": client.audience_restricted,
         "resume_with_jwt": client.resume_with_jwt,
+        "may": client.may.iter().map(|may| may.name()).collect::<Vec<_>>(),
+        "claims": client.claims.iter().map(ClaimName::as_str).collect::<Vec<_>>(),
         "policy": policy::shown(client, config),
         "unknown_choices": client.unknown_choices,
         "origins": client.origins.iter().map(Origin::as_str).collect::<Vec<_>>(),
@@ -443,12 +490,9 @@ fn kind(client: &Client) -> &'static str {
     }
 }
 
-fn joined(origins: &[Origin]) -> String {
-    origins
-        .iter()
-        .map(Origin::as_str)
-        .collect::<Vec<_>>()
-        .join(" ")
+fn joined(elements: &[impl ToString]) -> String {
+    let elements: Vec<_> = elements.iter().map(ToString::to_string).collect();
+    elements.join(" ")
 }
 
 /// Reads a pair of flags: on, off, or neither.

@@ -159,7 +159,7 @@ impl<'a> Import<'a> {
                 self.file.problem(&LineProblem { number, problem })
             };
             match known.get(&line.profile.id) {
-                Some(known) if *known == line.profile => {}
+                Some(known) if check::is_same(known, &line.profile) => {}
                 Some(known) => return Err(refused(self.difference(known, &line.profile))),
                 None => return Err(refused("the guest was erased meanwhile".to_owned())),
             }

@@ -93,6 +93,8 @@ impl GuestReport {
             "subn": profile.network_id.to_string(),
             "client_id": self.name(profile.client),
             "created_at": rfc3339(profile.created_at),
+            "customer": profile.link.as_ref().map(|link| link.customer.as_str()),
+            "linked_at": profile.link.as_ref().map(|link| rfc3339(link.at)),
             "grants": grants.iter().map(|grant| json!({
                 "sid": grant.id.to_string(),
                 "client_id": self.name(grant.client),
@@ -123,8 +125,12 @@ impl GuestReport {
             format!("subn     {}", profile.network_id),
             format!("client   {}", self.name(profile.client)),
             format!("created  {}", rfc3339(profile.created_at)),
-            String::new(),
         ];
+        if let Some(link) = &profile.link {
+            lines.push(format!("customer {}", link.customer));
+            lines.push(format!("linked   {}", rfc3339(link.at)));
+        }
+        lines.push(String::new());
         lines.extend(table(&header, rows));
         lines
     }

@@ -85,12 +85,11 @@ fn may_be_token(argument: &str) -> bool {
     ApiKey::is_like(argument)
         || argument.len() >= SHORTEST_SECRET
             && argument.bytes().all(is_token)
-            && !argument.starts_with('-')
             && !argument.contains('/')
         || MasterKey::parse(argument).is_some()
 }
 
-/// Codes and refresh tokens have 64 characters, access tokens have more.
+/// Codes and refresh tokens have 64 characters, of which any may be a hyphen, and access tokens have more. No flag is as long.
 const SHORTEST_SECRET: usize = 40;
 
 #[cfg(test)]
@@ -106,6 +105,8 @@ mod tests {
             ("--to=postgres://guest:hush@db/x", true),
             ("gpk_hush", true),
             (key, true),
+            ("-hush-hush-hush-hush-hush-hush-hush-hush-hush-", true),
+            ("--hush-hush-hush-hush-hush-hush-hush-hush-hush", true),
             ("--verbose", false),
             ("shop@example", false),
             ("https://shop.example/", false),

@@ -25,6 +25,9 @@ pub(super) fn apply(
         return;
     }
     headers.append(VARY, HeaderValue::from_static("Origin"));
+    if endpoint.caller == Caller::BackEnd {
+        return;
+    }
     let Some(origin) = &received.origin else {
         return;
     };

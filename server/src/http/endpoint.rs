@@ -46,6 +46,9 @@ pub(super) enum Caller {
     Client(WireCode),
     /// A client with a key. Without one the answer is 401 (RFC 7662 §2.1).
     ConfidentialClient,
+    /// The same on behalf of a guest, whose access token is a parameter: a bad one is an `invalid_grant`. No page may read
+    /// what it gets.
+    BackEnd,
     /// Whoever holds a guest's access token (RFC 6750).
     Guest,
     /// An operator, or what reads the metrics for one. No page may read what it gets.

@@ -18,6 +18,7 @@ use super::client_auth::{API_KEY, Presented};
 use super::endpoint::{
     Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, seconds, sid, sub,
 };
+use super::link::customer;
 use super::{body, respond};
 use crate::app::App;
 use crate::error::Error;
@@ -34,7 +35,8 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
         id: "introspect",
         summary: "Introspect a token",
         about: "RFC 7662, for confidential clients. A client may introspect its own refresh tokens, and access tokens \
-                whose audience it is; any other token is answered as inactive.",
+                whose audience it is; any other token is answered as inactive. A client whose `claims` have `customer` is told, \
+                for a linked guest, which customer it is, as of now.",
         answers: &[Answer::json(
             "Whether the token is active, and its claims if it is.",
             Schema {
@@ -70,6 +72,7 @@ fn schema() -> Value {
                 "exp": seconds("When the token expires"),
                 "jti": text("The id of an access token."),
                 "sid": sid(),
+                "customer": customer(),
             },
             "required": ["active", "token_type", "iss", "sub", "client_id", "iat", "exp", "sid"],
             "additionalProperties": false,

@@ -194,6 +194,7 @@ fn errors(endpoint: &Endpoint, method: &str) -> Vec<Error> {
         match endpoint.caller {
             Caller::Anyone | Caller::Operator => {}
             Caller::Client(_) | Caller::ConfidentialClient => refusals.push(Refusal::ClientUnknown),
+            Caller::BackEnd => refusals.extend([Refusal::ClientUnknown, Refusal::LinkedToAnother]),
             Caller::Guest | Caller::Gateway => refusals.push(Refusal::AccessTokenMissing),
         }
         if !matches!(endpoint.caller, Caller::Anyone | Caller::Gateway) {

@@ -67,6 +67,9 @@ struct ProfileBody {
     created_at: i64,
     /// The time at which the guest was last issued a credential.
     last_seen_at: i64,
+    /// The time at which the shop said which customer the guest is. Not which: whoever finds a token would read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    linked_at: Option<i64>,
     grants: Vec<GrantBody>,
 }
 
@@ -90,6 +93,7 @@ fn schema() -> Value {
             "client_id": client_id("The client that created the guest; null if it has been removed."),
             "created_at": seconds("When the guest was created"),
             "last_seen_at": seconds("When the guest last got a code or tokens"),
+            "linked_at": seconds("When the shop said which customer the guest is; absent if it hasn't"),
             "grants": {"type": "array", "items": {
                 "type": "object",
                 "properties": {
@@ -150,6 +154,7 @@ async fn profile(app: &App, token: &GuestToken) -> Result<Response, Error> {
         client_id: name(guest.profile.client),
         created_at,
         last_seen_at: seen.max().unwrap_or(created_at),
+        linked_at: guest.profile.link.map(|link| link.at.as_seconds()),
         grants: guest
             .grants
             .iter()

@@ -229,9 +229,11 @@ fn wire_code(refusal: Refusal, received: &Received) -> WireCode {
     let code = refusal.wire_code();
     match caller(received) {
         Caller::Client(of_endpoint) if code == WireCode::InvalidClient => of_endpoint,
+        Caller::BackEnd if code == WireCode::InvalidToken => WireCode::InvalidGrant,
         Caller::Anyone
         | Caller::Client(_)
         | Caller::ConfidentialClient
+        | Caller::BackEnd
         | Caller::Guest
         | Caller::Operator
         | Caller::Gateway => code,
@@ -280,6 +282,8 @@ fn refusal_status(refusal: Refusal, caller: Caller, tries_basic: bool) -> Status
             | StatusCode::URI_TOO_LONG
             | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         ) => StatusCode::UNAUTHORIZED,
+        // It failed with what it says of a guest, not to say who it is.
+        (Caller::BackEnd, StatusCode::UNAUTHORIZED) => StatusCode::BAD_REQUEST,
         (_, status) => status,
     }
 }
@@ -317,6 +321,8 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
         | Refusal::BasicMalformed
         | Refusal::AuthenticationRepeated
         | Refusal::ClientIdMismatch
+        | Refusal::PermissionMissing
+        | Refusal::CustomerMalformed
         | Refusal::CredentialUnknown
         | Refusal::RefreshTokenAsCode
         | Refusal::CodeAsRefreshToken
@@ -360,6 +366,7 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
         // Only a gateway asks for a mode.
         | Refusal::ModeUnsupported
         | Refusal::OperatorTokenWrong => StatusCode::UNAUTHORIZED,
+        Refusal::LinkedToAnother => StatusCode::CONFLICT,
         Refusal::HostUnknown => StatusCode::MISDIRECTED_REQUEST,
         Refusal::PathUnknown => StatusCode::NOT_FOUND,
         Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -393,6 +400,7 @@ fn challenge(refusal: Refusal) -> &'static str {
         | WireCode::InvalidScope
         | WireCode::UnsupportedGrantType
         | WireCode::UnsupportedResponseType
+        | WireCode::LinkedToAnother
         | WireCode::TemporarilyUnavailable
         | WireCode::ServerError => r#"Bearer error="invalid_request""#,
     }

@@ -66,6 +66,16 @@ const LINKS: &[Link] = &[
         ],
     },
     Link {
+        name: "link",
+        to: "link",
+        about: "Says which customer the guest is, once the shop has authenticated the customer.",
+        body: &[
+            ("client_id", "$request.body#/client_id"),
+            ("token", "$response.body#/access_token"),
+            ("customer", "c-4711"),
+        ],
+    },
+    Link {
         name: "profile",
         to: "profile",
         about: "Reads the guest's profile, with `access_token` as bearer token.",

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use guestpass_core::customer::CustomerId;
 use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
@@ -108,6 +109,10 @@ impl Store for PostgresStore {
 impl Grants for PostgresStore {
     fn load(&self, id: GrantId) -> BoxFuture<'_, Result<Option<Grant>, Unavailable>> {
         Box::pin(grants::load(&self.pool, id))
+    }
+
+    fn load_profile(&self, id: ProfileId) -> BoxFuture<'_, Result<Option<Profile>, Unavailable>> {
+        Box::pin(grants::load_profile(&self.pool, id))
     }
 
     fn write(&self, write: Write) -> BoxFuture<'_, Result<Outcome, Unavailable>> {
@@ -211,6 +216,15 @@ impl Upkeep for PostgresStore {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Profile>, Unavailable>> {
         Box::pin(upkeep::profiles(&self.pool, after, limit))
+    }
+
+    fn guests_of<'a>(
+        &'a self,
+        customer: &'a CustomerId,
+        after: Option<ProfileId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Profile>, Unavailable>> {
+        Box::pin(upkeep::guests_of(&self.pool, customer, after, limit))
     }
 
     fn live_grants_idle_since(

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use guestpass_core::customer::CustomerId;
 use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
@@ -188,6 +189,10 @@ impl Grants for SqliteStore {
         Box::pin(self.read(move |connection| grants::load(connection, id)))
     }
 
+    fn load_profile(&self, id: ProfileId) -> BoxFuture<'_, Result<Option<Profile>, Unavailable>> {
+        Box::pin(self.read(move |connection| grants::load_profile(connection, id)))
+    }
+
     fn write(&self, write: Write) -> BoxFuture<'_, Result<Outcome, Unavailable>> {
         Box::pin(self.writer.write(write))
     }
@@ -284,6 +289,18 @@ impl Upkeep for SqliteStore {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Profile>, Unavailable>> {
         Box::pin(self.read(move |connection| upkeep::profiles(connection, after, limit)))
+    }
+
+    fn guests_of<'a>(
+        &'a self,
+        customer: &'a CustomerId,
+        after: Option<ProfileId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Profile>, Unavailable>> {
+        let customer = customer.clone();
+        Box::pin(
+            self.read(move |connection| upkeep::guests_of(connection, &customer, after, limit)),
+        )
     }
 
     fn live_grants_idle_since(

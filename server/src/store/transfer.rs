@@ -288,6 +288,10 @@ const PROFILES: &[Column] = &[
     integer("client_number"),
     integer("created_at"),
     flag("resumed"),
+    text("customer"),
+    integer("linked_at"),
+    integer("linked_by"),
+    integer("version"),
 ];
 
 const GRANTS: &[Column] = &[

@@ -23,6 +23,8 @@ use crate::timing::STALE;
 pub enum Write {
     /// A new guest and its first grant. [`Outcome::Conflict`] if the profile id is taken: draw again.
     InsertGuest(Profile, Grant),
+    /// Changes the link of a guest. [`Outcome::Conflict`] if the guest is gone, or its version isn't the one before.
+    ChangeProfile(Profile),
     /// One more grant of a guest who had tokens already, which is kept in mind. [`Outcome::Conflict`] if the guest is
     /// gone or the grant's id is taken.
     InsertGrant(Grant),
@@ -147,7 +149,8 @@ impl Priority {
                 Self::Cleaning
             }
             Write::InsertGuest(..) | Write::InsertGrant(_) => Self::NewGuest,
-            Write::RevokeGrant(..)
+            Write::ChangeProfile(_)
+            | Write::RevokeGrant(..)
             | Write::RevokeAccessToken(_)
             | Write::InsertTombstone(_)
             | Write::EraseGuest(..)

@@ -18,11 +18,11 @@ mod quickstart;
 mod serve;
 mod sqlite;
 
-const CLIENT: &str = "audience_restricted client_id confidential created_at disabled key_ids origins \
+const CLIENT: &str = "audience_restricted claims client_id confidential created_at disabled key_ids may origins \
                       policy[name origin value] resume_with_jwt unknown_choices";
 const KEY: &str = "algorithm created_at current_at kid needed_until retiring_at state use";
-const GUEST: &str = "client_id created_at \
-                     grants[advanced_at client_id expires_at generation issued_at sid state] sub subn";
+const GUEST: &str = "client_id created_at customer \
+                     grants[advanced_at client_id expires_at generation issued_at sid state] linked_at sub subn";
 
 #[test]
 fn every_command_prints_json_for_scripts() {
@@ -60,8 +60,9 @@ fn every_command_prints_json_for_scripts() {
         (
             "profile import",
             "guests.csv --client phone",
-            "erased imported present",
+            "erased imported inexact present",
         ),
+        ("customer show", "c-4711", "customer guests"),
         ("profile erase", guest.sub(), "sub"),
         ("key list", "", &format!("[{KEY}]")),
         ("key rotate", "--force", &format!("current{KEY} next{KEY}")),

@@ -135,12 +135,12 @@ async fn a_few_at_a_time(store: &Arc<dyn Store>, grants: &mut [Grant]) {
 const FEW: usize = 16;
 
 async fn insert(store: &dyn Store, grant: &mut Grant) {
-    let profile = Profile {
-        id: grant.id.profile,
-        network_id: grant.network_id,
-        client: grant.client,
-        created_at: grant.issued_at,
-    };
+    let profile = Profile::new(
+        grant.id.profile,
+        grant.network_id,
+        grant.client,
+        grant.issued_at,
+    );
     let write = Write::InsertGuest(profile, grant.clone());
     assert_eq!(store.write(write).await.unwrap(), Outcome::Done);
 }

@@ -12,6 +12,7 @@ mod code;
 mod connections;
 mod cors_and_headers;
 mod crash;
+mod customers;
 mod deadlines;
 mod docs;
 mod erasure;

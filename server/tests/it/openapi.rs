@@ -120,6 +120,7 @@ async fn operations_have_names_of_their_own_and_links_lead_to_them() {
     let expected = [
         "erase",
         "introspect",
+        "link",
         "profile",
         "revoke",
         "token",

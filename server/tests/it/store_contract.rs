@@ -12,6 +12,7 @@ use guestpass::store::{
     Write,
 };
 use guestpass_core::client::{Change, ClientId, ClientNumber, ClientSettings};
+use guestpass_core::customer::{CustomerId, Linking};
 use guestpass_core::grant::{Decision, Generation, Grant, GrantId};
 use guestpass_core::pkce::{Challenge, Verifier};
 use guestpass_core::policy::Policy;
@@ -78,6 +79,7 @@ cases! {
         a_row_that_cannot_be_read_leaves_the_others_of_its_batch_alone
         a_decision_that_panics_leaves_the_others_of_its_batch_alone
         a_write_that_fails_leaves_the_others_of_its_batch_alone
+        a_guest_changes_from_the_version_before
         one_more_grant_needs_its_guest
         the_grants_of_neighbours_are_told_apart;
     keys:
@@ -127,6 +129,7 @@ cases! {
         a_removal_looks_again
         an_orphan_goes_with_its_grant_and_a_redeemed_guest_stays
         a_removal_takes_what_it_names_and_no_more
+        the_guests_of_a_customer_are_read_in_parts
         a_guest_is_shown_with_its_grants
         a_mark_may_be_kept_twice
         an_erased_guest_is_gone_and_the_others_stay
@@ -203,6 +206,17 @@ impl Store {
             .await
     }
 
+    /// Links a guest as a client would, and returns it.
+    async fn link(&self, profile: &Profile, customer: &CustomerId) -> Profile {
+        let linking = profile.link_to(customer, ClientNumber(1), NOW).unwrap();
+        let Linking::Link(next) = linking else {
+            panic!("it is linked already");
+        };
+        let change = Write::ChangeProfile(next.clone());
+        assert_eq!(self.write(change).await, Outcome::Done);
+        next
+    }
+
     async fn insert(&self, (profile, grant): &(Profile, Grant)) {
         let insert = Write::InsertGuest(profile.clone(), grant.clone());
         assert_eq!(self.write(insert).await, Outcome::Done);
@@ -267,12 +281,12 @@ fn at(millis_after: i64) -> Timestamp {
 
 /// A guest whose code is outstanding. Guests with a higher number come later in the order of keys.
 fn guest(number: u8) -> (Profile, Grant) {
-    let profile = Profile {
-        id: ProfileId::from_i64(i64::from(number) + 1).unwrap(),
-        network_id: NetworkId::from_bytes([number; 16]),
-        client: ClientNumber(1),
-        created_at: NOW,
-    };
+    let profile = Profile::new(
+        ProfileId::from_i64(i64::from(number) + 1).unwrap(),
+        NetworkId::from_bytes([number; 16]),
+        ClientNumber(1),
+        NOW,
+    );
     let grant = Grant {
         id: GrantId::new(profile.id, [number; 8]),
         client: profile.client,

@@ -111,7 +111,7 @@ impl Import<'_> {
                 None => {
                     counted.new.insert(line.profile.id);
                 }
-                Some(known) if *known == line.profile => counted.present += 1,
+                Some(known) if is_same(known, &line.profile) => counted.present += 1,
                 Some(known) => problems.add(line.number, &self.difference(known, &line.profile)),
             }
         }
@@ -135,6 +135,19 @@ impl Import<'_> {
         };
         format!("guest {} is there already, with {what}", known.id)
     }
+}
+
+/// Tells whether the guest of a line is there already, whatever has become of it since.
+pub(super) fn is_same(known: &Profile, line: &Profile) -> bool {
+    let values = |profile: &Profile| {
+        (
+            profile.id,
+            profile.network_id,
+            profile.client,
+            profile.created_at,
+        )
+    };
+    values(known) == values(line)
 }
 
 /// The guest that has a `subn` in the file, and its first line.

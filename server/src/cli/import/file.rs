@@ -158,12 +158,8 @@ impl GuestFile {
                 "sub: {id} is one that this installation will give to a new guest later"
             ));
         }
-        Ok(Profile {
-            id,
-            network_id: field(columns.subn).parse().map_err(|e| named("subn", e))?,
-            client,
-            created_at,
-        })
+        let network_id = field(columns.subn).parse().map_err(|e| named("subn", e))?;
+        Ok(Profile::new(id, network_id, client, created_at))
     }
 
     pub(super) fn name(&self) -> &str {

@@ -27,7 +27,7 @@ pub(super) fn security(caller: Caller) -> Value {
         // The document has none for operators.
         Caller::Anyone | Caller::Operator => json!([]),
         Caller::Client(_) => json!([{}, {"apiKey": []}, {"basic": []}]),
-        Caller::ConfidentialClient => json!([{"apiKey": []}, {"basic": []}]),
+        Caller::ConfidentialClient | Caller::BackEnd => json!([{"apiKey": []}, {"basic": []}]),
         Caller::Guest => json!([{"bearer": []}, {"userJwt": []}]),
         // With `mode=soft` a request needs none.
         Caller::Gateway => json!([{"bearer": []}, {"userJwt": []}, {}]),
@@ -148,7 +148,7 @@ const ALWAYS: [&str; 7] = [
 ];
 
 /// Describes each status of an error.
-fn errors() -> [(StatusCode, Cow<'static, str>); 10] {
+fn errors() -> [(StatusCode, Cow<'static, str>); 11] {
     let kib = |bytes: usize| bytes / 1024;
     [
         (
@@ -165,6 +165,10 @@ fn errors() -> [(StatusCode, Cow<'static, str>); 10] {
         (
             StatusCode::REQUEST_TIMEOUT,
             "The body did not arrive in time.".into(),
+        ),
+        (
+            StatusCode::CONFLICT,
+            "The guest is linked to another customer, and stays so.".into(),
         ),
         (
             StatusCode::PAYLOAD_TOO_LARGE,

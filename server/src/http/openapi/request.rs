@@ -5,7 +5,7 @@ use guestpass_core::params::{Accepts, MAX_COUNT, MAX_NAME_CHARS, Parameter, Pres
 use guestpass_core::token_request::GRANT_TYPES;
 use serde_json::{Map, Value, json};
 
-use super::super::endpoint::{Endpoint, Operation, ParameterLocation};
+use super::super::endpoint::{Caller, Endpoint, Operation, ParameterLocation};
 use super::capitalized;
 
 /// Describes the parameters in the query and the header.
@@ -100,7 +100,11 @@ fn variants(endpoint: &Endpoint) -> Vec<(String, Option<&'static str>)> {
             .map(|grant_type| (format!("{}Request", name(grant_type)), Some(grant_type)))
             .into()
     } else {
-        vec![("PresentedToken".to_owned(), None)]
+        let name = match (endpoint.caller, endpoint.operations) {
+            (Caller::BackEnd, [operation, ..]) => format!("{}Request", capitalized(operation.id)),
+            _ => "PresentedToken".to_owned(),
+        };
+        vec![(name, None)]
     }
 }
 

@@ -1,6 +1,7 @@
 //! The statements of the hot path on guests and grants. Each touches the rows of one guest and nothing else.
 
 use guestpass_core::client::ClientNumber;
+use guestpass_core::customer::Link;
 use guestpass_core::grant::{
     Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
 };
@@ -22,6 +23,10 @@ pub(super) const GRANT_COLUMNS: &str = "
 pub(super) const NEW_GRANT_COLUMNS: &str = "
     profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes, issued_at, advanced_at,
     expires_at, ends_at";
+
+/// The columns that [`profile`] reads.
+pub(super) const PROFILE_COLUMNS: &str = "
+    profile_id, network_id, client_number, created_at, customer, linked_at, linked_by, version";
 
 pub(super) async fn load(pool: &Pool, id: GrantId) -> Result<Option<Grant>, Unavailable> {
     let sql = format!("select {GRANT_COLUMNS} from grants where profile_id = $1 and grant_id = $2");
@@ -68,6 +73,36 @@ pub(super) async fn insert_guest(
         Err(Failed::Duplicate(_)) => Ok(Outcome::Conflict),
         done => Ok(done_if_one(done?.written)),
     }
+}
+
+pub(super) async fn load_profile(
+    pool: &Pool,
+    id: ProfileId,
+) -> Result<Option<Profile>, Unavailable> {
+    let sql = format!("select {PROFILE_COLUMNS} from profiles where profile_id = $1");
+    let rows = pool.read(&sql, &[&id.as_i64()]).await?;
+    rows.first().map(profile).transpose()
+}
+
+/// Changes a guest by compare-and-set: if it has the version before.
+pub(super) async fn change_profile(pool: &Pool, next: &Profile) -> Result<Outcome, Failed> {
+    const SQL: &str = "
+        update profiles set customer = $2, linked_at = $3, linked_by = $4, version = $5
+         where profile_id = $1 and coalesce(version, 0) + 1 = $5";
+    let link = next.link.as_ref();
+    let done = pool
+        .run(
+            SQL,
+            &[
+                &next.id.as_i64(),
+                &link.map(|link| link.customer.as_str()),
+                &link.map(|link| link.at.as_millis()),
+                &link.and_then(|link| link.by).map(|client| client.0),
+                &next.version,
+            ],
+        )
+        .await?;
+    Ok(done_if_one(done.written))
 }
 
 /// Keeps in mind that a guest had tokens, whatever becomes of its grants: the cleaner must not take it for one who never
@@ -229,7 +264,20 @@ pub(super) fn profile(row: &Row) -> Result<Profile, Unavailable> {
         network_id: NetworkId::from_bytes(bytes(row, "network_id")?),
         client: ClientNumber(value(row, "client_number")?),
         created_at: Timestamp::from_millis(value(row, "created_at")?),
+        link: link(row)?,
+        version: value::<Option<i64>>(row, "version")?.unwrap_or(0),
     })
+}
+
+fn link(row: &Row) -> Result<Option<Link>, Unavailable> {
+    let Some(customer) = value::<Option<&str>>(row, "customer")? else {
+        return Ok(None);
+    };
+    Ok(Some(Link {
+        customer: customer.parse().map_err(|_| malformed("customer"))?,
+        at: Timestamp::from_millis(value(row, "linked_at")?),
+        by: value::<Option<i64>>(row, "linked_by")?.map(ClientNumber),
+    }))
 }
 
 pub(super) fn profile_id(row: &Row) -> Result<ProfileId, Unavailable> {

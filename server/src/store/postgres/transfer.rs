@@ -5,7 +5,7 @@ use deadpool_postgres::Transaction;
 use guestpass_core::profile::{Profile, ProfileId};
 use tokio_postgres::types::ToSql;
 
-use super::grants;
+use super::grants::{self, PROFILE_COLUMNS};
 use super::pool::{Deadline, Parameter, Pool, TransactionError};
 use super::row::{bytes, malformed, value};
 use crate::store::Unavailable;
@@ -183,10 +183,9 @@ pub(super) async fn known_profiles(
     pool: &Pool,
     ids: &[ProfileId],
 ) -> Result<Vec<Profile>, Unavailable> {
-    const SQL: &str = "
-        select profile_id, network_id, client_number, created_at from profiles where profile_id = any($1)";
+    let sql = format!("select {PROFILE_COLUMNS} from profiles where profile_id = any($1)");
     let ids: Vec<_> = ids.iter().map(|id| id.as_i64()).collect();
-    let rows = pool.read(SQL, &[&ids]).await?;
+    let rows = pool.read(&sql, &[&ids]).await?;
     rows.iter().map(grants::profile).collect()
 }
 

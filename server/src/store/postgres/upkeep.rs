@@ -1,11 +1,12 @@
 //! Cleaning, the marks of the nodes' journals, and queries of operators. Of all this a request reaches [`profile`]
 //! alone, which touches one guest.
 
+use guestpass_core::customer::CustomerId;
 use guestpass_core::grant::GrantId;
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
-use super::grants::{self, GRANT_COLUMNS, key, profile_id};
+use super::grants::{self, GRANT_COLUMNS, PROFILE_COLUMNS, key, profile_id};
 use super::pool::{Deadline, Failed, Pool, TransactionError};
 use super::row::{bytes, malformed, value};
 use crate::store::{
@@ -89,18 +90,15 @@ pub(super) async fn remove_ended(
 }
 
 pub(super) async fn profile(pool: &Pool, id: ProfileId) -> Result<Option<Guest>, Unavailable> {
-    const PROFILE: &str = "
-        select profile_id, network_id, client_number, created_at from profiles where profile_id = $1";
     let grants = format!(
         "select {GRANT_COLUMNS} from grants where profile_id = $1 order by issued_at, grant_id"
     );
-    let rows = pool.read(PROFILE, &[&id.as_i64()]).await?;
-    let Some(profile) = rows.first() else {
+    let Some(profile) = grants::load_profile(pool, id).await? else {
         return Ok(None);
     };
     let rows = pool.read(&grants, &[&id.as_i64()]).await?;
     Ok(Some(Guest {
-        profile: grants::profile(profile)?,
+        profile,
         grants: rows.iter().map(grants::grant).collect::<Result<_, _>>()?,
     }))
 }
@@ -110,11 +108,28 @@ pub(super) async fn profiles(
     after: Option<ProfileId>,
     limit: usize,
 ) -> Result<Vec<Profile>, Unavailable> {
-    const SQL: &str = "
-        select profile_id, network_id, client_number, created_at from profiles
-         where profile_id > $1 order by profile_id limit $2";
+    let sql = format!(
+        "select {PROFILE_COLUMNS} from profiles where profile_id > $1 order by profile_id limit $2"
+    );
     let after = after.map_or(0, ProfileId::as_i64);
-    let rows = pool.read(SQL, &[&after, &stored(limit)]).await?;
+    let rows = pool.read(&sql, &[&after, &stored(limit)]).await?;
+    rows.iter().map(grants::profile).collect()
+}
+
+pub(super) async fn guests_of(
+    pool: &Pool,
+    customer: &CustomerId,
+    after: Option<ProfileId>,
+    limit: usize,
+) -> Result<Vec<Profile>, Unavailable> {
+    let sql = format!(
+        "select {PROFILE_COLUMNS} from profiles
+          where customer = $1 and profile_id > $2 order by profile_id limit $3"
+    );
+    let after = after.map_or(0, ProfileId::as_i64);
+    let rows = pool
+        .read(&sql, &[&customer.as_str(), &after, &stored(limit)])
+        .await?;
     rows.iter().map(grants::profile).collect()
 }
 

@@ -22,10 +22,6 @@ pub(super) struct Writer {
 }
 
 /// An entry of the queue.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are redemptions, and a box for each would cost more than it saves"
-)]
 enum Job {
     Write(PendingWrite),
     Redeem(PendingRedemption),
@@ -189,7 +185,9 @@ async fn write_one(pool: &Pool, PendingWrite { write, reply }: PendingWrite) {
 fn is_idempotent(write: &Write) -> bool {
     match write {
         Write::InsertGuest(..) | Write::InsertGrant(_) => false,
-        Write::RevokeGrant(..)
+        // A conflict makes the caller look again.
+        Write::ChangeProfile(_)
+        | Write::RevokeGrant(..)
         | Write::RevokeAccessToken(_)
         | Write::InsertTombstone(_)
         | Write::EraseGuest(..)
@@ -206,6 +204,7 @@ fn is_idempotent(write: &Write) -> bool {
 async fn apply(pool: &Pool, write: &Write) -> Result<Outcome, Failed> {
     match write {
         Write::InsertGuest(profile, grant) => grants::insert_guest(pool, profile, grant).await,
+        Write::ChangeProfile(profile) => grants::change_profile(pool, profile).await,
         // It stays true if there is then no grant.
         Write::InsertGrant(grant) => {
             grants::mark_resumed(pool, grant.id.profile).await?;

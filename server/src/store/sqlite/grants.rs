@@ -3,13 +3,14 @@
 use std::sync::LazyLock;
 
 use guestpass_core::client::ClientNumber;
+use guestpass_core::customer::Link;
 use guestpass_core::grant::{
     Decision, Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
 };
 use guestpass_core::pkce::Challenge;
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::time::Timestamp;
-use rusqlite::types::Type;
+use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, named_params, params};
 
 use super::writer::WriteFailed;
@@ -32,8 +33,21 @@ macro_rules! grant_values {
 /// The columns that [`grant`] reads and [`insert_grant`] writes.
 pub(super) const GRANT_COLUMNS: &str = concat!(grant_values!(), ", profile_id, grant_id");
 
-/// The columns that [`profile`] reads and [`insert_profile`] writes.
-pub(super) const PROFILE_COLUMNS: &str = "profile_id, network_id, client_number, created_at";
+/// The columns of a new guest.
+macro_rules! new_profile_columns {
+    () => {
+        "profile_id, network_id, client_number, created_at"
+    };
+}
+
+/// The columns that [`insert_profile`] writes.
+pub(super) const NEW_PROFILE_COLUMNS: &str = new_profile_columns!();
+
+/// The columns that [`profile`] reads.
+pub(super) const PROFILE_COLUMNS: &str = concat!(
+    new_profile_columns!(),
+    ", customer, linked_at, linked_by, version"
+);
 
 /// Returns the position of a column in a list. In a constant this costs a refresh nothing, and a name that isn't in the
 /// list doesn't compile.
@@ -121,6 +135,7 @@ pub(super) fn redeem(
 pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<Outcome> {
     match write {
         Write::InsertGuest(profile, grant) => insert_guest(connection, profile, grant),
+        Write::ChangeProfile(profile) => change_profile(connection, profile),
         Write::InsertGrant(grant) => savepoint(connection, || {
             mark_resumed(connection, grant.id.profile)?;
             insert_grant(connection, grant).map(done_if_one)
@@ -191,8 +206,9 @@ fn savepoint<T>(
 }
 
 fn insert_profile(connection: &Connection, profile: &Profile) -> rusqlite::Result<()> {
-    static SQL: LazyLock<String> =
-        LazyLock::new(|| format!("insert into profiles ({PROFILE_COLUMNS}) values (?, ?, ?, ?)"));
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!("insert into profiles ({NEW_PROFILE_COLUMNS}) values (?, ?, ?, ?)")
+    });
     connection.prepare_cached(&SQL)?.execute(params![
         profile.id.as_i64(),
         profile.network_id.as_bytes(),
@@ -200,6 +216,32 @@ fn insert_profile(connection: &Connection, profile: &Profile) -> rusqlite::Resul
         profile.created_at.as_millis(),
     ])?;
     Ok(())
+}
+
+pub(super) fn load_profile(
+    connection: &Connection,
+    id: ProfileId,
+) -> rusqlite::Result<Option<Profile>> {
+    static SQL: LazyLock<String> =
+        LazyLock::new(|| format!("select {PROFILE_COLUMNS} from profiles where profile_id = ?"));
+    let mut find = connection.prepare_cached(&SQL)?;
+    find.query_row([id.as_i64()], profile).optional()
+}
+
+/// Changes a guest by compare-and-set: if it has the version before.
+fn change_profile(connection: &Connection, next: &Profile) -> rusqlite::Result<Outcome> {
+    const SQL: &str = "
+        update profiles set customer = ?2, linked_at = ?3, linked_by = ?4, version = ?5
+         where profile_id = ?1 and coalesce(version, 0) + 1 = ?5";
+    let link = next.link.as_ref();
+    let changed = connection.prepare_cached(SQL)?.execute(params![
+        next.id.as_i64(),
+        link.map(|link| link.customer.as_str()),
+        link.map(|link| link.at.as_millis()),
+        link.and_then(|link| link.by).map(|client| client.0),
+        next.version,
+    ])?;
+    Ok(done_if_one(changed))
 }
 
 /// Keeps in mind that a guest had tokens, whatever becomes of its grants: the cleaner must not take it for one who never
@@ -419,7 +461,22 @@ pub(super) fn profile(row: &Row<'_>) -> rusqlite::Result<Profile> {
         network_id: NetworkId::from_bytes(row.get("network_id")?),
         client: ClientNumber(row.get("client_number")?),
         created_at: Timestamp::from_millis(row.get("created_at")?),
+        link: link(row)?,
+        version: row.get::<_, Option<i64>>("version")?.unwrap_or(0),
     })
+}
+
+fn link(row: &Row<'_>) -> rusqlite::Result<Option<Link>> {
+    const CUSTOMER: usize = position(PROFILE_COLUMNS, "customer");
+    let ValueRef::Text(customer) = row.get_ref(CUSTOMER)? else {
+        return Ok(None);
+    };
+    let customer = str::from_utf8(customer).ok().and_then(|id| id.parse().ok());
+    Ok(Some(Link {
+        customer: customer.ok_or_else(|| malformed(row, CUSTOMER))?,
+        at: Timestamp::from_millis(row.get("linked_at")?),
+        by: row.get::<_, Option<i64>>("linked_by")?.map(ClientNumber),
+    }))
 }
 
 pub(super) fn profile_id(row: &Row<'_>, column: usize) -> rusqlite::Result<ProfileId> {

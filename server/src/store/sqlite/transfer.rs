@@ -4,7 +4,7 @@ use guestpass_core::profile::{Profile, ProfileId};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, params, params_from_iter};
 
-use super::grants::{self, PROFILE_COLUMNS};
+use super::grants::{self, NEW_PROFILE_COLUMNS, PROFILE_COLUMNS};
 use crate::store::transfer::{Column, InstallationRow, Kind, Part, Row, Table, Value, names};
 
 pub(super) fn installation_row(connection: &Connection) -> rusqlite::Result<InstallationRow> {
@@ -148,7 +148,7 @@ pub(super) fn insert_profiles(
     profiles: &[Profile],
 ) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare(&format!(
-        "insert into profiles ({PROFILE_COLUMNS}) values (?, ?, ?, ?) on conflict do nothing"
+        "insert into profiles ({NEW_PROFILE_COLUMNS}) values (?, ?, ?, ?) on conflict do nothing"
     ))?;
     for profile in profiles {
         insert.execute(params![

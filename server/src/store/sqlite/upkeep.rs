@@ -1,5 +1,6 @@
 //! Statements of the cleaner, of a start after a restore, and of operators.
 
+use guestpass_core::customer::CustomerId;
 use guestpass_core::grant::GrantId;
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
@@ -51,14 +52,7 @@ pub(super) fn ended_grants(
 }
 
 pub(super) fn profile(connection: &Connection, id: ProfileId) -> rusqlite::Result<Option<Guest>> {
-    let profile = connection
-        .query_row(
-            &format!("select {PROFILE_COLUMNS} from profiles where profile_id = ?"),
-            [id.as_i64()],
-            grants::profile,
-        )
-        .optional()?;
-    let Some(profile) = profile else {
+    let Some(profile) = grants::load_profile(connection, id)? else {
         return Ok(None);
     };
     let grants = connection
@@ -82,6 +76,23 @@ pub(super) fn profiles(
             "select {PROFILE_COLUMNS} from profiles where profile_id > ? order by profile_id limit ?"
         ))?
         .query_map([after, limit], grants::profile)?
+        .collect()
+}
+
+pub(super) fn guests_of(
+    connection: &Connection,
+    customer: &CustomerId,
+    after: Option<ProfileId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Profile>> {
+    let after = after.map_or(0, ProfileId::as_i64);
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached(&format!(
+            "select {PROFILE_COLUMNS} from profiles
+              where customer = ? and profile_id > ? order by profile_id limit ?"
+        ))?
+        .query_map(params![customer.as_str(), after, limit], grants::profile)?
         .collect()
 }
 

@@ -183,6 +183,30 @@ fn a_choice_is_made_and_shown_with_its_origin_and_taken_back() {
 }
 
 #[test]
+fn what_a_client_may_and_is_told_is_for_the_operator_to_say() {
+    let binary = Binary::new();
+    let show = || binary.json(&["client", "show", "back-end"]);
+    let permitted = |client: &Value| json!([client["may"], client["claims"]]);
+    let add = ["client", "add", "back-end", "--confidential"];
+    binary.json(&[&add[..], &["--may", "link", "--claims", "customer"]].concat());
+    assert_eq!(permitted(&show()), json!([["link"], ["customer"]]));
+    let set = ["client", "set", "back-end"];
+    let changed = binary.json(&[&set[..], &["--claims", "none"]].concat());
+    assert_eq!(permitted(&changed), json!([["link"], []]));
+    let problem = binary.failure(&[&set[..], &["--no-confidential"]].concat());
+    assert!(problem.contains("--may none"), "{problem}");
+    let wrong = binary.run(&[&set[..], &["--may", "everything"]].concat());
+    assert!(
+        wrong.stderr.contains("write link. Or write none"),
+        "{wrong:?}"
+    );
+    let text = binary.run(&["client", "show", "back-end"]).stdout;
+    assert!(text.contains("may                  link\n"), "{text}");
+    let changed = binary.json(&[&set[..], &["--may", "none", "--no-confidential"]].concat());
+    assert_eq!(permitted(&changed), json!([[], []]));
+}
+
+#[test]
 fn what_holds_for_a_client_is_shown_to_people_too() {
     let binary = Binary::new();
     binary.json(&["client", "add", SHOP, "--access-ttl", "36h"]);

@@ -211,8 +211,11 @@ impl Moving {
     fn add_guests(&self, number: u32) {
         let sql = format!(
             "with recursive numbers (n) as (select 1 union all select n + 1 from numbers where n < {number})
-             insert into profiles (profile_id, network_id, client_number, created_at)
-             select n % 2 * 9000000000000000000 + n, randomblob(16), 1, 1763750000000 + n from numbers;
+             insert into profiles (profile_id, network_id, client_number, created_at, customer, linked_at, linked_by, version)
+             select n % 2 * 9000000000000000000 + n, randomblob(16), 1, 1763750000000 + n,
+                    case when n % 3 = 0 then 'c-' || n end, case when n % 3 = 0 then n end,
+                    case when n % 6 = 0 then 1 end, case when n % 3 = 0 then 1 end
+               from numbers;
              insert into grants (profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes,
                                  issued_at, advanced_at, expires_at, ends_at, revoked_at, revocation_reason)
              select profile_id, randomblob(8), 1, network_id, randomblob(32), profile_id % 5, 0, 0, created_at,

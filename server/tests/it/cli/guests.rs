@@ -3,8 +3,8 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::binary::Binary;
-use crate::support::{SHOP, Tokens, authorize, exchange, refresh};
+use crate::support::binary::{Binary, run};
+use crate::support::{SHOP, Tokens, authorize, exchange, link, refresh};
 
 #[test]
 fn a_guest_is_shown_as_it_is() {
@@ -41,6 +41,59 @@ fn a_guest_is_shown_as_it_is() {
     );
     binary.json(&["client", "remove", SHOP]);
     assert_eq!(show(&binary, &tokens)["client_id"], "(removed)");
+}
+
+#[test]
+fn the_guests_of_a_customer_are_listed() {
+    let binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    let added = binary.json(&[
+        "client",
+        "add",
+        "back-end",
+        "--confidential",
+        "--may",
+        "link",
+    ]);
+    let key = added["api_key"].as_str().unwrap();
+    let server = binary.serve();
+    let guests = [(); 3].map(|()| server.guest());
+    for (tokens, customer) in guests.iter().zip(["c-4711", "C-4711", "c-4711"]) {
+        let sent = link(&tokens.access_token, customer).set("client_id", "back-end");
+        let answer = server.send(&sent.header("x-api-key", key));
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    }
+    let listed = binary.json(&["customer", "show", "c-4711"]);
+    assert_eq!(listed["customer"], "c-4711");
+    let listed = listed["guests"].as_array().unwrap();
+    assert_eq!(listed.len(), 2);
+    for (listed, tokens) in listed.iter().zip([&guests[0], &guests[2]]) {
+        assert_eq!(listed["sub"], tokens.sub());
+        assert_eq!(listed["subn"], tokens.claims["subn"]);
+        assert_eq!(listed["linked_by"], "back-end");
+        let shown = show(&binary, tokens);
+        assert_eq!(shown["customer"], "c-4711");
+        assert_eq!(shown["linked_at"], listed["linked_at"]);
+    }
+    let mut from_input = binary.command(&["customer", "show", "-"]);
+    let piped = binary.working_dir().join("customer");
+    std::fs::write(&piped, "c-4711\n").unwrap();
+    from_input.stdin(std::fs::File::open(piped).unwrap());
+    let text = run(from_input).stdout;
+    assert!(
+        text.contains("GUEST") && text.contains(guests[2].sub()),
+        "{text}"
+    );
+    let nobody = binary.run(&["customer", "show", "c-0"]);
+    assert_eq!(nobody.stdout, "no guest is linked to c-0\n");
+    let problem = binary.failure(&["customer", "show", "null"]);
+    assert!(
+        problem.contains("this word is no customer's id"),
+        "{problem}"
+    );
+    binary.json(&["client", "remove", "back-end"]);
+    let listed = binary.json(&["customer", "show", "c-4711"]);
+    assert_eq!(listed["guests"][0]["linked_by"], "(removed)");
 }
 
 #[test]

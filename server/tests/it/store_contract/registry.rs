@@ -1,7 +1,7 @@
 //! Clients, their keys and those of the installation: [`guestpass::store::Registry`].
 
 use guestpass_core::client::{
-    ApiKey, ApiKeyHash, ApiKeyId, Change, Client, ClientId, ClientSettings, Origin,
+    ApiKey, ApiKeyHash, ApiKeyId, Change, ClaimName, Client, ClientId, ClientSettings, Origin,
 };
 
 use super::{NOW, Store};
@@ -70,7 +70,10 @@ fn described(client: &Client) -> String {
     let on = switches.iter().filter(|(on, _)| *on).map(|(_, name)| *name);
     let mut origins: Vec<_> = client.origins.iter().map(Origin::as_str).collect();
     origins.sort();
-    on.chain(origins).collect::<Vec<_>>().join(" ")
+    let may = client.may.iter().map(|may| may.name());
+    let claims = client.claims.iter().map(ClaimName::as_str);
+    let all = on.chain(origins).chain(may).chain(claims);
+    all.collect::<Vec<_>>().join(" ")
 }
 
 fn client_id(id: &str) -> ClientId {

@@ -262,9 +262,17 @@ fn sample(table: Table) -> Vec<Row> {
         ],
         Table::Tombstones => vec![tombstone(1, 2), tombstone(200, 1)],
         Table::JournalMarks => vec![vec![bytes(&[1; 16]), text("node-ä"), int(1), int(now)]],
-        Table::Profiles => [1, 2, i64::MAX]
-            .map(|id| vec![int(id), bytes(&[9; 16]), int(1), int(now), flag(id == 2)])
-            .to_vec(),
+        Table::Profiles => {
+            let nothing = [Value::Null, Value::Null, Value::Null, Value::Null];
+            let link = [text("c-4711"), int(now), int(2), int(1)];
+            let imported = [text("C"), int(0), Value::Null, int(i64::MAX)];
+            [(1, nothing), (2, link), (i64::MAX, imported)]
+                .map(|(id, link)| {
+                    let guest = [int(id), bytes(&[9; 16]), int(1), int(now), flag(id == 2)];
+                    [&guest[..], &link].concat()
+                })
+                .to_vec()
+        }
         Table::Grants => vec![
             grant(1, 0, 0, [Value::Null, Value::Null]),
             grant(1, 255, 255, [int(now), text("contested")]),

@@ -344,3 +344,28 @@ pub(super) async fn live_grants_are_counted_by_when_they_were_last_used(store: &
         );
     }
 }
+
+pub(super) async fn the_guests_of_a_customer_are_read_in_parts(store: &Store) {
+    let [x, y] = ["x", "X"].map(|id| id.parse().unwrap());
+    let mut linked = Vec::new();
+    for number in 0..7 {
+        let guest = guest(number);
+        store.insert(&guest).await;
+        let customer = if number == 3 { &y } else { &x };
+        if number != 5 {
+            let changed = store.link(&guest.0, customer).await;
+            linked.extend((customer == &x).then_some(changed));
+        }
+    }
+    for limit in [1, 2, 5, 6] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let part = store.upkeep.guests_of(&x, after, limit).await.unwrap();
+            assert!(part.len() <= limit);
+            let Some(last) = part.last() else { break };
+            after = Some(last.id);
+            seen.extend(part);
+        }
+        assert_eq!(seen, linked, "in parts of {limit}");
+    }
+}

@@ -28,7 +28,7 @@ impl Answer {
 
     /// Returns the `error` code.
     pub(crate) fn error(&self) -> &'static str {
-        const CODES: [&str; 10] = [
+        const CODES: [&str; 11] = [
             "invalid_request",
             "invalid_client",
             "unauthorized_client",
@@ -39,6 +39,7 @@ impl Answer {
             "unsupported_response_type",
             "temporarily_unavailable",
             "server_error",
+            "linked_to_another",
         ];
         let error = self.text("error");
         CODES

@@ -72,6 +72,12 @@ pub(crate) fn introspect(token: &str) -> Sent {
     Sent::new(Method::POST, "/oauth/introspect", Form::Body).with(&[("token", token)])
 }
 
+/// `LK`: returns a link, whose client and API key must be set.
+pub(crate) fn link(access_token: &str, customer: &str) -> Sent {
+    Sent::new(Method::POST, "/oauth/link", Form::Body)
+        .with(&[("token", access_token), ("customer", customer)])
+}
+
 /// `FA`: returns a forward-auth request with that access token.
 pub(crate) fn verify(access_token: &str) -> Sent {
     request("GET", "/oauth/verify").bearer(access_token)

@@ -157,12 +157,7 @@ pub(super) fn new_guest() -> Write {
         &Policy::default(),
         now,
     );
-    let profile = Profile {
-        id: grant.id.profile,
-        network_id: grant.network_id,
-        client: grant.client,
-        created_at: now,
-    };
+    let profile = Profile::new(grant.id.profile, grant.network_id, grant.client, now);
     Write::InsertGuest(profile, grant)
 }
 

@@ -149,10 +149,13 @@ fn f24_a_token_or_key_on_the_command_line_is_not_quoted() {
     binary.json(&["client", "add", SHOP]);
     let tokens = binary.serve().guest();
     let key = "gpk_S3cretpw-S3cretpw-S3cretpw-S3cretpw-S3cretpw-S3cretp";
+    // One of 64 begins with a hyphen.
+    let like_flag = format!("-{}", &tokens.refresh_token[1..]);
     for secret in [
         tokens.refresh_token.as_str(),
         tokens.access_token.as_str(),
         key,
+        &like_flag,
     ] {
         for args in [
             &["explain", secret][..],

@@ -35,12 +35,12 @@ pub(crate) async fn values_come_back_as_they_were(store: &Store) {
 /// A guest that has nothing but the values given.
 fn extreme(id: i64, number: i64, generation: i64, byte: u8) -> (Profile, Grant) {
     let time = Timestamp::from_millis(number);
-    let profile = Profile {
-        id: ProfileId::from_i64(id).unwrap(),
-        network_id: NetworkId::from_bytes([byte; 16]),
-        client: ClientNumber(number),
-        created_at: time,
-    };
+    let profile = Profile::new(
+        ProfileId::from_i64(id).unwrap(),
+        NetworkId::from_bytes([byte; 16]),
+        ClientNumber(number),
+        time,
+    );
     let generation = Generation::from_u64(u64::try_from(generation).unwrap());
     let grant = Grant {
         id: GrantId::new(profile.id, [byte; 8]),

@@ -4,6 +4,7 @@ use guestpass::store::{Outcome, Write};
 use guestpass_core::grant::{
     Decision, Generation, Grant, MAX_STRIKES, Revocation, RevocationReason,
 };
+use guestpass_core::profile::Profile;
 use guestpass_core::time::Timestamp;
 
 use crate::store_contract::{NOW, Store, advanced, at, guest};
@@ -160,4 +161,31 @@ pub(crate) async fn the_first_revocation_stands(store: &Store) {
             );
         }
     }
+}
+
+pub(crate) async fn a_guest_changes_from_the_version_before(store: &Store) {
+    let (profile, grant) = guest(1);
+    store.insert(&(profile.clone(), grant)).await;
+    let bystander = guest(2);
+    store.insert(&bystander).await;
+    let load = async |id| store.grants.load_profile(id).await.unwrap();
+    assert_eq!(load(profile.id).await, Some(profile.clone()));
+    let linked = store.link(&profile, &"x".parse().unwrap()).await;
+    assert_eq!(load(profile.id).await, Some(linked.clone()));
+    // Its version is another one by now.
+    let late = Write::ChangeProfile(linked.clone());
+    assert_eq!(store.write(late).await, Outcome::Conflict);
+    let unlinked = Profile {
+        link: None,
+        version: linked.version + 1,
+        ..linked
+    };
+    let change = Write::ChangeProfile(unlinked.clone());
+    assert_eq!(store.write(change).await, Outcome::Done);
+    assert_eq!(load(profile.id).await, Some(unlinked));
+    assert_eq!(load(bystander.0.id).await, Some(bystander.0));
+    // Of a guest that is gone nothing comes back.
+    let nobody = Write::ChangeProfile(guest(3).0);
+    assert_eq!(store.write(nobody).await, Outcome::Conflict);
+    assert_eq!(store.counts().await, (2, 2));
 }

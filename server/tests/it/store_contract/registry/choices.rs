@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use guestpass::store::ChangeFailed;
 use guestpass_core::choice::Choice;
-use guestpass_core::client::{Change, ChangeError, ClientSettings};
+use guestpass_core::client::{Change, ChangeError, ClaimName, ClientSettings, Permission};
 use guestpass_core::policy::{LateRetry, Policy, PolicyError, PolicyOverrides};
 
 use super::{A, B, add, api_key, client_id, described, origin, set, settings};
@@ -43,6 +43,21 @@ pub(crate) async fn settings_change_one_by_one(store: &Store) {
             format!("{B} {A}"),
         ),
         (settings(|s| s.remove_origins = vec![origin(A)]), B.into()),
+        (
+            settings(|s| s.claims = Some(vec![customer(), customer()])),
+            format!("{B} customer"),
+        ),
+        (settings(|s| s.unset = vec![Choice::Claims]), B.into()),
+        (
+            settings(|s| {
+                (s.confidential, s.may) = (Some(true), Some(vec![Permission::Link]));
+            }),
+            format!("confidential {B} link"),
+        ),
+        (
+            settings(|s| s.may = Some(Vec::new())),
+            format!("confidential {B}"),
+        ),
         (
             settings(|s| {
                 s.confidential = Some(true);
@@ -324,8 +339,16 @@ fn unset(overrides: &mut PolicyOverrides, choice: Choice) {
         Choice::EndingsPerAddress => overrides.endings_per_address = None,
         Choice::EndingsPerGrant => overrides.endings_per_grant = None,
         Choice::IntrospectionsPerClient => overrides.introspections_per_client = None,
-        Choice::AudienceRestricted | Choice::ResumeWithJwt | Choice::Origins => {}
+        Choice::AudienceRestricted
+        | Choice::ResumeWithJwt
+        | Choice::Origins
+        | Choice::May
+        | Choice::Claims => {}
     }
+}
+
+fn customer() -> ClaimName {
+    ClaimName::CUSTOMER.parse().unwrap()
 }
 
 /// A choice of which only a newer version knows.
