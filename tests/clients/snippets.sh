@@ -1,8 +1,9 @@
 # The shell of snippets.py: reads the names of files, runs each, and says `done`. A command that fails ends it. API_KEY is
 # the last one that was shown.
 #
-# Three programs are other than a reader's. `guestpass serve` goes on in the background once it listens. `guestpass key
-# rotate` is a patient operator's: told to wait, it waits. `systemctl` ends and starts that server.
+# Four programs are other than a reader's. `guestpass serve` goes on in the background once it listens. `guestpass key
+# rotate` is a patient operator's: told to wait, it waits. `systemctl` ends and starts that server. `curl` tries again
+# for a while after a client was allowed something, which takes a server a moment to know.
 set -eu
 
 guestpass() {
@@ -10,6 +11,10 @@ guestpass() {
     *" serve "*)
         serve_with="$*"
         systemctl start guestpass
+        ;;
+    *" --may "*)
+        "$BINARY" "$@"
+        changed=yes
         ;;
     *" --force "*) "$BINARY" "$@" ;;
     *" key rotate "*)
@@ -24,6 +29,16 @@ guestpass() {
         ;;
     *) "$BINARY" "$@" ;;
     esac
+}
+
+curl() {
+    tries=0
+    until command curl "$@"; do
+        if [ -z "$changed" ] || [ "$tries" -ge 600 ]; then return 22; fi
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+    changed=
 }
 
 systemctl() {
@@ -49,6 +64,7 @@ systemctl() {
     esac
 }
 
+changed=
 server=
 trap 'if [ -n "$server" ]; then kill -KILL "$server" 2>/dev/null || :; fi' EXIT
 
