@@ -19,8 +19,12 @@ use crate::time::Timestamp;
 pub struct CustomerId(Box<str>);
 
 impl CustomerId {
-    /// The texts that are ids, but for the words that are none.
-    pub const PATTERN: &str = "^[A-Za-z0-9._:|/+=-]{1,128}$";
+    /// The texts that are ids, as a regular expression (ECMA-262).
+    pub const PATTERN: &str = concat!(
+        "^(?!([Nn][Uu][Ll][Ll]|[Uu][Nn][Dd][Ee][Ff][Ii][Nn][Ee][Dd]|[Nn][Oo][Nn][Ee]|[Nn][Ii][Ll]|[Nn][Aa][Nn]|",
+        "[Gg][Uu][Ee][Ss][Tt]|[Aa][Nn][Oo][Nn][Yy][Mm][Oo][Uu][Ss]|[Uu][Nn][Kk][Nn][Oo][Ww][Nn]|[Tt][Rr][Uu][Ee]|",
+        "[Ff][Aa][Ll][Ss][Ee]|0|-1)$)[A-Za-z0-9._:|/+=-]{1,128}$"
+    );
 
     /// Returns the id as text.
     #[must_use]

@@ -71,8 +71,9 @@ class Guest:
 
 @schemathesis.check
 def a_described_token_request_fails_for_its_grant_only(context, response, case):
-    """Accepts the refusal of a request that is valid but has a made-up code or refresh token."""
-    if is_token(case) and case.meta.generation.mode.is_positive and response.status_code == 400:
+    """Accepts the refusal of a request that is valid but has a made-up code or token."""
+    takes_grant = is_token(case) or case.operation.path == "/oauth/link"
+    if takes_grant and case.meta.generation.mode.is_positive and response.status_code == 400:
         error = response.json()["error"]
         assert error == "invalid_grant", f"refused as {error}"
 

@@ -26,8 +26,9 @@ pub(super) fn security(caller: Caller) -> Value {
     match caller {
         // The document has none for operators.
         Caller::Anyone | Caller::Operator => json!([]),
-        Caller::Client(_) => json!([{}, {"apiKey": []}, {"basic": []}]),
-        Caller::ConfidentialClient | Caller::BackEnd => json!([{"apiKey": []}, {"basic": []}]),
+        // A key may also stand in the body.
+        Caller::Client(_) | Caller::BackEnd => json!([{}, {"apiKey": []}, {"basic": []}]),
+        Caller::ConfidentialClient => json!([{"apiKey": []}, {"basic": []}]),
         Caller::Guest => json!([{"bearer": []}, {"userJwt": []}]),
         // With `mode=soft` a request needs none.
         Caller::Gateway => json!([{"bearer": []}, {"userJwt": []}, {}]),
