@@ -119,6 +119,24 @@ impl Profile {
         }
     }
 
+    /// Decides about the end of the link to `customer`. `None` if the guest is linked to nobody: there is nothing to write.
+    ///
+    /// # Errors
+    /// [`Refusal::LinkedToAnother`].
+    pub fn unlink_from(&self, customer: &CustomerId) -> Result<Option<Self>, Refusal> {
+        match &self.link {
+            None => Ok(None),
+            Some(link) if link.customer == *customer => Ok(Some(self.unlinked())),
+            Some(_) => Err(Refusal::LinkedToAnother),
+        }
+    }
+
+    /// Returns the guest, linked to nobody.
+    #[must_use]
+    pub fn unlinked(&self) -> Self {
+        self.changed(None)
+    }
+
     fn changed(&self, link: Option<Link>) -> Self {
         Self {
             link,
@@ -182,5 +200,10 @@ mod tests {
         assert_eq!((&linked.link, linked.version), (&Some(expected), 1));
         assert_eq!(linked.link_to(&x, by, NOW), Ok(Linking::Already));
         assert_eq!(linked.link_to(&y, by, NOW), Err(Refusal::LinkedToAnother));
+
+        assert_eq!(linked.unlink_from(&y), Err(Refusal::LinkedToAnother));
+        let unlinked = linked.unlink_from(&x).unwrap().unwrap();
+        assert_eq!((&unlinked.link, unlinked.version), (&None, 2));
+        assert_eq!(unlinked.unlink_from(&x), Ok(None));
     }
 }

@@ -21,7 +21,7 @@ pub fn journal(data: &[u8]) {
     let after = Journal::read(&file).expect("what was compacted can be read");
     let young = |entries: &[Entry]| -> Vec<Entry> {
         let is_young = |entry: &&Entry| match entry {
-            Entry::GuestErased(tombstone) => tombstone.at >= now,
+            Entry::GuestErased(tombstone) | Entry::LinkUndone(tombstone) => tombstone.at >= now,
             Entry::GrantRevoked(..)
             | Entry::AccessTokenRevoked(_)
             | Entry::Mark(_)

@@ -24,6 +24,7 @@ mod customer;
 mod database;
 mod db;
 mod descriptors;
+mod ending;
 mod explain;
 mod exposure;
 mod hardening;
@@ -79,7 +80,7 @@ enum Command {
     /// Look at a guest, erase one, or import those of another system
     #[command(subcommand)]
     Profile(profile::Command),
-    /// Look at the guests of a customer
+    /// Look at the guests of a customer, unlink or erase them
     #[command(subcommand)]
     Customer(customer::Command),
     /// List, rotate and export keys

@@ -35,6 +35,7 @@ mod profile;
 mod respond;
 mod revoke;
 mod token;
+mod unlink;
 mod verify;
 mod visitor;
 
@@ -61,6 +62,7 @@ pub fn router(app: Arc<App>) -> Router {
         (&revoke::ENDPOINT, post(revoke::post)),
         (&introspect::ENDPOINT, post(introspect::post)),
         (&link::ENDPOINT, post(link::post)),
+        (&unlink::ENDPOINT, post(unlink::post)),
         (&verify::ENDPOINT, verify::methods()),
         (
             &profile::ENDPOINT,

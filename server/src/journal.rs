@@ -3,8 +3,8 @@
 //! A database goes back in time when a backup is restored, or when a replica takes over that lagged behind. Erasures
 //! and revocations that it loses thereby must be repeated. So each is appended here before it is written to the
 //! database (write-ahead), and `restore.rs` carries out again what follows the last mark that the database has. Each
-//! line is a JSON object. It names a grant by its `sid`, which holds the guest's `sub`, and an erased guest by the hash
-//! of its tombstone.
+//! line is a JSON object. It names a grant by its `sid`, which holds the guest's `sub`, and an erased guest, or a link to a
+//! customer that was undone, by the hash of its tombstone.
 
 use std::fmt;
 use std::fs::File;
@@ -36,6 +36,8 @@ pub enum Entry {
     AccessTokenRevoked(RevokedAccessToken),
     /// A guest was erased.
     GuestErased(Tombstone),
+    /// The link of a guest to a customer was undone.
+    LinkUndone(Tombstone),
     /// A checkpoint: a store that has this mark has everything before it.
     Mark(Mark),
     /// The store was given that mark. A store without it went back.
@@ -61,7 +63,7 @@ impl Entry {
         match self {
             Self::GrantRevoked(_, revocation) => Some(revocation.at),
             Self::AccessTokenRevoked(token) => Some(token.at),
-            Self::GuestErased(tombstone) => Some(tombstone.at),
+            Self::GuestErased(tombstone) | Self::LinkUndone(tombstone) => Some(tombstone.at),
             Self::Mark(_) | Self::MarkStored(_) => None,
         }
     }

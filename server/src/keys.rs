@@ -15,6 +15,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use guestpass_core::claims::Claims;
 use guestpass_core::credential::{Credential, SealingKey};
+use guestpass_core::customer::CustomerId;
 use guestpass_core::profile::ProfileId;
 use guestpass_verify::{KeySet, VerifyingKey};
 use serde_json::{Value, json};
@@ -93,6 +94,15 @@ impl Keys {
     #[must_use]
     pub fn tombstone(&self, profile: ProfileId) -> [u8; 16] {
         let tag = hmac::sign(&self.tombstones, profile.to_string().as_bytes());
+        tag.as_ref()[..16].try_into().expect("a tag has 32 bytes")
+    }
+
+    /// Computes the tombstone of a link that was undone: as of a guest, over the `sub`, a space and the customer, which no
+    /// `sub` can be.
+    #[must_use]
+    pub fn tombstone_of_link(&self, profile: ProfileId, customer: &CustomerId) -> [u8; 16] {
+        let link = format!("{profile} {customer}");
+        let tag = hmac::sign(&self.tombstones, link.as_bytes());
         tag.as_ref()[..16].try_into().expect("a tag has 32 bytes")
     }
 

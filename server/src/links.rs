@@ -1,25 +1,34 @@
 //! Links of guests to customers, by the word of a back end that holds the guest's access token.
+//!
+//! A link is one write. To undo one is an ending (`App::end`): it goes to the journal first, for a restored backup must not
+//! bring it back. A link that a restore has lost comes back at the next login.
 
 use guestpass_core::client::Client;
-use guestpass_core::customer::{CustomerId, Linking};
+use guestpass_core::customer::{CustomerId, Link, Linking};
 use guestpass_core::policy::Audience;
-use guestpass_core::profile::Profile;
+use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::refusal::Refusal;
 
 use crate::access_tokens::VerifiedToken;
 use crate::app::App;
 use crate::error::Error;
+use crate::keys::Keys;
 use crate::metrics::Linked;
+use crate::outbox::Ending;
 use crate::request_context;
-use crate::store::{Outcome, Unavailable, Write};
+use crate::store::{Grants, Outcome, Tombstone, Unavailable, Write};
 
-/// What became of a guest that was to be linked.
+/// What became of a guest that was to be linked, or unlinked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LinkOutcome {
     /// It is linked now.
     Linked,
     /// It was linked to that customer before.
     Already,
+    /// It is linked to nobody now.
+    Unlinked,
+    /// It was linked to nobody before.
+    NotLinked,
 }
 
 impl LinkOutcome {
@@ -29,6 +38,8 @@ impl LinkOutcome {
         match self {
             Self::Linked => "linked",
             Self::Already => "already",
+            Self::Unlinked => "unlinked",
+            Self::NotLinked => "not_linked",
         }
     }
 }
@@ -47,8 +58,67 @@ impl App {
         customer: &CustomerId,
     ) -> Result<(Profile, LinkOutcome), Error> {
         let token = self.check_for(client, token).await?;
+        request_context::grant(token.grant);
         let linked = self.link_guest(client, &token, customer).await;
-        let outcome = match &linked {
+        self.count_link(client, &token, &linked);
+        linked
+    }
+
+    /// Undoes the link of the guest of an access token to a customer.
+    ///
+    /// # Errors
+    /// As [`App::link`]; [`Unavailable`] also if the journal can't be written. The link is then undone as soon as it can.
+    pub async fn unlink(
+        &self,
+        client: &Client,
+        token: &str,
+        customer: &CustomerId,
+    ) -> Result<(Profile, LinkOutcome), Error> {
+        let token = self.check_for(client, token).await?;
+        request_context::grant(token.grant);
+        let unlinked = self.unlink_guest(&token, customer).await;
+        self.count_link(client, &token, &unlinked);
+        if let Ok((_, LinkOutcome::Unlinked)) = &unlinked {
+            tracing::info!(
+                target: "guestpass::security",
+                { request.id = request_context::request(), grant.id = %token.grant, client.id = %client.id },
+                "guest unlinked"
+            );
+        }
+        unlinked
+    }
+
+    async fn unlink_guest(
+        &self,
+        token: &VerifiedToken,
+        customer: &CustomerId,
+    ) -> Result<(Profile, LinkOutcome), Error> {
+        for _ in 0..ATTEMPTS {
+            let guest = self.guest_of(token).await?;
+            let decision = guest.unlink_from(customer);
+            decision.map_err(|refusal| Error::from(refusal).about(token.grant))?;
+            let Some(link) = &guest.link else {
+                return Ok((guest, LinkOutcome::NotLinked));
+            };
+            let hash = self.keys.now().tombstone_of_link(guest.id, customer);
+            // A node whose clock was ahead may have made it.
+            let at = self.clock.now().max(link.at);
+            let ending = Ending::Link(token.grant, Tombstone { hash, at });
+            if self.end(ending).await? == Outcome::Done {
+                return Ok((guest, LinkOutcome::Unlinked));
+            }
+        }
+        Err(overtaken().into())
+    }
+
+    /// Counts what became of a link, and logs a conflict.
+    fn count_link(
+        &self,
+        client: &Client,
+        token: &VerifiedToken,
+        result: &Result<(Profile, LinkOutcome), Error>,
+    ) {
+        let outcome = match result {
             Ok((_, outcome)) => outcome.name(),
             Err(Error::Refused(Refusal::LinkedToAnother, _)) => {
                 tracing::warn!(
@@ -58,10 +128,16 @@ impl App {
                 );
                 Refusal::LinkedToAnother.name()
             }
-            Err(_) => return linked,
+            Err(_) => return,
         };
         self.metrics.links.get_or_create(&Linked { outcome }).inc();
-        linked
+    }
+
+    async fn guest_of(&self, token: &VerifiedToken) -> Result<Profile, Error> {
+        // Erased since its token was looked at.
+        let gone = || Error::from(Refusal::AccessTokenGrantEnded).about(token.grant);
+        let guest = self.grants.load_profile(token.grant.profile).await?;
+        guest.ok_or_else(gone)
     }
 
     async fn link_guest(
@@ -70,11 +146,11 @@ impl App {
         token: &VerifiedToken,
         customer: &CustomerId,
     ) -> Result<(Profile, LinkOutcome), Error> {
-        let id = token.grant.profile;
+        if self.outbox.holds_link_of(token.grant.profile) {
+            return Err(Unavailable("the end of a link of this guest waits".into()).into());
+        }
         for _ in 0..ATTEMPTS {
-            // Erased since its token was looked at.
-            let gone = || Error::from(Refusal::AccessTokenGrantEnded).about(token.grant);
-            let guest = self.grants.load_profile(id).await?.ok_or_else(gone)?;
+            let guest = self.guest_of(token).await?;
             let decision = guest.link_to(customer, client.number, self.clock.now());
             match decision.map_err(|refusal| Error::from(refusal).about(token.grant))? {
                 Linking::Already => return Ok((guest, LinkOutcome::Already)),
@@ -86,7 +162,7 @@ impl App {
                 }
             }
         }
-        Err(Unavailable("others have changed the guest meanwhile, again and again".into()).into())
+        Err(overtaken().into())
     }
 
     /// Checks that an access token is live by the rows, and meant for that client.
@@ -107,6 +183,57 @@ impl App {
         self.check_rows(&token).await?;
         Ok(token)
     }
+}
+
+/// Undoes a link, if the guest has it, and had it no later than its tombstone says; then says so by the tombstone. Returns
+/// [`Outcome::Conflict`] if there was nothing to undo. Of two who undo the same link at the same moment, both may have done it.
+///
+/// # Errors
+/// [`Unavailable`] if the store can't answer, or others change the guest meanwhile, again and again.
+pub(crate) async fn undo(
+    grants: &dyn Grants,
+    keys: &Keys,
+    guest: ProfileId,
+    tombstone: Tombstone,
+) -> Result<Outcome, Unavailable> {
+    let has = |link: &Link| {
+        link.at <= tombstone.at && keys.tombstone_of_link(guest, &link.customer) == tombstone.hash
+    };
+    let (mut written, mut is_undone) = (None, false);
+    for _ in 0..ATTEMPTS {
+        let found = grants.load_profile(guest).await?;
+        match found
+            .as_ref()
+            .filter(|guest| guest.link.as_ref().is_some_and(has))
+        {
+            Some(linked) => {
+                let next = linked.unlinked();
+                written = Some(next.version);
+                let change = Write::ChangeProfile(next);
+                is_undone |= grants.write(change).await? == Outcome::Done;
+                if !is_undone {
+                    continue;
+                }
+            }
+            // Its own write, of which it was never told; or that of another who undid it at the same moment.
+            None => is_undone |= written.is_some() && found.map(|guest| guest.version) == written,
+        }
+        grants.write(Write::InsertTombstone(tombstone)).await?;
+        // An import that could not know of the tombstone may have put the link back.
+        let left = grants.load_profile(guest).await?;
+        if left.is_some_and(|guest| guest.link.as_ref().is_some_and(has)) {
+            continue;
+        }
+        return Ok(match is_undone {
+            true => Outcome::Done,
+            false => Outcome::Conflict,
+        });
+    }
+    Err(overtaken())
+}
+
+fn overtaken() -> Unavailable {
+    Unavailable("others have changed the guest meanwhile, again and again".into())
 }
 
 /// How often a guest is read and decided on before the client is told to try again.

@@ -94,14 +94,15 @@ impl App {
         let done = carry_out
             .await
             .inspect_err(|_| self.marks.under_way.give_up())?;
-        if (done.grants, done.access_tokens, done.guests) == (0, 0, 0) {
+        if (done.grants, done.access_tokens, done.guests, done.links) == (0, 0, 0, 0) {
             return Ok(());
         }
         tracing::warn!(
             grants = done.grants,
             access_tokens = done.access_tokens,
             guests = done.guests,
-            "erasures and revocations were carried out that the database could not take when they were asked for"
+            links = done.links,
+            "erasures, revocations and ends of links were carried out that the database could not take when they were asked for"
         );
         Ok(())
     }

@@ -65,7 +65,7 @@ pub struct RateLimited {
 /// Labels of a link.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct Linked {
-    /// `linked`, `already` or `linked_to_another`.
+    /// `linked`, `already`, `unlinked`, `not_linked` or `linked_to_another`.
     pub outcome: &'static str,
 }
 

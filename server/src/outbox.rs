@@ -10,6 +10,7 @@ use guestpass_core::profile::ProfileId;
 
 use crate::app::App;
 use crate::journal::Entry;
+use crate::links;
 use crate::marks::UnderWay;
 use crate::store::{
     Outcome, RevokedAccessToken, RevokedId, RevokedList, Tombstone, Unavailable, Write,
@@ -24,6 +25,8 @@ pub(crate) enum Ending {
     AccessToken(RevokedAccessToken),
     /// A guest and all that it has.
     Guest(ProfileId, Tombstone),
+    /// The link of a guest, whose grant this is, to the customer that the tombstone stands for.
+    Link(GrantId, Tombstone),
 }
 
 /// Holds what waits, the oldest first.
@@ -46,22 +49,17 @@ impl Ending {
             Self::Grant(grant, revocation) => Entry::GrantRevoked(grant, revocation),
             Self::AccessToken(token) => Entry::AccessTokenRevoked(token),
             Self::Guest(_, tombstone) => Entry::GuestErased(tombstone),
+            Self::Link(_, tombstone) => Entry::LinkUndone(tombstone),
         }
     }
 
-    const fn write(self) -> Write {
+    /// Returns the entry of the revocation filter. A link ends no token.
+    fn revoked(self) -> Option<(RevokedList, RevokedId)> {
         match self {
-            Self::Grant(grant, revocation) => Write::RevokeGrant(grant, revocation),
-            Self::AccessToken(token) => Write::RevokeAccessToken(token),
-            Self::Guest(profile, tombstone) => Write::EraseGuest(profile, tombstone),
-        }
-    }
-
-    fn revoked(self) -> (RevokedList, RevokedId) {
-        match self {
-            Self::Grant(grant, _) => (RevokedList::Grants, grant.to_bytes()),
-            Self::AccessToken(token) => (RevokedList::AccessTokens, token.id),
-            Self::Guest(_, tombstone) => (RevokedList::Guests, tombstone.hash),
+            Self::Grant(grant, _) => Some((RevokedList::Grants, grant.to_bytes())),
+            Self::AccessToken(token) => Some((RevokedList::AccessTokens, token.id)),
+            Self::Guest(_, tombstone) => Some((RevokedList::Guests, tombstone.hash)),
+            Self::Link(..) => None,
         }
     }
 }
@@ -77,6 +75,12 @@ impl Outbox {
 
     fn put_back(&self, waiting: Waiting) {
         self.lock().push_front(waiting);
+    }
+
+    /// Returns whether the end of a link of that guest waits.
+    pub(crate) fn holds_link_of(&self, guest: ProfileId) -> bool {
+        let is_of = |waiting: &Waiting| matches!(waiting.ending, Ending::Link(grant, _) if grant.profile == guest);
+        self.lock().iter().any(is_of)
     }
 
     fn is_full(&self) -> bool {
@@ -117,10 +121,24 @@ impl App {
             self.journal_or_make_room(ending.entry()).await?;
             waiting.is_journaled = true;
         }
-        let outcome = self.grants.write(ending.write()).await?;
-        let (list, id) = ending.revoked();
-        self.revocations.insert(list, id);
+        let outcome = self.store_ending(ending).await?;
+        if let Some((list, id)) = ending.revoked() {
+            self.revocations.insert(list, id);
+        }
         Ok(outcome)
+    }
+
+    async fn store_ending(&self, ending: Ending) -> Result<Outcome, Unavailable> {
+        let write = match ending {
+            Ending::Grant(grant, revocation) => Write::RevokeGrant(grant, revocation),
+            Ending::AccessToken(token) => Write::RevokeAccessToken(token),
+            Ending::Guest(profile, tombstone) => Write::EraseGuest(profile, tombstone),
+            Ending::Link(grant, tombstone) => {
+                let (grants, keys) = (&*self.grants, self.keys.now());
+                return links::undo(grants, &keys, grant.profile, tombstone).await;
+            }
+        };
+        self.grants.write(write).await
     }
 
     /// Appends to the journal, and once more after the store has given back the room on the disk that it can do
@@ -156,6 +174,7 @@ fn log_carried_out(ending: Ending) {
         Ending::Grant(grant, _) => (Some(grant), "a grant was revoked"),
         Ending::AccessToken(_) => (None, "an access token was revoked"),
         Ending::Guest(..) => (None, "a guest was erased"),
+        Ending::Link(grant, _) => (Some(grant), "a link to a customer was undone"),
     };
     tracing::warn!(
         target: "guestpass::security",

@@ -17,6 +17,7 @@ use crate::cli::rfc3339;
 use crate::config::Config;
 use crate::journal::{Entry, Journal, JournalError, Mark};
 use crate::keys::Keys;
+use crate::links;
 use crate::progress::Progress;
 use crate::store::{
     Outcome, RevokedAccessToken, RevokedId, RevokedList, Store, Tombstone, Unavailable, Write,
@@ -82,6 +83,7 @@ pub async fn has_lost(store: &dyn Store, journal: &Path) -> Result<bool, Restore
         if lacks(RevokedList::Grants, part.grants.into_keys().collect()).await?
             || lacks(RevokedList::AccessTokens, part.tokens.into_keys().collect()).await?
             || lacks(RevokedList::Guests, part.tombstones.into_keys().collect()).await?
+            || !not_undone(store, &part.undone).await?.is_empty()
         {
             return Ok(true);
         }
@@ -138,7 +140,8 @@ pub async fn open_journal(
             grants = done.grants,
             access_tokens = done.access_tokens,
             guests = done.guests,
-            "erasures and revocations were repeated"
+            links = done.links,
+            "erasures and revocations were repeated, and links undone again"
         );
     } else if done.entries > 0 {
         tracing::info!(
@@ -147,6 +150,7 @@ pub async fn open_journal(
             grants = done.grants,
             access_tokens = done.access_tokens,
             guests = done.guests,
+            links = done.links,
             "looked at the end of the journal, and carried out what the database lacked of it"
         );
     }
@@ -211,6 +215,8 @@ pub struct CaughtUp {
     pub access_tokens: u64,
     /// Guests who were there again.
     pub guests: u64,
+    /// Links that had been undone and were there again.
+    pub links: u64,
     /// Revoked grants that have no row, and whose guests weren't erased: the database has lost them.
     pub lost_grants: u64,
     /// Erased guests who aren't there, nor what is left of one: the database has lost them before they were erased.
@@ -235,6 +241,7 @@ pub async fn catch_up(
         progress: Progress::new("the journal is being compared with the database"),
         done: CaughtUp::default(),
         erased: HashMap::new(),
+        undone: HashMap::new(),
     };
     let mut entries = Journal::entries(journal, position)?;
     loop {
@@ -244,7 +251,7 @@ pub async fn catch_up(
         }
         work.carry_out(part).await?;
     }
-    work.erase().await?;
+    work.look_at_guests().await?;
     Ok(work.done)
 }
 
@@ -255,6 +262,7 @@ struct Part {
     grants: HashMap<RevokedId, (GrantId, Revocation)>,
     tokens: HashMap<RevokedId, RevokedAccessToken>,
     tombstones: HashMap<RevokedId, Tombstone>,
+    undone: HashMap<RevokedId, Tombstone>,
 }
 
 impl Part {
@@ -276,6 +284,9 @@ impl Part {
                 Entry::GuestErased(tombstone) => {
                     part.tombstones.insert(tombstone.hash, tombstone);
                 }
+                Entry::LinkUndone(tombstone) => {
+                    keep_latest(&mut part.undone, tombstone);
+                }
                 Entry::Mark(_) | Entry::MarkStored(_) => {}
             }
         }
@@ -283,11 +294,32 @@ impl Part {
     }
 }
 
+/// Keeps the latest end of a link, which may have been made anew after an earlier one. It needn't come last: the clocks of
+/// nodes differ.
+fn keep_latest(undone: &mut HashMap<RevokedId, Tombstone>, tombstone: Tombstone) {
+    let kept = undone.entry(tombstone.hash).or_insert(tombstone);
+    kept.at = kept.at.max(tombstone.at);
+}
+
+/// Returns those of these links of which the store doesn't know, or not as late, that they were undone.
+async fn not_undone(
+    store: &dyn Store,
+    undone: &HashMap<RevokedId, Tombstone>,
+) -> Result<Vec<Tombstone>, Unavailable> {
+    if undone.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known = store.tombstones(undone.keys().copied().collect()).await?;
+    let known: HashMap<_, _> = known.iter().map(|known| (known.hash, known.at)).collect();
+    let is_missing = |tombstone: &&Tombstone| known.get(&tombstone.hash) < Some(&tombstone.at);
+    Ok(undone.values().filter(is_missing).copied().collect())
+}
+
 /// The entries that are looked up at once, and the guests.
 const LOOKED_UP_AT_ONCE: usize = 1000;
 
-/// The erased guests that are looked for at once among all guests: some 16 MiB.
-const ERASED_AT_ONCE: usize = 200_000;
+/// The erased guests and undone links that are looked for at once among all guests: some 16 MiB.
+const LOOKED_FOR_AT_ONCE: usize = 200_000;
 
 /// The writes that are under way at once, so that they form batches: far fewer than the queue of the store holds.
 const AT_ONCE: usize = 128;
@@ -299,6 +331,8 @@ struct CatchingUp<'a> {
     done: CaughtUp,
     /// Erased guests whose tombstone is missing.
     erased: HashMap<RevokedId, Tombstone>,
+    /// Undone links whose tombstone is missing.
+    undone: HashMap<RevokedId, Tombstone>,
 }
 
 impl CatchingUp<'_> {
@@ -319,8 +353,10 @@ impl CatchingUp<'_> {
         let missing = missing.into_iter();
         self.erased
             .extend(missing.map(|tombstone| (tombstone.hash, tombstone)));
-        if self.erased.len() >= ERASED_AT_ONCE {
-            self.erase().await?;
+        let missing = not_undone(self.store, &part.undone).await?.into_iter();
+        missing.for_each(|tombstone| keep_latest(&mut self.undone, tombstone));
+        if self.erased.len() + self.undone.len() >= LOOKED_FOR_AT_ONCE {
+            self.look_at_guests().await?;
         }
         self.progress.at(self.done.entries, "entries");
         Ok(())
@@ -372,10 +408,11 @@ impl CatchingUp<'_> {
             .await
     }
 
-    /// Looks for the erased guests among all guests, and erases those who are there.
-    async fn erase(&mut self) -> Result<(), Unavailable> {
+    /// Looks for the erased guests among all guests, and erases those who are there; and for those who are linked again, and
+    /// unlinks them.
+    async fn look_at_guests(&mut self) -> Result<(), Unavailable> {
         let (mut after, mut seen) = (None, 0);
-        while !self.erased.is_empty() {
+        while !self.erased.is_empty() || !self.undone.is_empty() {
             let part = self.store.profiles(after, LOOKED_UP_AT_ONCE).await?;
             for profile in &part {
                 let hash = self.keys.tombstone(profile.id);
@@ -384,10 +421,17 @@ impl CatchingUp<'_> {
                     self.store.write(write).await?;
                     self.erased.remove(&hash);
                     self.done.guests += 1;
+                } else if let Some(link) = &profile.link {
+                    let hash = self.keys.tombstone_of_link(profile.id, &link.customer);
+                    if let Some(tombstone) = self.undone.remove(&hash) {
+                        let outcome = links::undo(self.store, self.keys, profile.id, tombstone);
+                        self.done.links += u64::from(outcome.await? == Outcome::Done);
+                    }
                 }
             }
             seen += part.len() as u64;
-            self.progress.at(seen, "guests, for those that were erased");
+            self.progress
+                .at(seen, "guests, for those that were erased or unlinked");
             match part.last() {
                 Some(last) if part.len() == LOOKED_UP_AT_ONCE => after = Some(last.id),
                 _ => break,
@@ -395,7 +439,9 @@ impl CatchingUp<'_> {
         }
         let gone = std::mem::take(&mut self.erased);
         self.done.lost_guests += gone.len() as u64;
-        self.write_all(gone.into_values().map(Write::InsertTombstone))
+        let unlinked = std::mem::take(&mut self.undone);
+        let tombstones = gone.into_values().chain(unlinked.into_values());
+        self.write_all(tombstones.map(Write::InsertTombstone))
             .await
             .map(drop)
     }

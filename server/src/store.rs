@@ -92,6 +92,12 @@ pub trait Revoked: Send + Sync {
         ids: Vec<RevokedId>,
     ) -> BoxFuture<'_, Result<Vec<RevokedId>, Unavailable>>;
 
+    /// Returns those of these tombstones that the store has.
+    fn tombstones(
+        &self,
+        hashes: Vec<RevokedId>,
+    ) -> BoxFuture<'_, Result<Vec<Tombstone>, Unavailable>>;
+
     /// Returns those of these ids that the list doesn't hold, each counted as in [`Revoked::is_revoked`].
     fn not_revoked(
         &self,
@@ -114,7 +120,7 @@ pub enum RevokedList {
     Grants,
     /// Revoked access tokens, by `jti`.
     AccessTokens,
-    /// Erased guests, by the hash of their tombstone.
+    /// Erased guests, by the hash of their tombstone. Those of links that were undone stand among them, and are no guest's.
     Guests,
 }
 

@@ -377,7 +377,8 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             InvalidToken,
             ACCESS_TOKEN,
             "This is an API key, and it was sent as access token. A key belongs into x-api-key, and authenticates a client at \
-             /oauth/authorize, /oauth/token, /oauth/revoke and /oauth/introspect; a guest is known by its access token.",
+             /oauth/authorize, /oauth/token, /oauth/revoke, /oauth/introspect, /oauth/link and /oauth/unlink; a guest is known \
+             by its access token.",
         ),
         Refusal::AccessTokenUnsupported => new(
             "access_token_unsupported",
@@ -433,7 +434,8 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             ACCESS_TOKEN,
             "The gateway asks for an audience, `/oauth/verify?audience=…`, and the token's aud doesn't hold it. If guests of \
              this client may use that service, give the client that audience, byte for byte, `guestpass client set ID \
-             --audience TEXT`, and a refresh gives a token that has it; if not, nothing is wrong.",
+             --audience TEXT`, and a refresh gives a token that has it; if not, nothing is wrong. Or a client with an audience of \
+             its own, see `guestpass client show ID`, links by a token that doesn't have it: it links only by those that do.",
         ),
         Refusal::AccessTokenOfNoClient => new(
             "access_token_of_no_client",

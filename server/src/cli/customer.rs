@@ -3,10 +3,12 @@
 use clap::Subcommand;
 use guestpass_core::client::Client;
 use guestpass_core::customer::{CustomerId, Link};
-use guestpass_core::profile::Profile;
+use guestpass_core::profile::{Profile, ProfileId};
 use serde_json::{Value, json};
 
 use super::database::{self, Opened};
+use super::ending::Ending;
+use super::profile::GuestReport;
 use super::{Failure, Output, rfc3339, table};
 use crate::config::Config;
 use crate::store::Store;
@@ -22,12 +24,118 @@ pub(super) enum Command {
         #[arg(value_name = "CUSTOMER")]
         customer: String,
     },
+    /// Print all that is known of the guests of a customer, as JSON
+    #[command(after_help = "Example:\n  guestpass customer export c-4711 > customer.json")]
+    Export {
+        /// The customer; - reads a line of standard input
+        #[arg(value_name = "CUSTOMER")]
+        customer: String,
+    },
+    /// Undo the links of all guests of a customer; nothing else of them changes
+    #[command(after_help = "Example:\n  guestpass customer unlink undefined-4711")]
+    Unlink {
+        /// The customer; - reads a line of standard input
+        #[arg(value_name = "CUSTOMER")]
+        customer: String,
+    },
+    /// Erase all guests of a customer and their grants, for good
+    #[command(after_help = "Example:\n  guestpass customer erase c-4711")]
+    Erase {
+        /// The customer; - reads a line of standard input
+        #[arg(value_name = "CUSTOMER")]
+        customer: String,
+    },
 }
 
 pub(super) async fn run(command: Command, config: &Config, output: Output) -> Result<(), Failure> {
-    let Opened { store, .. } = database::open(config).await?;
+    let opened = database::open(config).await?;
     match command {
-        Command::Show { customer } => show(&*store, &named(customer)?, output).await,
+        Command::Show { customer } => show(&*opened.store, &named(customer)?, output).await,
+        Command::Export { customer } => export(&opened, &named(customer)?, output).await,
+        Command::Unlink { customer } => {
+            let customer = named(customer)?;
+            let unlinked = end_all(config, &opened, &customer, false).await?;
+            output.print(
+                &json!({"customer": customer.as_str(), "unlinked": unlinked}),
+                || format!("unlinked {unlinked} guests from {customer}"),
+            )
+        }
+        Command::Erase { customer } => {
+            let customer = named(customer)?;
+            let erased = end_all(config, &opened, &customer, true).await?;
+            output.print(
+                &json!({"customer": customer.as_str(), "erased": erased}),
+                || format!("erased {erased} guests of {customer}"),
+            )
+        }
+    }
+}
+
+/// Erases or unlinks guests of a customer until there is none, those too that are linked meanwhile. Returns their number.
+async fn end_all(
+    config: &Config,
+    opened: &Opened,
+    customer: &CustomerId,
+    erases: bool,
+) -> Result<u64, Failure> {
+    let (mut ended, mut ending) = (0, None);
+    for _ in 0..PASSES {
+        let guests = guests(&*opened.store, customer).await?;
+        if guests.is_empty() {
+            return Ok(ended);
+        }
+        let ending = match &mut ending {
+            Some(ending) => ending,
+            none => none.insert(Ending::prepare(config, opened).await?),
+        };
+        for guest in guests {
+            // Somebody else may have unlinked it since, and linked it to another.
+            let Some((guest, link)) = still_of(opened, customer, guest.id).await? else {
+                continue;
+            };
+            if erases {
+                ending.erase(guest).await?;
+                ended += 1;
+            } else {
+                ended += u64::from(ending.unlink(guest, &link).await?);
+            }
+        }
+    }
+    Err(Failure(format!(
+        "{ended} guests of {customer} are done, and more are linked all the time. See which client does that: guestpass customer \
+         show {customer}; take it back: guestpass client set ID --may none; and run the same command again"
+    )))
+}
+
+/// The walks over the guests of a customer. One that finds some leaves none that was linked before it began.
+const PASSES: usize = 10;
+
+/// Returns a guest that is linked to the customer now.
+async fn still_of(
+    opened: &Opened,
+    customer: &CustomerId,
+    guest: ProfileId,
+) -> Result<Option<(ProfileId, Link)>, Failure> {
+    let found = opened.store.load_profile(guest).await?;
+    let link = found.and_then(|guest| guest.link);
+    let link = link.filter(|link| link.customer == *customer);
+    Ok(link.map(|link| (guest, link)))
+}
+
+async fn export(opened: &Opened, customer: &CustomerId, output: Output) -> Result<(), Failure> {
+    let mut reports = Vec::new();
+    for guest in guests(&*opened.store, customer).await? {
+        // It may be gone since, or another's.
+        if let Some(report) = GuestReport::find(opened, guest.id).await?
+            && report.customer() == Some(customer)
+        {
+            reports.push(report.described());
+        }
+    }
+    let described = json!({"customer": customer.as_str(), "guests": reports});
+    match output.json {
+        true => output.print_json(&described.to_string()),
+        false => output.print_json(&format!("{described:#}")),
     }
 }
 

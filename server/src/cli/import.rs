@@ -1,6 +1,6 @@
 //! `guestpass profile import`: adds guests that another system knows already, from CSV.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use guestpass_core::client::{ChangeError, ClientId};
@@ -16,7 +16,8 @@ use super::progress::Progress;
 use super::{Failure, Output, client};
 use crate::config::Config;
 use crate::keys::Keys;
-use crate::store::{RevokedId, RevokedList, Store, Tombstone, Write};
+use crate::links;
+use crate::store::{Outcome, RevokedId, RevokedList, Store, Tombstone, Write};
 use crate::terminal;
 
 mod check;
@@ -27,7 +28,8 @@ pub use file::{GuestFile, HEADER, Line, LineProblem, line_of};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// CSV with a header: sub, subn, created_at, and client_id unless --client is given; - is standard input
+    /// CSV with a header: sub, subn, created_at, client_id unless --client is given, and customer, linked_at if you
+    /// like; - is standard input
     #[arg(value_name = "FILE")]
     file: std::path::PathBuf,
     /// The client whose guests they are, whatever the file says
@@ -58,12 +60,14 @@ pub(super) async fn run(
     let import = Import::prepare(args, config, opened).await?;
     let mut counted = import.check().await?;
     import.insert(&counted).await?;
-    import.erase_again(&mut counted, config, opened).await?;
+    import.end_again(&mut counted, config, opened).await?;
     let Counted {
         new,
         present,
         erased,
         inexact,
+        linked,
+        unlinked,
     } = counted;
     let new = new.len();
     if inexact > 0 {
@@ -72,12 +76,20 @@ pub(super) async fn run(
              number: keep it as text everywhere"
         ));
     }
-    let described =
-        json!({"imported": new, "present": present, "erased": erased, "inexact": inexact});
+    let described = json!({
+        "imported": new, "present": present, "erased": erased, "inexact": inexact,
+        "linked": linked, "unlinked": unlinked,
+    });
     output.print(&described, || {
-        format!(
+        let mut lines = vec![format!(
             "imported {new} guests. {present} were there already, {erased} have been erased here and stay so"
-        )
+        )];
+        if linked + unlinked > 0 {
+            lines.push(format!(
+                "linked {linked} guests to customers. The links of {unlinked} have been undone here and stay so"
+            ));
+        }
+        lines
     })?;
     Ok(())
 }
@@ -94,8 +106,8 @@ pub struct Import<'a> {
 
 /// The tombstones of erased guests, and the keys to compute those of imported ones.
 pub struct Erased {
-    /// The tombstones.
-    pub hashes: HashSet<RevokedId>,
+    /// The tombstones of guests, and of links that were undone, with their times.
+    pub hashes: HashMap<RevokedId, Timestamp>,
     /// The keys that they were made with.
     pub keys: Arc<Keys>,
 }
@@ -134,6 +146,10 @@ impl<'a> Import<'a> {
         let (mut part, mut done) = (Vec::new(), 0);
         for line in self.file.lines()? {
             let line = line?.map_err(|problem| self.file.problem(&problem))?;
+            let mut line = line;
+            if self.is_undone(&line.profile) {
+                line.profile.link = None;
+            }
             if !self.is_erased(line.profile.id) {
                 part.push(line);
             }
@@ -159,7 +175,9 @@ impl<'a> Import<'a> {
                 self.file.problem(&LineProblem { number, problem })
             };
             match known.get(&line.profile.id) {
-                Some(known) if check::is_same(known, &line.profile) => {}
+                Some(known) if check::is_same(known, &line.profile) => {
+                    self.link(known, &line.profile).await?;
+                }
                 Some(known) => return Err(refused(self.difference(known, &line.profile))),
                 None => return Err(refused("the guest was erased meanwhile".to_owned())),
             }
@@ -167,18 +185,17 @@ impl<'a> Import<'a> {
         Ok(inserted)
     }
 
-    /// Erases those guests again that a server erased while they were inserted: what was asked for there stays done. An
-    /// erasure that is still under way takes a second look itself.
-    async fn erase_again(
+    /// Erases those guests again that a server erased while they were inserted, and undoes the links that it undid: what was asked
+    /// for there stays done. An erasure, or the end of a link, that is still under way takes a second look itself.
+    async fn end_again(
         &self,
         counted: &mut Counted,
         config: &Config,
         opened: &Opened,
     ) -> Result<(), Failure> {
+        let before = |hash: &RevokedId| self.erased.as_ref()?.hashes.get(hash).copied();
         let mut hashes = erased(self.store).await?;
-        if let Some(before) = &self.erased {
-            hashes.retain(|hash| !before.hashes.contains(hash));
-        }
+        hashes.retain(|hash, at| before(hash) < Some(*at));
         if hashes.is_empty() {
             return Ok(());
         }
@@ -187,12 +204,24 @@ impl<'a> Import<'a> {
             let line = line?.map_err(|problem| self.file.problem(&problem))?;
             let (id, at) = (line.profile.id, opened.clock.now());
             let hash = keys.tombstone(id);
-            if hashes.contains(&hash) {
+            // That of a guest moves once more, at the second look.
+            if hashes.contains_key(&hash) && before(&hash).is_none() {
                 let erase = Write::EraseGuest(id, Tombstone { hash, at });
                 self.store.write(erase).await?;
                 counted.erased += 1;
                 if !counted.new.remove(&id) {
                     counted.present = counted.present.saturating_sub(1);
+                }
+            }
+            let Some(link) = &line.profile.link else {
+                continue;
+            };
+            let hash = keys.tombstone_of_link(id, &link.customer);
+            if let Some(at) = hashes.get(&hash).copied() {
+                let undone = links::undo(self.store, &keys, id, Tombstone { hash, at });
+                if undone.await? == Outcome::Done {
+                    counted.linked = counted.linked.saturating_sub(1);
+                    counted.unlinked += 1;
                 }
             }
         }
@@ -211,21 +240,49 @@ impl<'a> Import<'a> {
     fn is_erased(&self, id: ProfileId) -> bool {
         self.erased
             .as_ref()
-            .is_some_and(|erased| erased.hashes.contains(&erased.keys.tombstone(id)))
+            .is_some_and(|erased| erased.hashes.contains_key(&erased.keys.tombstone(id)))
+    }
+
+    /// Returns whether the link of a line was undone here, later than it was made.
+    fn is_undone(&self, line: &Profile) -> bool {
+        let (Some(erased), Some(link)) = (&self.erased, &line.link) else {
+            return false;
+        };
+        let hash = erased.keys.tombstone_of_link(line.id, &link.customer);
+        erased.hashes.get(&hash).is_some_and(|at| link.at <= *at)
+    }
+
+    /// Links a guest that was there without a link.
+    async fn link(&self, known: &Profile, line: &Profile) -> Result<(), Failure> {
+        if line.link.is_none() || known.link.is_some() {
+            return Ok(());
+        }
+        let linked = Profile {
+            link: line.link.clone(),
+            version: known.version + 1,
+            ..known.clone()
+        };
+        match self.store.write(Write::ChangeProfile(linked)).await? {
+            Outcome::Done | Outcome::More => Ok(()),
+            Outcome::Conflict => Err(Failure(format!(
+                "guest {} was changed meanwhile. Run the same command again",
+                known.id
+            ))),
+        }
     }
 }
 
 /// The guests that are read and written at once.
 const PART: usize = 1_000;
 
-async fn erased(store: &dyn Store) -> Result<HashSet<RevokedId>, Failure> {
-    let mut hashes = HashSet::new();
+async fn erased(store: &dyn Store) -> Result<HashMap<RevokedId, Timestamp>, Failure> {
+    let mut hashes = HashMap::new();
     let mut after = (Timestamp::from_millis(i64::MIN), [0; 16]);
     loop {
         let part = store
             .revoked_after(RevokedList::Guests, after, PART)
             .await?;
-        hashes.extend(part.iter().map(|(_, hash)| *hash));
+        hashes.extend(part.iter().map(|(at, hash)| (*hash, *at)));
         match part.last() {
             Some(last) => after = *last,
             None => return Ok(hashes),

@@ -114,7 +114,10 @@ impl JournalSays {
             match entry?.1 {
                 Entry::Mark(_) => {}
                 Entry::MarkStored(_) => says = Self::Served,
-                Entry::GrantRevoked(..) | Entry::AccessTokenRevoked(_) | Entry::GuestErased(_) => {
+                Entry::GrantRevoked(..)
+                | Entry::AccessTokenRevoked(_)
+                | Entry::GuestErased(_)
+                | Entry::LinkUndone(_) => {
                     return Ok(Self::Guests);
                 }
             }

@@ -2,18 +2,17 @@
 
 use clap::Subcommand;
 use guestpass_core::client::{Client, ClientNumber};
+use guestpass_core::customer::CustomerId;
 use guestpass_core::grant::{Generation, Grant};
 use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::database::{self, Opened};
-use super::master_key::open_keys;
+use super::ending::Ending;
 use super::{Failure, Output, import, rfc3339, table, unprinted};
 use crate::config::Config;
-use crate::journal::{Entry, Journal};
-use crate::restore::agreement;
-use crate::store::{Guest, Store, Tombstone, Unavailable, Write};
+use crate::store::{Guest, Store};
 use crate::terminal::{self, Lines, Reader};
 
 #[derive(Subcommand)]
@@ -71,22 +70,40 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
 }
 
 /// A guest as an operator sees it, with the clients that its grants name.
-struct GuestReport {
+pub(super) struct GuestReport {
     guest: Guest,
     clients: Vec<Client>,
     now: Timestamp,
 }
 
 impl GuestReport {
-    async fn read(Opened { store, clock }: &Opened, sub: ProfileId) -> Result<Self, Failure> {
-        Ok(Self {
-            guest: store.profile(sub).await?.ok_or_else(|| unknown(sub))?,
-            clients: store.clients().await?.1,
-            now: clock.now(),
-        })
+    async fn read(opened: &Opened, sub: ProfileId) -> Result<Self, Failure> {
+        let found = Self::find(opened, sub).await?;
+        found.ok_or_else(|| unknown(sub))
     }
 
-    fn described(&self) -> Value {
+    /// Reads a guest; `None` if there is none.
+    pub(super) async fn find(
+        Opened { store, clock }: &Opened,
+        sub: ProfileId,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(guest) = store.profile(sub).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            guest,
+            clients: store.clients().await?.1,
+            now: clock.now(),
+        }))
+    }
+
+    /// Returns the customer that the guest is.
+    pub(super) fn customer(&self) -> Option<&CustomerId> {
+        let link = self.guest.profile.link.as_ref();
+        link.map(|link| &link.customer)
+    }
+
+    pub(super) fn described(&self) -> Value {
         let Guest { profile, grants } = &self.guest;
         json!({
             "sub": profile.id.to_string(),
@@ -184,40 +201,11 @@ async fn export_all(store: &dyn Store) -> Result<(), Failure> {
 
 const EXPORTED_AT_ONCE: usize = 10_000;
 
-/// Erases a guest as `App::erase` does, beside a server that may run. A request that is under way there may leave a
-/// grant without its guest behind, which the cleaner removes.
 async fn erase(config: &Config, opened: &Opened, sub: ProfileId) -> Result<(), Failure> {
-    let Opened { store, clock } = opened;
-    store.profile(sub).await?.ok_or_else(|| unknown(sub))?;
-    let hash = open_keys(config, opened).await?.now().tombstone(sub);
-    let at = clock.now();
-    let tombstone = Tombstone { hash, at };
-    let journal = journal_of(config, &**store).await?;
-    // A start carries out what the journal says, so nothing gets into it that the store can't be told now.
-    store.write(Write::Probe).await?;
-    journal.append(Entry::GuestErased(tombstone)).await?;
-    let erased = store.write(Write::EraseGuest(sub, tombstone)).await;
-    erased.map(drop).map_err(|Unavailable(problem)| {
-        Failure(format!(
-            "the erasure of {sub} stands in the journal, but {} couldn't be written: {problem}. Run the same command again \
-             once it can; if you don't, the next start of the server erases the guest",
-            config.database
-        ))
-    })
-}
-
-/// Opens the journal that this database is served with. In any other, the erasure would not be repeated after a
-/// restore.
-async fn journal_of(config: &Config, store: &dyn Store) -> Result<Journal, Failure> {
-    if agreement(store, &config.journal).await?.mark.is_some() {
-        return Ok(Journal::open(&config.journal)?);
-    }
-    Err(Failure(format!(
-        "{} is not the journal that this database was last served with, so a restored backup could bring the guest back. \
-         Give the server's configuration with --config; or if the database or the journal was restored or moved, start \
-         `guestpass serve` first",
-        config.journal.display()
-    )))
+    let guest = opened.store.profile(sub).await?;
+    guest.ok_or_else(|| unknown(sub))?;
+    let ending = Ending::prepare(config, opened).await?;
+    ending.erase(sub).await
 }
 
 fn unknown(sub: ProfileId) -> Failure {

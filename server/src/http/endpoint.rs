@@ -46,8 +46,8 @@ pub(super) enum Caller {
     Client(WireCode),
     /// A client with a key. Without one the answer is 401 (RFC 7662 §2.1).
     ConfidentialClient,
-    /// The same on behalf of a guest, whose access token is a parameter: a bad one is an `invalid_grant`. No page may read
-    /// what it gets.
+    /// A client with a key, on behalf of a guest whose access token is a parameter. Both are refused with 400, a bad token as
+    /// `invalid_grant`, and no page may read the answer.
     BackEnd,
     /// Whoever holds a guest's access token (RFC 6750).
     Guest,

@@ -7,7 +7,6 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use guestpass_core::client::{Client, Permission};
 use guestpass_core::customer::CustomerId;
-use guestpass_core::params::Params;
 use guestpass_core::presented_token::CUSTOMER_PARAMETERS;
 use guestpass_core::refusal::Refusal;
 use serde::Serialize;
@@ -80,35 +79,42 @@ pub(super) fn customer() -> Value {
 }
 
 pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
+    answer(&app, &ENDPOINT, request, async |client, token, customer| {
+        let (guest, outcome) = app.link(client, token, customer).await?;
+        let linked = Linked {
+            sub: guest.id.to_string(),
+            subn: guest.network_id.to_string(),
+            customer: customer.as_str(),
+            outcome: outcome.name(),
+        };
+        Ok(Json(linked).into_response())
+    })
+    .await
+}
+
+/// Answers a request about a guest and a customer, once the client is known and may ask it.
+pub(super) async fn answer(
+    app: &App,
+    endpoint: &Endpoint,
+    request: Request,
+    act: impl AsyncFnOnce(&Client, &str, &CustomerId) -> Result<Response, Error>,
+) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     let deadline = parts.extensions.get::<Deadline>().copied();
     let body = body::read(&parts.headers, body, deadline).await?;
     let query = parts.uri.query().unwrap_or_default();
-    let params = body::params_in_body(ENDPOINT.parameters, &parts.headers, query, &body)?;
+    let params = body::params_in_body(endpoint.parameters, &parts.headers, query, &body)?;
     let presented =
         Presented::read_if_any(&parts.headers, &params)?.ok_or(Refusal::ApiKeyMissing)?;
-    let client = presented.client(&app);
-    let answer = link(&app, &presented, client.as_deref(), &params).await;
-    Ok(respond::to(client, answer))
-}
-
-async fn link(
-    app: &App,
-    presented: &Presented,
-    client: Option<&Client>,
-    params: &Params<'_>,
-) -> Result<Response, Error> {
-    let client = presented.authenticate(app, client)?;
-    client.check_may(Permission::Link)?;
-    let token = params.required("token")?;
-    let customer = params.required("customer")?;
-    let customer = customer.parse().map_err(|_| Refusal::CustomerMalformed)?;
-    let (guest, outcome) = app.link(client, token, &customer).await?;
-    let linked = Linked {
-        sub: guest.id.to_string(),
-        subn: guest.network_id.to_string(),
-        customer: customer.as_str(),
-        outcome: outcome.name(),
+    let client = presented.client(app);
+    let answered = async {
+        let client = presented.authenticate(app, client.as_deref())?;
+        client.check_may(Permission::Link)?;
+        let token = params.required("token")?;
+        let customer = params.required("customer")?;
+        let customer = customer.parse().map_err(|_| Refusal::CustomerMalformed)?;
+        act(client, token, &customer).await
     };
-    Ok(Json(linked).into_response())
+    let answered = answered.await;
+    Ok(respond::to(client, answered))
 }

@@ -76,6 +76,16 @@ const LINKS: &[Link] = &[
         ],
     },
     Link {
+        name: "unlink",
+        to: "unlink",
+        about: "Takes that back.",
+        body: &[
+            ("client_id", "$request.body#/client_id"),
+            ("token", "$response.body#/access_token"),
+            ("customer", "c-4711"),
+        ],
+    },
+    Link {
         name: "profile",
         to: "profile",
         about: "Reads the guest's profile, with `access_token` as bearer token.",

@@ -136,7 +136,7 @@ fn is_needed(entry: Entry, keep: Duration, now: Timestamp) -> bool {
     match entry {
         Entry::AccessTokenRevoked(token) => token.expires_at > now,
         Entry::GrantRevoked(_, revocation) => revocation.at + keep > now,
-        Entry::GuestErased(tombstone) => tombstone.at + keep > now,
+        Entry::GuestErased(tombstone) | Entry::LinkUndone(tombstone) => tombstone.at + keep > now,
         Entry::Mark(_) | Entry::MarkStored(_) => true,
     }
 }

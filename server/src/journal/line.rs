@@ -37,6 +37,10 @@ enum Line {
         at: i64,
         tombstone: String,
     },
+    LinkUndone {
+        at: i64,
+        tombstone: String,
+    },
     Mark {
         mark: String,
         #[serde(default)]
@@ -63,6 +67,10 @@ impl Line {
                 expires_at: token.expires_at.as_millis(),
             },
             Entry::GuestErased(tombstone) => Self::GuestErased {
+                at: tombstone.at.as_millis(),
+                tombstone: URL_SAFE_NO_PAD.encode(tombstone.hash),
+            },
+            Entry::LinkUndone(tombstone) => Self::LinkUndone {
                 at: tombstone.at.as_millis(),
                 tombstone: URL_SAFE_NO_PAD.encode(tombstone.hash),
             },
@@ -103,6 +111,13 @@ impl Line {
                 at: millis,
                 tombstone,
             } => Entry::GuestErased(Tombstone {
+                hash: id(tombstone)?,
+                at: at(millis),
+            }),
+            Self::LinkUndone {
+                at: millis,
+                tombstone,
+            } => Entry::LinkUndone(Tombstone {
                 hash: id(tombstone)?,
                 at: at(millis),
             }),

@@ -1,4 +1,4 @@
-//! The erasures and revocations that are under way: perhaps in the journal, and not in the store yet.
+//! The erasures, revocations and ends of links that are under way: perhaps in the journal, and not in the store yet.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

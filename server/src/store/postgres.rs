@@ -3,8 +3,8 @@
 //! A request reads and writes the rows of one guest, whose `profile_id` is the shard key, and each write is one
 //! statement in a transaction of its own: so the engine may shard guests over many machines. Nothing here uses foreign
 //! keys, sequences, triggers, advisory locks, savepoints or LISTEN. What looks beyond one guest does so in bounded
-//! parts: cleaning, copying (`transfer`: ranges of a table's key), import, batches of more than one redemption or
-//! write, and the polls of the revision and of the revocation lists.
+//! parts: cleaning, copying (`transfer`: ranges of a table's key), import, the guests of a customer, the tombstones that a start
+//! asks for, batches of more than one redemption or write, and the polls of the revision and of the revocation lists.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
     BatchMetrics, BoxFuture, CheckReport, EndedBefore, EndedGrants, Grants, Guest, Outcome,
-    Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList, Seen, Store, Transfer,
-    Unavailable, Upkeep, Write,
+    Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList, Seen, Store, Tombstone,
+    Transfer, Unavailable, Upkeep, Write,
 };
 use crate::clock::SteadyClock;
 use crate::random::Random;
@@ -155,6 +155,13 @@ impl Revoked for PostgresStore {
         ids: Vec<RevokedId>,
     ) -> BoxFuture<'_, Result<Vec<RevokedId>, Unavailable>> {
         Box::pin(async move { revoked::missing_grants(&self.pool, &ids).await })
+    }
+
+    fn tombstones(
+        &self,
+        hashes: Vec<RevokedId>,
+    ) -> BoxFuture<'_, Result<Vec<Tombstone>, Unavailable>> {
+        Box::pin(async move { revoked::tombstones(&self.pool, &hashes).await })
     }
 
     fn not_revoked(

@@ -18,8 +18,8 @@ use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
     BatchMetrics, BoxFuture, CheckReport, EndedBefore, EndedGrants, Grants, Guest, Outcome,
-    Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList, Seen, Store, Transfer,
-    Unavailable, Upkeep, Write,
+    Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList, Seen, Store, Tombstone,
+    Transfer, Unavailable, Upkeep, Write,
 };
 use crate::random::Random;
 use crate::timing::BUSY_TIMEOUT;
@@ -233,6 +233,13 @@ impl Revoked for SqliteStore {
         ids: Vec<RevokedId>,
     ) -> BoxFuture<'_, Result<Vec<RevokedId>, Unavailable>> {
         Box::pin(self.read(move |connection| revoked::missing_grants(connection, ids)))
+    }
+
+    fn tombstones(
+        &self,
+        hashes: Vec<RevokedId>,
+    ) -> BoxFuture<'_, Result<Vec<Tombstone>, Unavailable>> {
+        Box::pin(self.read(move |connection| revoked::tombstones(connection, &hashes)))
     }
 
     fn not_revoked(

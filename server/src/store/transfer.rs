@@ -47,7 +47,7 @@ pub trait Transfer: Send + Sync {
         ids: Vec<ProfileId>,
     ) -> BoxFuture<'_, Result<Vec<Profile>, Unavailable>>;
 
-    /// Adds guests that have no grant, but for those whose id is taken.
+    /// Adds guests that have no grant, linked or not, but for those whose id is taken.
     fn insert_profiles(&self, profiles: Vec<Profile>) -> BoxFuture<'_, Result<(), Unavailable>>;
 }
 
@@ -84,7 +84,7 @@ pub enum Table {
     Keys,
     /// Access tokens that ended before their time.
     RevokedAccessTokens,
-    /// The tombstones of erased guests.
+    /// The tombstones of erased guests, and of links that were undone.
     Tombstones,
     /// The marks of journals.
     JournalMarks,

@@ -32,7 +32,7 @@ pub enum Write {
     RevokeGrant(GrantId, Revocation),
     /// Ends one access token, and nothing else of its grant. Idempotent.
     RevokeAccessToken(RevokedAccessToken),
-    /// Says that a guest was erased. Idempotent; a later time replaces an earlier one.
+    /// Says that a guest was erased, or a link undone. Idempotent; a later time replaces an earlier one.
     InsertTombstone(Tombstone),
     /// Removes a guest and all its grants, and then says that it was erased. Idempotent.
     EraseGuest(ProfileId, Tombstone),
@@ -88,12 +88,13 @@ pub struct RevokedAccessToken {
     pub expires_at: Timestamp,
 }
 
-/// The record that a guest was erased, which stays when the guest's rows are gone.
+/// The record that a guest was erased, which stays when the guest's rows are gone; or that the link of a guest to a customer was
+/// undone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Tombstone {
-    /// A keyed hash of the guest's `sub`: `keys::Keys::tombstone`.
+    /// A keyed hash of the guest's `sub`: `keys::Keys::tombstone`; or of `sub` and customer: `keys::Keys::tombstone_of_link`.
     pub hash: [u8; 16],
-    /// The time of the erasure.
+    /// The time of the erasure, or of the end of the link.
     pub at: Timestamp,
 }
 

@@ -60,9 +60,12 @@ fn every_command_prints_json_for_scripts() {
         (
             "profile import",
             "guests.csv --client phone",
-            "erased imported inexact present",
+            "erased imported inexact linked present unlinked",
         ),
         ("customer show", "c-4711", "customer guests"),
+        ("customer export", "c-4711", "customer guests"),
+        ("customer unlink", "c-4711", "customer unlinked"),
+        ("customer erase", "c-4711", "customer erased"),
         ("profile erase", guest.sub(), "sub"),
         ("key list", "", &format!("[{KEY}]")),
         ("key rotate", "--force", &format!("current{KEY} next{KEY}")),

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use guestpass::clock::Clock as _;
-use guestpass::store::ChangeFailed;
+use guestpass::journal::{Entry, Journal};
+use guestpass::restore::has_lost;
+use guestpass::store::{ChangeFailed, Tombstone};
 use guestpass_core::client::{Change, ChangeError, ClientSettings, Permission};
 use guestpass_core::policy::PolicyOverrides;
 use serde_json::{Value, json};
@@ -58,6 +60,16 @@ impl Shop {
         is_linked(&answer, tokens, customer, outcome);
     }
 
+    fn unlink(&self, tokens: &Tokens, customer: &str) -> Sent {
+        self.link(&tokens.access_token, customer)
+            .path("/oauth/unlink")
+    }
+
+    async fn unlinks(&self, tokens: &Tokens, customer: &str, outcome: &str) {
+        let answer = self.test.send(self.unlink(tokens, customer)).await;
+        is_unlinked(&answer, tokens, outcome);
+    }
+
     /// What a client is told at introspection.
     async fn told(&self, client: &str, key: &str, token: &str) -> Value {
         let request = introspect(token).set("client_id", client);
@@ -71,6 +83,15 @@ impl Shop {
         let told = self.told(API, &self.api_key, &tokens.access_token).await;
         assert_eq!(told["active"], true, "{told}");
         told["customer"].clone()
+    }
+
+    /// The same shop after a start, as after a restore: the server of before has the files of before.
+    async fn restarted(&self) -> Self {
+        Self {
+            test: Arc::new(self.test.beside(config(&[("limits.mode", "off")])).await),
+            back_end_key: self.back_end_key.clone(),
+            api_key: self.api_key.clone(),
+        }
     }
 
     async fn linked_guests(&self) -> i64 {
@@ -90,6 +111,13 @@ fn is_linked(answer: &Answer, tokens: &Tokens, customer: &str, outcome: &str) {
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     let (sub, subn) = (tokens.sub(), &tokens.claims["subn"]);
     let expected = json!({"sub": sub, "subn": subn, "customer": customer, "outcome": outcome});
+    assert_eq!(answer.json(), expected);
+}
+
+fn is_unlinked(answer: &Answer, tokens: &Tokens, outcome: &str) {
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let (sub, subn) = (tokens.sub(), &tokens.claims["subn"]);
+    let expected = json!({"sub": sub, "subn": subn, "outcome": outcome});
     assert_eq!(answer.json(), expected);
 }
 
@@ -216,6 +244,9 @@ async fn c206_who_may_link_is_for_the_operator_to_say() {
         (with(BACK_END, "wrong"), "invalid_client"),
         (with(API, &shop.api_key), "unauthorized_client"),
     ] {
+        shop.test
+            .refused(sent.clone().path("/oauth/unlink"), error)
+            .await;
         shop.test.refused(sent, error).await;
     }
     let change = Change::SetClient {
@@ -322,11 +353,13 @@ async fn c209_what_is_no_access_token_links_nobody() {
     let shop = Shop::new().await;
     let code = shop.test.code(SHOP).await;
     let refresh_token = shop.test.guest().await.refresh_token;
-    for token in [&code, &refresh_token] {
-        shop.test
-            .refused(shop.link(token, "x"), "invalid_grant")
-            .await;
+    let mut bodies = Vec::new();
+    for token in [&code, &refresh_token, &shop.api_key, "forged"] {
+        let refused = shop.test.refused(shop.link(token, "x"), "invalid_grant");
+        bodies.push(refused.await.body);
     }
+    bodies.dedup();
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
 }
 
 #[tokio::test]
@@ -355,6 +388,7 @@ async fn c210_the_ids_of_customers() {
         right("x").set_raw("customer", "a%00"),
         right("x").also("customer", "y"),
         right("x").in_query(),
+        right("x").unset("customer").path("/oauth/link?customer=x"),
     ] {
         shop.test.refused(wrong, "invalid_request").await;
     }
@@ -416,6 +450,162 @@ async fn c212_a_link_beside_a_refresh_costs_neither() {
 }
 
 #[tokio::test]
+async fn c215_a_link_is_undone_by_who_knows_it() {
+    let shop = Shop::new().await;
+    let (tokens, never) = (shop.test.guest().await, shop.test.guest().await);
+    shop.links(&tokens, "x", "linked").await;
+    let to_another = shop.test.send(shop.unlink(&tokens, "y")).await;
+    assert_eq!(
+        (to_another.status, to_another.error()),
+        (StatusCode::CONFLICT, "linked_to_another")
+    );
+    shop.unlinks(&tokens, "x", "unlinked").await;
+    assert_eq!(shop.customer_of(&tokens).await, Value::Null);
+    let before = shop.test.rows().await;
+    shop.unlinks(&tokens, "x", "not_linked").await;
+    shop.unlinks(&never, "x", "not_linked").await;
+    assert_eq!(shop.test.rows().await, before);
+    shop.links(&tokens, "y", "linked").await;
+    assert_eq!(shop.customer_of(&tokens).await, "y");
+    let undone = |entry: &&Entry| matches!(entry, Entry::LinkUndone(_));
+    assert_eq!(shop.test.journaled().iter().filter(undone).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c216_a_link_beside_its_end_is_one_or_the_other() {
+    let shop = Shop::new().await;
+    for round in 0..thorough(1_000) {
+        let tokens = shop.test.guest().await;
+        let link = shop.link(&tokens.access_token, "x");
+        let unlink = shop.unlink(&tokens, "x");
+        let (linked, unlinked) = tokio::join!(shop.test.send(link), shop.test.send(unlink));
+        is_linked(&linked, &tokens, "x", "linked");
+        assert_eq!(unlinked.status, StatusCode::OK, "{round}: {unlinked:?}");
+        let is_undone = unlinked.json()["outcome"] == "unlinked";
+        let expected = if is_undone { Value::Null } else { json!("x") };
+        assert_eq!(shop.customer_of(&tokens).await, expected, "{round}");
+
+        let twice = [shop.unlink(&tokens, "x"), shop.unlink(&tokens, "x")];
+        for answer in shop.test.at_once(twice.to_vec()).await {
+            assert_eq!(answer.status, StatusCode::OK, "{round}: {answer:?}");
+        }
+        assert_eq!(shop.customer_of(&tokens).await, Value::Null, "{round}");
+        shop.links(&tokens, "y", "linked").await;
+    }
+}
+
+#[tokio::test]
+async fn c217_a_restored_backup_brings_no_link_back() {
+    let shop = Shop::new().await;
+    let test = &shop.test;
+    let mut tokens = Vec::new();
+    for customer in ["x", "y", "x"] {
+        let guest = test.guest().await;
+        shop.links(&guest, customer, "linked").await;
+        tokens.push(guest);
+    }
+    let backup = test.database.beside("backup");
+    test.database.copy_to(&backup).await;
+    test.clock.advance_secs(60);
+    shop.unlinks(&tokens[0], "x", "unlinked").await;
+    backup.copy_to(&test.database).await;
+    let restored = test.beside(config(&[])).await;
+    assert_eq!(linked_now(test).await, ["x", "y"]);
+    assert_eq!(restored.count("tombstones").await, 1);
+    let unlinked = "select profile_id from profiles where customer is null";
+    assert_eq!(test.database.column(unlinked).await, [tokens[0].sub()]);
+    assert!(
+        !has_lost(&*restored.store, &restored.journal())
+            .await
+            .unwrap()
+    );
+
+    // As if the server had been killed when the journal had it, and the store not yet.
+    let keys = restored.app.keys().now();
+    let guest = tokens[2].sub().parse().unwrap();
+    let hash = keys.tombstone_of_link(guest, &"x".parse().unwrap());
+    let at = test.clock.now();
+    let entry = Entry::LinkUndone(Tombstone { hash, at });
+    let journal = Journal::open(&restored.journal()).unwrap();
+    journal.append(entry).await.unwrap();
+    assert!(
+        has_lost(&*restored.store, &restored.journal())
+            .await
+            .unwrap()
+    );
+    test.beside(config(&[])).await;
+    assert_eq!(linked_now(test).await, ["y"]);
+}
+
+#[tokio::test]
+async fn c218_a_link_that_is_younger_than_its_end_stays() {
+    let shop = Shop::new().await;
+    let test = &shop.test;
+    let tokens = test.guest().await;
+    shop.links(&tokens, "x", "linked").await;
+    let first = test.database.beside("first");
+    test.database.copy_to(&first).await;
+    for _ in 0..2 {
+        test.clock.advance_secs(1);
+        shop.unlinks(&tokens, "x", "unlinked").await;
+        test.clock.advance_secs(1);
+        shop.links(&tokens, "x", "linked").await;
+    }
+    let second = test.database.beside("second");
+    test.database.copy_to(&second).await;
+    test.clock.advance_secs(1);
+    shop.unlinks(&tokens, "x", "unlinked").await;
+    // The store that has one end of this link may lack a later one.
+    second.copy_to(&test.database).await;
+    let shop = shop.restarted().await;
+    assert_eq!(shop.linked_guests().await, 0);
+
+    test.clock.advance_secs(1);
+    shop.links(&tokens, "x", "linked").await;
+    // An entry that is younger than what the store knows of the end of this link, and older than the link.
+    let keys = test.app.keys().now();
+    let hash = keys.tombstone_of_link(tokens.sub().parse().unwrap(), &"x".parse().unwrap());
+    let before = |millis| {
+        let at = test.clock.now().before(Duration::from_millis(millis));
+        Entry::LinkUndone(Tombstone { hash, at })
+    };
+    let journal = Journal::open(&test.journal()).unwrap();
+    journal.append(before(500)).await.unwrap();
+    let shop = shop.restarted().await;
+    assert_eq!(linked_now(test).await, ["x"]);
+    // The end that a node with a clock ahead has written counts, although another with an earlier time follows it.
+    journal.append(before(0)).await.unwrap();
+    journal.append(before(700)).await.unwrap();
+    let shop = shop.restarted().await;
+    assert_eq!(shop.linked_guests().await, 0);
+    first.copy_to(&test.database).await;
+    let shop = shop.restarted().await;
+    assert_eq!(shop.linked_guests().await, 0);
+}
+
+#[tokio::test]
+async fn c219_a_link_that_a_restore_has_lost_comes_back_at_the_next_login() {
+    let shop = Shop::new().await;
+    let test = &shop.test;
+    let tokens = test.guest().await;
+    let backup = test.database.beside("backup");
+    test.database.copy_to(&backup).await;
+    shop.links(&tokens, "x", "linked").await;
+    backup.copy_to(&test.database).await;
+    let shop = shop.restarted().await;
+    let next = shop.test.granted(refresh(&tokens.refresh_token)).await;
+    assert_eq!(shop.customer_of(&next).await, Value::Null);
+    shop.links(&next, "x", "linked").await;
+    assert_eq!(shop.customer_of(&next).await, "x");
+}
+
+/// The customers that guests are linked to.
+async fn linked_now(test: &TestApp) -> Vec<String> {
+    let sql = "select customer from profiles where customer is not null order by customer";
+    test.database.column(sql).await
+}
+
+#[tokio::test]
 async fn c263_no_page_may_link() {
     let shop = Shop::new().await;
     let origin = "https://shop.example";
@@ -431,11 +621,17 @@ async fn c263_no_page_may_link() {
     let answer = shop.test.send(from_page).await;
     is_linked(&answer, &tokens, "x", "linked");
     assert_eq!(answer.header("access-control-allow-origin"), None);
-    for (method, status) in [
-        ("GET", StatusCode::METHOD_NOT_ALLOWED),
-        ("OPTIONS", StatusCode::NO_CONTENT),
+    let from_page = shop.unlink(&tokens, "x").header("origin", origin);
+    let answer = shop.test.send(from_page).await;
+    is_unlinked(&answer, &tokens, "unlinked");
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+    for (method, path, status) in [
+        ("GET", "/oauth/link", StatusCode::METHOD_NOT_ALLOWED),
+        ("GET", "/oauth/unlink", StatusCode::METHOD_NOT_ALLOWED),
+        ("OPTIONS", "/oauth/link", StatusCode::NO_CONTENT),
+        ("OPTIONS", "/oauth/unlink", StatusCode::NO_CONTENT),
     ] {
-        let sent = request(method, "/oauth/link").header("origin", origin);
+        let sent = request(method, path).header("origin", origin);
         let answer = shop.test.send(sent).await;
         assert_eq!(answer.status, status);
         assert_eq!(answer.header("allow"), Some("POST, OPTIONS"));

@@ -43,7 +43,8 @@ name, in the field `refusal` of the line whose `request.id` is the beginning of 
 up here; or let `guestpass explain` read the whole `x-request-id`.
 
 Where the status is 400 or 401, it is 401 at introspection and after a failed `Authorization: Basic`. `/oauth/verify`
-answers with 401 instead of 400, 414 and 431. `503 temporarily_unavailable` with `Retry-After` means that nothing is wrong
+answers with 401 instead of 400, 414 and 431; `/oauth/link` and `/oauth/unlink` with `400 invalid_grant` instead of
+`401 invalid_token`. `503 temporarily_unavailable` with `Retry-After` means that nothing is wrong
 with the request: the client keeps what it has and tries again. If the write was under way, it may have been done all the
 same; a refresh that is tried again then gets the same answer. `500 server_error` is a defect: please report its log line.
 

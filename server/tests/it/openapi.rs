@@ -124,6 +124,7 @@ async fn operations_have_names_of_their_own_and_links_lead_to_them() {
         "profile",
         "revoke",
         "token",
+        "unlink",
         "verify",
     ];
     assert!(links.iter().eq(expected), "{links:?}");

@@ -1,7 +1,7 @@
 //! The statements are ones that a sharded engine can run: a request touches one guest, each statement is a transaction
 //! of its own, and what looks beyond one guest takes bounded parts.
 
-use guestpass_core::client::ClientSettings;
+use guestpass_core::client::{ClientSettings, Permission};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 
 use crate::support::{
     DAY, Overheard, Sent, Statement, TestApp, WRONG_VERIFIER, authorize, config, exchange,
-    introspect, profile, refresh, revoke, until, verify,
+    introspect, link, profile, refresh, revoke, until, verify,
 };
 
 mod shape;
@@ -49,6 +49,7 @@ async fn server() -> (TestApp, Overheard, String) {
     let key = test.add_confidential_client(BACK_END).await;
     let resumes = ClientSettings {
         resume_with_jwt: Some(true),
+        may: Some(vec![Permission::Link]),
         ..ClientSettings::default()
     };
     test.set_client(BACK_END, resumes).await;
@@ -117,6 +118,35 @@ async fn what_is_asked_about_a_token_reads_rows_of_its_guest_alone() {
     assert_eq!(asked(&overheard), (1, 0), "verify of what may have ended");
     test.send(revoke(&guest.refresh_token)).await;
     assert_eq!(asked(&overheard), (1, 1), "a refresh token ends");
+}
+
+#[tokio::test]
+async fn a_link_and_its_end_change_one_guest() {
+    let (test, overheard, key) = server().await;
+    let told = ClientSettings {
+        claims: Some(vec!["customer".parse().unwrap()]),
+        ..ClientSettings::default()
+    };
+    test.set_client(BACK_END, told).await;
+    let guest = test.guest().await;
+    until(async || overheard.is_settled()).await;
+    overheard.take();
+    let link = by_back_end(link(&guest.access_token, "x"), &key);
+    for (sent, expected, what) in [
+        (link.clone(), (4, 1), "a link"),
+        (link.clone(), (4, 0), "a link that is there"),
+        (link.clone().path("/oauth/unlink"), (6, 2), "its end"),
+        (link.path("/oauth/unlink"), (4, 0), "no link"),
+        (
+            by_back_end(introspect(&guest.access_token), &key),
+            (4, 0),
+            "introspection by a client that is told",
+        ),
+    ] {
+        let answer = test.send(sent).await;
+        assert_eq!(answer.status, StatusCode::OK, "{what}: {answer:?}");
+        assert_eq!(asked(&overheard), expected, "{what}");
+    }
 }
 
 #[tokio::test]

@@ -110,6 +110,7 @@ cases! {
         a_revoked_access_token_is_listed_once
         what_a_list_lacks_is_told_at_once
         a_tombstone_moves_forward_and_never_back
+        tombstones_are_read_with_their_times
         every_list_is_read_in_parts_without_a_gap
         what_is_forgotten_is_what_nobody_can_ask_about
         a_removed_guest_takes_its_grants_and_leaves_its_tombstone;

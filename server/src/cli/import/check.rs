@@ -20,6 +20,10 @@ pub struct Counted {
     pub erased: u64,
     /// Those, new or there already, whose `sub` many programs round.
     pub inexact: u64,
+    /// Those, new or there already, that will be linked to a customer.
+    pub linked: u64,
+    /// Those that stay unlinked, because their link was undone here later.
+    pub unlinked: u64,
 }
 
 impl Import<'_> {
@@ -106,13 +110,25 @@ impl Import<'_> {
     ) -> Result<(), Failure> {
         let known = self.known(part).await?;
         for line in part.drain(..) {
+            let known = known.get(&line.profile.id);
+            if let Some(known) = known
+                && !is_same(known, &line.profile)
+            {
+                problems.add(line.number, &self.difference(known, &line.profile));
+                continue;
+            }
             counted.inexact += u64::from(!line.profile.id.is_exact_as_double());
-            match known.get(&line.profile.id) {
+            match known {
                 None => {
                     counted.new.insert(line.profile.id);
                 }
-                Some(known) if is_same(known, &line.profile) => counted.present += 1,
-                Some(known) => problems.add(line.number, &self.difference(known, &line.profile)),
+                Some(_) => counted.present += 1,
+            }
+            if line.profile.link.is_some() && known.is_none_or(|known| known.link.is_none()) {
+                match self.is_undone(&line.profile) {
+                    true => counted.unlinked += 1,
+                    false => counted.linked += 1,
+                }
             }
         }
         Ok(())
@@ -128,6 +144,9 @@ impl Import<'_> {
         };
         let what = if known.network_id != line.network_id {
             format!("the subn {}", known.network_id)
+        } else if known.client == line.client && known.created_at == line.created_at {
+            let customer = known.link.as_ref().map(|link| link.customer.as_str());
+            format!("the customer {}", customer.unwrap_or_default())
         } else if known.client == line.client {
             format!("the created_at {}", exact_rfc3339(known.created_at))
         } else {
@@ -137,8 +156,14 @@ impl Import<'_> {
     }
 }
 
-/// Tells whether the guest of a line is there already, whatever has become of it since.
+/// Tells whether the guest of a line is there already, and isn't linked to another customer.
 pub(super) fn is_same(known: &Profile, line: &Profile) -> bool {
+    let customers = [known, line].map(|profile| profile.link.as_ref().map(|link| &link.customer));
+    if let [Some(known), Some(wanted)] = customers
+        && known != wanted
+    {
+        return false;
+    }
     let values = |profile: &Profile| {
         (
             profile.id,

@@ -6,6 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord, Trim};
 use guestpass_core::client::{Client, ClientNumber};
+use guestpass_core::customer::Link;
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
@@ -89,6 +90,8 @@ impl GuestFile {
                 subn,
                 created_at,
                 client_id: at("client_id"),
+                customer: at("customer"),
+                linked_at: at("linked_at"),
             },
             _ => {
                 return Err(problem(
@@ -147,7 +150,7 @@ impl GuestFile {
             (None, Some(id)) => number(&self.clients, id)
                 .ok_or_else(|| format!("client_id: there is no client {id}"))?,
         };
-        let created_at = time(field(columns.created_at))?;
+        let created_at = time("created_at", field(columns.created_at))?;
         if created_at > self.now {
             return Err("created_at: that is still to come".to_owned());
         }
@@ -159,7 +162,36 @@ impl GuestFile {
             ));
         }
         let network_id = field(columns.subn).parse().map_err(|e| named("subn", e))?;
-        Ok(Profile::new(id, network_id, client, created_at))
+        Ok(Profile {
+            link: self.link(columns.customer.map(field), columns.linked_at.map(field))?,
+            ..Profile::new(id, network_id, client, created_at)
+        })
+    }
+
+    /// Reads which customer a guest is: since the time of the file, or from now on.
+    fn link(
+        &self,
+        customer: Option<&str>,
+        linked_at: Option<&str>,
+    ) -> Result<Option<Link>, String> {
+        let given = |field: Option<&str>| field.filter(|text| !text.is_empty()).is_some();
+        let customer = match customer {
+            Some(text) if !text.is_empty() => text,
+            _ if given(linked_at) => return Err("linked_at: there is no customer".to_owned()),
+            _ => return Ok(None),
+        };
+        let at = match linked_at {
+            Some(text) if !text.is_empty() => time("linked_at", text)?,
+            _ => self.now,
+        };
+        if at > self.now {
+            return Err("linked_at: that is still to come".to_owned());
+        }
+        let customer = customer
+            .parse()
+            .map_err(|problem| format!("customer: {problem}"))?;
+        let by = None;
+        Ok(Some(Link { customer, at, by }))
     }
 
     pub(super) fn name(&self) -> &str {
@@ -184,18 +216,29 @@ impl GuestFile {
 #[must_use]
 pub fn line_of(profile: &Profile, client_id: &str) -> String {
     let created_at = exact_rfc3339(profile.created_at);
+    let (customer, linked_at) = match &profile.link {
+        Some(link) => (link.customer.as_str(), exact_rfc3339(link.at)),
+        None => ("", String::new()),
+    };
     // No field can hold a comma or a quote.
     format!(
-        "{},{},{client_id},{created_at}",
+        "{},{},{client_id},{created_at},{customer},{linked_at}",
         profile.id, profile.network_id
     )
 }
 
 /// The first line of an exported file.
-pub const HEADER: &str = "sub,subn,client_id,created_at";
+pub const HEADER: &str = "sub,subn,client_id,created_at,customer,linked_at";
 
 /// The columns that are read.
-const NAMES: [&str; 4] = ["sub", "subn", "created_at", "client_id"];
+const NAMES: [&str; 6] = [
+    "sub",
+    "subn",
+    "created_at",
+    "client_id",
+    "customer",
+    "linked_at",
+];
 
 /// The positions of the columns.
 struct Columns {
@@ -203,6 +246,8 @@ struct Columns {
     subn: usize,
     created_at: usize,
     client_id: Option<usize>,
+    customer: Option<usize>,
+    linked_at: Option<usize>,
 }
 
 pub(super) fn number(clients: &[Client], id: &str) -> Option<ClientNumber> {
@@ -212,11 +257,11 @@ pub(super) fn number(clients: &[Client], id: &str) -> Option<ClientNumber> {
         .map(|client| client.number)
 }
 
-fn time(text: &str) -> Result<Timestamp, String> {
+fn time(column: &str, text: &str) -> Result<Timestamp, String> {
     if let Ok(number) = text.parse::<i64>() {
         return match number {
             ..LEAST_MILLIS => Err(format!(
-                "created_at: {number} is no number of milliseconds since 1970; seconds, perhaps?"
+                "{column}: {number} is no number of milliseconds since 1970; seconds, perhaps?"
             )),
             millis => Ok(Timestamp::from_millis(millis)),
         };
@@ -226,9 +271,7 @@ fn time(text: &str) -> Result<Timestamp, String> {
         .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
         .and_then(|passed| i64::try_from(passed.as_millis()).ok())
         .map(Timestamp::from_millis)
-        .ok_or_else(|| {
-            "created_at: write 2026-01-31T12:00:00Z, or milliseconds since 1970".to_owned()
-        })
+        .ok_or_else(|| format!("{column}: write 2026-01-31T12:00:00Z, or milliseconds since 1970"))
 }
 
 /// The least number that is read as milliseconds: 1973. As seconds it would be the year 5138, so seconds are found out.

@@ -65,6 +65,23 @@ pub(super) async fn holds(
     }
 }
 
+pub(super) async fn tombstones(
+    pool: &Pool,
+    hashes: &[RevokedId],
+) -> Result<Vec<Tombstone>, Unavailable> {
+    const SQL: &str = "select hash, erased_at from tombstones where hash = any($1)";
+    let hashes: Vec<_> = hashes.iter().map(|hash| &hash[..]).collect();
+    let rows = pool.read(SQL, &[&hashes]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Tombstone {
+                hash: bytes(row, "hash")?,
+                at: Timestamp::from_millis(value(row, "erased_at")?),
+            })
+        })
+        .collect()
+}
+
 /// Returns those of the ids that [`holds`] says no to.
 pub(super) async fn lacks(
     pool: &Pool,

@@ -191,20 +191,26 @@ pub(super) async fn known_profiles(
 
 pub(super) async fn insert_profiles(pool: &Pool, profiles: &[Profile]) -> Result<(), Unavailable> {
     const SQL: &str = "
-        insert into profiles (profile_id, network_id, client_number, created_at)
-        select profile_id, network_id, client_number, created_at
-          from unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[])
-               as wanted (profile_id, network_id, client_number, created_at)
+        insert into profiles (profile_id, network_id, client_number, created_at, customer, linked_at, version)
+        select profile_id, network_id, client_number, created_at, customer, linked_at,
+               case when customer is not null then 1 end
+          from unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[])
+               as wanted (profile_id, network_id, client_number, created_at, customer, linked_at)
         on conflict do nothing";
+    let links = || profiles.iter().map(|profile| profile.link.as_ref());
+    let customers = links().map(|link| link.map(|link| link.customer.as_str()));
+    let linked_at = links().map(|link| link.map(|link| link.at.as_millis()));
     let of = |value: fn(&Profile) -> i64| profiles.iter().map(value).collect::<Vec<_>>();
     let network_ids = profiles
         .iter()
         .map(|profile| &profile.network_id.as_bytes()[..]);
-    let row: [Parameter<'_>; 4] = [
+    let row: [Parameter<'_>; 6] = [
         &of(|profile| profile.id.as_i64()),
         &network_ids.collect::<Vec<_>>(),
         &of(|profile| profile.client.0),
         &of(|profile| profile.created_at.as_millis()),
+        &customers.collect::<Vec<_>>(),
+        &linked_at.collect::<Vec<_>>(),
     ];
     pool.run(SQL, &row).await?;
     Ok(())

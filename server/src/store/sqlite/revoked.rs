@@ -94,6 +94,22 @@ pub(super) fn missing_grants(
     })
 }
 
+pub(super) fn tombstones(
+    connection: &Connection,
+    hashes: &[RevokedId],
+) -> rusqlite::Result<Vec<Tombstone>> {
+    let mut find = connection.prepare_cached("select erased_at from tombstones where hash = ?")?;
+    let mut found = Vec::new();
+    for hash in hashes {
+        let at = find.query_row([hash], |row| row.get(0)).optional()?;
+        found.extend(at.map(|at| Tombstone {
+            hash: *hash,
+            at: Timestamp::from_millis(at),
+        }));
+    }
+    Ok(found)
+}
+
 /// Returns the ids for which a query says no.
 fn without(
     ids: Vec<RevokedId>,

@@ -148,7 +148,8 @@ pub(super) fn insert_profiles(
     profiles: &[Profile],
 ) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare(&format!(
-        "insert into profiles ({NEW_PROFILE_COLUMNS}) values (?, ?, ?, ?) on conflict do nothing"
+        "insert into profiles ({NEW_PROFILE_COLUMNS}, customer, linked_at, version)
+         values (?, ?, ?, ?, ?, ?, ?) on conflict do nothing"
     ))?;
     for profile in profiles {
         insert.execute(params![
@@ -156,6 +157,9 @@ pub(super) fn insert_profiles(
             profile.network_id.as_bytes(),
             profile.client.0,
             profile.created_at.as_millis(),
+            profile.link.as_ref().map(|link| link.customer.as_str()),
+            profile.link.as_ref().map(|link| link.at.as_millis()),
+            profile.link.as_ref().map(|_| 1),
         ])?;
     }
     Ok(())

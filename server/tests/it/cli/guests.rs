@@ -97,6 +97,70 @@ fn the_guests_of_a_customer_are_listed() {
 }
 
 #[test]
+fn c233_all_guests_of_a_customer_are_unlinked_exported_and_erased() {
+    let binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    let added = binary.json(&[
+        "client",
+        "add",
+        "back-end",
+        "--confidential",
+        "--may",
+        "link",
+    ]);
+    let key = added["api_key"].as_str().unwrap().to_owned();
+    let server = binary.serve();
+    let link_to = |tokens: &Tokens, customer: &str| {
+        let sent = link(&tokens.access_token, customer).set("client_id", "back-end");
+        server.send(&sent.header("x-api-key", &key)).status
+    };
+    let guests: Vec<_> = (0..249).map(|_| server.guest()).collect();
+    let bystander = server.guest();
+    assert_eq!(link_to(&bystander, "y"), StatusCode::OK);
+    for command in ["unlink", "erase"] {
+        for tokens in &guests {
+            assert_eq!(link_to(tokens, "x"), StatusCode::OK);
+        }
+        let shown = binary.json(&["customer", "show", "x"]);
+        assert_eq!(shown["guests"].as_array().unwrap().len(), 249);
+        // More than a pipe holds.
+        let file = binary.working_dir().join("customer.json");
+        let mut export = binary.command(&["--json", "customer", "export", "x"]);
+        export.stdout(std::fs::File::create(&file).unwrap());
+        assert!(export.status().unwrap().success());
+        let exported = std::fs::read_to_string(file).unwrap();
+        let exported: Value = serde_json::from_str(&exported).unwrap();
+        let exported = exported["guests"].as_array().unwrap();
+        assert_eq!(exported.len(), 249);
+        assert_eq!(exported[0]["grants"].as_array().unwrap().len(), 1);
+        // One more is linked beside the command; whether before its last look or after, nobody is left half done.
+        let last = server.guest();
+        let running = binary.command(&["--json", "customer", command, "x"]);
+        let ended = std::thread::scope(|scope| {
+            let ended = scope.spawn(|| run(running));
+            assert_eq!(link_to(&last, "x"), StatusCode::OK);
+            ended.join().unwrap().json()
+        });
+        let left = binary.json(&["customer", command, "x"]);
+        let number = |ended: &Value| ended[format!("{command}ed").replace("eed", "ed")].as_u64();
+        assert_eq!(number(&ended).unwrap() + number(&left).unwrap(), 250);
+        let shown = binary.json(&["customer", "show", "x"]);
+        assert_eq!(shown["guests"], json!([]));
+    }
+    for tokens in guests.iter().step_by(50) {
+        binary.failure(&["profile", "show", tokens.sub()]);
+    }
+    assert_eq!(show(&binary, &bystander)["customer"], "y");
+    let connection = rusqlite::Connection::open(binary.data_dir().join("guestpass.db")).unwrap();
+    let tombstones = connection.query_row("select count(*) from tombstones", [], |row| row.get(0));
+    assert_eq!(tombstones, Ok(500));
+    let text = std::fs::read_to_string(binary.data_dir().join("guestpass.journal")).unwrap();
+    for event in ["guest_erased", "link_undone"] {
+        assert_eq!(text.matches(event).count(), 250, "{event}");
+    }
+}
+
+#[test]
 fn an_erased_guest_is_gone_at_once() {
     let binary = Binary::new();
     binary.json(&["client", "add", SHOP]);

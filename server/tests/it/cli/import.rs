@@ -50,7 +50,7 @@ async fn what_was_exported_can_be_imported_again_and_again() {
         let problem = binary.failure(&["profile", "show", guests[1].sub()]);
         assert!(problem.contains("there is no guest"), "{problem}");
         // An import that was interrupted is begun again.
-        let more = format!("{exported}12,{SUBN},{SHOP},1700000000000\n");
+        let more = format!("{exported}12,{SUBN},{SHOP},1700000000000,,\n");
         write(&binary, &more);
         assert_eq!(import(&binary), counted(1, 2, 1));
     }
@@ -173,10 +173,66 @@ async fn c260_ids_of_others_and_of_ours_are_imported_unless_they_are_still_to_co
             SHOP,
         ];
         let ended = binary.run(&imports);
-        let expected = json!({"imported": 1, "present": 3, "erased": 0, "inexact": 1});
+        let mut expected = counted(1, 3, 0);
+        expected["inexact"] = json!(1);
         assert_eq!(ended.json(), expected);
         let warning = "warning: 1 of them have a sub of 2^53 or more";
         assert!(ended.stderr.contains(warning), "{ended:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c235_an_import_links_guests_and_moves_none() {
+    const HEADER: &str = "sub,subn,created_at,customer";
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let (binary, _database) = installation(backend).await;
+        let file = |customers: &[&str]| {
+            let rows = (1..).zip(customers);
+            let rows = rows
+                .map(|(sub, customer)| format!("{sub},{},1700000000000,{customer}\n", subn(sub)));
+            write(&binary, &format!("{HEADER}\n{}", rows.collect::<String>()));
+        };
+        let customers = || {
+            let guests = (1..=3).map(|sub: u64| {
+                let shown = binary.run(&["--json", "profile", "show", &sub.to_string()]);
+                match shown.code {
+                    Some(0) => shown.json()["customer"].clone(),
+                    _ => json!("nobody"),
+                }
+            });
+            Value::from_iter(guests)
+        };
+        file(&[""]);
+        assert_eq!(import_for_the_shop(&binary), counted(1, 0, 0));
+        file(&["x", "y"]);
+        let linked = counted_with_links(1, 1, 0, [2, 0]);
+        assert_eq!(import_for_the_shop(&binary), linked);
+        assert_eq!(customers(), json!(["x", "y", "nobody"]));
+        assert_eq!(import_for_the_shop(&binary), counted(0, 2, 0));
+        file(&["", "y", ""]);
+        assert_eq!(import_for_the_shop(&binary), counted(1, 2, 0));
+        assert_eq!(customers(), json!(["x", "y", null]));
+
+        file(&["x", "z", "x"]);
+        let problem = fails(&binary);
+        let named = "line 3: guest 2 is there already, with the customer y";
+        assert!(problem.contains(named), "{problem}");
+        assert_eq!(customers(), json!(["x", "y", null]));
+        file(&["null"]);
+        let problem = fails(&binary);
+        assert!(problem.contains("line 2: customer: this word"), "{problem}");
+
+        // An export of before stays behind what was undone since; a link that is younger doesn't.
+        let exported = binary.run(&["profile", "export"]).stdout;
+        assert_eq!(binary.json(&["customer", "unlink", "x"])["unlinked"], 1);
+        write(&binary, &exported);
+        let undone = counted_with_links(0, 3, 0, [0, 1]);
+        assert_eq!(import(&binary), undone);
+        assert_eq!(customers(), json!([null, "y", null]));
+        file(&["x"]);
+        let again = counted_with_links(0, 1, 0, [1, 0]);
+        assert_eq!(import_for_the_shop(&binary), again);
+        assert_eq!(customers(), json!(["x", "y", null]));
     }
 }
 
@@ -277,7 +333,15 @@ fn fails(binary: &Binary) -> String {
 }
 
 fn counted(imported: u64, present: u64, erased: u64) -> Value {
-    json!({"imported": imported, "present": present, "erased": erased, "inexact": 0})
+    counted_with_links(imported, present, erased, [0, 0])
+}
+
+fn counted_with_links(imported: u64, present: u64, erased: u64, links: [u64; 2]) -> Value {
+    let [linked, unlinked] = links;
+    json!({
+        "imported": imported, "present": present, "erased": erased, "inexact": 0,
+        "linked": linked, "unlinked": unlinked,
+    })
 }
 
 fn profiles(binary: &Binary) -> u64 {

@@ -210,3 +210,18 @@ pub(super) async fn what_a_list_lacks_is_told_at_once(store: &Store) {
         assert!(lacks(list, &[]).await.is_empty());
     }
 }
+
+pub(super) async fn tombstones_are_read_with_their_times(store: &Store) {
+    let [first, second, third] = [1, 2, 3].map(|number| Tombstone {
+        hash: [number; 16],
+        at: at(i64::from(number)),
+    });
+    for tombstone in [first, third] {
+        store.write(Write::InsertTombstone(tombstone)).await;
+    }
+    let hashes = vec![third.hash, second.hash, first.hash];
+    let mut found = store.revoked.tombstones(hashes).await.unwrap();
+    found.sort_by_key(|tombstone| tombstone.at);
+    assert_eq!(found, [first, third]);
+    assert_eq!(store.revoked.tombstones(Vec::new()).await.unwrap(), []);
+}

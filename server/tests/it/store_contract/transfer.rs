@@ -2,6 +2,7 @@
 
 use guestpass::store::transfer::{InstallationRow, Part, Row, Table, Value};
 use guestpass_core::client::ClientNumber;
+use guestpass_core::customer::Link;
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
@@ -138,6 +139,12 @@ pub(super) async fn guests_without_a_grant_are_added_once(store: &Store) {
     let new = Profile {
         id: ProfileId::from_i64(i64::MAX).unwrap(),
         created_at: Timestamp::from_millis(1),
+        link: Some(Link {
+            customer: "x".parse().unwrap(),
+            at: NOW,
+            by: None,
+        }),
+        version: 1,
         ..guest(2).0
     };
     let taken = Profile {

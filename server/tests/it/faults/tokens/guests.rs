@@ -138,7 +138,9 @@ mod sqlite {
              end",
         );
         let import = || binary.json(&["profile", "import", "guests.csv"]);
-        let counted = json!({"imported": 0, "present": 1, "erased": 1, "inexact": 0});
+        let counted = json!({
+            "imported": 0, "present": 1, "erased": 1, "inexact": 0, "linked": 0, "unlinked": 0,
+        });
         for _ in 0..2 {
             assert_eq!(import(), counted);
             binary.json(&["profile", "show", other.sub()]);
