@@ -70,8 +70,11 @@ impl Operation {
 
 /// Starts a server on a new directory, carries out the operation and ends the process.
 pub(crate) fn run(repeat: &Repeat) -> Result<(), Failure> {
+    // One thread for reads, so that it isn't left to chance how many connections a start opens, each at some 700,000
+    // instructions.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(1)
         .build()?;
     runtime.block_on(async {
         let codes = match repeat.operation {
