@@ -83,7 +83,7 @@ pub(crate) fn run(count: &Count) -> Result<bool, Failure> {
     Ok(changes.grown.is_empty() && limits_are_cheap)
 }
 
-/// What rate limits may cost an operation, in per cent of its instructions.
+/// Limits the cost of rate limits, in per cent of the instructions of an operation.
 const COST_OF_LIMITS: &[(Operation, f64)] =
     &[(Operation::Authorize, 3.0), (Operation::Refresh, 1.0)];
 

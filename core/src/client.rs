@@ -38,7 +38,7 @@ pub struct Client {
     pub resume_with_jwt: bool,
     /// Web origins that may read answers to this client (CORS).
     pub origins: Vec<Origin>,
-    /// What it may do to guests beside recognising them.
+    /// Lists the permissions that it has beside recognising guests.
     pub may: Vec<Permission>,
     /// The claims that it is told of a guest beside those of every token.
     pub claims: Vec<ClaimName>,

@@ -18,7 +18,7 @@ use crate::outbox::Ending;
 use crate::request_context;
 use crate::store::{Grants, Outcome, Tombstone, Unavailable, Write};
 
-/// What became of a guest that was to be linked, or unlinked.
+/// Says what became of a guest that was to be linked, or unlinked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LinkOutcome {
     /// It is linked now.
@@ -236,5 +236,5 @@ fn overtaken() -> Unavailable {
     Unavailable("others have changed the guest meanwhile, again and again".into())
 }
 
-/// How often a guest is read and decided on before the client is told to try again.
+/// Limits the times that a guest is read and decided on before the client is told to try again.
 const ATTEMPTS: usize = 3;

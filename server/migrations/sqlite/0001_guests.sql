@@ -113,7 +113,7 @@ create table revoked_access_tokens (
 create index revoked_access_tokens_revoked on revoked_access_tokens (revoked_at);
 create index revoked_access_tokens_expired on revoked_access_tokens (expires_at);
 
--- What is left of erased guests, a keyed hash of `sub`, and of links that were undone, one of `sub` and customer.
+-- Erased guests leave a keyed hash of `sub`, and links that were undone one of `sub` and customer.
 create table tombstones (
     hash       blob    primary key,
     erased_at  integer not null

@@ -104,7 +104,7 @@ pub(super) enum Command {
     Key(api_key::Command),
 }
 
-/// What a client may do to guests, and is told of them.
+/// Says how a client may change guests, and which claims it is told.
 #[derive(clap::Args)]
 pub(super) struct Guests {
     /// Allow it to link guests to customers: link, for confidential clients; none takes it back

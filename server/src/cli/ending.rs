@@ -1,4 +1,4 @@
-//! What a command ends beside a server that may run: in the journal first, then in the store, as the server does it.
+//! Ends guests and links beside a server that may run: in the journal first, then in the store, as the server does it.
 
 use std::sync::Arc;
 

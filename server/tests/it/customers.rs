@@ -70,7 +70,7 @@ impl Shop {
         is_unlinked(&answer, tokens, outcome);
     }
 
-    /// What a client is told at introspection.
+    /// Introspects a token as a client, and returns the answer.
     async fn told(&self, client: &str, key: &str, token: &str) -> Value {
         let request = introspect(token).set("client_id", client);
         let answer = self.test.send(request.header("x-api-key", key)).await;
@@ -78,7 +78,7 @@ impl Shop {
         answer.json()
     }
 
-    /// The customer that [`API`] is told.
+    /// Returns the customer that [`API`] is told.
     async fn customer_of(&self, tokens: &Tokens) -> Value {
         let told = self.told(API, &self.api_key, &tokens.access_token).await;
         assert_eq!(told["active"], true, "{told}");

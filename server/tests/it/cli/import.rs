@@ -159,7 +159,7 @@ async fn c260_ids_of_others_and_of_ours_are_imported_unless_they_are_still_to_co
         let problem = fails(&binary);
         let named = format!("line 5: sub: {to_come} is one that this installation will give");
         assert!(problem.contains(&named), "{problem}");
-        // What many programs round is taken, and said.
+        // An id that many programs round is taken, with a word about it.
         write(
             &binary,
             &format!("{file}{},{SUBN},1700000000000\n", 1_u64 << 60),
