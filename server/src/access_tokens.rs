@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guestpass_core::client::{ApiKey, Client};
 use guestpass_core::grant::{Grant, GrantId};
+use guestpass_core::policy::Audience;
 use guestpass_core::refusal::Refusal;
 use guestpass_verify::{AccessToken, Rejection};
 
@@ -177,6 +178,25 @@ impl App {
             return Err(Refusal::AccessTokenGrantEnded.into());
         }
         Ok(grant)
+    }
+
+    /// Verifies a token that a confidential client shows, and checks by the rows that it is live. The client must be its audience.
+    ///
+    /// # Errors
+    /// A refusal, or [`Unavailable`] if the store can't answer.
+    pub async fn check_for(&self, client: &Client, token: &str) -> Result<VerifiedToken, Error> {
+        let token = self.verify(token)?;
+        // A client of its own audience is a resource server by that name; the others stand for the issuer.
+        let audience = client
+            .overrides
+            .audience
+            .as_ref()
+            .map_or(self.issuer.as_str(), Audience::as_str);
+        if !token.claims.audience.iter().any(|aud| aud == audience) {
+            return Err(Refusal::AccessTokenLacksAudience.into());
+        }
+        self.check_rows(&token).await?;
+        Ok(token)
     }
 
     /// Checks the same of a token in the hands of its guest.

@@ -5,7 +5,6 @@
 
 use guestpass_core::client::Client;
 use guestpass_core::customer::{CustomerId, Link, Linking};
-use guestpass_core::policy::Audience;
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::refusal::Refusal;
 
@@ -163,25 +162,6 @@ impl App {
             }
         }
         Err(overtaken().into())
-    }
-
-    /// Checks that an access token is live by the rows, and meant for that client.
-    ///
-    /// # Errors
-    /// A refusal, or [`Unavailable`] if the store can't answer.
-    pub async fn check_for(&self, client: &Client, token: &str) -> Result<VerifiedToken, Error> {
-        let token = self.verify(token)?;
-        // A client of its own audience is a resource server by that name; the others stand for the issuer.
-        let audience = client
-            .overrides
-            .audience
-            .as_ref()
-            .map_or(self.issuer.as_str(), Audience::as_str);
-        if !token.claims.audience.iter().any(|aud| aud == audience) {
-            return Err(Refusal::AccessTokenLacksAudience.into());
-        }
-        self.check_rows(&token).await?;
-        Ok(token)
     }
 }
 
