@@ -115,6 +115,17 @@ pub(super) struct Guests {
     claims: Option<Elements<ClaimName>>,
 }
 
+impl Guests {
+    /// Adds what the flags ask for to settings.
+    fn add_to(self, settings: ClientSettings) -> ClientSettings {
+        ClientSettings {
+            may: self.may.map(|Elements(may)| may),
+            claims: self.claims.map(|Elements(claims)| claims),
+            ..settings
+        }
+    }
+}
+
 /// A list, with commas between its elements.
 #[derive(Clone)]
 struct Elements<T>(Vec<T>);
@@ -142,9 +153,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             let settings = ClientSettings {
                 confidential: Some(confidential),
                 add_origins: origins,
-                may: guests.may.map(|Elements(may)| may),
-                claims: guests.claims.map(|Elements(claims)| claims),
-                ..policy.settings(config)
+                ..guests.add_to(policy.settings(config))
             };
             add(config, output, id, settings).await
         }
@@ -161,9 +170,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
                 confidential: switch(confidential, no_confidential),
                 add_origins: origins,
                 remove_origins: no_origins,
-                may: guests.may.map(|Elements(may)| may),
-                claims: guests.claims.map(|Elements(claims)| claims),
-                ..policy.settings(config)
+                ..guests.add_to(policy.settings(config))
             };
             set(config, output, &id, settings).await
         }

@@ -54,7 +54,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
         Command::Export { customer } => export(&opened, &named(customer)?, output).await,
         Command::Unlink { customer } => {
             let customer = named(customer)?;
-            let unlinked = end_all(config, &opened, &customer, false).await?;
+            let unlinked = end_all(config, &opened, &customer, End::Unlink).await?;
             output.print(
                 &json!({"customer": customer.as_str(), "unlinked": unlinked}),
                 || format!("unlinked {unlinked} guests from {customer}"),
@@ -62,7 +62,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
         }
         Command::Erase { customer } => {
             let customer = named(customer)?;
-            let erased = end_all(config, &opened, &customer, true).await?;
+            let erased = end_all(config, &opened, &customer, End::Erase).await?;
             output.print(
                 &json!({"customer": customer.as_str(), "erased": erased}),
                 || format!("erased {erased} guests of {customer}"),
@@ -71,12 +71,19 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
     }
 }
 
+/// Names what becomes of the guests of a customer.
+#[derive(Clone, Copy)]
+enum End {
+    Erase,
+    Unlink,
+}
+
 /// Erases or unlinks guests of a customer until there is none, those too that are linked meanwhile. Returns their number.
 async fn end_all(
     config: &Config,
     opened: &Opened,
     customer: &CustomerId,
-    erases: bool,
+    end: End,
 ) -> Result<u64, Failure> {
     let (mut ended, mut ending) = (0, None);
     for _ in 0..PASSES {
@@ -93,12 +100,10 @@ async fn end_all(
             let Some((guest, link)) = still_of(opened, customer, guest.id).await? else {
                 continue;
             };
-            if erases {
-                ending.erase(guest).await?;
-                ended += 1;
-            } else {
-                ended += u64::from(ending.unlink(guest, &link).await?);
-            }
+            ended += match end {
+                End::Erase => ending.erase(guest).await.map(|()| 1)?,
+                End::Unlink => u64::from(ending.unlink(guest, &link).await?),
+            };
         }
     }
     Err(Failure(format!(

@@ -40,9 +40,12 @@ pub(super) struct Args {
 pub(super) const AFTER_HELP: &str = "\
 sub is a positive whole number below 2^63, subn a UUID, created_at a time as 2026-01-31T12:00:00Z or milliseconds since
 1970. A sub that this installation will give to a new guest later is refused: of 16 digits, the numbers from
-1140737488355328 on follow the time. What `guestpass profile export` writes can be imported. The whole file is checked first. Guests that are there
-already with the same values are left alone, so the same file can be imported again; those that were erased stay erased.
-A subn belongs to one guest: two with the same are refused.
+1140737488355328 on follow the time. A subn belongs to one guest: two with the same are refused. customer says which customer
+of the shop the guest is, linked_at since when. What `guestpass profile export` writes can be imported.
+
+The whole file is checked first. Guests that are there already with the same values are left alone, so the same file can be
+imported again. Those that were erased stay erased, and links that were undone here later stay undone. A guest that is there
+without a customer is linked; one of another customer is an error.
 
 An imported guest has no grant, so nobody can get a token for it yet: authorize makes a new guest, and resume_with_jwt
 needs a token of a grant that this installation has issued.
@@ -145,8 +148,7 @@ impl<'a> Import<'a> {
         let mut progress = Progress::new("imported guests".to_owned(), all);
         let (mut part, mut done) = (Vec::new(), 0);
         for line in self.file.lines()? {
-            let line = line?.map_err(|problem| self.file.problem(&problem))?;
-            let mut line = line;
+            let mut line = line?.map_err(|problem| self.file.problem(&problem))?;
             if self.is_undone(&line.profile) {
                 line.profile.link = None;
             }
