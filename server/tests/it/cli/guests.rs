@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::binary::{Binary, run};
+use crate::support::binary::{Binary, Server, run};
 use crate::support::{SHOP, Tokens, authorize, exchange, link, refresh};
 
 #[test]
@@ -47,21 +47,11 @@ fn a_guest_is_shown_as_it_is() {
 fn the_guests_of_a_customer_are_listed() {
     let binary = Binary::new();
     binary.json(&["client", "add", SHOP]);
-    let added = binary.json(&[
-        "client",
-        "add",
-        "back-end",
-        "--confidential",
-        "--may",
-        "link",
-    ]);
-    let key = added["api_key"].as_str().unwrap();
+    let key = add_back_end(&binary);
     let server = binary.serve();
     let guests = [(); 3].map(|()| server.guest());
     for (tokens, customer) in guests.iter().zip(["c-4711", "C-4711", "c-4711"]) {
-        let sent = link(&tokens.access_token, customer).set("client_id", "back-end");
-        let answer = server.send(&sent.header("x-api-key", key));
-        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        link_to(&server, &key, tokens, customer);
     }
     let listed = binary.json(&["customer", "show", "c-4711"]);
     assert_eq!(listed["customer"], "c-4711");
@@ -100,26 +90,14 @@ fn the_guests_of_a_customer_are_listed() {
 fn c233_all_guests_of_a_customer_are_unlinked_exported_and_erased() {
     let binary = Binary::new();
     binary.json(&["client", "add", SHOP]);
-    let added = binary.json(&[
-        "client",
-        "add",
-        "back-end",
-        "--confidential",
-        "--may",
-        "link",
-    ]);
-    let key = added["api_key"].as_str().unwrap().to_owned();
+    let key = add_back_end(&binary);
     let server = binary.serve();
-    let link_to = |tokens: &Tokens, customer: &str| {
-        let sent = link(&tokens.access_token, customer).set("client_id", "back-end");
-        server.send(&sent.header("x-api-key", &key)).status
-    };
     let guests: Vec<_> = (0..249).map(|_| server.guest()).collect();
     let bystander = server.guest();
-    assert_eq!(link_to(&bystander, "y"), StatusCode::OK);
+    link_to(&server, &key, &bystander, "y");
     for command in ["unlink", "erase"] {
         for tokens in &guests {
-            assert_eq!(link_to(tokens, "x"), StatusCode::OK);
+            link_to(&server, &key, tokens, "x");
         }
         let shown = binary.json(&["customer", "show", "x"]);
         assert_eq!(shown["guests"].as_array().unwrap().len(), 249);
@@ -138,7 +116,7 @@ fn c233_all_guests_of_a_customer_are_unlinked_exported_and_erased() {
         let running = binary.command(&["--json", "customer", command, "x"]);
         let ended = std::thread::scope(|scope| {
             let ended = scope.spawn(|| run(running));
-            assert_eq!(link_to(&last, "x"), StatusCode::OK);
+            link_to(&server, &key, &last, "x");
             ended.join().unwrap().json()
         });
         let left = binary.json(&["customer", command, "x"]);
@@ -198,6 +176,19 @@ fn an_erasure_is_not_kept_in_a_journal_that_no_server_reads() {
     assert!(problem.contains("other.journal"), "{problem}");
     assert!(!elsewhere.exists());
     server.send(&refresh(&second.refresh_token)).tokens();
+}
+
+/// Adds a client that may link, and returns its API key.
+fn add_back_end(binary: &Binary) -> String {
+    let add = ["client", "add", "back-end", "--confidential"];
+    let added = binary.json(&[&add[..], &["--may", "link"]].concat());
+    added["api_key"].as_str().unwrap().to_owned()
+}
+
+fn link_to(server: &Server, key: &str, tokens: &Tokens, customer: &str) {
+    let sent = link(&tokens.access_token, customer).set("client_id", "back-end");
+    let answer = server.send(&sent.header("x-api-key", key));
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
 }
 
 fn show(binary: &Binary, tokens: &Tokens) -> Value {

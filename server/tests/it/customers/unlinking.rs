@@ -1,0 +1,169 @@
+//! A link is undone, and no restored backup brings it back.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use guestpass::clock::Clock as _;
+use guestpass::journal::{Entry, Journal};
+use guestpass::restore::has_lost;
+use guestpass::store::Tombstone;
+use serde_json::{Value, json};
+
+use super::{Shop, is_linked};
+use crate::support::{TestApp, config, refresh, thorough};
+
+#[tokio::test]
+async fn c215_a_link_is_undone_by_who_knows_it() {
+    let shop = Shop::new().await;
+    let (tokens, never) = (shop.test.guest().await, shop.test.guest().await);
+    shop.links(&tokens, "x", "linked").await;
+    let to_another = shop.test.send(shop.unlink(&tokens, "y")).await;
+    assert_eq!(
+        (to_another.status, to_another.error()),
+        (StatusCode::CONFLICT, "linked_to_another")
+    );
+    shop.unlinks(&tokens, "x", "unlinked").await;
+    assert_eq!(shop.customer_of(&tokens).await, Value::Null);
+    let before = shop.test.rows().await;
+    shop.unlinks(&tokens, "x", "not_linked").await;
+    shop.unlinks(&never, "x", "not_linked").await;
+    assert_eq!(shop.test.rows().await, before);
+    shop.links(&tokens, "y", "linked").await;
+    assert_eq!(shop.customer_of(&tokens).await, "y");
+    let undone = |entry: &&Entry| matches!(entry, Entry::LinkUndone(_));
+    assert_eq!(shop.test.journaled().iter().filter(undone).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c216_a_link_beside_its_end_is_one_or_the_other() {
+    let shop = Shop::new().await;
+    for round in 0..thorough(1_000) {
+        let tokens = shop.test.guest().await;
+        let link = shop.link(&tokens.access_token, "x");
+        let unlink = shop.unlink(&tokens, "x");
+        let (linked, unlinked) = tokio::join!(shop.test.send(link), shop.test.send(unlink));
+        is_linked(&linked, &tokens, "x", "linked");
+        assert_eq!(unlinked.status, StatusCode::OK, "{round}: {unlinked:?}");
+        let is_undone = unlinked.json()["outcome"] == "unlinked";
+        let expected = if is_undone { Value::Null } else { json!("x") };
+        assert_eq!(shop.customer_of(&tokens).await, expected, "{round}");
+
+        let twice = [shop.unlink(&tokens, "x"), shop.unlink(&tokens, "x")];
+        for answer in shop.test.at_once(twice.to_vec()).await {
+            assert_eq!(answer.status, StatusCode::OK, "{round}: {answer:?}");
+        }
+        assert_eq!(shop.customer_of(&tokens).await, Value::Null, "{round}");
+        shop.links(&tokens, "y", "linked").await;
+    }
+}
+
+#[tokio::test]
+async fn c217_a_restored_backup_brings_no_link_back() {
+    let shop = Shop::new().await;
+    let test = &shop.test;
+    let mut tokens = Vec::new();
+    for customer in ["x", "y", "x"] {
+        let guest = test.guest().await;
+        shop.links(&guest, customer, "linked").await;
+        tokens.push(guest);
+    }
+    let backup = test.database.beside("backup");
+    test.database.copy_to(&backup).await;
+    test.clock.advance_secs(60);
+    shop.unlinks(&tokens[0], "x", "unlinked").await;
+    backup.copy_to(&test.database).await;
+    let restored = test.beside(config(&[])).await;
+    assert_eq!(linked_now(test).await, ["x", "y"]);
+    assert_eq!(restored.count("tombstones").await, 1);
+    let unlinked = "select profile_id from profiles where customer is null";
+    assert_eq!(test.database.column(unlinked).await, [tokens[0].sub()]);
+    assert!(
+        !has_lost(&*restored.store, &restored.journal())
+            .await
+            .unwrap()
+    );
+
+    // As if the server had been killed when the journal had it, and the store not yet.
+    let keys = restored.app.keys().now();
+    let guest = tokens[2].sub().parse().unwrap();
+    let hash = keys.tombstone_of_link(guest, &"x".parse().unwrap());
+    let at = test.clock.now();
+    let entry = Entry::LinkUndone(Tombstone { hash, at });
+    let journal = Journal::open(&restored.journal()).unwrap();
+    journal.append(entry).await.unwrap();
+    assert!(
+        has_lost(&*restored.store, &restored.journal())
+            .await
+            .unwrap()
+    );
+    test.beside(config(&[])).await;
+    assert_eq!(linked_now(test).await, ["y"]);
+}
+
+#[tokio::test]
+async fn c218_a_link_that_is_younger_than_its_end_stays() {
+    let shop = Shop::new().await;
+    let test = &shop.test;
+    let tokens = test.guest().await;
+    shop.links(&tokens, "x", "linked").await;
+    let first = test.database.beside("first");
+    test.database.copy_to(&first).await;
+    for _ in 0..2 {
+        test.clock.advance_secs(1);
+        shop.unlinks(&tokens, "x", "unlinked").await;
+        test.clock.advance_secs(1);
+        shop.links(&tokens, "x", "linked").await;
+    }
+    let second = test.database.beside("second");
+    test.database.copy_to(&second).await;
+    test.clock.advance_secs(1);
+    shop.unlinks(&tokens, "x", "unlinked").await;
+    // The store that has one end of this link may lack a later one.
+    second.copy_to(&test.database).await;
+    let shop = shop.restarted().await;
+    assert_eq!(shop.linked_guests().await, 0);
+
+    test.clock.advance_secs(1);
+    shop.links(&tokens, "x", "linked").await;
+    // An entry that is younger than what the store knows of the end of this link, and older than the link.
+    let keys = test.app.keys().now();
+    let hash = keys.tombstone_of_link(tokens.sub().parse().unwrap(), &"x".parse().unwrap());
+    let before = |millis| {
+        let at = test.clock.now().before(Duration::from_millis(millis));
+        Entry::LinkUndone(Tombstone { hash, at })
+    };
+    let journal = Journal::open(&test.journal()).unwrap();
+    journal.append(before(500)).await.unwrap();
+    let shop = shop.restarted().await;
+    assert_eq!(linked_now(test).await, ["x"]);
+    // The end that a node with a clock ahead has written counts, although another with an earlier time follows it.
+    journal.append(before(0)).await.unwrap();
+    journal.append(before(700)).await.unwrap();
+    let shop = shop.restarted().await;
+    assert_eq!(shop.linked_guests().await, 0);
+    first.copy_to(&test.database).await;
+    let shop = shop.restarted().await;
+    assert_eq!(shop.linked_guests().await, 0);
+}
+
+#[tokio::test]
+async fn c219_a_link_that_a_restore_has_lost_comes_back_at_the_next_login() {
+    let shop = Shop::new().await;
+    let test = &shop.test;
+    let tokens = test.guest().await;
+    let backup = test.database.beside("backup");
+    test.database.copy_to(&backup).await;
+    shop.links(&tokens, "x", "linked").await;
+    backup.copy_to(&test.database).await;
+    let shop = shop.restarted().await;
+    let next = shop.test.granted(refresh(&tokens.refresh_token)).await;
+    assert_eq!(shop.customer_of(&next).await, Value::Null);
+    shop.links(&next, "x", "linked").await;
+    assert_eq!(shop.customer_of(&next).await, "x");
+}
+
+/// The customers that guests are linked to.
+async fn linked_now(test: &TestApp) -> Vec<String> {
+    let sql = "select customer from profiles where customer is not null order by customer";
+    test.database.column(sql).await
+}
