@@ -25,7 +25,7 @@ pub(super) enum Command {
     },
     /// Print all that is known of a guest as JSON; or, without SUB, every guest as CSV
     #[command(
-        after_help = "Examples:\n  guestpass profile export 4611686018427387904 > guest.json\n  \
+        after_help = "Examples:\n  guestpass profile export 1160815301981244 > guest.json\n  \
                             guestpass profile export > guests.csv"
     )]
     Export {
