@@ -7,7 +7,7 @@ use guestpass_core::profile::{Profile, ProfileId};
 use serde_json::{Value, json};
 
 use super::database::{self, Opened};
-use super::ending::Ending;
+use super::journaled_store::JournaledStore;
 use super::profile::GuestReport;
 use super::{Failure, Output, rfc3339, table};
 use crate::config::Config;
@@ -85,15 +85,15 @@ async fn end_all(
     customer: &CustomerId,
     end: End,
 ) -> Result<u64, Failure> {
-    let (mut ended, mut ending) = (0, None);
+    let (mut ended, mut journaled) = (0, None);
     for _ in 0..PASSES {
         let guests = guests(&*opened.store, customer).await?;
         if guests.is_empty() {
             return Ok(ended);
         }
-        let ending = match &mut ending {
-            Some(ending) => ending,
-            none => none.insert(Ending::prepare(config, opened).await?),
+        let store = match &mut journaled {
+            Some(store) => store,
+            none => none.insert(JournaledStore::open(config, opened).await?),
         };
         for guest in guests {
             // Somebody else may have unlinked it since, and linked it to another.
@@ -101,8 +101,8 @@ async fn end_all(
                 continue;
             };
             ended += match end {
-                End::Erase => ending.erase(guest).await.map(|()| 1)?,
-                End::Unlink => u64::from(ending.unlink(guest, &link).await?),
+                End::Erase => store.erase(guest).await.map(|()| 1)?,
+                End::Unlink => u64::from(store.unlink(guest, &link).await?),
             };
         }
     }

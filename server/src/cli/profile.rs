@@ -9,7 +9,7 @@ use guestpass_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::database::{self, Opened};
-use super::ending::Ending;
+use super::journaled_store::JournaledStore;
 use super::{Failure, Output, import, rfc3339, table, unprinted};
 use crate::config::Config;
 use crate::store::{Guest, Store};
@@ -204,8 +204,8 @@ const EXPORTED_AT_ONCE: usize = 10_000;
 async fn erase(config: &Config, opened: &Opened, sub: ProfileId) -> Result<(), Failure> {
     let guest = opened.store.profile(sub).await?;
     guest.ok_or_else(|| unknown(sub))?;
-    let ending = Ending::prepare(config, opened).await?;
-    ending.erase(sub).await
+    let store = JournaledStore::open(config, opened).await?;
+    store.erase(sub).await
 }
 
 fn unknown(sub: ProfileId) -> Failure {

@@ -15,16 +15,16 @@ use crate::links;
 use crate::restore::agreement;
 use crate::store::{Outcome, Store, Tombstone, Unavailable, Write};
 
-/// All that it takes to end something.
-pub(super) struct Ending<'a> {
+/// The store with its journal, and the keys of tombstones.
+pub(super) struct JournaledStore<'a> {
     config: &'a Config,
     opened: &'a Opened,
     keys: Arc<Keys>,
     journal: Journal,
 }
 
-impl<'a> Ending<'a> {
-    pub(super) async fn prepare(config: &'a Config, opened: &'a Opened) -> Result<Self, Failure> {
+impl<'a> JournaledStore<'a> {
+    pub(super) async fn open(config: &'a Config, opened: &'a Opened) -> Result<Self, Failure> {
         Ok(Self {
             config,
             opened,
