@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use axum::http::{HeaderValue, Request};
+use axum::http::{HeaderValue, Request, StatusCode};
 use guestpass::clock::{Clock, SteadyClock};
 use guestpass::config::Config;
 use guestpass::keys::{KeyRing, MasterKey, MasterKeySource};
@@ -55,6 +55,8 @@ pub(crate) enum Operation {
     Exchange,
     Refresh,
     Verify,
+    /// An authorization that a rate limit refuses.
+    RateLimited,
 }
 
 impl Operation {
@@ -64,6 +66,7 @@ impl Operation {
             Self::Exchange => "exchange",
             Self::Refresh => "refresh",
             Self::Verify => "verify",
+            Self::RateLimited => "rate-limited",
         }
     }
 }
@@ -83,6 +86,9 @@ pub(crate) fn run(repeat: &Repeat) -> Result<(), Failure> {
         };
         let server = Server::start(&repeat.directory, repeat.unlimited).await?;
         let mut guests = Guests::sign_up(server, codes).await?;
+        if let Operation::RateLimited = repeat.operation {
+            guests.server.empty_bucket(FLOODER).await?;
+        }
         for _ in 0..repeat.times {
             guests.carry_out(repeat.operation).await?;
         }
@@ -134,6 +140,7 @@ impl Guests {
                 Ok(())
             }
             Operation::Verify => self.server.verify(&tokens.access).await,
+            Operation::RateLimited => self.server.refused(FLOODER).await,
         }
     }
 }
@@ -193,12 +200,19 @@ impl Server {
 
     /// Returns the code.
     async fn authorize(&self) -> Result<String, Failure> {
-        let request = Request::get(format!(
-            "/oauth/authorize?redirect_uri={REDIRECT_URI}&response_type=code&client_id={CLIENT_ID}\
-             &state=0123456789abcdef&code_challenge={EXAMPLE_CHALLENGE}&code_challenge_method=S256"
-        ));
-        let answer = self.send(request.body(Body::empty())?).await?;
+        let answer = self.send(authorization()?).await?;
         text(&answer, "code")
+    }
+
+    /// Signs up guests from one address until no more are let in.
+    async fn empty_bucket(&self, address: Ipv4Addr) -> Result<(), Failure> {
+        while self.send_from(address, authorization()?).await?.0 == StatusCode::OK {}
+        Ok(())
+    }
+
+    /// Asks for a guest from an address that has had enough of them.
+    async fn refused(&self, address: Ipv4Addr) -> Result<(), Failure> {
+        self.send_from(address, authorization()?).await.map(drop)
     }
 
     async fn exchange(&self, code: &str) -> Result<Tokens, Failure> {
@@ -234,18 +248,9 @@ impl Server {
     }
 
     /// Sends a request that must succeed and returns the body of the answer.
-    async fn send(&self, mut request: Request<Body>) -> Result<Bytes, Failure> {
-        self.clock.step();
-        request
-            .headers_mut()
-            .insert(HOST, HeaderValue::from_static("id.example"));
+    async fn send(&self, request: Request<Body>) -> Result<Bytes, Failure> {
         let address = Ipv4Addr::from_bits(NETWORK + self.sent.fetch_add(1, Ordering::Relaxed));
-        request
-            .extensions_mut()
-            .insert(Peer::from(SocketAddr::new(IpAddr::V4(address), 443)));
-        let answer = self.router.clone().oneshot(request).await?;
-        let status = answer.status();
-        let body = to_bytes(answer.into_body(), usize::MAX).await?;
+        let (status, body) = self.send_from(address, request).await?;
         match status.is_success() {
             true => Ok(body),
             false => Err(Failure(format!(
@@ -254,12 +259,41 @@ impl Server {
             ))),
         }
     }
+
+    async fn send_from(
+        &self,
+        address: Ipv4Addr,
+        mut request: Request<Body>,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        self.clock.step();
+        request
+            .headers_mut()
+            .insert(HOST, HeaderValue::from_static("id.example"));
+        request
+            .extensions_mut()
+            .insert(Peer::from(SocketAddr::new(IpAddr::V4(address), 443)));
+        let answer = self.router.clone().oneshot(request).await?;
+        let status = answer.status();
+        let body = to_bytes(answer.into_body(), usize::MAX).await?;
+        Ok((status, body))
+    }
 }
 
 /// 10.0.0.0, from which the addresses of callers count up.
 const NETWORK: u32 = 10 << 24;
 
+/// The address of whoever is refused.
+const FLOODER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
 const REDIRECT_URI: &str = "urn%3Aietf%3Awg%3Aoauth%3A2.0%3Aoob%3Aauto";
+
+fn authorization() -> Result<Request<Body>, Failure> {
+    let request = Request::get(format!(
+        "/oauth/authorize?redirect_uri={REDIRECT_URI}&response_type=code&client_id={CLIENT_ID}\
+         &state=0123456789abcdef&code_challenge={EXAMPLE_CHALLENGE}&code_challenge_method=S256"
+    ));
+    Ok(request.body(Body::empty())?)
+}
 
 async fn add_client(store: &dyn Registry, now: Timestamp) -> Result<(), Failure> {
     let change = Change::AddClient {

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, PRAGMA,
     REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -163,23 +162,8 @@ struct Body<'a> {
 
 fn render(error: &Error, received: &Received) -> Response {
     let status = status(error, caller(received), received.tries_basic);
-    let mut headers = HeaderMap::new();
     let (code, text) = match error {
-        Error::Refused(refusal, _) => {
-            if status == StatusCode::UNAUTHORIZED {
-                let challenge = HeaderValue::from_static(challenge(*refusal));
-                headers.insert(WWW_AUTHENTICATE, challenge);
-            }
-            if let Refusal::RequestMalformed | Refusal::BodyTooLong | Refusal::BodyTooSlow = refusal
-            {
-                // The body may be unread, so the request boundary is unknown.
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            if let Refusal::RateLimited(exceeded) = refusal {
-                say_limit(*exceeded, &mut headers);
-            }
-            (wire_code(*refusal, received), refusal.public_text())
-        }
+        Error::Refused(refusal, _) => (wire_code(*refusal, received), refusal.public_text()),
         Error::Unavailable(_) => (
             WireCode::TemporarilyUnavailable,
             "the server is busy or its database is, try again later".into(),
@@ -189,14 +173,36 @@ fn render(error: &Error, received: &Received) -> Response {
             "the server has met an error of its own".into(),
         ),
     };
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
     let body = Body {
         error: code.as_str(),
         error_description: &text,
     };
-    (status, headers, Json(body)).into_response()
+    let mut response = json(serde_json::to_string(&body).expect("texts become JSON"));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if let Error::Refused(refusal, _) = error {
+        say_how_to_go_on(*refusal, status, headers);
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// Adds the headers that tell a refused client what to do next.
+fn say_how_to_go_on(refusal: Refusal, status: StatusCode, headers: &mut HeaderMap) {
+    if status == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static(challenge(refusal));
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    match refusal {
+        // The body may be unread, so the request boundary is unknown.
+        Refusal::RequestMalformed | Refusal::BodyTooLong | Refusal::BodyTooSlow => {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Refusal::RateLimited(exceeded) => say_limit(exceeded, headers),
+        _ => {}
+    }
 }
 
 /// Says which limit a request is beyond, and for how long (draft-ietf-httpapi-ratelimit-headers).
