@@ -168,6 +168,7 @@ async fn signed(
         token_id: random.bytes(),
         issued_at: now,
         expires_at: now + Duration::from_secs(86_400),
+        customer: None,
     };
     let refresh_token = keys.seal(Credential {
         grant,
@@ -260,7 +261,7 @@ fn clean(directory: &Path) -> Result<(), Failure> {
 async fn remove_ended(store: &dyn Store, before: EndedBefore) -> Result<usize, Failure> {
     let (mut after, mut removed) = (None, 0);
     loop {
-        let part = store.ended_grants(after, before, PART).await?;
+        let part = store.scan_grants(after, before, PART).await?;
         removed += part.ended.len();
         for some in part.ended.chunks(REMOVED_AT_ONCE) {
             let remove = Write::RemoveEnded(some.to_vec(), before);

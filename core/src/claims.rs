@@ -8,6 +8,7 @@ use std::fmt::Write;
 use base64::Engine;
 
 use crate::base64url::BASE64URL;
+use crate::customer::CustomerId;
 use crate::grant::GrantId;
 use crate::profile::{NetworkId, ProfileId};
 use crate::time::Timestamp;
@@ -35,6 +36,8 @@ pub struct Claims<'a> {
     pub issued_at: Timestamp,
     /// `exp`.
     pub expires_at: Timestamp,
+    /// `customer`: the customer that the guest has become. A label, and never a login.
+    pub customer: Option<&'a CustomerId>,
 }
 
 impl Claims<'_> {
@@ -77,7 +80,14 @@ impl Claims<'_> {
         push_display(&mut json, self.grant);
         json.push_str(r#"","subn":""#);
         push_display(&mut json, self.network_id);
-        json.push_str(r#""}"#);
+        json.push('"');
+        if let Some(customer) = self.customer {
+            // Nothing in it needs escaping.
+            json.push_str(r#","customer":""#);
+            json.push_str(customer.as_str());
+            json.push('"');
+        }
+        json.push('}');
         json
     }
 }
@@ -168,6 +178,7 @@ mod tests {
             token_id: [255; 16],
             issued_at: Timestamp::from_millis(1_571_908_272_999),
             expires_at: Timestamp::from_millis(1_571_994_672_999),
+            customer: None,
         }
     }
 }

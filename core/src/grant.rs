@@ -9,15 +9,17 @@
 
 use std::fmt;
 use std::iter;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::display::Base64Display;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::client::ClientNumber;
+use crate::customer::CustomerId;
 use crate::pkce::{Challenge, Verifier};
 use crate::policy::{LateRetry, MAX_CODE_TTL, Policy};
-use crate::profile::{NetworkId, ProfileId};
+use crate::profile::{NetworkId, Profile, ProfileCopy, ProfileId};
 use crate::refusal::Refusal;
 use crate::time::Timestamp;
 
@@ -48,6 +50,9 @@ pub struct Grant {
     pub ends_at: Timestamp,
     /// Records the first revocation. Set once, never unset.
     pub revoked: Option<Revocation>,
+    /// Repeats what the shop has said of the guest, as the store last copied it; `None` if it never said anything. Whoever
+    /// writes a grant leaves it to the store.
+    pub copied: Option<Arc<ProfileCopy>>,
 }
 
 /// Says what the caller should do with a presented credential, and with the grant's row.
@@ -144,6 +149,7 @@ impl Grant {
             expires_at: (now + policy.code_ttl.min(MAX_CODE_TTL)).min(ends_at),
             ends_at,
             revoked: None,
+            copied: None,
         }
     }
 
@@ -257,6 +263,19 @@ impl Grant {
                 RevocationReason::RefreshTokenReplayed,
             )
         }
+    }
+
+    /// Returns the customer that the guest has become, as far as this grant repeats it.
+    #[must_use]
+    pub fn customer(&self) -> Option<&CustomerId> {
+        self.copied.as_ref()?.customer.as_ref()
+    }
+
+    /// Returns whether the grant repeats less of its guest than `profile` says: a copy is missing or late.
+    #[must_use]
+    pub fn lacks_copy_of(&self, profile: &Profile) -> bool {
+        let version = self.copied.as_ref().map_or(0, |copied| copied.version);
+        version < profile.version
     }
 
     /// Decides whether its client may revoke the grant by presenting this credential (RFC 7009 §2.1): yes for a refresh

@@ -7,7 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::client::ClientNumber;
-use crate::customer::Link;
+use crate::customer::{CustomerId, Link};
 use crate::time::Timestamp;
 
 /// Holds a guest, recognised without an account.
@@ -25,6 +25,15 @@ pub struct Profile {
     pub link: Option<Link>,
     /// Counts the changes of the link, so that each is a compare-and-set.
     pub version: i64,
+}
+
+/// Repeats in each grant of a guest what the shop has said of the guest, so that a refresh reads one row.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ProfileCopy {
+    /// The version of the profile that it was copied from. A copy never replaces one of a later version.
+    pub version: i64,
+    /// The customer that the guest has become.
+    pub customer: Option<CustomerId>,
 }
 
 impl Profile {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use guestpass_core::authorize::AuthorizeRequest;
 use guestpass_core::claims::Claims;
-use guestpass_core::client::Client;
+use guestpass_core::client::{ClaimName, Client};
 use guestpass_core::credential::{self, Credential, CredentialKind};
 use guestpass_core::grant::{Decision, Generation, Grant, GrantId, Revocation};
 use guestpass_core::policy::{Audience, Policy};
@@ -187,6 +187,9 @@ impl App {
             token_id,
             issued_at: now,
             expires_at,
+            customer: grant
+                .customer()
+                .filter(|_| client.is_told(ClaimName::CUSTOMER)),
         };
         let keys = self.keys.now();
         Tokens {

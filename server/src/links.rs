@@ -5,6 +5,7 @@
 
 use guestpass_core::client::Client;
 use guestpass_core::customer::{CustomerId, Link, Linking};
+use guestpass_core::grant::Grant;
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::refusal::Refusal;
 
@@ -15,7 +16,7 @@ use crate::keys::Keys;
 use crate::metrics::Linked;
 use crate::outbox::Ending;
 use crate::request_context;
-use crate::store::{Grants, Outcome, Tombstone, Unavailable, Write};
+use crate::store::{Grants, Guest, Outcome, Tombstone, Unavailable, Write};
 
 /// Says what became of a guest that was to be linked, or unlinked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -97,6 +98,7 @@ impl App {
             let decision = guest.unlink_from(customer);
             decision.map_err(|refusal| Error::from(refusal).about(token.grant))?;
             let Some(link) = &guest.link else {
+                self.mend_copies_of(guest.id).await?;
                 return Ok((guest, LinkOutcome::NotLinked));
             };
             let hash = self.keys.now().tombstone_of_link(guest.id, customer);
@@ -152,7 +154,10 @@ impl App {
             let guest = self.guest_of(token).await?;
             let decision = guest.link_to(customer, client.number, self.clock.now());
             match decision.map_err(|refusal| Error::from(refusal).about(token.grant))? {
-                Linking::Already => return Ok((guest, LinkOutcome::Already)),
+                Linking::Already => {
+                    self.mend_copies_of(guest.id).await?;
+                    return Ok((guest, LinkOutcome::Already));
+                }
                 Linking::Link(next) => {
                     let write = Write::ChangeProfile(next.clone());
                     if self.grants.write(write).await? == Outcome::Done {
@@ -162,6 +167,24 @@ impl App {
             }
         }
         Err(overtaken().into())
+    }
+
+    async fn mend_copies_of(&self, guest: ProfileId) -> Result<(), Unavailable> {
+        match self.upkeep.profile(guest).await? {
+            Some(guest) => self.mend_copies(&guest).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Repeats what the shop has said of a guest in its grants, if one of them lacks it: a crash may have come between, or
+    /// the grant was being inserted when the others were told.
+    pub(crate) async fn mend_copies(&self, guest: &Guest) -> Result<(), Unavailable> {
+        let lacks = |grant: &Grant| grant.lacks_copy_of(&guest.profile);
+        if guest.grants.iter().any(lacks) {
+            let copy = Write::CopyProfile(guest.profile.clone());
+            self.grants.write(copy).await?;
+        }
+        Ok(())
     }
 }
 
@@ -195,8 +218,14 @@ pub(crate) async fn undo(
                     continue;
                 }
             }
-            // Its own write, of which it was never told; or that of another who undid it at the same moment.
-            None => is_undone |= written.is_some() && found.map(|guest| guest.version) == written,
+            // Its own write, of which it was never told; or that of another who undid it at the same moment. Either may
+            // have ended before the grants were told.
+            None => {
+                if let Some(guest) = found {
+                    is_undone |= written == Some(guest.version);
+                    grants.write(Write::CopyProfile(guest)).await?;
+                }
+            }
         }
         grants.write(Write::InsertTombstone(tombstone)).await?;
         // An import that could not know of the tombstone may have put the link back.

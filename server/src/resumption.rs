@@ -9,7 +9,6 @@ use guestpass_core::authorize::AuthorizeRequest;
 use guestpass_core::client::Client;
 use guestpass_core::credential::Credential;
 use guestpass_core::grant::{Grant, MAX_LIVE, Revocation, RevocationReason};
-use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
 
 use crate::app::App;
@@ -73,7 +72,11 @@ impl App {
             { request.id = request_context::request(), grant.id = %id, from = %grant.id, client.id = %client.id },
             "guest resumed with an access token"
         );
-        self.end_surplus(client, id.profile, now).await?;
+        // Read when the grant is there for all to see: whoever links the guest from now on finds it as well.
+        if let Some(guest) = self.upkeep.profile(id.profile).await? {
+            self.mend_copies(&guest).await?;
+            self.end_surplus(client, guest.grants, now).await?;
+        }
         Ok(Some(code))
     }
 
@@ -82,13 +85,9 @@ impl App {
     async fn end_surplus(
         &self,
         client: &Client,
-        profile: ProfileId,
+        mut live: Vec<Grant>,
         now: Timestamp,
     ) -> Result<(), Unavailable> {
-        let Some(guest) = self.upkeep.profile(profile).await? else {
-            return Ok(());
-        };
-        let mut live = guest.grants;
         live.retain(|grant| grant.is_live(now));
         live.sort_by_key(|grant| (grant.advanced_at, grant.id));
         let surplus = live.len().saturating_sub(MAX_LIVE);

@@ -182,13 +182,13 @@ pub trait Registry: Send + Sync {
 /// Serves the cleaner, a start after a restore, and operators.
 pub trait Upkeep: Send + Sync {
     /// Looks at up to `limit` grants behind `after`, in the order of their keys, and says which had ended
-    /// `before`. Removing them is [`Write::RemoveEnded`].
-    fn ended_grants(
+    /// `before` (removing them is [`Write::RemoveEnded`]), and which lack a copy ([`Write::CopyProfile`]).
+    fn scan_grants(
         &self,
         after: Option<GrantId>,
         before: EndedBefore,
         limit: usize,
-    ) -> BoxFuture<'_, Result<EndedGrants, Unavailable>>;
+    ) -> BoxFuture<'_, Result<ScannedGrants, Unavailable>>;
 
     /// A guest and all grants of it.
     fn profile(&self, id: ProfileId) -> BoxFuture<'_, Result<Option<Guest>, Unavailable>>;
@@ -342,13 +342,41 @@ impl Seen {
     }
 }
 
-/// A part of the walk over all grants.
+/// A part of the scan of all grants.
 #[derive(Debug)]
-pub struct EndedGrants {
+pub struct ScannedGrants {
     /// Those that had ended.
     pub ended: Vec<GrantId>,
+    /// The guests of others that lack what the shop has said of them ([`Grant::lacks_copy_of`]).
+    pub uninformed: Vec<ProfileId>,
     /// The start of the next part. `None` at the end.
     pub next: Option<GrantId>,
+}
+
+/// What a scan sees of a grant.
+pub(crate) struct ScannedGrant {
+    pub(crate) id: GrantId,
+    pub(crate) has_ended: bool,
+    pub(crate) is_uninformed: bool,
+}
+
+impl ScannedGrants {
+    /// Sorts a part of at most `limit` grants, in the order of their keys.
+    pub(crate) fn of(scanned: &[ScannedGrant], limit: usize) -> Self {
+        let ended = scanned.iter().filter(|grant| grant.has_ended);
+        let uninformed = scanned
+            .iter()
+            .filter(|grant| grant.is_uninformed && !grant.has_ended);
+        let mut uninformed: Vec<_> = uninformed.map(|grant| grant.id.profile).collect();
+        uninformed.dedup();
+        Self {
+            ended: ended.map(|grant| grant.id).collect(),
+            uninformed,
+            next: (scanned.len() >= limit)
+                .then(|| scanned.last().map(|grant| grant.id))
+                .flatten(),
+        }
+    }
 }
 
 /// The result of a check of the files.

@@ -80,7 +80,8 @@ impl Cleaner {
 
     /// Cleans one part: removes the grants in it that ended [`KEEP_ENDED`] ago, or longer if an access token may still
     /// be valid by its claims, and orphans, which are kept for a time of their own; some expired entries of the revocation
-    /// lists; and keys that nothing needs.
+    /// lists; and keys that nothing needs. Has grants repeat what the shop has said of their guest, if a crash has kept them from
+    /// it.
     ///
     /// # Errors
     /// [`Unavailable`] if the store can't answer, or sheds this work under load: cleaning has the lowest priority.
@@ -106,7 +107,7 @@ impl Cleaner {
         let forgotten = Write::RemoveForgotten(before.grants, erased_before);
         self.forgets_more = self.grants.write(forgotten).await? == Outcome::More;
         let after = self.position.map(|last| past_recent(last, before, now));
-        let part = self.upkeep.ended_grants(after, before, PART).await?;
+        let part = self.upkeep.scan_grants(after, before, PART).await?;
         let removed = part.ended.len();
         let removals: Vec<_> = part
             .ended
@@ -118,6 +119,11 @@ impl Cleaner {
             .buffer_unordered(WRITES_AT_ONCE)
             .try_for_each(|_| std::future::ready(Ok(())))
             .await?;
+        for guest in part.uninformed {
+            if let Some(guest) = self.grants.load_profile(guest).await? {
+                self.grants.write(Write::CopyProfile(guest)).await?;
+            }
+        }
         self.position = part.next;
         Ok(if part.next.is_some() {
             Step::Scanned { removed }

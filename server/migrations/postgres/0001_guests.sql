@@ -95,6 +95,8 @@ create table grants (
     ends_at            bigint   not null,
     revoked_at         bigint,
     revocation_reason  text,
+    version            bigint,              -- that of the guest's row when this was copied from it; null is 0
+    customer           text,
     primary key (profile_id, grant_id)
 ) with (fillfactor = 80);
 

@@ -96,6 +96,8 @@ create table grants (
     ends_at            integer not null,
     revoked_at         integer,
     revocation_reason  text,
+    version            integer,                 -- that of the guest's row when this was copied from it; null is 0
+    customer           text,
     grant_number       integer primary key,     -- the guest's id, where a refresh looks first; drawn if another has that
     unique (profile_id, grant_id)
 ) strict;

@@ -195,13 +195,12 @@ fn say_how_to_go_on(refusal: Refusal, status: StatusCode, headers: &mut HeaderMa
         let challenge = HeaderValue::from_static(challenge(refusal));
         headers.insert(WWW_AUTHENTICATE, challenge);
     }
-    match refusal {
+    if let Refusal::RequestMalformed | Refusal::BodyTooLong | Refusal::BodyTooSlow = refusal {
         // The body may be unread, so the request boundary is unknown.
-        Refusal::RequestMalformed | Refusal::BodyTooLong | Refusal::BodyTooSlow => {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        Refusal::RateLimited(exceeded) => say_limit(exceeded, headers),
-        _ => {}
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Refusal::RateLimited(exceeded) = refusal {
+        say_limit(exceeded, headers);
     }
 }
 

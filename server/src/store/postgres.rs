@@ -16,8 +16,8 @@ use guestpass_core::time::Timestamp;
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
-    BatchMetrics, BoxFuture, CheckReport, EndedBefore, EndedGrants, Grants, Guest, Outcome,
-    Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList, Seen, Store, Tombstone,
+    BatchMetrics, BoxFuture, CheckReport, EndedBefore, Grants, Guest, Outcome, Redeemed,
+    Redemption, Registry, Revoked, RevokedId, RevokedList, ScannedGrants, Seen, Store, Tombstone,
     Transfer, Unavailable, Upkeep, Write,
 };
 use crate::clock::SteadyClock;
@@ -204,13 +204,13 @@ impl Registry for PostgresStore {
 }
 
 impl Upkeep for PostgresStore {
-    fn ended_grants(
+    fn scan_grants(
         &self,
         after: Option<GrantId>,
         before: EndedBefore,
         limit: usize,
-    ) -> BoxFuture<'_, Result<EndedGrants, Unavailable>> {
-        Box::pin(upkeep::ended_grants(&self.pool, after, before, limit))
+    ) -> BoxFuture<'_, Result<ScannedGrants, Unavailable>> {
+        Box::pin(upkeep::scan_grants(&self.pool, after, before, limit))
     }
 
     fn profile(&self, id: ProfileId) -> BoxFuture<'_, Result<Option<Guest>, Unavailable>> {

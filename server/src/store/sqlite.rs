@@ -17,8 +17,8 @@ use self::trouble::unavailable_at;
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
-    BatchMetrics, BoxFuture, CheckReport, EndedBefore, EndedGrants, Grants, Guest, Outcome,
-    Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList, Seen, Store, Tombstone,
+    BatchMetrics, BoxFuture, CheckReport, EndedBefore, Grants, Guest, Outcome, Redeemed,
+    Redemption, Registry, Revoked, RevokedId, RevokedList, ScannedGrants, Seen, Store, Tombstone,
     Transfer, Unavailable, Upkeep, Write,
 };
 use crate::random::Random;
@@ -275,15 +275,13 @@ impl Registry for SqliteStore {
 }
 
 impl Upkeep for SqliteStore {
-    fn ended_grants(
+    fn scan_grants(
         &self,
         after: Option<GrantId>,
         before: EndedBefore,
         limit: usize,
-    ) -> BoxFuture<'_, Result<EndedGrants, Unavailable>> {
-        Box::pin(
-            self.read(move |connection| upkeep::ended_grants(connection, after, before, limit)),
-        )
+    ) -> BoxFuture<'_, Result<ScannedGrants, Unavailable>> {
+        Box::pin(self.read(move |connection| upkeep::scan_grants(connection, after, before, limit)))
     }
 
     fn profile(&self, id: ProfileId) -> BoxFuture<'_, Result<Option<Guest>, Unavailable>> {

@@ -312,6 +312,8 @@ const GRANTS: &[Column] = &[
     integer("ends_at"),
     integer("revoked_at"),
     text("revocation_reason"),
+    integer("version"),
+    text("customer"),
 ];
 
 const fn integer(name: &'static str) -> Column {

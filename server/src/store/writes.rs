@@ -23,10 +23,14 @@ use crate::timing::STALE;
 pub enum Write {
     /// A new guest and its first grant. [`Outcome::Conflict`] if the profile id is taken: draw again.
     InsertGuest(Profile, Grant),
-    /// Changes the link of a guest. [`Outcome::Conflict`] if the guest is gone, or its version isn't the one before.
+    /// Changes the link of a guest, and then what its grants repeat of it. [`Outcome::Conflict`] if the guest is gone, or its
+    /// version isn't the one before.
     ChangeProfile(Profile),
-    /// One more grant of a guest who had tokens already, which is kept in mind. [`Outcome::Conflict`] if the guest is
-    /// gone or the grant's id is taken.
+    /// Repeats what the shop has said of a guest in those of its grants that have an earlier version. Idempotent, and so late
+    /// that another has changed the guest again, it does nothing.
+    CopyProfile(Profile),
+    /// One more grant of a guest who had tokens already, which is kept in mind; what it repeats of the guest is read from
+    /// the guest's row. [`Outcome::Conflict`] if the guest is gone or the grant's id is taken.
     InsertGrant(Grant),
     /// Ends a grant. One way, and the first revocation stands: [`Outcome::Conflict`] if there is one already.
     RevokeGrant(GrantId, Revocation),
@@ -151,6 +155,7 @@ impl Priority {
             }
             Write::InsertGuest(..) | Write::InsertGrant(_) => Self::NewGuest,
             Write::ChangeProfile(_)
+            | Write::CopyProfile(_)
             | Write::RevokeGrant(..)
             | Write::RevokeAccessToken(_)
             | Write::InsertTombstone(_)

@@ -9,14 +9,18 @@ use axum::http::StatusCode;
 use guestpass_core::client::{ClientSettings, Permission};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Sent, TestApp, Tokens, config, introspect, link, request};
+use crate::support::{
+    Answer, Sent, TestApp, Tokens, config, exchange, introspect, link, refresh, request,
+};
 
 /// The client that links.
 const BACK_END: &str = "back-end";
 /// The client that is told.
 const API: &str = "api";
+/// The public client that is told.
+const APP: &str = "app";
 
-/// A server with [`BACK_END`] and [`API`], and the keys of both.
+/// A server with [`BACK_END`], [`API`] and [`APP`], and the keys of the first two.
 struct Shop {
     test: Arc<TestApp>,
     back_end_key: String,
@@ -33,7 +37,8 @@ impl Shop {
             claims: Some(vec!["customer".parse().unwrap()]),
             ..ClientSettings::default()
         };
-        test.set_client(API, told).await;
+        test.set_client(API, told.clone()).await;
+        test.add_client(APP, told).await;
         Self {
             test: Arc::new(test),
             back_end_key,
@@ -52,6 +57,27 @@ impl Shop {
         let sent = self.link(&tokens.access_token, customer);
         let answer = self.test.send(sent).await;
         is_linked(&answer, tokens, customer, outcome);
+    }
+
+    /// Takes a new guest of [`APP`] through authorize and exchange.
+    async fn guest_of_app(&self) -> Tokens {
+        let code = self.test.code(APP).await;
+        let exchange = exchange(&code).set("client_id", APP);
+        self.test.granted(exchange).await
+    }
+
+    /// Refreshes a token of [`APP`].
+    async fn refreshed_by_app(&self, tokens: &Tokens) -> Tokens {
+        let refresh = refresh(&tokens.refresh_token).set("client_id", APP);
+        self.test.granted(refresh).await
+    }
+
+    /// Returns the number of grants that don't repeat what their guest's row says.
+    async fn grants_that_differ(&self) -> i64 {
+        let sql = "select count(*) from grants join profiles using (profile_id)
+                    where coalesce(grants.version, 0) <> coalesce(profiles.version, 0)
+                       or coalesce(grants.customer, '') <> coalesce(profiles.customer, '')";
+        self.test.number(sql).await
     }
 
     fn unlink(&self, tokens: &Tokens, customer: &str) -> Sent {

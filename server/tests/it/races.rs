@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -157,6 +158,8 @@ async fn nothing_of_a_grant_outlives_its_revocation() {
     let test = Arc::new(TestApp::new().await);
     let api_key = test.add_confidential_client("api").await;
     for round in 1..=500 / PAIRS {
+        // Of one millisecond there are only so many ids.
+        test.clock.advance(Duration::from_millis(1));
         let mut guests = Vec::new();
         for _ in 0..PAIRS {
             guests.push(test.guest().await);

@@ -74,6 +74,7 @@ async fn c037_only_a_valid_token_of_a_living_grant_of_that_client_resumes() {
         token_id: [7; 16],
         issued_at: now,
         expires_at: now + Duration::from_secs(60),
+        customer: None,
     });
     let tampered = format!("{}x", guest.access_token);
     for (row, jwt) in [

@@ -301,6 +301,7 @@ fn guest(number: u8) -> (Profile, Grant) {
         expires_at: at(60_000),
         ends_at: at(1_000_000),
         revoked: None,
+        copied: None,
     };
     (profile, grant)
 }

@@ -1,12 +1,14 @@
 //! The statements of the hot path on guests and grants. Each touches the rows of one guest and nothing else.
 
+use std::sync::Arc;
+
 use guestpass_core::client::ClientNumber;
-use guestpass_core::customer::Link;
+use guestpass_core::customer::{CustomerId, Link};
 use guestpass_core::grant::{
     Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
 };
 use guestpass_core::pkce::Challenge;
-use guestpass_core::profile::{NetworkId, Profile, ProfileId};
+use guestpass_core::profile::{NetworkId, Profile, ProfileCopy, ProfileId};
 use guestpass_core::time::Timestamp;
 use tokio_postgres::Row;
 
@@ -17,9 +19,9 @@ use crate::store::{Outcome, Unavailable};
 /// The columns that [`grant`] reads.
 pub(super) const GRANT_COLUMNS: &str = "
     profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes, issued_at, advanced_at,
-    expires_at, ends_at, revoked_at, revocation_reason";
+    expires_at, ends_at, revoked_at, revocation_reason, version, customer";
 
-/// The columns of a grant that is inserted: all but those of a revocation.
+/// The columns of a new guest's grant: all but those of a revocation, and of what the shop says of the guest.
 pub(super) const NEW_GRANT_COLUMNS: &str = "
     profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes, issued_at, advanced_at,
     expires_at, ends_at";
@@ -105,6 +107,16 @@ pub(super) async fn change_profile(pool: &Pool, next: &Profile) -> Result<Outcom
     Ok(done_if_one(done.written))
 }
 
+/// Repeats what the shop has said of a guest in those of its grants that repeat what it said before.
+pub(super) async fn copy_profile(pool: &Pool, profile: &Profile) -> Result<Outcome, Failed> {
+    const SQL: &str = "
+        update grants set customer = $2, version = $3 where profile_id = $1 and coalesce(version, 0) < $3";
+    let customer = profile.link.as_ref().map(|link| link.customer.as_str());
+    pool.run(SQL, &[&profile.id.as_i64(), &customer, &profile.version])
+        .await?;
+    Ok(Outcome::Done)
+}
+
 /// Keeps in mind that a guest had tokens, whatever becomes of its grants: the cleaner must not take it for one who never
 /// came.
 pub(super) async fn mark_resumed(pool: &Pool, id: ProfileId) -> Result<(), Failed> {
@@ -117,8 +129,9 @@ pub(super) async fn mark_resumed(pool: &Pool, id: ProfileId) -> Result<(), Faile
 /// guest from being erased before this is committed; see [`remove_guest`].
 pub(super) async fn insert_grant(pool: &Pool, grant: &Grant) -> Result<Outcome, Failed> {
     let sql = format!(
-        "insert into grants ({NEW_GRANT_COLUMNS})
-         select profile_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 from profiles where profile_id = $1
+        "insert into grants ({NEW_GRANT_COLUMNS}, version, customer)
+         select profile_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, version, customer
+           from profiles where profile_id = $1
             for key share
          on conflict do nothing"
     );
@@ -255,6 +268,13 @@ pub(super) fn grant(row: &Row) -> Result<Grant, Unavailable> {
         expires_at: at("expires_at")?,
         ends_at: at("ends_at")?,
         revoked,
+        copied: match value(row, "version")? {
+            None => None,
+            Some(version) => Some(Arc::new(ProfileCopy {
+                version,
+                customer: customer(row)?,
+            })),
+        },
     })
 }
 
@@ -270,14 +290,19 @@ pub(super) fn profile(row: &Row) -> Result<Profile, Unavailable> {
 }
 
 fn link(row: &Row) -> Result<Option<Link>, Unavailable> {
-    let Some(customer) = value::<Option<&str>>(row, "customer")? else {
+    let Some(customer) = customer(row)? else {
         return Ok(None);
     };
     Ok(Some(Link {
-        customer: customer.parse().map_err(|_| malformed("customer"))?,
+        customer,
         at: Timestamp::from_millis(value(row, "linked_at")?),
         by: value::<Option<i64>>(row, "linked_by")?.map(ClientNumber),
     }))
+}
+
+fn customer(row: &Row) -> Result<Option<CustomerId>, Unavailable> {
+    let customer = value::<Option<&str>>(row, "customer")?.map(str::parse);
+    customer.transpose().map_err(|_| malformed("customer"))
 }
 
 pub(super) fn profile_id(row: &Row) -> Result<ProfileId, Unavailable> {

@@ -10,7 +10,8 @@ use super::grants::{self, GRANT_COLUMNS, PROFILE_COLUMNS, key, profile_id};
 use super::pool::{Deadline, Failed, Pool, TransactionError};
 use super::row::{bytes, malformed, value};
 use crate::store::{
-    CheckReport, EndedBefore, EndedGrants, Guest, KEEP_MARKS, Outcome, Seen, Unavailable,
+    CheckReport, EndedBefore, Guest, KEEP_MARKS, Outcome, ScannedGrant, ScannedGrants, Seen,
+    Unavailable,
 };
 
 /// The condition that a grant had ended before `$3` (an orphan: `$4`), or its client or guest is gone.
@@ -20,14 +21,14 @@ const ENDED: &str = "
      or client_number not in (select client_number from clients)
      or not exists (select 1 from profiles where profiles.profile_id = grants.profile_id))";
 
-pub(super) async fn ended_grants(
+pub(super) async fn scan_grants(
     pool: &Pool,
     after: Option<GrantId>,
     before: EndedBefore,
     limit: usize,
-) -> Result<EndedGrants, Unavailable> {
+) -> Result<ScannedGrants, Unavailable> {
     let sql = format!(
-        "select profile_id, grant_id, {ENDED} as ended
+        "select profile_id, grant_id, {ENDED} as ended, {UNINFORMED} as uninformed
            from grants
           where (profile_id, grant_id) > ($1, $2)
           order by profile_id, grant_id limit $5"
@@ -40,29 +41,26 @@ pub(super) async fn ended_grants(
             &[&profile, &random, &ended, &orphaned, &stored(limit)],
         )
         .await?;
-    let seen = rows
+    let scanned: Vec<_> = rows
         .iter()
         .map(|row| {
-            let id = GrantId::new(profile_id(row)?, bytes(row, "grant_id")?);
-            Ok((id, value(row, "ended")?))
+            Ok(ScannedGrant {
+                id: GrantId::new(profile_id(row)?, bytes(row, "grant_id")?),
+                has_ended: value(row, "ended")?,
+                is_uninformed: value(row, "uninformed")?,
+            })
         })
-        .collect::<Result<Vec<(GrantId, bool)>, Unavailable>>()?;
-    let next = if seen.len() < limit {
-        None
-    } else {
-        seen.last().map(|(id, _)| *id)
-    };
-    Ok(EndedGrants {
-        ended: seen
-            .into_iter()
-            .filter_map(|(id, ended)| ended.then_some(id))
-            .collect(),
-        next,
-    })
+        .collect::<Result<_, Unavailable>>()?;
+    Ok(ScannedGrants::of(&scanned, limit))
 }
 
+/// The condition that a grant lacks what the shop has said of its guest; false without a guest.
+const UNINFORMED: &str = "
+    coalesce(grants.version, 0) < coalesce(
+        (select version from profiles where profiles.profile_id = grants.profile_id), 0)";
+
 /// Deletes grants that have ended, and guests that this leaves without a grant, if none of their grants was ever redeemed:
-/// then there was only one. The statement repeats the condition, for the grants may have changed since [`ended_grants`] listed them.
+/// then there was only one. The statement repeats the condition, for the grants may have changed since [`scan_grants`] listed them.
 pub(super) async fn remove_ended(
     pool: &Pool,
     ids: &[GrantId],

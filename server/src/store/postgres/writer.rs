@@ -187,6 +187,7 @@ fn is_idempotent(write: &Write) -> bool {
         Write::InsertGuest(..) | Write::InsertGrant(_) => false,
         // A conflict makes the caller look again.
         Write::ChangeProfile(_)
+        | Write::CopyProfile(_)
         | Write::RevokeGrant(..)
         | Write::RevokeAccessToken(_)
         | Write::InsertTombstone(_)
@@ -204,7 +205,12 @@ fn is_idempotent(write: &Write) -> bool {
 async fn apply(pool: &Pool, write: &Write) -> Result<Outcome, Failed> {
     match write {
         Write::InsertGuest(profile, grant) => grants::insert_guest(pool, profile, grant).await,
-        Write::ChangeProfile(profile) => grants::change_profile(pool, profile).await,
+        // What a lost connection keeps from being copied is copied by whoever looks again, or by the cleaner.
+        Write::ChangeProfile(profile) => match grants::change_profile(pool, profile).await? {
+            Outcome::Done => grants::copy_profile(pool, profile).await,
+            conflict => Ok(conflict),
+        },
+        Write::CopyProfile(profile) => grants::copy_profile(pool, profile).await,
         // It stays true if there is then no grant.
         Write::InsertGrant(grant) => {
             grants::mark_resumed(pool, grant.id.profile).await?;

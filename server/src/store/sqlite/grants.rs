@@ -1,14 +1,14 @@
 //! Guests and grants as rows: the statements of the hot path.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use guestpass_core::client::ClientNumber;
-use guestpass_core::customer::Link;
+use guestpass_core::customer::{CustomerId, Link};
 use guestpass_core::grant::{
     Decision, Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
 };
 use guestpass_core::pkce::Challenge;
-use guestpass_core::profile::{NetworkId, Profile, ProfileId};
+use guestpass_core::profile::{NetworkId, Profile, ProfileCopy, ProfileId};
 use guestpass_core::time::Timestamp;
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, named_params, params};
@@ -26,7 +26,7 @@ pub(super) fn load(connection: &Connection, id: GrantId) -> rusqlite::Result<Opt
 macro_rules! grant_values {
     () => {
         "client_number, network_id, challenge, generation, proven, strikes, issued_at, advanced_at, expires_at, \
-         ends_at, revoked_at, revocation_reason"
+         ends_at, revoked_at, revocation_reason, version, customer"
     };
 }
 
@@ -135,7 +135,17 @@ pub(super) fn redeem(
 pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<Outcome> {
     match write {
         Write::InsertGuest(profile, grant) => insert_guest(connection, profile, grant),
-        Write::ChangeProfile(profile) => change_profile(connection, profile),
+        Write::ChangeProfile(profile) => savepoint(connection, || {
+            let outcome = change_profile(connection, profile)?;
+            if outcome == Outcome::Done {
+                copy_profile(connection, profile)?;
+            }
+            Ok(outcome)
+        }),
+        Write::CopyProfile(profile) => {
+            copy_profile(connection, profile)?;
+            Ok(Outcome::Done)
+        }
         Write::InsertGrant(grant) => savepoint(connection, || {
             mark_resumed(connection, grant.id.profile)?;
             insert_grant(connection, grant).map(done_if_one)
@@ -244,6 +254,18 @@ fn change_profile(connection: &Connection, next: &Profile) -> rusqlite::Result<O
     Ok(done_if_one(changed))
 }
 
+/// Repeats what the shop has said of a guest in those of its grants that repeat what it said before.
+fn copy_profile(connection: &Connection, profile: &Profile) -> rusqlite::Result<()> {
+    const SQL: &str = "
+        update grants set customer = ?2, version = ?3 where profile_id = ?1 and coalesce(version, 0) < ?3";
+    connection.prepare_cached(SQL)?.execute(params![
+        profile.id.as_i64(),
+        profile.link.as_ref().map(|link| link.customer.as_str()),
+        profile.version,
+    ])?;
+    Ok(())
+}
+
 /// Keeps in mind that a guest had tokens, whatever becomes of its grants: the cleaner must not take it for one who never
 /// came.
 fn mark_resumed(connection: &Connection, id: ProfileId) -> rusqlite::Result<()> {
@@ -252,14 +274,15 @@ fn mark_resumed(connection: &Connection, id: ProfileId) -> rusqlite::Result<()> 
     Ok(())
 }
 
-/// Inserts nothing if the guest isn't there, erased between the caller's read and this, or the id is taken.
+/// Inserts a grant with what the shop has said of its guest. Inserts nothing if the guest isn't there, erased between the
+/// caller's read and this, or the id is taken.
 fn insert_grant(connection: &Connection, grant: &Grant) -> rusqlite::Result<usize> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
             "
         insert into grants ({GRANT_COLUMNS}, grant_number)
-        select ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?1, ?2, {NEW_NUMBER}
-         where exists (select 1 from profiles where profile_id = ?1)
+        select ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, version, customer, ?1, ?2, {NEW_NUMBER}
+          from profiles where profile_id = ?1
         on conflict do nothing"
         )
     });
@@ -451,6 +474,13 @@ fn grant_of(id: GrantId, row: &Row<'_>) -> rusqlite::Result<Grant> {
         expires_at: at(column!("expires_at"))?,
         ends_at: at(column!("ends_at"))?,
         revoked,
+        copied: match row.get(column!("version"))? {
+            None => None,
+            Some(version) => Some(Arc::new(ProfileCopy {
+                version,
+                customer: customer(row, column!("customer"))?,
+            })),
+        },
     })
 }
 
@@ -468,15 +498,22 @@ pub(super) fn profile(row: &Row<'_>) -> rusqlite::Result<Profile> {
 
 fn link(row: &Row<'_>) -> rusqlite::Result<Option<Link>> {
     const CUSTOMER: usize = position(PROFILE_COLUMNS, "customer");
-    let ValueRef::Text(customer) = row.get_ref(CUSTOMER)? else {
+    let Some(customer) = customer(row, CUSTOMER)? else {
         return Ok(None);
     };
-    let customer = str::from_utf8(customer).ok().and_then(|id| id.parse().ok());
     Ok(Some(Link {
-        customer: customer.ok_or_else(|| malformed(row, CUSTOMER))?,
+        customer,
         at: Timestamp::from_millis(row.get("linked_at")?),
         by: row.get::<_, Option<i64>>("linked_by")?.map(ClientNumber),
     }))
+}
+
+fn customer(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<CustomerId>> {
+    let ValueRef::Text(text) = row.get_ref(column)? else {
+        return Ok(None);
+    };
+    let customer = str::from_utf8(text).ok().and_then(|id| id.parse().ok());
+    customer.map(Some).ok_or_else(|| malformed(row, column))
 }
 
 pub(super) fn profile_id(row: &Row<'_>, column: usize) -> rusqlite::Result<ProfileId> {

@@ -7,21 +7,23 @@ use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::grants::{self, ENDED, GRANT_COLUMNS, PROFILE_COLUMNS};
-use crate::store::{CheckReport, EndedBefore, EndedGrants, Guest, KEEP_MARKS, Outcome, Seen};
+use crate::store::{
+    CheckReport, EndedBefore, Guest, KEEP_MARKS, Outcome, ScannedGrant, ScannedGrants, Seen,
+};
 
-pub(super) fn ended_grants(
+pub(super) fn scan_grants(
     connection: &Connection,
     after: Option<GrantId>,
     before: EndedBefore,
     limit: usize,
-) -> rusqlite::Result<EndedGrants> {
+) -> rusqlite::Result<ScannedGrants> {
     let sql = format!(
-        "select profile_id, grant_id, {ENDED} from grants
+        "select profile_id, grant_id, {ENDED}, {UNINFORMED} from grants
           where (profile_id, grant_id) > (:profile_id, :grant_id)
           order by profile_id, grant_id limit :limit"
     );
     let (profile, random) = after.map_or((0, [0; 8]), |id| (id.profile.as_i64(), id.random));
-    let seen: Vec<(GrantId, bool)> = connection
+    let scanned: Vec<_> = connection
         .prepare_cached(&sql)?
         .query_map(
             named_params! {
@@ -32,24 +34,21 @@ pub(super) fn ended_grants(
                 ":limit": i64::try_from(limit).unwrap_or(i64::MAX),
             },
             |row| {
-                Ok((
-                    GrantId::new(grants::profile_id(row, 0)?, row.get(1)?),
-                    row.get(2)?,
-                ))
+                Ok(ScannedGrant {
+                    id: GrantId::new(grants::profile_id(row, 0)?, row.get(1)?),
+                    has_ended: row.get(2)?,
+                    is_uninformed: row.get(3)?,
+                })
             },
         )?
         .collect::<Result<_, _>>()?;
-    let next = if seen.len() < limit {
-        None
-    } else {
-        seen.last().map(|(id, _)| *id)
-    };
-    let ended = seen
-        .into_iter()
-        .filter_map(|(id, ended)| ended.then_some(id))
-        .collect();
-    Ok(EndedGrants { ended, next })
+    Ok(ScannedGrants::of(&scanned, limit))
 }
+
+/// The condition that a grant lacks what the shop has said of its guest; false without a guest.
+const UNINFORMED: &str = "
+    coalesce(version, 0) < coalesce(
+        (select version from profiles where profiles.profile_id = grants.profile_id), 0)";
 
 pub(super) fn profile(connection: &Connection, id: ProfileId) -> rusqlite::Result<Option<Guest>> {
     let Some(profile) = grants::load_profile(connection, id)? else {

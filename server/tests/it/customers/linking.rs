@@ -9,9 +9,9 @@ use guestpass_core::client::{Change, ChangeError, ClientSettings};
 use guestpass_core::policy::PolicyOverrides;
 use serde_json::Value;
 
-use super::{API, BACK_END, Shop, is_linked, may_link};
+use super::{API, APP, BACK_END, Shop, is_linked, may_link};
 use crate::support::{
-    Forged, SHOP, authorize, config, exchange, link, profile, refresh, revoke, thorough,
+    Forged, SHOP, Sent, authorize, config, exchange, link, profile, refresh, revoke, thorough,
 };
 
 #[tokio::test]
@@ -22,19 +22,27 @@ async fn c201_a_link_is_told_at_once_to_those_who_may_know() {
     shop.links(&tokens, "c-4711", "linked").await;
     let after = shop.test.rows().await;
     let changed = after.iter().filter(|row| !before.contains(row)).count();
-    assert_eq!((changed, after.len()), (1, before.len()));
+    // The guest's row, and what its grant repeats.
+    assert_eq!((changed, after.len()), (2, before.len()));
     assert_eq!(shop.customer_of(&tokens).await, "c-4711");
     assert_eq!(shop.customer_of(&bystander).await, Value::Null);
     let token = &tokens.access_token;
     let to_the_linker = shop.told(BACK_END, &shop.back_end_key, token).await;
     assert_eq!(to_the_linker["active"], true);
     assert_eq!(to_the_linker.get("customer"), None);
+    let next = shop.test.granted(refresh(&tokens.refresh_token)).await;
+    assert_eq!(next.claims.get("customer"), None);
+    let of_app = shop.guest_of_app().await;
+    assert_eq!(of_app.claims.get("customer"), None);
+    shop.links(&of_app, "c-4711", "linked").await;
+    let next = shop.refreshed_by_app(&of_app).await;
+    assert_eq!(next.claims["customer"], "c-4711");
     // The guest learns when, and not who.
     let told = shop.test.send(profile(token)).await.json();
     assert_eq!(told["linked_at"], shop.test.clock.now().as_seconds());
     assert!(!told.to_string().contains("c-4711"), "{told}");
     let metrics = shop.test.metrics().await;
-    let counted = r#"guestpass_links_total{outcome="linked"} 1"#;
+    let counted = r#"guestpass_links_total{outcome="linked"} 2"#;
     assert!(metrics.contains(counted), "{metrics}");
 }
 
@@ -103,6 +111,7 @@ async fn c205_of_two_customers_at_once_one_gets_the_guest() {
     let shop = Shop::new().await;
     let other = shop.test.beside(config(&[("limits.mode", "off")])).await;
     for round in 0..thorough(1_000) {
+        shop.test.clock.advance(Duration::from_millis(1));
         let tokens = shop.test.guest().await;
         let links = ["x", "y"].map(|customer| shop.link(&tokens.access_token, customer));
         let [x, y] = links;
@@ -116,6 +125,7 @@ async fn c205_of_two_customers_at_once_one_gets_the_guest() {
         };
         assert_eq!(shop.customer_of(&tokens).await, customer);
     }
+    assert_eq!(shop.grants_that_differ().await, 0);
 }
 
 #[tokio::test]
@@ -325,19 +335,75 @@ async fn c211_a_link_brings_no_erased_guest_back() {
 async fn c212_a_link_beside_a_refresh_costs_neither() {
     let shop = Shop::new().await;
     for round in 0..thorough(1_000) {
-        let tokens = shop.test.guest().await;
+        shop.test.clock.advance(Duration::from_millis(1));
+        let tokens = shop.guest_of_app().await;
         let link = shop.link(&tokens.access_token, "x");
-        let (linked, next) = tokio::join!(
-            shop.test.send(link),
-            shop.test.send(refresh(&tokens.refresh_token))
-        );
+        let refresh = refresh(&tokens.refresh_token).set("client_id", APP);
+        let (linked, next) = tokio::join!(shop.test.send(link), shop.test.send(refresh));
         is_linked(&linked, &tokens, "x", "linked");
         assert_eq!(next.status, StatusCode::OK, "{round}: {next:?}");
         let next = next.tokens();
         assert_eq!(shop.customer_of(&next).await, "x");
-        let after = shop.test.granted(refresh(&next.refresh_token)).await;
-        assert_eq!(shop.customer_of(&after).await, "x");
+        let after = shop.refreshed_by_app(&next).await;
+        assert_eq!(after.claims["customer"], "x");
         let generation = "select max(generation) from grants";
         assert_eq!(shop.test.number(generation).await, 3);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c213_a_grant_that_is_made_beside_a_link_tells_of_it() {
+    let shop = Shop::new().await;
+    let resuming = ClientSettings {
+        resume_with_jwt: Some(true),
+        ..ClientSettings::default()
+    };
+    shop.test.set_client(BACK_END, resuming).await;
+    let by_back_end = |sent: Sent| {
+        sent.set("client_id", BACK_END)
+            .header("x-api-key", &shop.back_end_key)
+    };
+    let other = shop.test.beside(config(&[("limits.mode", "off")])).await;
+    for round in 0..thorough(1_000) {
+        shop.test.clock.advance(Duration::from_millis(1));
+        let code = shop.test.send(by_back_end(authorize())).await.text("code");
+        let tokens = shop.test.granted(by_back_end(exchange(&code))).await;
+        let link = shop.link(&tokens.access_token, "x");
+        let resume = by_back_end(authorize()).header("x-dressipi-jwt", &tokens.access_token);
+        let (linked, resumed) = tokio::join!(shop.test.send(link), other.send(resume));
+        is_linked(&linked, &tokens, "x", "linked");
+        assert_eq!(resumed.status, StatusCode::OK, "{round}: {resumed:?}");
+        assert_eq!(shop.grants_that_differ().await, 0, "{round}");
+    }
+    assert_eq!(
+        shop.test.number("select count(*) from grants").await,
+        2 * shop.linked_guests().await
+    );
+}
+
+#[tokio::test]
+async fn c214_what_a_crash_kept_from_a_grant_comes_with_the_next_login_or_the_cleaner() {
+    let shop = Shop::new().await;
+    // As if the server had been killed between the guest's row and those of its grants.
+    let forget = "update grants set version = null, customer = null";
+    let (linked, unlinked) = (shop.guest_of_app().await, shop.guest_of_app().await);
+    for tokens in [&linked, &unlinked] {
+        shop.links(tokens, "x", "linked").await;
+    }
+    shop.test.database.sql(forget).await;
+    shop.links(&linked, "x", "already").await;
+    assert_eq!(shop.refreshed_by_app(&linked).await.claims["customer"], "x");
+    assert_eq!(shop.grants_that_differ().await, 1);
+    shop.test.clean().await;
+    assert_eq!(shop.grants_that_differ().await, 0);
+    let next = shop.refreshed_by_app(&unlinked).await;
+    assert_eq!(next.claims["customer"], "x");
+
+    let linked_still = "update grants set version = 1, customer = 'x'";
+    shop.unlinks(&unlinked, "x", "unlinked").await;
+    shop.test.database.sql(linked_still).await;
+    shop.unlinks(&unlinked, "x", "not_linked").await;
+    assert_eq!(shop.grants_that_differ().await, 0);
+    let next = shop.refreshed_by_app(&next).await;
+    assert_eq!(next.claims.get("customer"), None);
 }

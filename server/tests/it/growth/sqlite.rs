@@ -26,12 +26,15 @@ async fn the_file_does_not_grow_and_the_log_starts_over() {
     let mut grants: Vec<_> = (0..grants).map(grant).collect();
     let store = open();
     each(&store, &mut grants, insert).await;
-    each(&store, &mut grants, advance).await;
+    // A row has its final size when its numbers have: SQLite keeps 0 and 1 in no byte.
+    for _ in 0..3 {
+        each(&store, &mut grants, advance).await;
+    }
     // The last to close the file moves all of the log into it.
     drop(store);
     let before = file.metadata().unwrap().len();
     let store = open();
-    for _ in 1..rounds {
+    for _ in 3..rounds {
         each(&store, &mut grants, advance).await;
     }
     let log = directory.path().join("guestpass.db-wal");
@@ -51,7 +54,7 @@ async fn the_file_does_not_grow_and_the_log_starts_over() {
     }
     drop(store);
     let after = file.metadata().unwrap().len();
-    println!("{before} bytes after one refresh of each grant, {after} in the end");
+    println!("{before} bytes after some refreshes of each grant, {after} in the end");
     assert!(after * 100 <= before * 102, "{before} bytes, then {after}");
 }
 

@@ -231,13 +231,15 @@ fn sample(table: Table) -> Vec<Row> {
         let names = [text(kid), text("access-token"), text("ES256")];
         [&names[..], &times, &[bytes(&[0, 255])]].concat()
     };
-    let grant = |profile: i64, random: u8, strikes: i64, revoked: [Value; 2]| {
-        let ids = [int(profile), bytes(&[random; 8]), int(1)];
-        let hashes = [bytes(&[1; 16]), bytes(&[2; 32])];
-        let numbers = [int(3), int(2), int(strikes)];
-        let times = [int(now), int(now + 1), int(now + 2), int(i64::MAX)];
-        [&ids[..], &hashes, &numbers, &times, &revoked].concat()
-    };
+    let grant =
+        |profile: i64, random: u8, strikes: i64, revoked: [Value; 2], copied: [Value; 2]| {
+            let ids = [int(profile), bytes(&[random; 8]), int(1)];
+            let hashes = [bytes(&[1; 16]), bytes(&[2; 32])];
+            let numbers = [int(3), int(2), int(strikes)];
+            let times = [int(now), int(now + 1), int(now + 2), int(i64::MAX)];
+            [&ids[..], &hashes, &numbers, &times, &revoked, &copied].concat()
+        };
+    let nothing = || [Value::Null, Value::Null];
     match table {
         Table::Clients => vec![
             vec![int(1), text("Shop"), flag(true), flag(false), int(now)],
@@ -281,9 +283,15 @@ fn sample(table: Table) -> Vec<Row> {
                 .to_vec()
         }
         Table::Grants => vec![
-            grant(1, 0, 0, [Value::Null, Value::Null]),
-            grant(1, 255, 255, [int(now), text("contested")]),
-            grant(i64::MAX, 0, 5, [Value::Null, Value::Null]),
+            grant(1, 0, 0, nothing(), nothing()),
+            grant(
+                1,
+                255,
+                255,
+                [int(now), text("contested")],
+                [int(2), Value::Null],
+            ),
+            grant(i64::MAX, 0, 5, nothing(), [int(1), text("c-4711")]),
         ],
     }
 }

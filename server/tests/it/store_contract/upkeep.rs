@@ -20,7 +20,7 @@ pub(super) async fn the_walk_sees_every_grant_once(store: &Store) {
         for _ in 0..=guests.len() + 1 {
             let part = store
                 .upkeep
-                .ended_grants(after, EndedBefore::all(at(60_001)), limit)
+                .scan_grants(after, EndedBefore::all(at(60_001)), limit)
                 .await
                 .unwrap();
             assert!(part.ended.len() <= limit);
@@ -55,7 +55,7 @@ pub(super) async fn a_grant_has_ended_by_the_first_of_its_ends(store: &Store) {
         for (before, has_ended) in [(at(ended), false), (at(ended + 1), true)] {
             let part = store
                 .upkeep
-                .ended_grants(None, EndedBefore::all(before), 100)
+                .scan_grants(None, EndedBefore::all(before), 100)
                 .await
                 .unwrap();
             let found = part.ended.contains(&grant.id);
@@ -85,7 +85,7 @@ pub(super) async fn an_orphan_has_an_end_of_its_own(store: &Store) {
     let all = [&orphan, &revoked, &redeemed].map(|(_, grant)| grant.id);
     for (grants, orphans, ended, left) in [(NOW, later, &all[..1], 2), (later, NOW, &all[1..], 0)] {
         let before = EndedBefore { grants, orphans };
-        let part = store.upkeep.ended_grants(None, before, 100).await.unwrap();
+        let part = store.upkeep.scan_grants(None, before, 100).await.unwrap();
         assert_eq!(part.ended, ended);
         let remove = Write::RemoveEnded(all.to_vec(), before);
         assert_eq!(store.write(remove).await, Outcome::Done);
@@ -100,7 +100,7 @@ pub(super) async fn a_grant_ends_with_its_client(store: &Store) {
     for (ended, grants) in [(vec![], 1), (vec![code.id], 0)] {
         let part = store
             .upkeep
-            .ended_grants(None, EndedBefore::all(NOW), 100)
+            .scan_grants(None, EndedBefore::all(NOW), 100)
             .await
             .unwrap();
         assert_eq!(part.ended, ended);
@@ -122,7 +122,7 @@ pub(super) async fn a_removal_looks_again(store: &Store) {
     let before = at(60_001);
     let part = store
         .upkeep
-        .ended_grants(None, EndedBefore::all(before), 100)
+        .scan_grants(None, EndedBefore::all(before), 100)
         .await
         .unwrap();
     assert_eq!(part.ended, [code.id]);

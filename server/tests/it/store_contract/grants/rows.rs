@@ -55,6 +55,7 @@ fn extreme(id: i64, number: i64, generation: i64, byte: u8) -> (Profile, Grant) 
         expires_at: time,
         ends_at: time,
         revoked: None,
+        copied: None,
     };
     (profile, grant)
 }
@@ -170,7 +171,7 @@ pub(crate) async fn the_grants_of_neighbours_are_told_apart(store: &Store) {
     let ended = at(1_000_001);
     let part = store
         .upkeep
-        .ended_grants(None, EndedBefore::all(ended), 100)
+        .scan_grants(None, EndedBefore::all(ended), 100)
         .await
         .unwrap();
     let ids: Vec<_> = grants.iter().map(|grant| grant.id).collect();

@@ -1,10 +1,12 @@
 //! Advances, strikes and revocations: each one statement on condition.
 
+use std::sync::Arc;
+
 use guestpass::store::{Outcome, Write};
 use guestpass_core::grant::{
     Decision, Generation, Grant, MAX_STRIKES, Revocation, RevocationReason,
 };
-use guestpass_core::profile::Profile;
+use guestpass_core::profile::{Profile, ProfileCopy};
 use guestpass_core::time::Timestamp;
 
 use crate::store_contract::{NOW, Store, advanced, at, guest};
@@ -165,24 +167,38 @@ pub(crate) async fn the_first_revocation_stands(store: &Store) {
 
 pub(crate) async fn a_guest_changes_from_the_version_before(store: &Store) {
     let (profile, grant) = guest(1);
-    store.insert(&(profile.clone(), grant)).await;
+    store.insert(&(profile.clone(), grant.clone())).await;
     let bystander = guest(2);
     store.insert(&bystander).await;
     let load = async |id| store.grants.load_profile(id).await.unwrap();
     assert_eq!(load(profile.id).await, Some(profile.clone()));
     let linked = store.link(&profile, &"x".parse().unwrap()).await;
     assert_eq!(load(profile.id).await, Some(linked.clone()));
+    let copied = async || store.load(grant.id).await.unwrap().copied;
+    let repeats = |profile: &Profile| {
+        Some(Arc::new(ProfileCopy {
+            version: profile.version,
+            customer: profile.link.as_ref().map(|link| link.customer.clone()),
+        }))
+    };
+    assert_eq!(copied().await, repeats(&linked));
     // Its version is another one by now.
     let late = Write::ChangeProfile(linked.clone());
     assert_eq!(store.write(late).await, Outcome::Conflict);
     let unlinked = Profile {
         link: None,
         version: linked.version + 1,
-        ..linked
+        ..linked.clone()
     };
     let change = Write::ChangeProfile(unlinked.clone());
     assert_eq!(store.write(change).await, Outcome::Done);
-    assert_eq!(load(profile.id).await, Some(unlinked));
+    assert_eq!(load(profile.id).await, Some(unlinked.clone()));
+    // A copy that comes so late that the guest has changed again does nothing.
+    for late in [linked, profile.clone()] {
+        store.write(Write::CopyProfile(late)).await;
+        assert_eq!(copied().await, repeats(&unlinked));
+    }
+    assert_eq!(store.load(bystander.1.id).await, Some(bystander.1));
     assert_eq!(load(bystander.0.id).await, Some(bystander.0));
     // Of a guest that is gone nothing comes back.
     let nobody = Write::ChangeProfile(guest(3).0);
