@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 
 mod change;
 
-pub use change::{Change, ChangeError, ClientSettings};
+pub use change::{Change, ChangeError, ClientSettings, Defaults};
 
 /// An application that acts for guests.
 #[derive(Clone, Debug)]

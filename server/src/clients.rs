@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use guestpass_core::answer_size;
 use guestpass_core::choice::Choice;
 use guestpass_core::client::{
     ApiKey, ApiKeySecret, Change, Client, ClientId, ClientNumber, ClientSettings,
@@ -94,6 +95,19 @@ impl Clients {
             access_token: self.longest(|policy| policy.access_ttl),
             grant: self.longest(|policy| policy.refresh_max),
         }
+    }
+
+    /// Returns each client to which an answer from that issuer could be too long, and by how many bytes.
+    #[must_use]
+    pub fn answered_too_long(&self, issuer: &str) -> Vec<(ClientId, usize)> {
+        let snapshot = self.snapshot();
+        let clients = snapshot.by_id.values();
+        let beyond = |client: &Arc<Client>| {
+            let policy = snapshot.policies.get(&client.number)?;
+            let bytes = answer_size::beyond(client, policy, issuer)?;
+            Some((client.id.clone(), bytes))
+        };
+        clients.filter_map(beyond).collect()
     }
 
     /// Tells whether any client has registered that web origin.
@@ -281,6 +295,16 @@ pub fn remedy(problem: PolicyError) -> String {
         PolicyError::MaxUnprovenOutOfRange => Choice::MaxUnproven,
     };
     format!("--{} default", choice.name().replace('_', "-"))
+}
+
+/// Says that an answer to a client could be too long by so many bytes, and what to do.
+#[must_use]
+pub fn too_long(id: &ClientId, bytes: usize) -> String {
+    format!(
+        "with the claims that it is told, an answer to it could have {bytes} bytes more than the {} that existing clients read. \
+         Choose a shorter audience or issuer, or type: guestpass client set {id} --claims none",
+        answer_size::MAX_BYTES
+    )
 }
 
 /// Adds a client. A confidential one gets its first API key, whose secret is answered.

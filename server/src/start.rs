@@ -4,8 +4,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use guestpass_core::client::ClientId;
+
 use crate::app::App;
-use crate::clients::Clients;
+use crate::clients::{self, Clients};
 use crate::clock::{Now, SteadyClock};
 use crate::config::{Config, Issuer};
 use crate::journal::{Journal, JournalError};
@@ -50,6 +52,9 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
         random,
     } = parts;
     let clients = Clients::load(store.clone(), config.policy.clone()).await?;
+    if let Some((id, bytes)) = clients.answered_too_long(issuer.as_str()).first() {
+        return Err(StartError::AnswerTooLong(id.clone(), *bytes));
+    }
     // Nothing that is forgotten for its age can be brought back, so age is judged by the earliest time that it may be.
     let earliest = clock.reading().earliest;
     let known = keys.now();
@@ -118,6 +123,8 @@ pub enum StartError {
     Keys(KeysError),
     /// The database.
     Unavailable(Unavailable),
+    /// An answer to that client could have so many bytes too many.
+    AnswerTooLong(ClientId, usize),
 }
 
 impl fmt::Display for StartError {
@@ -126,6 +133,9 @@ impl fmt::Display for StartError {
             Self::Restore(error) => error.fmt(f),
             Self::Keys(error) => error.fmt(f),
             Self::Unavailable(error) => error.fmt(f),
+            Self::AnswerTooLong(id, bytes) => {
+                write!(f, "the client {id}: {}", clients::too_long(id, *bytes))
+            }
         }
     }
 }

@@ -18,8 +18,9 @@ from urllib.parse import urlencode
 from servers import DEPLOY, RECIPES, TIMEOUT, Guestpass, Upstream, ask
 
 STRICT, SOFT = "/account/orders", "/orders"
-NAMES = ["x-guestpass-sub", "x-guestpass-subn", "x-guestpass-client"]
+NAMES = ["x-guestpass-sub", "x-guestpass-subn", "x-guestpass-client", "x-guestpass-customer"]
 EVIL = "mallory"
+CUSTOMER = "c-4711"
 
 
 def main(guestpass_program, *gateways):
@@ -557,7 +558,7 @@ class Shop:
 
 
 class Guest:
-    """A new guest and its tokens."""
+    """A new guest, linked to a customer, and its tokens."""
 
     def __init__(self, guestpass, base=""):
         verifier = secrets.token_urlsafe(32)
@@ -568,9 +569,16 @@ class Guest:
         tokens = guestpass.post(
             f"{base}/oauth/token", grant_type="authorization_code", code=code, code_verifier=verifier, **about
         )
+        guestpass.link(base, tokens["access_token"], CUSTOMER)
+        tokens = guestpass.post(
+            f"{base}/oauth/token",
+            grant_type="refresh_token",
+            refresh_token=tokens["refresh_token"],
+            client_id="shop-app",
+        )
         self.access_token, self.refresh_token = tokens["access_token"], tokens["refresh_token"]
         claims = json.loads(base64.urlsafe_b64decode(self.access_token.split(".")[1] + "=="))
-        self.identity = dict(zip(NAMES, (claims["sub"], claims["subn"], "shop-app")))
+        self.identity = dict(zip(NAMES, (claims["sub"], claims["subn"], "shop-app", CUSTOMER)))
         self.bearer = [f"Authorization: Bearer {self.access_token}"]
         self.user_jwt = [f"x-dressipi-jwt: {self.access_token}"]
 

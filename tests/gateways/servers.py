@@ -92,16 +92,24 @@ class Guestpass(Program):
         data = WORK / f"{name}-data"
         self.port, self.database = free_port(), data / "guestpass.db"
         self.url = f"http://127.0.0.1:{self.port}"
-        subprocess.run([program, "--data-dir", data, "client", "add", "shop-app"], check=True, capture_output=True)
+        add = [program, "--data-dir", data, "--json", "client", "add"]
+        subprocess.run([*add, "shop-app", "--claims", "customer"], check=True, capture_output=True)
+        back_end = [*add, "shop-backend", "--confidential", "--may", "link"]
+        added = subprocess.run(back_end, check=True, capture_output=True, text=True)
+        self.api_key = json.loads(added.stdout)["api_key"]
         super().__init__(program, "--data-dir", data, "serve", "--listen", f"127.0.0.1:{self.port}")
 
-    def call(self, target, data=None):
+    def call(self, target, data=None, headers={}):
         opener = build_opener(ProxyHandler({}))
-        with opener.open(Request(self.url + target, data), timeout=TIMEOUT) as answer:
+        with opener.open(Request(self.url + target, data, headers), timeout=TIMEOUT) as answer:
             return json.loads(answer.read() or "null")
 
     def post(self, path, **parameters):
         return self.call(path, urlencode(parameters).encode())
+
+    def link(self, base, access_token, customer):
+        link = {"client_id": "shop-backend", "token": access_token, "customer": customer}
+        self.call(f"{base}/oauth/link", urlencode(link).encode(), {"x-api-key": self.api_key})
 
     def lose_the_database(self):
         """Makes the list of ended grants unreadable."""

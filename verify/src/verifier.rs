@@ -19,6 +19,9 @@ pub struct AccessToken {
     pub subject: String,
     /// `subn`: the guest's network id, which existing clients use.
     pub network_id: Option<String>,
+    /// `customer`: the customer that the guest has become, as the shop has said, for a client that is told. It is a label on the
+    /// guest and **never a login**: whoever plants a guest of theirs in another's browser has a token that names the other.
+    pub customer: Option<String>,
     /// `aud`: the services that the token is meant for.
     pub audience: Vec<String>,
     /// `client_id`: the client that acts for the guest.
@@ -201,6 +204,7 @@ impl Verifier {
             issuer: text(claims.iss, "iss")?,
             subject: text(claims.sub, "sub")?,
             network_id: claims.subn.map(Cow::into_owned),
+            customer: claims.customer.map(Cow::into_owned),
             audience,
             client_id: text(claims.client_id, "client_id")?,
             token_id: text(claims.jti, "jti")?,

@@ -1,6 +1,7 @@
 //! Decides on an operator's change to clients, over the list of all of them: a rule may ask about the others too, as the one
 //! that no two have the same id.
 
+use crate::answer_size;
 use crate::choice::Choice;
 use crate::policy::{Policy, PolicyError, PolicyOverrides};
 use crate::time::Timestamp;
@@ -51,8 +52,8 @@ pub struct ClientSettings {
     pub overrides: PolicyOverrides,
     /// Choices to take back, so that the default holds again.
     pub unset: Vec<Choice>,
-    /// The server's defaults. If they are given, the client's choices must make a valid policy with them.
-    pub defaults: Option<Policy>,
+    /// The server's defaults. If they are given, the client's choices must go together with them.
+    pub defaults: Option<Defaults>,
     /// Origins to add; one that is there already is no error.
     pub add_origins: Vec<Origin>,
     /// Origins to remove.
@@ -61,6 +62,15 @@ pub struct ClientSettings {
     pub may: Option<Vec<Permission>>,
     /// All claims that it is told, in place of those before.
     pub claims: Option<Vec<ClaimName>>,
+}
+
+/// Holds what the server's settings say for every client.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    /// The policy where a client hasn't chosen.
+    pub policy: Policy,
+    /// The `iss` of every token; empty if that isn't known.
+    pub issuer: String,
 }
 
 /// Names the rule that a change would break. Nothing is changed then.
@@ -86,6 +96,8 @@ pub enum ChangeError {
     MayPublic,
     /// The client's choices and the server's defaults don't make a valid policy.
     PolicyInvalid(PolicyError),
+    /// An answer to the client could have so many bytes more than [`answer_size::MAX_BYTES`], by the claims that it is told.
+    AnswerTooLong(usize),
 }
 
 impl Change {
@@ -173,7 +185,7 @@ impl Client {
     }
 
     /// Checks the rules that hold for a client whatever has been changed; those for its policy only over given defaults.
-    fn check(&self, defaults: Option<&Policy>) -> Result<(), ChangeError> {
+    fn check(&self, defaults: Option<&Defaults>) -> Result<(), ChangeError> {
         // Elsewhere a guest's access token would become a refresh token by itself: the caller must have shown a key, and
         // a page can't keep one.
         if self.resume_with_jwt && !self.confidential {
@@ -188,11 +200,11 @@ impl Client {
         if self.audience_restricted && self.overrides.audience.is_none() {
             return Err(ChangeError::RestrictedToNothing);
         }
-        if let Some(defaults) = defaults {
-            defaults
-                .with(&self.overrides)
-                .check()
-                .map_err(ChangeError::PolicyInvalid)?;
+        if let Some(Defaults { policy, issuer }) = defaults {
+            let policy = policy.with(&self.overrides);
+            policy.check().map_err(ChangeError::PolicyInvalid)?;
+            let beyond = answer_size::beyond(self, &policy, issuer);
+            beyond.map_or(Ok(()), |bytes| Err(ChangeError::AnswerTooLong(bytes)))?;
         }
         Ok(())
     }

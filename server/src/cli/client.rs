@@ -6,15 +6,16 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Subcommand;
 use guestpass_core::client::{
-    Change, ChangeError, ClaimName, Client, ClientId, ClientSettings, Origin, Permission,
+    Change, ChangeError, ClaimName, Client, ClientId, ClientSettings, Defaults, Origin, Permission,
 };
 use guestpass_core::grant::GrantId;
+use guestpass_core::policy::PolicyOverrides;
 use guestpass_core::profile::ProfileId;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::database::{self, Opened};
-use super::{Failure, Output, api_key, policy, rfc3339, table, unprinted};
+use super::{Failure, Output, api_key, issuer, policy, rfc3339, table, unprinted};
 use crate::clients::{self, remedy};
 use crate::config::Config;
 use crate::random::SecureGenerator;
@@ -153,7 +154,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             let settings = ClientSettings {
                 confidential: Some(confidential),
                 add_origins: origins,
-                ..guests.add_to(policy.settings(config))
+                ..guests.add_to(policy.settings())
             };
             add(config, output, id, settings).await
         }
@@ -170,7 +171,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
                 confidential: switch(confidential, no_confidential),
                 add_origins: origins,
                 remove_origins: no_origins,
-                ..guests.add_to(policy.settings(config))
+                ..guests.add_to(policy.settings())
             };
             set(config, output, &id, settings).await
         }
@@ -202,6 +203,7 @@ async fn add(
     // Before anything is made: what may fail must not come between a secret and its being shown.
     let advice = names_a_guest(&*store, &id).await?;
     let (random, now) = (SecureGenerator::new(), clock.now());
+    let settings = beside_defaults(settings, config, &*store).await?;
     let added = clients::add_client(&*store, id.clone(), settings, &random, now).await;
     let secret = added.map_err(|error| explain(error, &id))?;
     if let Some(advice) = advice {
@@ -225,6 +227,29 @@ async fn add(
             api_key::require_shown(&*store, shown, &id, secret, undo).await
         }
     }
+}
+
+/// Adds the server's defaults to settings that must go together with them, if they choose anything.
+async fn beside_defaults(
+    settings: ClientSettings,
+    config: &Config,
+    store: &dyn Store,
+) -> Result<ClientSettings, Failure> {
+    let chooses = settings.overrides != PolicyOverrides::default()
+        || !settings.unset.is_empty()
+        || settings.claims.is_some()
+        || settings.audience_restricted.is_some();
+    let defaults = match chooses {
+        true => Some(Defaults {
+            policy: config.policy.clone(),
+            issuer: issuer::expected(config, store).await?,
+        }),
+        false => None,
+    };
+    Ok(ClientSettings {
+        defaults,
+        ..settings
+    })
 }
 
 /// Advises against an id that is also the `sub` or the `sid` of a guest.
@@ -268,15 +293,13 @@ async fn set(
     id: &ClientId,
     settings: ClientSettings,
 ) -> Result<(), Failure> {
-    change(
-        config,
-        id,
-        Change::SetClient {
-            id: id.clone(),
-            settings,
-        },
-    )
-    .await?;
+    let store = database::open(config).await?.store;
+    let change = Change::SetClient {
+        id: id.clone(),
+        settings: beside_defaults(settings, config, &*store).await?,
+    };
+    let changed = store.change(change).await;
+    changed.map_err(|error| explain(error, id))?;
     let client = find(config, id).await?;
     output.print(&described(&client, config), || {
         let keyless = client.confidential && client.api_keys.is_empty();
@@ -469,6 +492,9 @@ pub(super) fn explain(error: ChangeFailed, id: &ClientId) -> Failure {
             "{id} can't have what comes of this and the defaults: {problem}. Add {}",
             remedy(problem)
         ),
+        ChangeError::AnswerTooLong(bytes) => {
+            format!("{id} can't be told that: {}", clients::too_long(id, bytes))
+        }
     })
 }
 

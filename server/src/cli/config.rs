@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use clap::Subcommand;
-use guestpass_core::client::Client;
+use guestpass_core::answer_size;
+use guestpass_core::client::{ClaimName, Client};
 use guestpass_core::policy::{LateRetry, Policy, PolicyError};
 use guestpass_core::time::words_of;
 use serde::Serialize;
@@ -15,7 +16,7 @@ use super::lock::Lock;
 use super::master_key::{open_keys, require_first_key};
 use super::serve::{require_settings, taken_addresses};
 use super::{Failure, Output, database, exposure, issuer, rfc3339, table};
-use crate::clients::remedy;
+use crate::clients::{self, remedy};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Certificate, Config, Database, Listen};
 use crate::store::SchemaError;
@@ -72,6 +73,10 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
         Some(opened) => opened.store.clients().await?.1,
         None => Vec::new(),
     };
+    let issuer = match &opened {
+        Some(opened) => issuer::expected(config, &*opened.store).await?,
+        None => String::new(),
+    };
     let (mut errors, mut advice) = (Vec::new(), Vec::new());
     advice.extend(exposed.into_iter().map(Finding::of_all));
     if !is_served {
@@ -95,6 +100,12 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
                 advice.push(finding(advice_on_logs(client)));
             }
             Ok(()) => {}
+        }
+        if let Some(bytes) = answer_size::beyond(client, &policy, &issuer) {
+            errors.push(finding(clients::too_long(&client.id, bytes)));
+        }
+        if !client.confidential && client.is_told(ClaimName::CUSTOMER) {
+            advice.push(finding(advice_on_customer(client)));
         }
         if !client.unknown_choices.is_empty() {
             advice.push(finding(unknown(client)));
@@ -125,8 +136,7 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(Failure(
-            "some clients can't be served as they are set. Until they are changed, late_retry = revoke holds for them"
-                .into(),
+            "some clients can't be served as they are set".into(),
         ))
     }
 }
@@ -232,6 +242,15 @@ fn unknown(client: &Client) -> String {
 /// client can't, without the API key.
 fn is_exposed_by_logs(client: &Client, policy: &Policy) -> bool {
     policy.query_params && policy.late_retry == LateRetry::Reissue && !client.confidential
+}
+
+/// Advises on a public client whose tokens name the customer: they lie in pages and apps.
+fn advice_on_customer(client: &Client) -> String {
+    let id = &client.id;
+    format!(
+        "it is public, and its tokens say which customer a guest is: whoever finds one in a page, an app or a log reads that \
+         id. If only back ends need it, let them ask by introspection, and type: guestpass client set {id} --claims none"
+    )
 }
 
 fn advice_on_logs(client: &Client) -> String {

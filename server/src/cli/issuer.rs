@@ -50,6 +50,14 @@ pub(super) async fn require_agreement(config: &Config, store: &dyn Store) -> Res
     agreed(config, kept.as_deref(), config.issuer_on(&config.listen)?).map(drop)
 }
 
+/// Returns the issuer that a start would have, or an empty text where a start would refuse.
+pub(super) async fn expected(config: &Config, store: &dyn Store) -> Result<String, Failure> {
+    let kept = store.installation_row().await?.issuer;
+    let issuer = config.issuer_on(&config.listen).ok();
+    let issuer = issuer.and_then(|default| agreed(config, kept.as_deref(), default).ok());
+    Ok(issuer.map_or_else(String::new, |issuer| issuer.as_str().to_owned()))
+}
+
 fn agreed(config: &Config, kept: Option<&str>, default: Issuer) -> Result<Issuer, Failure> {
     match decide(config.issuer.as_ref(), kept) {
         Decision::Keep(_) | Decision::GoOn => Ok(default),

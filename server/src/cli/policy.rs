@@ -87,8 +87,8 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// Returns the settings that the flags ask for. If they choose anything, it must make a valid policy with the defaults.
-    pub(super) fn settings(self, config: &Config) -> ClientSettings {
+    /// Returns the settings that the flags ask for.
+    pub(super) fn settings(self) -> ClientSettings {
         let mut unset = Vec::new();
         let query_params = match self.no_query_params {
             true => Some(Given::Value(false)),
@@ -127,11 +127,9 @@ impl Args {
                 &mut unset,
             ),
         };
-        let chooses = overrides != PolicyOverrides::default() || !unset.is_empty();
         ClientSettings {
             audience_restricted: switch(self.audience_restricted, self.no_audience_restricted),
             resume_with_jwt: switch(self.resume_with_jwt, self.no_resume_with_jwt),
-            defaults: chooses.then(|| config.policy.clone()),
             overrides,
             unset,
             ..ClientSettings::default()

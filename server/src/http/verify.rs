@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::endpoint::{
     Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, seconds, sub,
 };
+use super::link::customer;
 use super::{guest_auth, respond};
 use crate::access_tokens::VerifiedToken;
 use crate::app::App;
@@ -62,7 +63,12 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
                 with the origin of a client and `Access-Control-Request-Method`), which is answered by a 204. A body \
                 isn't read.",
         answers: &[Answer {
-            headers: &["x-guestpass-sub", "x-guestpass-subn", "x-guestpass-client"],
+            headers: &[
+                "x-guestpass-sub",
+                "x-guestpass-subn",
+                "x-guestpass-client",
+                "x-guestpass-customer",
+            ],
             ..Answer::json(
                 "The request may pass; the identity headers name its guest, or nobody.",
                 Schema {
@@ -86,6 +92,7 @@ fn schema() -> Value {
                 "sub": sub(),
                 "subn": {"type": "string", "description": "The guest's network id; empty if the token has none."},
                 "client_id": {"type": "string", "description": "The client that the token was issued to."},
+                "customer": customer(),
                 "exp": seconds("When the token expires"),
             },
             "required": ["sub", "subn", "client_id", "exp"],
@@ -164,21 +171,27 @@ async fn verified(
 const SUB: HeaderName = HeaderName::from_static("x-guestpass-sub");
 const SUBN: HeaderName = HeaderName::from_static("x-guestpass-subn");
 const CLIENT: HeaderName = HeaderName::from_static("x-guestpass-client");
+const CUSTOMER: HeaderName = HeaderName::from_static("x-guestpass-customer");
 
 fn identity(VerifiedToken { claims, .. }: &VerifiedToken) -> Response {
     let subn = claims.network_id.as_deref().unwrap_or_default();
-    let mut response = Json(json!({
+    let mut identity = json!({
         "sub": claims.subject,
         "subn": subn,
         "client_id": claims.client_id,
         "exp": claims.expires_at,
-    }))
-    .into_response();
+    });
+    if let Some(customer) = &claims.customer {
+        identity["customer"] = customer.as_str().into();
+    }
+    let mut response = Json(identity).into_response();
     let headers = response.headers_mut();
     for (name, value) in [
         (SUB, &*claims.subject),
         (SUBN, subn),
         (CLIENT, &claims.client_id),
+        // There even if the token doesn't say, so that a gateway overwrites what the request says.
+        (CUSTOMER, claims.customer.as_deref().unwrap_or_default()),
     ] {
         // It never fails: the claims of a token that we signed are printable ASCII.
         headers.extend(HeaderValue::from_str(value).map(|value| (name, value)));
@@ -189,6 +202,6 @@ fn identity(VerifiedToken { claims, .. }: &VerifiedToken) -> Response {
 /// Answers with empty identity headers rather than none, so that a gateway overwrites those that the request forged.
 fn anonymous() -> Response {
     let nobody = HeaderValue::from_static("");
-    let headers = [SUB, SUBN, CLIENT].map(|name| (name, nobody.clone()));
+    let headers = [SUB, SUBN, CLIENT, CUSTOMER].map(|name| (name, nobody.clone()));
     (headers, Json(json!({}))).into_response()
 }

@@ -6,11 +6,14 @@ mod unlinking;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use guestpass_core::client::{ClientSettings, Permission};
+use guestpass_core::answer_size;
+use guestpass_core::client::{Client, ClientNumber, ClientSettings, Permission};
+use guestpass_core::policy::Policy;
+use guestpass_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Sent, TestApp, Tokens, config, exchange, introspect, link, refresh, request,
+    Answer, Sent, TestApp, Tokens, config, exchange, introspect, link, refresh, request, verify,
 };
 
 /// The client that links.
@@ -172,5 +175,82 @@ async fn c263_no_page_may_link() {
         assert_eq!(answer.status, status);
         assert_eq!(answer.header("allow"), Some("POST, OPTIONS"));
         assert_eq!(answer.header("access-control-allow-origin"), None);
+    }
+}
+
+#[tokio::test]
+async fn c240_an_answer_is_no_longer_than_existing_clients_read() {
+    let mut client = Client::new(
+        ClientNumber(1),
+        "c".repeat(128).parse().unwrap(),
+        Timestamp::from_millis(0),
+    );
+    client.claims = vec!["customer".parse().unwrap()];
+    client.overrides.audience = "a".repeat(64).parse().ok();
+    let policy = Policy::default().with(&client.overrides);
+    let issuer = |length| format!("https://id.example/{}", "i".repeat(length));
+    let fits = |length: &usize| answer_size::beyond(&client, &policy, &issuer(*length)).is_none();
+    let longest = (1..=128 - "https://id.example/".len())
+        .filter(fits)
+        .last()
+        .unwrap();
+    let expected = answer_size::longest(&client, &policy, &issuer(longest));
+    assert!(expected <= answer_size::MAX_BYTES);
+    for algorithm in ["HS256", "ES256", "EdDSA"] {
+        let issuer = issuer(longest);
+        let settings = [
+            ("issuer", issuer.as_str()),
+            ("tokens.algorithm", algorithm),
+            ("limits.mode", "off"),
+        ];
+        let test = TestApp::with_config(config(&settings)).await;
+        let id = client.id.as_str();
+        let told = ClientSettings {
+            claims: Some(client.claims.clone()),
+            overrides: client.overrides.clone(),
+            ..ClientSettings::default()
+        };
+        test.add_client(id, told).await;
+        let key = test.add_confidential_client(BACK_END).await;
+        test.set_client(BACK_END, may_link()).await;
+        let exchange = exchange(&test.code(id).await).set("client_id", id);
+        let guest = test.granted(exchange).await;
+        let link = link(&guest.access_token, &"x".repeat(128)).set("client_id", BACK_END);
+        let linked = test.send(link.header("x-api-key", &key)).await;
+        assert_eq!(linked.status, StatusCode::OK, "{linked:?}");
+        // Every answer with tokens is looked at: it has a payload that any base64 decoder reads, and is short enough.
+        let answer = test
+            .send(refresh(&guest.refresh_token).set("client_id", id))
+            .await;
+        assert_eq!(answer.tokens().claims["customer"], "x".repeat(128));
+        let length = answer.body.len();
+        // A guest from elsewhere may have an id of 19 digits, and only HS256 has a shorter signature and key id.
+        let least = expected - 4 - if algorithm == "HS256" { 79 } else { 0 };
+        assert!(
+            (least..=expected).contains(&length),
+            "{algorithm}: {length}, {expected}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn c243_a_gateway_is_told_the_customer_or_nobody() {
+    let shop = Shop::new().await;
+    let (linked, other) = (shop.guest_of_app().await, shop.guest_of_app().await);
+    shop.links(&linked, "x", "linked").await;
+    let linked = shop.refreshed_by_app(&linked).await;
+    let claiming = |sent: Sent| sent.header("x-guestpass-customer", "mallory");
+    for (sent, customer) in [
+        (verify(&linked.access_token), "x"),
+        (verify(&other.access_token), ""),
+        (request("GET", "/oauth/verify").set("mode", "soft"), ""),
+    ] {
+        for sent in [sent.clone(), claiming(sent)] {
+            let answer = shop.test.send(sent).await;
+            assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+            assert_eq!(answer.header("x-guestpass-customer"), Some(customer));
+            let told = answer.json().get("customer").cloned();
+            assert_eq!(told, (!customer.is_empty()).then(|| json!(customer)));
+        }
     }
 }

@@ -14,7 +14,12 @@ use crate::support::{
 mod trust;
 
 const ALGORITHMS: [&str; 4] = ["HS256", "ES256", "EdDSA", "RS256"];
-const IDENTITY: [&str; 3] = ["x-guestpass-sub", "x-guestpass-subn", "x-guestpass-client"];
+const IDENTITY: [&str; 4] = [
+    "x-guestpass-sub",
+    "x-guestpass-subn",
+    "x-guestpass-client",
+    "x-guestpass-customer",
+];
 
 /// `FA` without any token.
 fn ask() -> Sent {
@@ -511,8 +516,7 @@ async fn c164_what_the_request_says_of_identity_is_not_read() {
     let test = TestApp::new().await;
     let tokens = test.guest().await;
     let claiming = |request: Sent| {
-        let names = ["x-guestpass-sub", "x-guestpass-subn", "x-guestpass-client"];
-        names
+        IDENTITY
             .into_iter()
             .fold(request, |request, name| request.header(name, "4711"))
     };

@@ -275,6 +275,9 @@ pub(super) fn headers() -> Value {
         "x-guestpass-sub": identity("The guest's `sub`; empty if the request is nobody's."),
         "x-guestpass-subn": identity("The guest's `subn`; empty if the request is nobody's."),
         "x-guestpass-client": identity("The `client_id` of the token; empty if the request is nobody's."),
+        "x-guestpass-customer": identity(
+            "The `customer` of the token: a label, and never a login. Empty if the token names none, or the request is nobody's.",
+        ),
     })
 }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use guestpass::store::ChangeFailed;
 use guestpass_core::choice::Choice;
-use guestpass_core::client::{Change, ChangeError, ClaimName, ClientSettings, Permission};
+use guestpass_core::client::{
+    Change, ChangeError, ClaimName, ClientSettings, Defaults, Permission,
+};
 use guestpass_core::policy::{LateRetry, Policy, PolicyError, PolicyOverrides};
 
 use super::{A, B, add, api_key, client_id, described, origin, set, settings};
@@ -242,7 +244,7 @@ pub(crate) async fn choices_must_be_sound_over_the_defaults_if_that_is_asked(sto
     };
     let no_grace = |over: Option<&Policy>| {
         settings(|s| {
-            (s.overrides.grace, s.defaults) = (Some(Duration::ZERO), over.cloned());
+            (s.overrides.grace, s.defaults) = (Some(Duration::ZERO), over.map(defaults));
         })
     };
     store.change(add("shop")).await;
@@ -271,11 +273,18 @@ pub(crate) async fn choices_must_be_sound_over_the_defaults_if_that_is_asked(sto
     store.change(set("shop", no_grace(Some(&strict)))).await;
     // The choice that is there already counts.
     let reissue = settings(|s| {
-        (s.overrides.late_retry, s.defaults) = (Some(LateRetry::Reissue), Some(strict));
+        (s.overrides.late_retry, s.defaults) = (Some(LateRetry::Reissue), Some(defaults(&strict)));
     });
     let refused = store.registry.change(set("shop", reissue)).await;
     assert!(refused.is_err(), "{refused:?}");
     store.change(set("shop", no_grace(None))).await;
+}
+
+fn defaults(policy: &Policy) -> Defaults {
+    Defaults {
+        policy: policy.clone(),
+        issuer: "https://id.example".to_owned(),
+    }
 }
 
 /// The least of every choice there is, unlike every default.
