@@ -169,6 +169,7 @@ async fn signed(
         issued_at: now,
         expires_at: now + Duration::from_secs(86_400),
         customer: None,
+        attributes: None,
     };
     let refresh_token = keys.seal(Credential {
         grant,

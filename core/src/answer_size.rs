@@ -1,5 +1,6 @@
 //! Bounds the answer of the token endpoint, since existing clients read no more of it than they have room for.
 
+use crate::attributes::Attributes;
 use crate::claims::Claims;
 use crate::client::{ClaimName, Client};
 use crate::customer::{self, CustomerId};
@@ -18,6 +19,7 @@ pub fn longest(client: &Client, policy: &Policy, issuer: &str) -> usize {
         .repeat(customer::MAX_BYTES)
         .parse()
         .expect("this is an id");
+    let attributes = Attributes::longest();
     let profile = ProfileId::from_i64(i64::MAX).expect("it is positive");
     let claims = Claims {
         issuer,
@@ -32,6 +34,7 @@ pub fn longest(client: &Client, policy: &Policy, issuer: &str) -> usize {
         issued_at: Timestamp::from_millis(9_999_999_999_000),
         expires_at: Timestamp::from_millis(9_999_999_999_000),
         customer: client.is_told(ClaimName::CUSTOMER).then_some(&customer),
+        attributes: client.is_told_attributes().then_some(&attributes),
     };
     let mut payload = String::new();
     claims.write_payload_segment(&mut payload);

@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use base64::Engine;
 
+use crate::attributes::Attributes;
 use crate::base64url::BASE64URL;
 use crate::customer::CustomerId;
 use crate::grant::GrantId;
@@ -38,6 +39,8 @@ pub struct Claims<'a> {
     pub expires_at: Timestamp,
     /// `customer`: the customer that the guest has become. A label, and never a login.
     pub customer: Option<&'a CustomerId>,
+    /// `attrs`: what the shop remembers of the guest.
+    pub attributes: Option<&'a Attributes>,
 }
 
 impl Claims<'_> {
@@ -87,6 +90,10 @@ impl Claims<'_> {
             json.push_str(customer.as_str());
             json.push('"');
         }
+        if let Some(attributes) = self.attributes {
+            json.push_str(r#","attrs":"#);
+            json.push_str(attributes.as_json());
+        }
         json.push('}');
         json
     }
@@ -96,7 +103,7 @@ fn push_display(json: &mut String, value: impl std::fmt::Display) {
     write!(json, "{value}").expect("writing to a string doesn't fail");
 }
 
-fn push_string(json: &mut String, text: &str) {
+pub(crate) fn push_string(json: &mut String, text: &str) {
     let is_plain = |byte: u8| {
         matches!(byte, b' '..=b'}')
             & (byte != b'"')
@@ -179,6 +186,7 @@ mod tests {
             issued_at: Timestamp::from_millis(1_571_908_272_999),
             expires_at: Timestamp::from_millis(1_571_994_672_999),
             customer: None,
+            attributes: None,
         }
     }
 }

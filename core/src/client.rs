@@ -9,6 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::attributes;
 use crate::limits::MAX_BODY_BYTES;
 use crate::params::{Accepts, Parameter, Presence};
 use crate::policy::{Audience, PolicyOverrides};
@@ -82,6 +83,14 @@ impl Client {
     #[must_use]
     pub fn is_told(&self, claim: &str) -> bool {
         self.claims.iter().any(|name| name.as_str() == claim)
+    }
+
+    /// Returns whether it is told any attribute.
+    #[must_use]
+    pub fn is_told_attributes(&self) -> bool {
+        self.claims
+            .iter()
+            .any(|name| name.as_str() != ClaimName::CUSTOMER)
     }
 
     /// Checks that it may do that.
@@ -241,6 +250,8 @@ impl fmt::Display for Origin {
 pub enum Permission {
     /// Say which customer a guest is, and take it back.
     Link,
+    /// Set a guest's attributes.
+    Attributes,
 }
 
 impl Permission {
@@ -249,6 +260,7 @@ impl Permission {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Link => "link",
+            Self::Attributes => "attributes",
         }
     }
 }
@@ -259,7 +271,8 @@ impl FromStr for Permission {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "link" => Ok(Self::Link),
-            _ => Err("write link"),
+            "attributes" => Ok(Self::Attributes),
+            _ => Err("write link, attributes, or both with a comma between them"),
         }
     }
 }
@@ -270,7 +283,7 @@ impl fmt::Display for Permission {
     }
 }
 
-/// The name of a claim that clients are told by choice.
+/// The name of a claim that clients are told by choice: `customer`, or an attribute's.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct ClaimName(String);
 
@@ -289,9 +302,10 @@ impl FromStr for ClaimName {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            Self::CUSTOMER => Ok(Self(text.to_owned())),
-            _ => Err("write customer"),
+        if text == Self::CUSTOMER || attributes::is_name(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("write customer, or names of attributes: a-z, 0-9 and _, beginning with a letter")
         }
     }
 }

@@ -15,7 +15,8 @@ use std::time::Duration;
 use base64::display::Base64Display;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::client::ClientNumber;
+use crate::attributes::Attributes;
+use crate::client::{ClaimName, ClientNumber};
 use crate::customer::CustomerId;
 use crate::pkce::{Challenge, Verifier};
 use crate::policy::{LateRetry, MAX_CODE_TTL, Policy};
@@ -269,6 +270,12 @@ impl Grant {
     #[must_use]
     pub fn customer(&self) -> Option<&CustomerId> {
         self.copied.as_ref()?.customer.as_ref()
+    }
+
+    /// Returns those of the guest's attributes that a client is told, as far as this grant repeats them.
+    #[must_use]
+    pub fn attributes_told(&self, claims: &[ClaimName]) -> Option<Attributes> {
+        self.copied.as_ref()?.attributes.as_ref()?.told(claims)
     }
 
     /// Returns whether the grant repeats less of its guest than `profile` says: a copy is missing or late.

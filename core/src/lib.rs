@@ -20,13 +20,14 @@
 //! | what may become of a client | [`client`] |
 //! | RFC 9068 §2: the claims of an access token | [`claims`] |
 //! | how long an answer with tokens can become | [`answer_size`] |
-//! | which customer a guest has become | [`customer`] |
+//! | which customer a guest has become, and what the shop remembers of it | [`customer`], [`attributes`] |
 //! | every reason for a refusal | [`refusal`] |
 
 #![warn(missing_docs)]
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod answer_size;
+pub mod attributes;
 pub mod authorize;
 pub mod base64url;
 pub mod choice;

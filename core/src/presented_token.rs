@@ -1,6 +1,7 @@
 //! The parameters of a request about a token: to revoke it (RFC 7009 §2.1) or to introspect it (RFC 7662 §2.1), or to say
-//! which customer its guest is.
+//! something of its guest.
 
+use crate::attributes::MAX_CHANGES_BYTES;
 use crate::authorize::CLIENT_ID;
 use crate::client::CLIENT_SECRET;
 use crate::customer::{CustomerId, MAX_BYTES};
@@ -35,15 +36,7 @@ pub const PARAMETERS: &[Parameter] = &[
 
 /// Lists the parameters of a request about the guest of a token and a customer.
 pub const CUSTOMER_PARAMETERS: &[Parameter] = &[
-    Parameter {
-        name: "token",
-        max_bytes: 12288,
-        presence: Presence::Required,
-        accepts: Accepts::Text {
-            example: "eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJIUzI1NiJ9.e30.AA",
-        },
-        about: "An access token of the guest, of which the client is the audience.",
-    },
+    GUEST_TOKEN,
     Parameter {
         name: "customer",
         max_bytes: MAX_BYTES,
@@ -57,6 +50,32 @@ pub const CUSTOMER_PARAMETERS: &[Parameter] = &[
     OWN_CLIENT_ID,
     CLIENT_SECRET,
 ];
+
+/// Lists the parameters of a request about the attributes of a token's guest.
+pub const ATTRIBUTES_PARAMETERS: &[Parameter] = &[
+    GUEST_TOKEN,
+    Parameter {
+        name: "attributes",
+        max_bytes: MAX_CHANGES_BYTES,
+        presence: Presence::Required,
+        accepts: Accepts::Text {
+            example: r#"{"segment":"vip","visits":3}"#,
+        },
+        about: "A JSON object, as text. `null` removes a name. Texts have at most 64 printable ASCII characters.",
+    },
+    OWN_CLIENT_ID,
+    CLIENT_SECRET,
+];
+
+const GUEST_TOKEN: Parameter = Parameter {
+    name: "token",
+    max_bytes: 11264,
+    presence: Presence::Required,
+    accepts: Accepts::Text {
+        example: "eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJIUzI1NiJ9.e30.AA",
+    },
+    about: "An access token of the guest, of which the client is the audience.",
+};
 
 const OWN_CLIENT_ID: Parameter = Parameter {
     name: "client_id",

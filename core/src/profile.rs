@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::attributes::{AttributeChanges, Attributes};
 use crate::client::ClientNumber;
 use crate::customer::{CustomerId, Link};
+use crate::refusal::Refusal;
 use crate::time::Timestamp;
 
 /// Holds a guest, recognised without an account.
@@ -23,7 +25,9 @@ pub struct Profile {
     pub created_at: Timestamp,
     /// The customer that the guest has become.
     pub link: Option<Link>,
-    /// Counts the changes of the link, so that each is a compare-and-set.
+    /// What the shop remembers of the guest.
+    pub attributes: Option<Attributes>,
+    /// Counts the changes of link and attributes, so that each is a compare-and-set.
     pub version: i64,
 }
 
@@ -34,6 +38,8 @@ pub struct ProfileCopy {
     pub version: i64,
     /// The customer that the guest has become.
     pub customer: Option<CustomerId>,
+    /// What the shop remembers of the guest.
+    pub attributes: Option<Attributes>,
 }
 
 impl Profile {
@@ -51,8 +57,22 @@ impl Profile {
             client,
             created_at,
             link: None,
+            attributes: None,
             version: 0,
         }
+    }
+
+    /// Returns the guest with other attributes. `None` if they are the same: there is nothing to write.
+    ///
+    /// # Errors
+    /// [`Refusal::AttributesTooLong`].
+    pub fn with_attributes(&self, changes: &AttributeChanges) -> Result<Option<Self>, Refusal> {
+        let attributes = Attributes::changed(self.attributes.as_ref(), changes)?;
+        Ok((attributes != self.attributes).then(|| Self {
+            attributes,
+            version: self.version + 1,
+            ..self.clone()
+        }))
     }
 }
 

@@ -80,6 +80,10 @@ pub enum Refusal {
     // Customers.
     /// The id of a customer breaks its grammar, or is a word that stands for none.
     CustomerMalformed,
+    /// The attributes are no object of texts, whole numbers and booleans.
+    AttributesMalformed,
+    /// The guest would have more attributes than fit into a token.
+    AttributesTooLong,
     /// The guest is linked to another customer.
     LinkedToAnother,
 
@@ -295,6 +299,8 @@ const ALL: &[Refusal] = &[
     Refusal::ClientIdMismatch,
     Refusal::PermissionMissing,
     Refusal::CustomerMalformed,
+    Refusal::AttributesMalformed,
+    Refusal::AttributesTooLong,
     Refusal::LinkedToAnother,
     Refusal::CredentialUnknown,
     Refusal::RefreshTokenAsCode,
@@ -428,7 +434,9 @@ mod tests {
     fn remedies_tell_the_limits_as_numbers() {
         for refusal in Refusal::all() {
             let remedy = refusal.remedy();
-            assert!(!remedy.contains(['{', '}']), "{remedy}");
+            // But for the example of a JSON object.
+            let words = remedy.replace(r#"{"segment":"vip"}"#, "");
+            assert!(!words.contains(['{', '}']), "{remedy}");
         }
         assert!(Refusal::BodyTooLong.remedy().contains("16 KiB"));
     }

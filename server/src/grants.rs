@@ -176,6 +176,7 @@ impl App {
     ) -> Tokens {
         // A token that outlived its grant would be good without anyone who could end it.
         let expires_at = (now + policy.access_ttl).min(grant.ends_at);
+        let attributes = grant.attributes_told(&client.claims);
         let claims = Claims {
             issuer: self.issuer.as_str(),
             audience: policy.audience.as_ref().map(Audience::as_str),
@@ -187,6 +188,7 @@ impl App {
             token_id,
             issued_at: now,
             expires_at,
+            attributes: attributes.as_ref(),
             customer: grant
                 .customer()
                 .filter(|_| client.is_told(ClaimName::CUSTOMER)),

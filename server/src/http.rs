@@ -14,7 +14,9 @@ use crate::app::App;
 use crate::error::Error;
 
 pub mod admin;
+mod attributes;
 mod authorize;
+mod back_end;
 mod body;
 mod charset;
 pub mod client_auth;
@@ -61,6 +63,7 @@ pub fn router(app: Arc<App>) -> Router {
         (&token::ENDPOINT, post(token::post)),
         (&revoke::ENDPOINT, post(revoke::post)),
         (&introspect::ENDPOINT, post(introspect::post)),
+        (&attributes::ENDPOINT, post(attributes::post)),
         (&link::ENDPOINT, post(link::post)),
         (&unlink::ENDPOINT, post(unlink::post)),
         (&verify::ENDPOINT, verify::methods()),

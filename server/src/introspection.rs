@@ -4,6 +4,7 @@ use guestpass_core::client::{ClaimName, Client};
 use guestpass_core::credential::Credential;
 use guestpass_core::profile::ProfileId;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::app::App;
 use crate::error::Error;
@@ -32,8 +33,17 @@ struct Claims {
     #[serde(skip_serializing_if = "Option::is_none")]
     jti: Option<String>,
     sid: String,
+    #[serde(flatten)]
+    told: Told,
+}
+
+/// What a client is told of a guest by choice, each absent if the guest has none.
+#[derive(Debug, Default, Serialize)]
+struct Told {
     #[serde(skip_serializing_if = "Option::is_none")]
     customer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attrs: Option<Value>,
 }
 
 impl App {
@@ -65,7 +75,7 @@ impl App {
         let Some(token) = Error::none_if_refused(self.check_for(client, token).await)? else {
             return Ok(None);
         };
-        let customer = self.customer_for(client, token.grant.profile).await?;
+        let told = self.told(client, token.grant.profile).await?;
         let claims = token.claims;
         Ok(Some(Claims {
             token_type: "Bearer",
@@ -78,7 +88,7 @@ impl App {
             exp: claims.expires_at,
             jti: Some(claims.token_id),
             sid: token.grant.to_string(),
-            customer,
+            told,
         }))
     }
 
@@ -96,9 +106,9 @@ impl App {
                 |now| grant.is_active_for(credential.generation, now),
                 bool::eq,
             )?;
-        let customer = match works {
-            true => self.customer_for(client, grant.id.profile).await?,
-            false => None,
+        let told = match works {
+            true => self.told(client, grant.id.profile).await?,
+            false => Told::default(),
         };
         Ok(works.then(|| Claims {
             token_type: "refresh_token",
@@ -111,21 +121,23 @@ impl App {
             exp: grant.expires_at.as_seconds(),
             jti: None,
             sid: grant.id.to_string(),
-            customer,
+            told,
         }))
     }
 
-    /// Returns the customer that a guest is, by the guest's row, if the client is told.
-    async fn customer_for(
-        &self,
-        client: &Client,
-        guest: ProfileId,
-    ) -> Result<Option<String>, Unavailable> {
-        if !client.is_told(ClaimName::CUSTOMER) {
-            return Ok(None);
+    /// Returns what the client is told of a guest, by the guest's row.
+    async fn told(&self, client: &Client, guest: ProfileId) -> Result<Told, Unavailable> {
+        if client.claims.is_empty() {
+            return Ok(Told::default());
         }
-        let guest = self.grants.load_profile(guest).await?;
-        let link = guest.and_then(|guest| guest.link);
-        Ok(link.map(|link| link.customer.as_str().to_owned()))
+        let Some(guest) = self.grants.load_profile(guest).await? else {
+            return Ok(Told::default());
+        };
+        let link = guest.link.filter(|_| client.is_told(ClaimName::CUSTOMER));
+        let attributes = guest.attributes.and_then(|all| all.told(&client.claims));
+        Ok(Told {
+            customer: link.map(|link| link.customer.as_str().to_owned()),
+            attrs: attributes.map(|told| told.to_value()),
+        })
     }
 }

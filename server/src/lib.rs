@@ -5,6 +5,7 @@
 
 pub mod access_tokens;
 pub mod app;
+mod attributes;
 pub mod cli;
 pub mod clients;
 pub mod clock;

@@ -134,7 +134,7 @@ impl App {
         self.metrics.links.get_or_create(&Linked { outcome }).inc();
     }
 
-    async fn guest_of(&self, token: &VerifiedToken) -> Result<Profile, Error> {
+    pub(crate) async fn guest_of(&self, token: &VerifiedToken) -> Result<Profile, Error> {
         // Erased since its token was looked at.
         let gone = || Error::from(Refusal::AccessTokenGrantEnded).about(token.grant);
         let guest = self.grants.load_profile(token.grant.profile).await?;
@@ -169,7 +169,7 @@ impl App {
         Err(overtaken().into())
     }
 
-    async fn mend_copies_of(&self, guest: ProfileId) -> Result<(), Unavailable> {
+    pub(crate) async fn mend_copies_of(&self, guest: ProfileId) -> Result<(), Unavailable> {
         match self.upkeep.profile(guest).await? {
             Some(guest) => self.mend_copies(&guest).await,
             None => Ok(()),
@@ -241,9 +241,9 @@ pub(crate) async fn undo(
     Err(overtaken())
 }
 
-fn overtaken() -> Unavailable {
+pub(crate) fn overtaken() -> Unavailable {
     Unavailable("others have changed the guest meanwhile, again and again".into())
 }
 
 /// Limits the times that a guest is read and decided on before the client is told to try again.
-const ATTEMPTS: usize = 3;
+pub(crate) const ATTEMPTS: usize = 3;

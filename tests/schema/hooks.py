@@ -17,7 +17,8 @@ URL = os.environ["URL"]
 CLIENT_ID = os.environ["CLIENT_ID"]
 API_KEY = os.environ["API_KEY"]
 VERIFIER = "1tBnEmtSImyCykPHxHYBdzpSFhKEj0Q1LuiHd4fdDlY"
-ABOUT_CUSTOMERS = ["LinkRequest", "UnlinkRequest"]
+ABOUT_GUESTS = ["/oauth/link", "/oauth/unlink", "/oauth/attributes"]
+REQUESTS_ABOUT_GUESTS = ["LinkRequest", "UnlinkRequest", "AttributesRequest"]
 CHALLENGE = "p7CN1Zi4o5ARn1mYNvNFvj2r5cKkr2k6y7a573eHJXQ"
 
 
@@ -25,14 +26,16 @@ CHALLENGE = "p7CN1Zi4o5ARn1mYNvNFvj2r5cKkr2k6y7a573eHJXQ"
 def before_load_schema(context, raw_schema):
     """Narrows the description to the one client that exists, and to the challenge of the verifier in its links."""
     schemas = raw_schema["components"]["schemas"]
-    for name in ["AuthorizationCodeRequest", "RefreshTokenRequest", "PresentedToken", *ABOUT_CUSTOMERS]:
+    for name in ["AuthorizationCodeRequest", "RefreshTokenRequest", "PresentedToken", *REQUESTS_ABOUT_GUESTS]:
         schemas[name]["properties"]["client_id"] = {"const": CLIENT_ID}
         schemas[name]["examples"][0]["client_id"] = CLIENT_ID
         # A second form of authentication beside `x-api-key`, and a made-up key.
         del schemas[name]["properties"]["client_secret"]
     # Required beside `x-api-key`.
-    for name in ["PresentedToken", *ABOUT_CUSTOMERS]:
+    for name in ["PresentedToken", *REQUESTS_ABOUT_GUESTS]:
         schemas[name]["required"].append("client_id")
+    # Text to the description, which can't say what stands in it.
+    schemas["AttributesRequest"]["properties"]["attributes"] = {"enum": ['{"segment":"vip"}', '{"segment":null}']}
     for parameter in raw_schema["paths"]["/oauth/authorize"]["get"]["parameters"]:
         if parameter["name"] == "client_id":
             parameter["schema"] = {"const": CLIENT_ID}
@@ -40,7 +43,7 @@ def before_load_schema(context, raw_schema):
             parameter["schema"]["enum"] = [CHALLENGE]
 
 
-@schemathesis.auth(refresh_interval=None).apply_to(path_regex="/(authorize|token|revoke|introspect|link|unlink)$")
+@schemathesis.auth(refresh_interval=None).apply_to(path_regex="/(authorize|token|revoke|introspect|link|unlink|attributes)$")
 class Client:
     """The confidential client."""
 
@@ -73,7 +76,7 @@ class Guest:
 @schemathesis.check
 def a_described_token_request_fails_for_its_grant_only(context, response, case):
     """Accepts the refusal of a request that is valid but has a made-up code or token."""
-    takes_grant = is_token(case) or case.operation.path in ("/oauth/link", "/oauth/unlink")
+    takes_grant = is_token(case) or case.operation.path in ABOUT_GUESTS
     if takes_grant and case.meta.generation.mode.is_positive and response.status_code == 400:
         error = response.json()["error"]
         assert error == "invalid_grant", f"refused as {error}"

@@ -91,7 +91,7 @@ def check_grants(answered):
 def served(guestpass, work):
     """Runs a server with one confidential client; yields its URL and the client's key."""
     data = ["--data-dir", str(work / "data")]
-    add = [guestpass, *data, "client", "add", CLIENT_ID, "--confidential", "--may", "link", "--json"]
+    add = [guestpass, *data, "client", "add", CLIENT_ID, "--confidential", "--may", "link,attributes", "--json"]
     added = subprocess.run(add, check=True, capture_output=True, text=True)
     with open(work / "log", "w") as log:
         serve = [guestpass, *data, "serve", "--listen", "127.0.0.1:0"]

@@ -102,6 +102,7 @@
 
 #![warn(missing_docs)]
 
+mod attribute;
 pub mod bearer;
 mod clock;
 mod json;
@@ -116,6 +117,7 @@ mod token;
 mod unverified;
 mod verifier;
 
+pub use attribute::Attribute;
 pub use clock::system_time;
 pub use key::{Algorithm, KeyError, KeySet, VerifyingKey};
 #[cfg(feature = "tower")]

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::attribute::Attributes;
 use crate::json::{self, FromMembers};
 use crate::rejection::Rejection;
 
@@ -101,6 +102,7 @@ pub(crate) struct Claims<'a> {
     pub(crate) sid: Option<Cow<'a, str>>,
     pub(crate) subn: Option<Cow<'a, str>>,
     pub(crate) customer: Option<Cow<'a, str>>,
+    pub(crate) attrs: Option<Attributes>,
     pub(crate) iat: Option<NumericDate>,
     pub(crate) nbf: Option<NumericDate>,
     pub(crate) exp: Option<NumericDate>,
@@ -123,6 +125,7 @@ impl<'a> FromMembers<'a> for Claims<'a> {
             "sid" => self.sid = Some(claim(map)?),
             "subn" => self.subn = Some(claim(map)?),
             "customer" => self.customer = Some(claim(map)?),
+            "attrs" => self.attrs = Some(map.next_value()?),
             "iat" => self.iat = Some(map.next_value()?),
             "nbf" => self.nbf = Some(map.next_value()?),
             "exp" => self.exp = Some(map.next_value()?),
@@ -368,6 +371,14 @@ mod tests {
             r#"{"jti":0}"#,
             r#"{"sid":false}"#,
             r#"{"subn":null}"#,
+            r#"{"customer":""}"#,
+            r#"{"customer":1}"#,
+            r#"{"attrs":null}"#,
+            r#"{"attrs":[]}"#,
+            r#"{"attrs":{"a":null}}"#,
+            r#"{"attrs":{"a":{}}}"#,
+            r#"{"attrs":{"a":1.5}}"#,
+            r#"{"attrs":{"a":1,"a":2}}"#,
         ] {
             assert_eq!(
                 Claims::parse(json.as_bytes()).err(),

@@ -1,8 +1,10 @@
 //! Applies the rules of RFC 9068 §4 and RFC 8725 §3, in the order in which they must run.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::attribute::Attribute;
 use crate::key::{Algorithm, KeySet};
 use crate::rejection::Rejection;
 use crate::token::{Claims, Header, NumericDate, Segments};
@@ -22,6 +24,8 @@ pub struct AccessToken {
     /// `customer`: the customer that the guest has become, as the shop has said, for a client that is told. It is a label on the
     /// guest and **never a login**: whoever plants a guest of theirs in another's browser has a token that names the other.
     pub customer: Option<String>,
+    /// `attrs`: what the shop remembers of the guest, by name, for a client that is told. Empty if there is nothing.
+    pub attributes: BTreeMap<String, Attribute>,
     /// `aud`: the services that the token is meant for.
     pub audience: Vec<String>,
     /// `client_id`: the client that acts for the guest.
@@ -205,6 +209,7 @@ impl Verifier {
             subject: text(claims.sub, "sub")?,
             network_id: claims.subn.map(Cow::into_owned),
             customer: claims.customer.map(Cow::into_owned),
+            attributes: claims.attrs.map_or_else(BTreeMap::new, |attrs| attrs.0),
             audience,
             client_id: text(claims.client_id, "client_id")?,
             token_id: text(claims.jti, "jti")?,

@@ -209,7 +209,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "permission_missing",
             UnauthorizedClient,
             "the client is not allowed to do this",
-            "Allow it, if that is meant: `guestpass client set ID --may link`. Only confidential clients may do anything to guests.",
+            "Allow it, if that is meant: `guestpass client set ID --may link,attributes`. Only confidential clients may do anything to guests.",
         ),
         Refusal::CustomerMalformed => new(
             "customer_malformed",
@@ -218,6 +218,21 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "Send 1 to 128 letters, digits and -._:|/+=, always the same for the same customer. An e-mail address must be hashed \
              first. Words such as null, undefined, guest or 0 are refused: a program writes them when it has no value, so look \
              there.",
+        ),
+        Refusal::AttributesMalformed => new(
+            "attributes_malformed",
+            InvalidRequest,
+            "attributes is not an object of attributes",
+            "Send a JSON object as text, such as attributes={\"segment\":\"vip\"}: names of a-z, 0-9 and _ that begin with a \
+             letter, have at most 32 characters and aren't customer; texts of at most 64 printable ASCII characters, whole numbers \
+             up to 9007199254740991, true, false; null removes a name.",
+        ),
+        Refusal::AttributesTooLong => new(
+            "attributes_too_long",
+            InvalidRequest,
+            "the guest would have too many attributes, or too long ones",
+            "All of a guest's attributes must fit into its tokens: at most 16, and 256 bytes as JSON, where a character such as ~, \
+             >, ? or \" takes six. Remove some by null, or keep what is long in the shop, under the guest's sub.",
         ),
         Refusal::LinkedToAnother => new(
             "linked_to_another",

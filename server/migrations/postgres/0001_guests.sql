@@ -73,7 +73,8 @@ create table profiles (
     customer       text,                    -- the customer that the guest has become, as the shop says
     linked_at      bigint,                  -- when it said so
     linked_by      bigint,                  -- the client that said so; null after an import
-    version        bigint                   -- counts the changes of the link; null is 0
+    attributes     text,                    -- what the shop remembers of the guest, as in a token
+    version        bigint                   -- counts the changes of these; null is 0
 );
 
 create index profiles_customer on profiles (customer, profile_id) where customer is not null;
@@ -97,6 +98,7 @@ create table grants (
     revocation_reason  text,
     version            bigint,              -- that of the guest's row when this was copied from it; null is 0
     customer           text,
+    attributes         text,
     primary key (profile_id, grant_id)
 ) with (fillfactor = 80);
 

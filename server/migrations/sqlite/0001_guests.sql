@@ -75,7 +75,8 @@ create table profiles (
     customer       text,                    -- the customer that the guest has become, as the shop says
     linked_at      integer,                 -- when it said so
     linked_by      integer,                 -- the client that said so; null after an import
-    version        integer                  -- counts the changes of the link; null is 0
+    attributes     text,                    -- what the shop remembers of the guest, as in a token
+    version        integer                  -- counts the changes of these; null is 0
 ) strict;
 
 create index profiles_customer on profiles (customer, profile_id) where customer is not null;
@@ -98,6 +99,7 @@ create table grants (
     revocation_reason  text,
     version            integer,                 -- that of the guest's row when this was copied from it; null is 0
     customer           text,
+    attributes         text,
     grant_number       integer primary key,     -- the guest's id, where a refresh looks first; drawn if another has that
     unique (profile_id, grant_id)
 ) strict;

@@ -145,7 +145,8 @@ pub(super) async fn require_shown(
 }
 
 async fn list(config: &Config, output: Output, id: &ClientId) -> Result<(), Failure> {
-    let client = find(config, id).await?;
+    let store = database::open(config).await?.store;
+    let client = find(&*store, id).await?;
     let now = SystemClock::new().now();
     let all: Vec<Value> = client
         .api_keys

@@ -108,10 +108,12 @@ pub(super) enum Command {
 /// Says how a client may change guests, and which claims it is told.
 #[derive(clap::Args)]
 pub(super) struct Guests {
-    /// Allow it to link guests to customers: link, for confidential clients; none takes it back
+    /// Allow it to link guests to customers (link) and to set their attributes (attributes), for confidential clients; none takes
+    /// it back
     #[arg(long, value_name = "LIST", value_parser = elements::<Permission>)]
     may: Option<Elements<Permission>>,
-    /// Tell it which customer a guest is: customer; none takes it back
+    /// Tell it, in its tokens and at introspection, which customer a guest is (customer), and attributes by their names; none
+    /// takes it back
     #[arg(long, value_name = "LIST", value_parser = elements::<ClaimName>)]
     claims: Option<Elements<ClaimName>>,
 }
@@ -300,7 +302,7 @@ async fn set(
     };
     let changed = store.change(change).await;
     changed.map_err(|error| explain(error, id))?;
-    let client = find(config, id).await?;
+    let client = find(&*store, id).await?;
     output.print(&described(&client, config), || {
         let keyless = client.confidential && client.api_keys.is_empty();
         let hint = keyless.then(|| {
@@ -378,7 +380,8 @@ async fn list(config: &Config, output: Output) -> Result<(), Failure> {
 }
 
 async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Failure> {
-    let client = find(config, id).await?;
+    let store = database::open(config).await?.store;
+    let client = find(&*store, id).await?;
     output.print(&described(&client, config), || {
         let lines = [
             ("client", client.id.to_string()),
@@ -430,8 +433,8 @@ async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
     Ok(())
 }
 
-pub(super) async fn find(config: &Config, id: &ClientId) -> Result<Client, Failure> {
-    let (_, clients) = database::open(config).await?.store.clients().await?;
+pub(super) async fn find(store: &dyn Store, id: &ClientId) -> Result<Client, Failure> {
+    let (_, clients) = store.clients().await?;
     clients
         .into_iter()
         .find(|client| client.id == *id)

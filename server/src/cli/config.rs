@@ -89,31 +89,13 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
     ];
     advice.extend(of_settings.into_iter().flatten().map(Finding::of_all));
     for client in &clients {
-        let policy = config.policy.with(&client.overrides);
-        let finding = |text| Finding {
-            client_id: Some(client.id.as_str()),
-            text,
-        };
-        match policy.check() {
-            Err(problem) => errors.push(finding(invalid(client, problem))),
-            Ok(()) if is_exposed_by_logs(client, &policy) => {
-                advice.push(finding(advice_on_logs(client)));
-            }
-            Ok(()) => {}
-        }
-        if let Some(bytes) = answer_size::beyond(client, &policy, &issuer) {
-            errors.push(finding(clients::too_long(&client.id, bytes)));
-        }
-        if !client.confidential && client.is_told(ClaimName::CUSTOMER) {
-            advice.push(finding(advice_on_customer(client)));
-        }
-        if !client.unknown_choices.is_empty() {
-            advice.push(finding(unknown(client)));
-        }
+        let (wrong, careless) = findings_about(client, config, &issuer);
+        errors.extend(wrong.into_iter().map(Finding::of(client)));
+        advice.extend(careless.into_iter().map(Finding::of(client)));
         if let Some(opened) = &opened
             && let Some(text) = names_a_guest(&*opened.store, &client.id).await?
         {
-            advice.push(finding(text));
+            advice.push(Finding::of(client)(text));
         }
     }
     let described = json!({"ok": errors.is_empty(), "errors": errors, "advice": advice});
@@ -139,6 +121,27 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
             "some clients can't be served as they are set".into(),
         ))
     }
+}
+
+/// Returns what is wrong with a client, and what to take care of.
+fn findings_about(client: &Client, config: &Config, issuer: &str) -> (Vec<String>, Vec<String>) {
+    let (mut errors, mut advice) = (Vec::new(), Vec::new());
+    let policy = config.policy.with(&client.overrides);
+    match policy.check() {
+        Err(problem) => errors.push(invalid(client, problem)),
+        Ok(()) if is_exposed_by_logs(client, &policy) => advice.push(advice_on_logs(client)),
+        Ok(()) => {}
+    }
+    if let Some(bytes) = answer_size::beyond(client, &policy, issuer) {
+        errors.push(clients::too_long(&client.id, bytes));
+    }
+    if !client.confidential && client.is_told(ClaimName::CUSTOMER) {
+        advice.push(advice_on_customer(client));
+    }
+    if !client.unknown_choices.is_empty() {
+        advice.push(unknown(client));
+    }
+    (errors, advice)
 }
 
 /// Checks that a start would have the master key that it needs. Where there are no keys yet, it makes them, and this doesn't.
@@ -213,12 +216,17 @@ struct Finding<'a> {
     text: String,
 }
 
-impl Finding<'_> {
-    fn of_all(text: String) -> Self {
+impl<'a> Finding<'a> {
+    const fn of_all(text: String) -> Self {
         Self {
             client_id: None,
             text,
         }
+    }
+
+    fn of(client: &'a Client) -> impl Fn(String) -> Self {
+        let client_id = Some(client.id.as_str());
+        move |text| Self { client_id, text }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `guestpass profile`: shows, exports, imports and erases guests.
 
 use clap::Subcommand;
+use guestpass_core::attributes::Attributes;
 use guestpass_core::client::{Client, ClientNumber};
 use guestpass_core::customer::CustomerId;
 use guestpass_core::grant::{Generation, Grant};
@@ -112,6 +113,7 @@ impl GuestReport {
             "created_at": rfc3339(profile.created_at),
             "customer": profile.link.as_ref().map(|link| link.customer.as_str()),
             "linked_at": profile.link.as_ref().map(|link| rfc3339(link.at)),
+            "attributes": profile.attributes.as_ref().map(Attributes::to_value),
             "grants": grants.iter().map(|grant| json!({
                 "sid": grant.id.to_string(),
                 "client_id": self.name(grant.client),
@@ -146,6 +148,9 @@ impl GuestReport {
         if let Some(link) = &profile.link {
             lines.push(format!("customer {}", link.customer));
             lines.push(format!("linked   {}", rfc3339(link.at)));
+        }
+        if let Some(attributes) = &profile.attributes {
+            lines.push(format!("attrs    {attributes}"));
         }
         lines.push(String::new());
         lines.extend(table(&header, rows));

@@ -14,6 +14,7 @@ use guestpass_core::presented_token::PARAMETERS;
 use guestpass_core::refusal::Refusal;
 use serde_json::{Value, json};
 
+use super::attributes::attributes;
 use super::client_auth::{API_KEY, Presented};
 use super::endpoint::{
     Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, seconds, sid, sub,
@@ -35,8 +36,8 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
         id: "introspect",
         summary: "Introspect a token",
         about: "RFC 7662, for confidential clients. A client may introspect its own refresh tokens, and access tokens \
-                whose audience it is; any other token is answered as inactive. A client whose `claims` have `customer` is told, \
-                for a linked guest, which customer it is, as of now.",
+                whose audience it is; any other token is answered as inactive. A client is told by its `claims` \
+                which customer the guest is, and its attributes, as of now.",
         answers: &[Answer::json(
             "Whether the token is active, and its claims if it is.",
             Schema {
@@ -73,6 +74,7 @@ fn schema() -> Value {
                 "jti": text("The id of an access token."),
                 "sid": sid(),
                 "customer": customer(),
+                "attrs": attributes(),
             },
             "required": ["active", "token_type", "iss", "sub", "client_id", "iat", "exp", "sid"],
             "additionalProperties": false,

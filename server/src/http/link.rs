@@ -7,17 +7,16 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use guestpass_core::client::{Client, Permission};
 use guestpass_core::customer::CustomerId;
+use guestpass_core::params::Params;
 use guestpass_core::presented_token::CUSTOMER_PARAMETERS;
 use guestpass_core::refusal::Refusal;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::client_auth::Presented;
+use super::back_end;
 use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, sub, subn};
-use super::{body, respond};
 use crate::app::App;
 use crate::error::Error;
-use crate::listen::Deadline;
 
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/link",
@@ -79,8 +78,9 @@ pub(super) fn customer() -> Value {
 }
 
 pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
-    answer(&app, &ENDPOINT, request, async |client, token, customer| {
-        let (guest, outcome) = app.link(client, token, customer).await?;
+    back_end::answer(&app, &ENDPOINT, request, async |client, params| {
+        let (token, customer) = asked(client, params)?;
+        let (guest, outcome) = app.link(client, token, &customer).await?;
         let linked = Linked {
             sub: guest.id.to_string(),
             subn: guest.network_id.to_string(),
@@ -92,29 +92,14 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Resul
     .await
 }
 
-/// Answers a request about a guest and a customer, once the client is known and may ask it.
-pub(super) async fn answer(
-    app: &App,
-    endpoint: &Endpoint,
-    request: Request,
-    act: impl AsyncFnOnce(&Client, &str, &CustomerId) -> Result<Response, Error>,
-) -> Result<Response, Error> {
-    let (parts, body) = request.into_parts();
-    let deadline = parts.extensions.get::<Deadline>().copied();
-    let body = body::read(&parts.headers, body, deadline).await?;
-    let query = parts.uri.query().unwrap_or_default();
-    let params = body::params_in_body(endpoint.parameters, &parts.headers, query, &body)?;
-    let presented =
-        Presented::read_if_any(&parts.headers, &params)?.ok_or(Refusal::ApiKeyMissing)?;
-    let client = presented.client(app);
-    let answered = async {
-        let client = presented.authenticate(app, client.as_deref())?;
-        client.check_may(Permission::Link)?;
-        let token = params.required("token")?;
-        let customer = params.required("customer")?;
-        let customer = customer.parse().map_err(|_| Refusal::CustomerMalformed)?;
-        act(client, token, &customer).await
-    };
-    let answered = answered.await;
-    Ok(respond::to(client, answered))
+/// Reads what a request about a guest and a customer holds, of a client that may ask it.
+pub(super) fn asked<'a>(
+    client: &Client,
+    params: &'a Params<'_>,
+) -> Result<(&'a str, CustomerId), Refusal> {
+    client.check_may(Permission::Link)?;
+    let token = params.required("token")?;
+    let customer = params.required("customer")?;
+    let customer = customer.parse().map_err(|_| Refusal::CustomerMalformed)?;
+    Ok((token, customer))
 }

@@ -12,6 +12,7 @@ use guestpass_core::time::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::attributes::attributes;
 use super::endpoint::{
     Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, seconds, sid, sub, subn,
 };
@@ -70,6 +71,9 @@ struct ProfileBody {
     /// The time at which the shop said which customer the guest is. Not which: whoever finds a token would read it.
     #[serde(skip_serializing_if = "Option::is_none")]
     linked_at: Option<i64>,
+    /// What the shop remembers of the guest, as far as the client is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attributes: Option<Value>,
     grants: Vec<GrantBody>,
 }
 
@@ -94,6 +98,7 @@ fn schema() -> Value {
             "created_at": seconds("When the guest was created"),
             "last_seen_at": seconds("When the guest last got a code or tokens"),
             "linked_at": seconds("When the shop said which customer the guest is; absent if it hasn't"),
+            "attributes": attributes(),
             "grants": {"type": "array", "items": {
                 "type": "object",
                 "properties": {
@@ -146,6 +151,11 @@ async fn profile(app: &App, token: &GuestToken) -> Result<Response, Error> {
         .grants
         .iter()
         .map(|grant| grant.advanced_at.as_seconds());
+    let attributes = guest
+        .profile
+        .attributes
+        .zip(token.client.as_ref())
+        .and_then(|(all, client)| all.told(&client.claims));
     let created_at = guest.profile.created_at.as_seconds();
     let is_shown = |grant: &&Grant| grant.is_live(now) && name(grant.client).is_some();
     Ok(Json(ProfileBody {
@@ -155,6 +165,7 @@ async fn profile(app: &App, token: &GuestToken) -> Result<Response, Error> {
         created_at,
         last_seen_at: seen.max().unwrap_or(created_at),
         linked_at: guest.profile.link.map(|link| link.at.as_seconds()),
+        attributes: attributes.map(|told| told.to_value()),
         grants: guest
             .grants
             .iter()

@@ -328,6 +328,8 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
         | Refusal::ClientIdMismatch
         | Refusal::PermissionMissing
         | Refusal::CustomerMalformed
+        | Refusal::AttributesMalformed
+        | Refusal::AttributesTooLong
         | Refusal::CredentialUnknown
         | Refusal::RefreshTokenAsCode
         | Refusal::CodeAsRefreshToken

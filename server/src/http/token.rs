@@ -76,6 +76,16 @@ const LINKS: &[Link] = &[
         ],
     },
     Link {
+        name: "attributes",
+        to: "attributes",
+        about: "Has Guestpass remember something of the guest.",
+        body: &[
+            ("client_id", "$request.body#/client_id"),
+            ("token", "$response.body#/access_token"),
+            ("attributes", r#"{"segment":"vip"}"#),
+        ],
+    },
+    Link {
         name: "unlink",
         to: "unlink",
         about: "Takes that back.",

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::endpoint::{Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, sub, subn};
-use super::link;
+use super::{back_end, link};
 use crate::app::App;
 use crate::error::Error;
 
@@ -60,8 +60,9 @@ fn schema() -> Value {
 }
 
 pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {
-    link::answer(&app, &ENDPOINT, request, async |client, token, customer| {
-        let (guest, outcome) = app.unlink(client, token, customer).await?;
+    back_end::answer(&app, &ENDPOINT, request, async |client, params| {
+        let (token, customer) = link::asked(client, params)?;
+        let (guest, outcome) = app.unlink(client, token, &customer).await?;
         let unlinked = Unlinked {
             sub: guest.id.to_string(),
             subn: guest.network_id.to_string(),

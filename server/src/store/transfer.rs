@@ -291,6 +291,7 @@ const PROFILES: &[Column] = &[
     text("customer"),
     integer("linked_at"),
     integer("linked_by"),
+    text("attributes"),
     integer("version"),
 ];
 
@@ -314,6 +315,7 @@ const GRANTS: &[Column] = &[
     text("revocation_reason"),
     integer("version"),
     text("customer"),
+    text("attributes"),
 ];
 
 const fn integer(name: &'static str) -> Column {

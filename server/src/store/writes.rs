@@ -23,7 +23,7 @@ use crate::timing::STALE;
 pub enum Write {
     /// A new guest and its first grant. [`Outcome::Conflict`] if the profile id is taken: draw again.
     InsertGuest(Profile, Grant),
-    /// Changes the link of a guest, and then what its grants repeat of it. [`Outcome::Conflict`] if the guest is gone, or its
+    /// Changes the link or the attributes of a guest, and then what its grants repeat of them. [`Outcome::Conflict`] if the guest is gone, or its
     /// version isn't the one before.
     ChangeProfile(Profile),
     /// Repeats what the shop has said of a guest in those of its grants that have an earlier version. Idempotent, and so late

@@ -1,6 +1,7 @@
 //! Guests and customers: `/oauth/link` and `/oauth/unlink`.
 
 mod linking;
+mod remembering;
 mod unlinking;
 
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use guestpass_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Sent, TestApp, Tokens, config, exchange, introspect, link, refresh, request, verify,
+    Answer, Sent, TestApp, Tokens, attributes, config, exchange, introspect, link, refresh,
+    request, verify,
 };
 
 /// The client that links.
@@ -35,13 +37,9 @@ impl Shop {
         let test = TestApp::with_config(config(&[("limits.mode", "off")])).await;
         let back_end_key = test.add_confidential_client(BACK_END).await;
         let api_key = test.add_confidential_client(API).await;
-        test.set_client(BACK_END, may_link()).await;
-        let told = ClientSettings {
-            claims: Some(vec!["customer".parse().unwrap()]),
-            ..ClientSettings::default()
-        };
-        test.set_client(API, told.clone()).await;
-        test.add_client(APP, told).await;
+        test.set_client(BACK_END, may_all()).await;
+        test.set_client(API, told(&["customer"])).await;
+        test.add_client(APP, told(&["customer"])).await;
         Self {
             test: Arc::new(test),
             back_end_key,
@@ -79,8 +77,28 @@ impl Shop {
     async fn grants_that_differ(&self) -> i64 {
         let sql = "select count(*) from grants join profiles using (profile_id)
                     where coalesce(grants.version, 0) <> coalesce(profiles.version, 0)
-                       or coalesce(grants.customer, '') <> coalesce(profiles.customer, '')";
+                       or coalesce(grants.customer, '') <> coalesce(profiles.customer, '')
+                       or coalesce(grants.attributes, '') <> coalesce(profiles.attributes, '')";
         self.test.number(sql).await
+    }
+
+    /// Sets attributes, in a request that is right in every way.
+    fn set(&self, access_token: &str, changes: &str) -> Sent {
+        attributes(access_token, changes)
+            .set("client_id", BACK_END)
+            .header("x-api-key", &self.back_end_key)
+    }
+
+    /// The same, where it must succeed. Returns all attributes.
+    async fn sets(&self, tokens: &Tokens, attributes: &str) -> Value {
+        let answer = self
+            .test
+            .send(self.set(&tokens.access_token, attributes))
+            .await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        let answer = answer.json();
+        assert_eq!(answer["sub"], tokens.sub());
+        answer["attributes"].clone()
     }
 
     fn unlink(&self, tokens: &Tokens, customer: &str) -> Sent {
@@ -123,9 +141,17 @@ impl Shop {
     }
 }
 
-fn may_link() -> ClientSettings {
+fn may_all() -> ClientSettings {
     ClientSettings {
-        may: Some(vec![Permission::Link]),
+        may: Some(vec![Permission::Link, Permission::Attributes]),
+        ..ClientSettings::default()
+    }
+}
+
+/// What it takes to be told these claims.
+fn told(claims: &[&str]) -> ClientSettings {
+    ClientSettings {
+        claims: Some(claims.iter().map(|name| name.parse().unwrap()).collect()),
         ..ClientSettings::default()
     }
 }
@@ -164,17 +190,23 @@ async fn c263_no_page_may_link() {
     let answer = shop.test.send(from_page).await;
     is_unlinked(&answer, &tokens, "unlinked");
     assert_eq!(answer.header("access-control-allow-origin"), None);
-    for (method, path, status) in [
-        ("GET", "/oauth/link", StatusCode::METHOD_NOT_ALLOWED),
-        ("GET", "/oauth/unlink", StatusCode::METHOD_NOT_ALLOWED),
-        ("OPTIONS", "/oauth/link", StatusCode::NO_CONTENT),
-        ("OPTIONS", "/oauth/unlink", StatusCode::NO_CONTENT),
-    ] {
-        let sent = request(method, path).header("origin", origin);
-        let answer = shop.test.send(sent).await;
-        assert_eq!(answer.status, status);
-        assert_eq!(answer.header("allow"), Some("POST, OPTIONS"));
-        assert_eq!(answer.header("access-control-allow-origin"), None);
+    let from_page = shop
+        .set(&tokens.access_token, r#"{"a":1}"#)
+        .header("origin", origin);
+    let answer = shop.test.send(from_page).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+    for path in ["/oauth/link", "/oauth/unlink", "/oauth/attributes"] {
+        for (method, status) in [
+            ("GET", StatusCode::METHOD_NOT_ALLOWED),
+            ("OPTIONS", StatusCode::NO_CONTENT),
+        ] {
+            let sent = request(method, path).header("origin", origin);
+            let answer = shop.test.send(sent).await;
+            assert_eq!(answer.status, status);
+            assert_eq!(answer.header("allow"), Some("POST, OPTIONS"));
+            assert_eq!(answer.header("access-control-allow-origin"), None);
+        }
     }
 }
 
@@ -185,15 +217,14 @@ async fn c240_an_answer_is_no_longer_than_existing_clients_read() {
         "c".repeat(128).parse().unwrap(),
         Timestamp::from_millis(0),
     );
-    client.claims = vec!["customer".parse().unwrap()];
+    client.claims = told(&["customer", "a", "b"]).claims.unwrap();
     client.overrides.audience = "a".repeat(64).parse().ok();
     let policy = Policy::default().with(&client.overrides);
     let issuer = |length| format!("https://id.example/{}", "i".repeat(length));
     let fits = |length: &usize| answer_size::beyond(&client, &policy, &issuer(*length)).is_none();
-    let longest = (1..=128 - "https://id.example/".len())
-        .filter(fits)
-        .last()
-        .unwrap();
+    let room = 128 - "https://id.example/".len();
+    let longest = (1..=room).rev().find(fits).unwrap();
+    assert!(longest < room, "a longer issuer would be too long");
     let expected = answer_size::longest(&client, &policy, &issuer(longest));
     assert!(expected <= answer_size::MAX_BYTES);
     for algorithm in ["HS256", "ES256", "EdDSA"] {
@@ -212,18 +243,24 @@ async fn c240_an_answer_is_no_longer_than_existing_clients_read() {
         };
         test.add_client(id, told).await;
         let key = test.add_confidential_client(BACK_END).await;
-        test.set_client(BACK_END, may_link()).await;
+        test.set_client(BACK_END, may_all()).await;
         let exchange = exchange(&test.code(id).await).set("client_id", id);
         let guest = test.granted(exchange).await;
         let link = link(&guest.access_token, &"x".repeat(128)).set("client_id", BACK_END);
         let linked = test.send(link.header("x-api-key", &key)).await;
         assert_eq!(linked.status, StatusCode::OK, "{linked:?}");
+        // `~` is written as six characters, none of which a plain base64 decoder stumbles over.
+        let changes = format!(r#"{{"a":"{}","b":">x"}}"#, "~".repeat(39));
+        let set = attributes(&guest.access_token, &changes).set("client_id", BACK_END);
+        let set = test.send(set.header("x-api-key", &key)).await;
+        assert_eq!(set.status, StatusCode::OK, "{set:?}");
         // Every answer with tokens is looked at: it has a payload that any base64 decoder reads, and is short enough.
         let answer = test
             .send(refresh(&guest.refresh_token).set("client_id", id))
             .await;
         assert_eq!(answer.tokens().claims["customer"], "x".repeat(128));
         let length = answer.body.len();
+        assert_eq!(answer.tokens().claims["attrs"]["a"], "~".repeat(39));
         // A guest from elsewhere may have an id of 19 digits, and only HS256 has a shorter signature and key id.
         let least = expected - 4 - if algorithm == "HS256" { 79 } else { 0 };
         assert!(

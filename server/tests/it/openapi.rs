@@ -118,6 +118,7 @@ async fn operations_have_names_of_their_own_and_links_lead_to_them() {
     }
     assert!(links.is_subset(&names), "{links:?}");
     let expected = [
+        "attributes",
         "erase",
         "introspect",
         "link",

@@ -75,6 +75,7 @@ async fn c037_only_a_valid_token_of_a_living_grant_of_that_client_resumes() {
         issued_at: now,
         expires_at: now + Duration::from_secs(60),
         customer: None,
+        attributes: None,
     });
     let tampered = format!("{}x", guest.access_token);
     for (row, jwt) in [

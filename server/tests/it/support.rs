@@ -64,7 +64,8 @@ pub(crate) use forge::{Forged, forms_of};
 pub(crate) use log::{TextLog, lines_of};
 pub(crate) use overheard::{Overheard, Statement};
 pub(crate) use request::{
-    Sent, authorize, exchange, introspect, link, percent, profile, refresh, request, revoke, verify,
+    Sent, attributes, authorize, exchange, introspect, link, percent, profile, refresh, request,
+    revoke, verify,
 };
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) use shim::shim;

@@ -1,9 +1,26 @@
 //! Tests tokens that the issuer never made: wrong algorithms, headers, keys, signatures and serializations.
 
-use guestpass_verify::{AccessToken, KeySet, Rejection};
+use std::collections::BTreeMap;
+
+use guestpass_verify::{AccessToken, Attribute, KeySet, Rejection};
 use serde_json::{Value, json};
 
 use crate::support::{ISSUER, NOW, Signer, changed, claims_of_a_guest, encode, signers, verifier};
+
+#[test]
+fn what_a_shop_says_of_a_guest_is_read() {
+    let signer = &signers()[0];
+    let attrs = json!({"beta": true, "n": -1, "segment": "vip"});
+    let told = [("customer", json!("c-4711")), ("attrs", attrs)];
+    let token = signer.verify(&signer.token(&[], &told)).unwrap();
+    assert_eq!(token.customer.as_deref(), Some("c-4711"));
+    let expected = [
+        ("beta".to_owned(), Attribute::Flag(true)),
+        ("n".to_owned(), Attribute::Number(-1)),
+        ("segment".to_owned(), Attribute::Text("vip".to_owned())),
+    ];
+    assert_eq!(token.attributes, BTreeMap::from(expected));
+}
 
 #[test]
 fn a_right_token_is_accepted_under_each_algorithm() {
@@ -13,6 +30,8 @@ fn a_right_token_is_accepted_under_each_algorithm() {
             issuer: ISSUER.to_owned(),
             subject: "94173".to_owned(),
             network_id: Some("6f1e2f0e-5b0a-4b53-9a3c-6a4d1d3b3f11".to_owned()),
+            customer: None,
+            attributes: BTreeMap::new(),
             audience: vec![ISSUER.to_owned()],
             client_id: "shop".to_owned(),
             token_id: "1".to_owned(),

@@ -9,7 +9,9 @@ use guestpass_core::limits::{
 use guestpass_core::refusal::{Refusal, WireCode};
 use serde_json::{Map, Value, json};
 
+use super::super::attributes::attributes;
 use super::super::endpoint::{Caller, seconds, sid, sub, subn};
+use super::super::link::customer;
 
 pub(super) const ABOUT: &str = "\
 OAuth 2.0 (RFC 6749) with PKCE (RFC 7636) for guests: visitors without an account, whom a shop wants to recognise.
@@ -331,6 +333,8 @@ pub(super) fn schemas() -> Map<String, Value> {
             "exp": seconds("When the token expires"),
             "jti": text("The id of the token."),
             "sid": sid(),
+            "customer": customer(),
+            "attrs": attributes(),
         },
         "required": ["iss", "sub", "subn", "aud", "client_id", "iat", "exp", "jti", "sid"],
     });

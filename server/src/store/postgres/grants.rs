@@ -1,9 +1,11 @@
 //! The statements of the hot path on guests and grants. Each touches the rows of one guest and nothing else.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
+use guestpass_core::attributes::Attributes;
 use guestpass_core::client::ClientNumber;
-use guestpass_core::customer::{CustomerId, Link};
+use guestpass_core::customer::Link;
 use guestpass_core::grant::{
     Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
 };
@@ -19,7 +21,7 @@ use crate::store::{Outcome, Unavailable};
 /// The columns that [`grant`] reads.
 pub(super) const GRANT_COLUMNS: &str = "
     profile_id, grant_id, client_number, network_id, challenge, generation, proven, strikes, issued_at, advanced_at,
-    expires_at, ends_at, revoked_at, revocation_reason, version, customer";
+    expires_at, ends_at, revoked_at, revocation_reason, version, customer, attributes";
 
 /// The columns of a new guest's grant: all but those of a revocation, and of what the shop says of the guest.
 pub(super) const NEW_GRANT_COLUMNS: &str = "
@@ -28,7 +30,7 @@ pub(super) const NEW_GRANT_COLUMNS: &str = "
 
 /// The columns that [`profile`] reads.
 pub(super) const PROFILE_COLUMNS: &str = "
-    profile_id, network_id, client_number, created_at, customer, linked_at, linked_by, version";
+    profile_id, network_id, client_number, created_at, customer, linked_at, linked_by, attributes, version";
 
 pub(super) async fn load(pool: &Pool, id: GrantId) -> Result<Option<Grant>, Unavailable> {
     let sql = format!("select {GRANT_COLUMNS} from grants where profile_id = $1 and grant_id = $2");
@@ -89,8 +91,8 @@ pub(super) async fn load_profile(
 /// Changes a guest by compare-and-set: if it has the version before.
 pub(super) async fn change_profile(pool: &Pool, next: &Profile) -> Result<Outcome, Failed> {
     const SQL: &str = "
-        update profiles set customer = $2, linked_at = $3, linked_by = $4, version = $5
-         where profile_id = $1 and coalesce(version, 0) + 1 = $5";
+        update profiles set customer = $2, linked_at = $3, linked_by = $4, attributes = $5, version = $6
+         where profile_id = $1 and coalesce(version, 0) + 1 = $6";
     let link = next.link.as_ref();
     let done = pool
         .run(
@@ -100,6 +102,7 @@ pub(super) async fn change_profile(pool: &Pool, next: &Profile) -> Result<Outcom
                 &link.map(|link| link.customer.as_str()),
                 &link.map(|link| link.at.as_millis()),
                 &link.and_then(|link| link.by).map(|client| client.0),
+                &next.attributes.as_ref().map(Attributes::as_json),
                 &next.version,
             ],
         )
@@ -110,10 +113,20 @@ pub(super) async fn change_profile(pool: &Pool, next: &Profile) -> Result<Outcom
 /// Repeats what the shop has said of a guest in those of its grants that repeat what it said before.
 pub(super) async fn copy_profile(pool: &Pool, profile: &Profile) -> Result<Outcome, Failed> {
     const SQL: &str = "
-        update grants set customer = $2, version = $3 where profile_id = $1 and coalesce(version, 0) < $3";
+        update grants set customer = $2, attributes = $3, version = $4
+         where profile_id = $1 and coalesce(version, 0) < $4";
     let customer = profile.link.as_ref().map(|link| link.customer.as_str());
-    pool.run(SQL, &[&profile.id.as_i64(), &customer, &profile.version])
-        .await?;
+    let attributes = profile.attributes.as_ref().map(Attributes::as_json);
+    pool.run(
+        SQL,
+        &[
+            &profile.id.as_i64(),
+            &customer,
+            &attributes,
+            &profile.version,
+        ],
+    )
+    .await?;
     Ok(Outcome::Done)
 }
 
@@ -129,8 +142,8 @@ pub(super) async fn mark_resumed(pool: &Pool, id: ProfileId) -> Result<(), Faile
 /// guest from being erased before this is committed; see [`remove_guest`].
 pub(super) async fn insert_grant(pool: &Pool, grant: &Grant) -> Result<Outcome, Failed> {
     let sql = format!(
-        "insert into grants ({NEW_GRANT_COLUMNS}, version, customer)
-         select profile_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, version, customer
+        "insert into grants ({NEW_GRANT_COLUMNS}, version, customer, attributes)
+         select profile_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, version, customer, attributes
            from profiles where profile_id = $1
             for key share
          on conflict do nothing"
@@ -272,7 +285,8 @@ pub(super) fn grant(row: &Row) -> Result<Grant, Unavailable> {
             None => None,
             Some(version) => Some(Arc::new(ProfileCopy {
                 version,
-                customer: customer(row)?,
+                customer: parsed(row, "customer")?,
+                attributes: parsed(row, "attributes")?,
             })),
         },
     })
@@ -285,12 +299,13 @@ pub(super) fn profile(row: &Row) -> Result<Profile, Unavailable> {
         client: ClientNumber(value(row, "client_number")?),
         created_at: Timestamp::from_millis(value(row, "created_at")?),
         link: link(row)?,
+        attributes: parsed(row, "attributes")?,
         version: value::<Option<i64>>(row, "version")?.unwrap_or(0),
     })
 }
 
 fn link(row: &Row) -> Result<Option<Link>, Unavailable> {
-    let Some(customer) = customer(row)? else {
+    let Some(customer) = parsed(row, "customer")? else {
         return Ok(None);
     };
     Ok(Some(Link {
@@ -300,9 +315,10 @@ fn link(row: &Row) -> Result<Option<Link>, Unavailable> {
     }))
 }
 
-fn customer(row: &Row) -> Result<Option<CustomerId>, Unavailable> {
-    let customer = value::<Option<&str>>(row, "customer")?.map(str::parse);
-    customer.transpose().map_err(|_| malformed("customer"))
+/// Reads a text that a type of the core understands, or null.
+fn parsed<T: FromStr>(row: &Row, column: &'static str) -> Result<Option<T>, Unavailable> {
+    let value = value::<Option<&str>>(row, column)?.map(str::parse);
+    value.transpose().map_err(|_| malformed(column))
 }
 
 pub(super) fn profile_id(row: &Row) -> Result<ProfileId, Unavailable> {

@@ -1,9 +1,11 @@
 //! Guests and grants as rows: the statements of the hot path.
 
+use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
+use guestpass_core::attributes::Attributes;
 use guestpass_core::client::ClientNumber;
-use guestpass_core::customer::{CustomerId, Link};
+use guestpass_core::customer::Link;
 use guestpass_core::grant::{
     Decision, Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
 };
@@ -26,7 +28,7 @@ pub(super) fn load(connection: &Connection, id: GrantId) -> rusqlite::Result<Opt
 macro_rules! grant_values {
     () => {
         "client_number, network_id, challenge, generation, proven, strikes, issued_at, advanced_at, expires_at, \
-         ends_at, revoked_at, revocation_reason, version, customer"
+         ends_at, revoked_at, revocation_reason, version, customer, attributes"
     };
 }
 
@@ -46,7 +48,7 @@ pub(super) const NEW_PROFILE_COLUMNS: &str = new_profile_columns!();
 /// The columns that [`profile`] reads.
 pub(super) const PROFILE_COLUMNS: &str = concat!(
     new_profile_columns!(),
-    ", customer, linked_at, linked_by, version"
+    ", customer, linked_at, linked_by, attributes, version"
 );
 
 /// Returns the position of a column in a list. In a constant this costs a refresh nothing, and a name that isn't in the
@@ -241,14 +243,15 @@ pub(super) fn load_profile(
 /// Changes a guest by compare-and-set: if it has the version before.
 fn change_profile(connection: &Connection, next: &Profile) -> rusqlite::Result<Outcome> {
     const SQL: &str = "
-        update profiles set customer = ?2, linked_at = ?3, linked_by = ?4, version = ?5
-         where profile_id = ?1 and coalesce(version, 0) + 1 = ?5";
+        update profiles set customer = ?2, linked_at = ?3, linked_by = ?4, attributes = ?5, version = ?6
+         where profile_id = ?1 and coalesce(version, 0) + 1 = ?6";
     let link = next.link.as_ref();
     let changed = connection.prepare_cached(SQL)?.execute(params![
         next.id.as_i64(),
         link.map(|link| link.customer.as_str()),
         link.map(|link| link.at.as_millis()),
         link.and_then(|link| link.by).map(|client| client.0),
+        next.attributes.as_ref().map(Attributes::as_json),
         next.version,
     ])?;
     Ok(done_if_one(changed))
@@ -257,10 +260,12 @@ fn change_profile(connection: &Connection, next: &Profile) -> rusqlite::Result<O
 /// Repeats what the shop has said of a guest in those of its grants that repeat what it said before.
 fn copy_profile(connection: &Connection, profile: &Profile) -> rusqlite::Result<()> {
     const SQL: &str = "
-        update grants set customer = ?2, version = ?3 where profile_id = ?1 and coalesce(version, 0) < ?3";
+        update grants set customer = ?2, attributes = ?3, version = ?4
+         where profile_id = ?1 and coalesce(version, 0) < ?4";
     connection.prepare_cached(SQL)?.execute(params![
         profile.id.as_i64(),
         profile.link.as_ref().map(|link| link.customer.as_str()),
+        profile.attributes.as_ref().map(Attributes::as_json),
         profile.version,
     ])?;
     Ok(())
@@ -281,7 +286,8 @@ fn insert_grant(connection: &Connection, grant: &Grant) -> rusqlite::Result<usiz
         format!(
             "
         insert into grants ({GRANT_COLUMNS}, grant_number)
-        select ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, version, customer, ?1, ?2, {NEW_NUMBER}
+        select ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
+               version, customer, attributes, ?1, ?2, {NEW_NUMBER}
           from profiles where profile_id = ?1
         on conflict do nothing"
         )
@@ -478,7 +484,8 @@ fn grant_of(id: GrantId, row: &Row<'_>) -> rusqlite::Result<Grant> {
             None => None,
             Some(version) => Some(Arc::new(ProfileCopy {
                 version,
-                customer: customer(row, column!("customer"))?,
+                customer: parsed(row, column!("customer"))?,
+                attributes: parsed(row, column!("attributes"))?,
             })),
         },
     })
@@ -492,13 +499,14 @@ pub(super) fn profile(row: &Row<'_>) -> rusqlite::Result<Profile> {
         client: ClientNumber(row.get("client_number")?),
         created_at: Timestamp::from_millis(row.get("created_at")?),
         link: link(row)?,
+        attributes: parsed(row, const { position(PROFILE_COLUMNS, "attributes") })?,
         version: row.get::<_, Option<i64>>("version")?.unwrap_or(0),
     })
 }
 
 fn link(row: &Row<'_>) -> rusqlite::Result<Option<Link>> {
     const CUSTOMER: usize = position(PROFILE_COLUMNS, "customer");
-    let Some(customer) = customer(row, CUSTOMER)? else {
+    let Some(customer) = parsed(row, CUSTOMER)? else {
         return Ok(None);
     };
     Ok(Some(Link {
@@ -508,12 +516,13 @@ fn link(row: &Row<'_>) -> rusqlite::Result<Option<Link>> {
     }))
 }
 
-fn customer(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<CustomerId>> {
+/// Reads a text that a type of the core understands, or null.
+fn parsed<T: FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
     let ValueRef::Text(text) = row.get_ref(column)? else {
         return Ok(None);
     };
-    let customer = str::from_utf8(text).ok().and_then(|id| id.parse().ok());
-    customer.map(Some).ok_or_else(|| malformed(row, column))
+    let value = str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+    value.map(Some).ok_or_else(|| malformed(row, column))
 }
 
 pub(super) fn profile_id(row: &Row<'_>, column: usize) -> rusqlite::Result<ProfileId> {

@@ -196,14 +196,62 @@ fn what_a_client_may_and_is_told_is_for_the_operator_to_say() {
     let problem = binary.failure(&[&set[..], &["--no-confidential"]].concat());
     assert!(problem.contains("--may none"), "{problem}");
     let wrong = binary.run(&[&set[..], &["--may", "everything"]].concat());
-    assert!(
-        wrong.stderr.contains("write link. Or write none"),
-        "{wrong:?}"
-    );
+    assert!(wrong.stderr.contains("write link, attributes"), "{wrong:?}");
     let text = binary.run(&["client", "show", "back-end"]).stdout;
     assert!(text.contains("may                  link\n"), "{text}");
     let changed = binary.json(&[&set[..], &["--may", "none", "--no-confidential"]].concat());
     assert_eq!(permitted(&changed), json!([[], []]));
+}
+
+#[test]
+fn c241_claims_that_would_make_an_answer_too_long_are_refused() {
+    let mut binary = Binary::new();
+    let long_id = "c".repeat(100);
+    let issuer = format!("https://id.example/{}", "i".repeat(100));
+    binary.set_variable("GUESTPASS_ISSUER", &issuer);
+    let add = ["client", "add", &long_id];
+    let problem = binary.failure(&[&add[..], &["--claims", "customer,segment"]].concat());
+    let too_long = "bytes more than the 1536 that existing clients read";
+    assert!(problem.contains(too_long), "{problem}");
+    binary.json(&[&add[..], &["--claims", "customer"]].concat());
+    let set = ["client", "set", &long_id];
+    let before = binary.json(&["client", "show", &long_id]);
+    let problem = binary.failure(&[&set[..], &["--claims", "customer,segment"]].concat());
+    assert!(
+        problem.contains(too_long) && problem.contains("--claims none"),
+        "{problem}"
+    );
+    assert_eq!(binary.json(&["client", "show", &long_id]), before);
+    let short = [
+        "client",
+        "add",
+        "shop-short",
+        "--claims",
+        "customer,segment",
+    ];
+    binary.json(&short);
+    // With what was chosen under another issuer, nobody is served.
+    binary.set_variable("GUESTPASS_ISSUER", "https://id.example");
+    binary.json(&[&set[..], &["--claims", "customer,segment"]].concat());
+    binary.set_variable("GUESTPASS_ISSUER", &issuer);
+    let checked = binary.run(&["config", "check"]);
+    let findings = format!("{}{}", checked.stdout, checked.stderr);
+    assert_eq!(checked.code, Some(1), "{findings}");
+    assert!(
+        findings.contains(&format!("error: {long_id}: with the claims")),
+        "{findings}"
+    );
+    // Tokens in pages and apps that name customers are to be thought about.
+    assert!(
+        findings.contains("advice: shop-short: it is public, and its tokens say"),
+        "{findings}"
+    );
+    let refused = binary.run(&["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains(too_long) && refused.stderr.contains(&long_id),
+        "{refused:?}"
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use guestpass_core::client::{Change, ChangeError, ClientSettings};
 use guestpass_core::policy::PolicyOverrides;
 use serde_json::Value;
 
-use super::{API, APP, BACK_END, Shop, is_linked, may_link};
+use super::{API, APP, BACK_END, Shop, is_linked, may_all};
 use crate::support::{
     Forged, SHOP, Sent, authorize, config, exchange, link, profile, refresh, revoke, thorough,
 };
@@ -154,7 +154,7 @@ async fn c206_who_may_link_is_for_the_operator_to_say() {
     }
     let change = Change::SetClient {
         id: SHOP.parse().unwrap(),
-        settings: may_link(),
+        settings: may_all(),
     };
     let refused = shop.test.store.change(change).await.unwrap_err();
     assert!(

@@ -232,7 +232,7 @@ fn sample(table: Table) -> Vec<Row> {
         [&names[..], &times, &[bytes(&[0, 255])]].concat()
     };
     let grant =
-        |profile: i64, random: u8, strikes: i64, revoked: [Value; 2], copied: [Value; 2]| {
+        |profile: i64, random: u8, strikes: i64, revoked: [Value; 2], copied: [Value; 3]| {
             let ids = [int(profile), bytes(&[random; 8]), int(1)];
             let hashes = [bytes(&[1; 16]), bytes(&[2; 32])];
             let numbers = [int(3), int(2), int(strikes)];
@@ -240,6 +240,7 @@ fn sample(table: Table) -> Vec<Row> {
             [&ids[..], &hashes, &numbers, &times, &revoked, &copied].concat()
         };
     let nothing = || [Value::Null, Value::Null];
+    let no_copy = || [Value::Null, Value::Null, Value::Null];
     match table {
         Table::Clients => vec![
             vec![int(1), text("Shop"), flag(true), flag(false), int(now)],
@@ -272,9 +273,10 @@ fn sample(table: Table) -> Vec<Row> {
         Table::Tombstones => vec![tombstone(1, 2), tombstone(200, 1)],
         Table::JournalMarks => vec![vec![bytes(&[1; 16]), text("node-ä"), int(1), int(now)]],
         Table::Profiles => {
-            let nothing = [Value::Null, Value::Null, Value::Null, Value::Null];
-            let link = [text("c-4711"), int(now), int(2), int(1)];
-            let imported = [text("C"), int(0), Value::Null, int(i64::MAX)];
+            let nothing = [const { Value::Null }; 5];
+            let attributes = text(r#"{"a":"x"}"#);
+            let link = [text("c-4711"), int(now), int(2), attributes, int(1)];
+            let imported = [text("C"), int(0), Value::Null, Value::Null, int(i64::MAX)];
             [(1, nothing), (2, link), (i64::MAX, imported)]
                 .map(|(id, link)| {
                     let guest = [int(id), bytes(&[9; 16]), int(1), int(now), flag(id == 2)];
@@ -283,15 +285,21 @@ fn sample(table: Table) -> Vec<Row> {
                 .to_vec()
         }
         Table::Grants => vec![
-            grant(1, 0, 0, nothing(), nothing()),
+            grant(1, 0, 0, nothing(), no_copy()),
             grant(
                 1,
                 255,
                 255,
                 [int(now), text("contested")],
-                [int(2), Value::Null],
+                [int(2), Value::Null, text(r#"{"a":1}"#)],
             ),
-            grant(i64::MAX, 0, 5, nothing(), [int(1), text("c-4711")]),
+            grant(
+                i64::MAX,
+                0,
+                5,
+                nothing(),
+                [int(1), text("c-4711"), Value::Null],
+            ),
         ],
     }
 }

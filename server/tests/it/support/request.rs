@@ -78,6 +78,12 @@ pub(crate) fn link(access_token: &str, customer: &str) -> Sent {
         .with(&[("token", access_token), ("customer", customer)])
 }
 
+/// `AT`: returns a change of attributes, whose client and API key must be set.
+pub(crate) fn attributes(access_token: &str, changes: &str) -> Sent {
+    Sent::new(Method::POST, "/oauth/attributes", Form::Body)
+        .with(&[("token", access_token), ("attributes", changes)])
+}
+
 /// `FA`: returns a forward-auth request with that access token.
 pub(crate) fn verify(access_token: &str) -> Sent {
     request("GET", "/oauth/verify").bearer(access_token)

@@ -179,6 +179,7 @@ pub(crate) async fn a_guest_changes_from_the_version_before(store: &Store) {
         Some(Arc::new(ProfileCopy {
             version: profile.version,
             customer: profile.link.as_ref().map(|link| link.customer.clone()),
+            attributes: profile.attributes.clone(),
         }))
     };
     assert_eq!(copied().await, repeats(&linked));
@@ -187,6 +188,7 @@ pub(crate) async fn a_guest_changes_from_the_version_before(store: &Store) {
     assert_eq!(store.write(late).await, Outcome::Conflict);
     let unlinked = Profile {
         link: None,
+        attributes: r#"{"a":1}"#.parse().ok(),
         version: linked.version + 1,
         ..linked.clone()
     };
