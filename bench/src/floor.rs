@@ -19,7 +19,7 @@ use guestpass::store::sqlite::bare::{BareGrant, BareWriter};
 use guestpass::store::sqlite::{SqliteStore, Synchronous};
 use guestpass::store::{EndedBefore, REMOVED_AT_ONCE, Store, Write};
 use guestpass::upkeep::PART;
-use guestpass_core::claims::Claims;
+use guestpass_core::claims::{Claims, Typ};
 use guestpass_core::credential::Credential;
 use guestpass_core::grant::{Generation, GrantId, KEEP_ENDED};
 use guestpass_core::params::Params;
@@ -175,7 +175,7 @@ async fn signed(
         grant,
         generation: Generation::from_u64(7),
     });
-    json(tokens(&keys.sign(&claims), &refresh_token))
+    json(tokens(&keys.sign(Typ::AtJwt, &claims), &refresh_token))
 }
 
 fn algorithm_named(name: &str) -> Result<KeyAlgorithm, Failure> {

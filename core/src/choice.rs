@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::claims::Typ;
 use crate::client::Client;
 use crate::policy::{
     Audience, LateRetry, MAX_CODE_TTL, MAX_GRACE, PolicyError, check_max_unproven,
@@ -38,6 +39,7 @@ pub enum Choice {
     IntrospectionsPerClient,
     AudienceRestricted,
     ResumeWithJwt,
+    Typ,
     Origins,
     May,
     Claims,
@@ -45,7 +47,7 @@ pub enum Choice {
 
 impl Choice {
     /// Lists all of them, in the order in which they are shown.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::AccessTtl,
         Self::CodeTtl,
         Self::Grace,
@@ -63,6 +65,7 @@ impl Choice {
         Self::IntrospectionsPerClient,
         Self::AudienceRestricted,
         Self::ResumeWithJwt,
+        Self::Typ,
         Self::Origins,
         Self::May,
         Self::Claims,
@@ -89,6 +92,7 @@ impl Choice {
             Self::IntrospectionsPerClient => "introspections_per_client",
             Self::AudienceRestricted => "audience_restricted",
             Self::ResumeWithJwt => "resume_with_jwt",
+            Self::Typ => "typ",
             Self::Origins => "origins",
             Self::May => "may",
             Self::Claims => "claims",
@@ -122,6 +126,7 @@ impl Choice {
             | Self::IntrospectionsPerClient => true,
             Self::AudienceRestricted
             | Self::ResumeWithJwt
+            | Self::Typ
             | Self::Origins
             | Self::May
             | Self::Claims => false,
@@ -151,6 +156,7 @@ impl Choice {
             | Self::IntrospectionsPerClient
             | Self::AudienceRestricted
             | Self::ResumeWithJwt
+            | Self::Typ
             | Self::Origins
             | Self::May
             | Self::Claims => (SECOND, CENTURY),
@@ -199,6 +205,7 @@ impl Client {
                 .map(|limit| limit.to_string()),
             Choice::AudienceRestricted => self.audience_restricted.then(|| true.to_string()),
             Choice::ResumeWithJwt => self.resume_with_jwt.then(|| true.to_string()),
+            Choice::Typ => self.typ.map(|typ| typ.as_str().to_owned()),
             Choice::Origins => list(&self.origins),
             Choice::May => list(&self.may),
             Choice::Claims => list(&self.claims),
@@ -231,6 +238,7 @@ impl Client {
             }
             Choice::AudienceRestricted => self.audience_restricted = yes_or_no(text)?,
             Choice::ResumeWithJwt => self.resume_with_jwt = yes_or_no(text)?,
+            Choice::Typ => self.typ = Some(typ(text)?),
             Choice::Origins => self.origins = elements(text)?,
             Choice::May => self.may = elements(text)?,
             Choice::Claims => self.claims = elements(text)?,
@@ -260,6 +268,7 @@ impl Client {
             Choice::IntrospectionsPerClient => chosen.introspections_per_client = None,
             Choice::AudienceRestricted => self.audience_restricted = false,
             Choice::ResumeWithJwt => self.resume_with_jwt = false,
+            Choice::Typ => self.typ = None,
             Choice::Origins => self.origins.clear(),
             Choice::May => self.may.clear(),
             Choice::Claims => self.claims.clear(),
@@ -287,6 +296,14 @@ impl Client {
             self.unknown_choices.insert(name, text);
         }
     }
+}
+
+/// Parses the `typ` of access tokens.
+///
+/// # Errors
+/// A sentence that says what to write instead.
+pub fn typ(text: &str) -> Result<Typ, String> {
+    text.parse().map_err(str::to_owned)
 }
 
 /// Returns the parser of a lifetime, which checks it too.
@@ -397,6 +414,7 @@ mod tests {
             },
             audience_restricted: true,
             resume_with_jwt: true,
+            typ: Some(Typ::Jwt),
             origins: ["http://localhost:3000", "https://a.example"]
                 .map(|origin| origin.parse().unwrap())
                 .to_vec(),

@@ -4,6 +4,7 @@
 //! the place that mints the token, the crate that verifies it, introspection and the API's description.
 
 use std::fmt::Write;
+use std::str::FromStr;
 
 use base64::Engine;
 
@@ -13,6 +14,40 @@ use crate::customer::CustomerId;
 use crate::grant::GrantId;
 use crate::profile::{NetworkId, ProfileId};
 use crate::time::Timestamp;
+
+/// The `typ` of an access token, in its header.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Typ {
+    /// `at+jwt` (RFC 9068 §2.1), by which nobody takes a JWT of another kind for one.
+    #[default]
+    AtJwt,
+    /// `JWT`, for libraries that refuse the other. Our keys sign nothing else, so that it can't be taken for anything.
+    Jwt,
+}
+
+impl Typ {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::AtJwt, Self::Jwt];
+
+    /// Returns the text in the header.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AtJwt => "at+jwt",
+            Self::Jwt => "JWT",
+        }
+    }
+}
+
+impl FromStr for Typ {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|typ| typ.as_str() == text)
+            .ok_or("write at+jwt or JWT")
+    }
+}
 
 /// Holds the claims of one access token.
 #[derive(Debug)]

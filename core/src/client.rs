@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::attributes;
+use crate::claims::Typ;
 use crate::limits::MAX_BODY_BYTES;
 use crate::params::{Accepts, Parameter, Presence};
 use crate::policy::{Audience, PolicyOverrides};
@@ -41,6 +42,8 @@ pub struct Client {
     pub origins: Vec<Origin>,
     /// Lists the permissions that it has beside recognising guests.
     pub may: Vec<Permission>,
+    /// The `typ` of its access tokens, if it has chosen one: then tokens of either are taken.
+    pub typ: Option<Typ>,
     /// The claims that it is told of a guest beside those of every token.
     pub claims: Vec<ClaimName>,
     /// Names and texts of choices that were made with a newer version, and have no effect here.
@@ -63,6 +66,7 @@ impl Client {
             overrides: PolicyOverrides::default(),
             audience_restricted: false,
             resume_with_jwt: false,
+            typ: None,
             origins: Vec::new(),
             may: Vec::new(),
             claims: Vec::new(),

@@ -116,6 +116,7 @@ impl Policy {
             | Choice::QueryParams
             | Choice::AudienceRestricted
             | Choice::ResumeWithJwt
+            | Choice::Typ
             | Choice::Origins
             | Choice::May
             | Choice::Claims => RateLimit::OFF,

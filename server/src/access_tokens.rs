@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use guestpass_core::claims::Typ;
 use guestpass_core::client::{ApiKey, Client};
 use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::policy::Audience;
 use guestpass_core::refusal::Refusal;
-use guestpass_verify::{AccessToken, Rejection};
+use guestpass_verify::{AccessToken, Rejection, Verifier};
 
 use crate::app::App;
 use crate::error::Error;
@@ -67,10 +68,12 @@ impl App {
     /// As there.
     pub fn verify_for_revocation(&self, token: &str) -> Result<VerifiedToken, Error> {
         let keys = self.keys.now();
-        let mut verified = self.verifier.verify_at_any_time(token, keys.verifying());
+        let at_any_time =
+            |verifier: &Verifier| verifier.verify_at_any_time(token, keys.verifying());
+        let mut verified = self.of_chosen_typ(token, &self.verifier, at_any_time);
         if let (Err(Rejection::IssuerWrong), Some(issuer)) = (&verified, claimed_issuer(token)) {
             let verifier = self.verification.verifier(&issuer);
-            verified = verifier.verify_at_any_time(token, keys.verifying());
+            verified = self.of_chosen_typ(token, &verifier, at_any_time);
         }
         self.of_known_client(verified.map_err(refusal)?)
     }
@@ -110,13 +113,33 @@ impl App {
         let expired = |verified: &Result<_, _>| matches!(verified, Err(Rejection::Expired));
         let verified = self.clock.reading().decide(
             |now| {
-                self.verifier
-                    .verify(token, keys.verifying(), now.as_seconds())
+                self.of_chosen_typ(token, &self.verifier, |verifier| {
+                    verifier.verify(token, keys.verifying(), now.as_seconds())
+                })
             },
             |now, earlier| expired(now) == expired(earlier),
         )?;
         let issuer = self.issuer.as_str();
         Ok(verified.map_err(|rejection| refusal_of(token, rejection, &keys, issuer))?)
+    }
+
+    /// Verifies a token. One of type `JWT` is good only of a client that has chosen a `typ`, whichever: so there is a way back
+    /// while its older tokens are out.
+    fn of_chosen_typ(
+        &self,
+        token: &str,
+        verifier: &Verifier,
+        verify: impl Fn(&Verifier) -> Result<AccessToken, Rejection>,
+    ) -> Result<AccessToken, Rejection> {
+        match verify(verifier) {
+            Err(Rejection::TypeWrong) if is_jwt(token) => {
+                let claims = verify(&verifier.clone().accept_untyped())?;
+                let client = self.clients.by_id(&claims.client_id);
+                let has_chosen = client.is_some_and(|client| client.typ.is_some());
+                has_chosen.then_some(claims).ok_or(Rejection::TypeWrong)
+            }
+            verified => verified,
+        }
     }
 
     fn of_known_client(&self, claims: AccessToken) -> Result<VerifiedToken, Error> {
@@ -266,9 +289,19 @@ pub fn is_for_issuer(claims: &AccessToken, issuer: &str, client: &Client) -> boo
 
 /// Returns the issuer that a token names, unverified.
 pub(crate) fn claimed_issuer(token: &str) -> Option<String> {
-    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    let claims: serde_json::Value = serde_json::from_slice(&payload).ok()?;
-    Some(claims.get("iss")?.as_str()?.to_owned())
+    claimed(token, 1, "iss")
+}
+
+/// Returns whether a token says that it is of type `JWT`, unverified.
+fn is_jwt(token: &str) -> bool {
+    claimed(token, 0, "typ").is_some_and(|typ| typ == Typ::Jwt.as_str())
+}
+
+/// Returns what a segment of a token says under a name.
+fn claimed(token: &str, segment: usize, name: &str) -> Option<String> {
+    let json = URL_SAFE_NO_PAD.decode(token.split('.').nth(segment)?);
+    let members: serde_json::Value = serde_json::from_slice(&json.ok()?).ok()?;
+    Some(members.get(name)?.as_str()?.to_owned())
 }
 
 /// Decodes the `sid` and `jti` of a token. `None` if they aren't as this server writes them.

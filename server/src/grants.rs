@@ -195,7 +195,7 @@ impl App {
         };
         let keys = self.keys.now();
         Tokens {
-            access_token: keys.sign(&claims),
+            access_token: keys.sign(client.typ.unwrap_or_default(), &claims),
             refresh_token: keys.seal(Credential {
                 grant: grant.id,
                 generation: grant.generation,

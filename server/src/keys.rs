@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
-use guestpass_core::claims::Claims;
+use guestpass_core::claims::{Claims, Typ};
 use guestpass_core::credential::{Credential, SealingKey};
 use guestpass_core::customer::CustomerId;
 use guestpass_core::profile::ProfileId;
@@ -68,8 +68,8 @@ impl Keys {
 
     /// Signs an access token: a JWS in compact serialisation (RFC 7515 §7.1).
     #[must_use]
-    pub fn sign(&self, claims: &Claims<'_>) -> String {
-        self.signing.sign(claims)
+    pub fn sign(&self, typ: Typ, claims: &Claims<'_>) -> String {
+        self.signing.sign(typ, claims)
     }
 
     /// Returns the keys that verify access tokens, with the next ones, which another node may use already.

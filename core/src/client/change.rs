@@ -3,6 +3,7 @@
 
 use crate::answer_size;
 use crate::choice::Choice;
+use crate::claims::Typ;
 use crate::policy::{Policy, PolicyError, PolicyOverrides};
 use crate::time::Timestamp;
 
@@ -48,6 +49,8 @@ pub struct ClientSettings {
     pub audience_restricted: Option<bool>,
     /// A guest's access token may stand for the guest at authorize.
     pub resume_with_jwt: Option<bool>,
+    /// The `typ` of its access tokens.
+    pub typ: Option<Typ>,
     /// Choices to make.
     pub overrides: PolicyOverrides,
     /// Choices to take back, so that the default holds again.
@@ -162,6 +165,7 @@ impl Client {
             .audience_restricted
             .unwrap_or(self.audience_restricted);
         client.resume_with_jwt = settings.resume_with_jwt.unwrap_or(self.resume_with_jwt);
+        client.typ = settings.typ.or(self.typ);
         client.overrides = settings.overrides.or(&self.overrides);
         for choice in &settings.unset {
             client.unset(*choice);

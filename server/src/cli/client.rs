@@ -5,6 +5,7 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Subcommand;
+use guestpass_core::claims::Typ;
 use guestpass_core::client::{
     Change, ChangeError, ClaimName, Client, ClientId, ClientSettings, Defaults, Origin, Permission,
 };
@@ -411,6 +412,7 @@ async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
                 client.audience_restricted.to_string(),
             ),
             ("resume_with_jwt", client.resume_with_jwt.to_string()),
+            ("typ", client.typ.unwrap_or_default().as_str().to_owned()),
             ("may", joined(&client.may)),
             ("claims", joined(&client.claims)),
         ];
@@ -508,6 +510,7 @@ fn described(client: &Client, config: &Config) -> Value {
         "disabled": client.disabled,
         "audience_restricted": client.audience_restricted,
         "resume_with_jwt": client.resume_with_jwt,
+        "typ": client.typ.map(Typ::as_str),
         "may": client.may.iter().map(|may| may.name()).collect::<Vec<_>>(),
         "claims": client.claims.iter().map(ClaimName::as_str).collect::<Vec<_>>(),
         "policy": policy::shown(client, config),

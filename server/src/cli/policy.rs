@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::builder::Resettable;
 use guestpass_core::choice::{self, Choice, lifetime};
+use guestpass_core::claims::Typ;
 use guestpass_core::client::{Client, ClientSettings};
 use guestpass_core::policy::{Audience, LateRetry, PolicyOverrides};
 use guestpass_core::rate_limit::RateLimit;
@@ -72,6 +73,10 @@ pub(super) struct Args {
     /// Limit the introspections that this client may ask for
     #[arg(long, value_name = "COUNT/DURATION", value_parser = or_default(choice::rate_limit))]
     introspections_per_client: Option<Given<RateLimit>>,
+    /// What its access tokens say they are, in `typ`: at+jwt, or JWT for libraries that refuse that. Tokens of both are taken
+    /// until default takes it back
+    #[arg(long, value_name = "TYP", value_parser = or_default(choice::typ))]
+    typ: Option<Given<Typ>>,
     /// Leave the issuer out of `aud`, so that only those take the tokens who check the client's own --audience
     #[arg(long, overrides_with = "no_audience_restricted", help_heading = Resettable::Reset)]
     audience_restricted: bool,
@@ -127,7 +132,9 @@ impl Args {
                 &mut unset,
             ),
         };
+        let typ = chosen(self.typ, Choice::Typ, &mut unset);
         ClientSettings {
+            typ,
             audience_restricted: switch(self.audience_restricted, self.no_audience_restricted),
             resume_with_jwt: switch(self.resume_with_jwt, self.no_resume_with_jwt),
             overrides,

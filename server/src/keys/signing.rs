@@ -12,7 +12,7 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine;
 use guestpass_core::base64url::BASE64URL;
-use guestpass_core::claims::Claims;
+use guestpass_core::claims::{Claims, Typ};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
@@ -22,8 +22,8 @@ use crate::random::Random;
 /// Signs access tokens.
 pub(super) struct SigningKey {
     secret: Secret,
-    /// The encoded header and the dot behind it: the same for every token.
-    header: String,
+    /// The encoded header and the dot behind it, for each of [`Typ::ALL`].
+    headers: [String; 2],
 }
 
 enum Secret {
@@ -70,20 +70,25 @@ impl SigningKey {
             KeyAlgorithm::Rs256 => Secret::Rs256(Box::new(RsaKeyPair::from_pkcs8(bytes).ok()?)),
             KeyAlgorithm::A256GcmSiv => return None,
         };
-        let header = format!(
-            r#"{{"alg":"{}","typ":"at+jwt","kid":"{kid}"}}"#,
-            algorithm.name()
-        );
+        let header = |typ: Typ| {
+            let (alg, typ) = (algorithm.name(), typ.as_str());
+            let header = format!(r#"{{"alg":"{alg}","typ":"{typ}","kid":"{kid}"}}"#);
+            BASE64URL.encode(header) + "."
+        };
         Some(Self {
             secret,
-            header: BASE64URL.encode(header) + ".",
+            headers: Typ::ALL.map(header),
         })
     }
 
     /// Signs claims: a JWS in compact serialisation (RFC 7515 §7.1).
-    pub(super) fn sign(&self, claims: &Claims<'_>) -> String {
+    pub(super) fn sign(&self, typ: Typ, claims: &Claims<'_>) -> String {
+        let [at_jwt, jwt] = &self.headers;
         let mut token = String::with_capacity(ROOM);
-        token.push_str(&self.header);
+        token.push_str(match typ {
+            Typ::AtJwt => at_jwt,
+            Typ::Jwt => jwt,
+        });
         claims.write_payload_segment(&mut token);
         let message = token.as_bytes();
         match &self.secret {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use guestpass::clock::Clock;
-use guestpass_core::claims::Claims;
+use guestpass_core::claims::{Claims, Typ};
 use guestpass_core::client::ClientSettings;
 use guestpass_core::grant::{GrantId, MAX_LIVE};
 use guestpass_core::profile::NetworkId;
@@ -63,20 +63,23 @@ async fn c037_only_a_valid_token_of_a_living_grant_of_that_client_resumes() {
     assert_eq!(test.send(revoke).await.status, StatusCode::OK);
     let profile = guest.sub().parse().unwrap();
     let now = test.clock.now();
-    let made_up = test.app.keys().now().sign(&Claims {
-        issuer: ISSUER,
-        audience: None,
-        audience_restricted: false,
-        client_id: BACK_END,
-        profile,
-        network_id: NetworkId::new([7; 16]),
-        grant: GrantId::new(profile, [7; 8]),
-        token_id: [7; 16],
-        issued_at: now,
-        expires_at: now + Duration::from_secs(60),
-        customer: None,
-        attributes: None,
-    });
+    let made_up = test.app.keys().now().sign(
+        Typ::AtJwt,
+        &Claims {
+            issuer: ISSUER,
+            audience: None,
+            audience_restricted: false,
+            client_id: BACK_END,
+            profile,
+            network_id: NetworkId::new([7; 16]),
+            grant: GrantId::new(profile, [7; 8]),
+            token_id: [7; 16],
+            issued_at: now,
+            expires_at: now + Duration::from_secs(60),
+            customer: None,
+            attributes: None,
+        },
+    );
     let tampered = format!("{}x", guest.access_token);
     for (row, jwt) in [
         ("another client's", &other_client),

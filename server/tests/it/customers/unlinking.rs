@@ -6,7 +6,8 @@ use axum::http::StatusCode;
 use guestpass::clock::Clock as _;
 use guestpass::journal::{Entry, Journal};
 use guestpass::restore::has_lost;
-use guestpass::store::Tombstone;
+use guestpass::store::{Tombstone, Write};
+use guestpass_core::profile::Profile;
 use serde_json::{Value, json};
 
 use super::{Shop, is_linked};
@@ -56,6 +57,25 @@ async fn c216_a_link_beside_its_end_is_one_or_the_other() {
         }
         assert_eq!(shop.customer_of(&tokens).await, Value::Null, "{round}");
         shop.links(&tokens, "y", "linked").await;
+        // A copy that was held back until now says less than the grants know.
+        let guest = tokens.sub().parse().unwrap();
+        let late = Profile {
+            version: 1,
+            ..shop
+                .test
+                .store
+                .load_profile(guest)
+                .await
+                .unwrap()
+                .unwrap()
+                .unlinked()
+        };
+        shop.test
+            .store
+            .write(Write::CopyProfile(late))
+            .await
+            .unwrap();
+        assert_eq!(shop.grants_that_differ().await, 0, "{round}");
     }
 }
 

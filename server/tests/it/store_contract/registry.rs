@@ -1,5 +1,6 @@
 //! Clients, their keys and those of the installation: [`guestpass::store::Registry`].
 
+use guestpass_core::claims::Typ;
 use guestpass_core::client::{
     ApiKey, ApiKeyHash, ApiKeyId, Change, ClaimName, Client, ClientId, ClientSettings, Origin,
 };
@@ -72,7 +73,8 @@ fn described(client: &Client) -> String {
     origins.sort();
     let may = client.may.iter().map(|may| may.name());
     let claims = client.claims.iter().map(ClaimName::as_str);
-    let all = on.chain(origins).chain(may).chain(claims);
+    let typ = client.typ.map(Typ::as_str);
+    let all = on.chain(origins).chain(may).chain(claims).chain(typ);
     all.collect::<Vec<_>>().join(" ")
 }
 

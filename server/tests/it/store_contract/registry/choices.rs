@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use guestpass::store::ChangeFailed;
 use guestpass_core::choice::Choice;
+use guestpass_core::claims::Typ;
 use guestpass_core::client::{
     Change, ChangeError, ClaimName, ClientSettings, Defaults, Permission,
 };
@@ -50,6 +51,9 @@ pub(crate) async fn settings_change_one_by_one(store: &Store) {
             format!("{B} customer"),
         ),
         (settings(|s| s.unset = vec![Choice::Claims]), B.into()),
+        (settings(|s| s.typ = Some(Typ::Jwt)), format!("{B} JWT")),
+        (settings(|_| {}), format!("{B} JWT")),
+        (settings(|s| s.unset = vec![Choice::Typ]), B.into()),
         (
             settings(|s| {
                 (s.confidential, s.may) = (Some(true), Some(vec![Permission::Link]));
@@ -350,6 +354,7 @@ fn unset(overrides: &mut PolicyOverrides, choice: Choice) {
         Choice::IntrospectionsPerClient => overrides.introspections_per_client = None,
         Choice::AudienceRestricted
         | Choice::ResumeWithJwt
+        | Choice::Typ
         | Choice::Origins
         | Choice::May
         | Choice::Claims => {}
