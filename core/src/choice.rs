@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::claims::Typ;
-use crate::client::Client;
+use crate::client::{Client, OnEnded};
 use crate::policy::{
     Audience, LateRetry, MAX_CODE_TTL, MAX_GRACE, PolicyError, check_max_unproven,
 };
@@ -39,6 +39,7 @@ pub enum Choice {
     IntrospectionsPerClient,
     AudienceRestricted,
     ResumeWithJwt,
+    OnEnded,
     Typ,
     Origins,
     May,
@@ -47,7 +48,7 @@ pub enum Choice {
 
 impl Choice {
     /// Lists all of them, in the order in which they are shown.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::AccessTtl,
         Self::CodeTtl,
         Self::Grace,
@@ -65,6 +66,7 @@ impl Choice {
         Self::IntrospectionsPerClient,
         Self::AudienceRestricted,
         Self::ResumeWithJwt,
+        Self::OnEnded,
         Self::Typ,
         Self::Origins,
         Self::May,
@@ -92,6 +94,7 @@ impl Choice {
             Self::IntrospectionsPerClient => "introspections_per_client",
             Self::AudienceRestricted => "audience_restricted",
             Self::ResumeWithJwt => "resume_with_jwt",
+            Self::OnEnded => "on_ended",
             Self::Typ => "typ",
             Self::Origins => "origins",
             Self::May => "may",
@@ -127,6 +130,7 @@ impl Choice {
             Self::AudienceRestricted
             | Self::ResumeWithJwt
             | Self::Typ
+            | Self::OnEnded
             | Self::Origins
             | Self::May
             | Self::Claims => false,
@@ -157,6 +161,7 @@ impl Choice {
             | Self::AudienceRestricted
             | Self::ResumeWithJwt
             | Self::Typ
+            | Self::OnEnded
             | Self::Origins
             | Self::May
             | Self::Claims => (SECOND, CENTURY),
@@ -205,6 +210,10 @@ impl Client {
                 .map(|limit| limit.to_string()),
             Choice::AudienceRestricted => self.audience_restricted.then(|| true.to_string()),
             Choice::ResumeWithJwt => self.resume_with_jwt.then(|| true.to_string()),
+            Choice::OnEnded => match self.on_ended {
+                OnEnded::Refuse => None,
+                chosen @ OnEnded::NewGuest => Some(chosen.name().to_owned()),
+            },
             Choice::Typ => self.typ.map(|typ| typ.as_str().to_owned()),
             Choice::Origins => list(&self.origins),
             Choice::May => list(&self.may),
@@ -238,6 +247,7 @@ impl Client {
             }
             Choice::AudienceRestricted => self.audience_restricted = yes_or_no(text)?,
             Choice::ResumeWithJwt => self.resume_with_jwt = yes_or_no(text)?,
+            Choice::OnEnded => self.on_ended = on_ended(text)?,
             Choice::Typ => self.typ = Some(typ(text)?),
             Choice::Origins => self.origins = elements(text)?,
             Choice::May => self.may = elements(text)?,
@@ -268,6 +278,7 @@ impl Client {
             Choice::IntrospectionsPerClient => chosen.introspections_per_client = None,
             Choice::AudienceRestricted => self.audience_restricted = false,
             Choice::ResumeWithJwt => self.resume_with_jwt = false,
+            Choice::OnEnded => self.on_ended = OnEnded::Refuse,
             Choice::Typ => self.typ = None,
             Choice::Origins => self.origins.clear(),
             Choice::May => self.may.clear(),
@@ -296,6 +307,14 @@ impl Client {
             self.unknown_choices.insert(name, text);
         }
     }
+}
+
+/// Parses what a refresh gets when its grant is over.
+///
+/// # Errors
+/// A sentence that says what to write instead.
+pub fn on_ended(text: &str) -> Result<OnEnded, String> {
+    text.parse().map_err(str::to_owned)
 }
 
 /// Parses the `typ` of access tokens.
@@ -414,6 +433,7 @@ mod tests {
             },
             audience_restricted: true,
             resume_with_jwt: true,
+            on_ended: OnEnded::NewGuest,
             typ: Some(Typ::Jwt),
             origins: ["http://localhost:3000", "https://a.example"]
                 .map(|origin| origin.parse().unwrap())

@@ -42,6 +42,8 @@ pub struct Client {
     pub origins: Vec<Origin>,
     /// Lists the permissions that it has beside recognising guests.
     pub may: Vec<Permission>,
+    /// What a refresh gets when its grant is over.
+    pub on_ended: OnEnded,
     /// The `typ` of its access tokens, if it has chosen one: then tokens of either are taken.
     pub typ: Option<Typ>,
     /// The claims that it is told of a guest beside those of every token.
@@ -66,6 +68,7 @@ impl Client {
             overrides: PolicyOverrides::default(),
             audience_restricted: false,
             resume_with_jwt: false,
+            on_ended: OnEnded::Refuse,
             typ: None,
             origins: Vec::new(),
             may: Vec::new(),
@@ -284,6 +287,39 @@ impl FromStr for Permission {
 impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+/// What a client gets when it refreshes and the grant is over.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnEnded {
+    /// A refusal, after which it authorizes anew.
+    #[default]
+    Refuse,
+    /// Tokens of a new guest: for apps that were shipped and never authorize a second time.
+    NewGuest,
+}
+
+impl OnEnded {
+    /// Returns the stable name, in flags and in the store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::NewGuest => "new_guest",
+        }
+    }
+}
+
+impl FromStr for OnEnded {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "refuse" => Ok(Self::Refuse),
+            "new_guest" => Ok(Self::NewGuest),
+            _ => Err("write refuse or new_guest"),
+        }
     }
 }
 

@@ -93,6 +93,31 @@ impl Decision {
 }
 
 impl Decision {
+    /// Returns the refusal, if it says no more than that a grant is over: nobody is suspected, and nobody has ended it. Then a
+    /// client may have chosen a new guest instead ([`OnEnded::NewGuest`]).
+    ///
+    /// [`OnEnded::NewGuest`]: crate::client::OnEnded::NewGuest
+    #[must_use]
+    pub fn is_over(&self, read: &Grant) -> Option<Refusal> {
+        let reason = read.revoked.map(|revocation| revocation.reason);
+        match self {
+            Self::Refuse(over @ (Refusal::RefreshTokenExpired | Refusal::GrantEnded)) => {
+                Some(*over)
+            }
+            Self::Refuse(over @ Refusal::GrantRevoked)
+                if reason == Some(RevocationReason::Superseded) =>
+            {
+                Some(*over)
+            }
+            Self::Advance(_)
+            | Self::Repeat
+            | Self::Reissue(_)
+            | Self::Strike(_)
+            | Self::Revoke(..)
+            | Self::Refuse(_) => None,
+        }
+    }
+
     /// Reconciles this decision with the one at an `earlier` time, when either may be the right one. `None` if one of them
     /// refuses or ends what the other doesn't: that would follow from the time alone.
     ///
@@ -152,6 +177,22 @@ impl Grant {
             revoked: None,
             copied: None,
         }
+    }
+
+    /// Starts the grant of a guest that follows from another: its first refresh token is outstanding, and the token that it
+    /// follows from counts as generation 0, so that the rules of [`Grant::refresh`] say what becomes of retries. It has no code.
+    #[must_use]
+    pub fn succeed(
+        id: GrantId,
+        client: ClientNumber,
+        network_id: NetworkId,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Self {
+        // The hash of no text.
+        let challenge = Challenge::from_bytes([0; 32]);
+        let issued = Self::issue(id, client, network_id, challenge, policy, now);
+        issued.advanced(Generation::CODE.next(), Generation::CODE, policy, now)
     }
 
     /// Returns the same new grant for a time that may be `earliest` instead: it ends when it would if it began then. `None` if

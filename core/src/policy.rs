@@ -116,6 +116,7 @@ impl Policy {
             | Choice::QueryParams
             | Choice::AudienceRestricted
             | Choice::ResumeWithJwt
+            | Choice::OnEnded
             | Choice::Typ
             | Choice::Origins
             | Choice::May

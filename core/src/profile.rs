@@ -96,6 +96,14 @@ impl ProfileId {
         Self(FIRST + millis.rem_euclid(MILLIS) * PER_MILLI + random)
     }
 
+    /// Makes the id of a guest that follows from another, of bytes that nobody can choose, of which 47 bits count.
+    #[must_use]
+    pub const fn of_successor(bytes: [u8; 6]) -> Self {
+        let [a, b, c, d, e, f] = bytes;
+        let number = i64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        Self(FIRST_OF_SUCCESSORS + number % SUCCESSORS)
+    }
+
     /// Returns the least id that is made at that time: one that was made earlier is less.
     #[must_use]
     pub fn first_at(now: Timestamp) -> Self {
@@ -129,8 +137,12 @@ impl ProfileId {
 
 /// 2026-11-01T00:00:00Z, from which ids count.
 pub const EPOCH: Timestamp = Timestamp::from_millis(1_793_491_200_000);
-/// The first id that is made. Those below have fewer digits, or are kept for guests that follow from another.
-const FIRST: i64 = 1_000_000_000_000_000 + (1 << 47);
+/// The first id of a guest that follows from another. Those below have fewer digits.
+const FIRST_OF_SUCCESSORS: i64 = 1_000_000_000_000_000;
+/// The number of those ids.
+const SUCCESSORS: i64 = 1 << 47;
+/// The first id that is made of the time.
+const FIRST: i64 = FIRST_OF_SUCCESSORS + SUCCESSORS;
 /// Ids of one millisecond.
 const PER_MILLI: i64 = 1 << 13;
 /// Milliseconds until the ids are used up, at 2^53.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use guestpass_core::authorize::AuthorizeRequest;
 use guestpass_core::claims::Claims;
-use guestpass_core::client::{ClaimName, Client};
+use guestpass_core::client::{ClaimName, Client, OnEnded};
 use guestpass_core::credential::{self, Credential, CredentialKind};
 use guestpass_core::grant::{Decision, Generation, Grant, GrantId, Revocation};
 use guestpass_core::policy::{Audience, Policy};
@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::metrics::Granted;
 use crate::request_context;
 use crate::store::{Outcome, Proof, Redeemed, Redemption, Unavailable, Write};
+use crate::succession;
 
 /// The successful answer to a token request (RFC 6749 §5.1).
 pub struct Tokens {
@@ -112,30 +113,59 @@ impl App {
         presented: Credential,
     ) -> Result<Tokens, Error> {
         let policy = self.clients.policy_of(client);
-        let redemption = Redemption {
-            grant: presented.grant,
-            proof: match request {
-                TokenRequest::AuthorizationCode { verifier, .. } => Proof::Code(*verifier),
-                TokenRequest::RefreshToken { .. } => Proof::RefreshToken(presented.generation),
-            },
-            client: client.number,
-            policy: Arc::clone(&policy),
-            clock: self.clock.clone(),
+        let proof = match request {
+            TokenRequest::AuthorizationCode { verifier, .. } => Proof::Code(*verifier),
+            TokenRequest::RefreshToken { .. } => Proof::RefreshToken(presented.generation),
         };
         // Drawn before the write: an answer that can't be made must not advance the grant.
         let token_id = self.random.bytes();
-        let Redeemed { read, decision, at } = self
-            .grants
-            .redeem(redemption)
-            .await?
-            .ok_or(Refusal::GrantGone)?;
-        let went_back = presented.generation > read.generation;
+        let redemption = self.redemption(client, &policy, presented.grant, proof);
+        let redeemed = self.grants.redeem(redemption).await?;
+        if client.on_ended == OnEnded::NewGuest
+            && let Some(refusal) = succession::is_over(proof, redeemed.as_ref())
+        {
+            return self
+                .succeed(client, &policy, presented, refusal, token_id)
+                .await;
+        }
+        let redeemed = redeemed.ok_or(Refusal::GrantGone)?;
+        self.answer(client, &policy, proof, redeemed, token_id)
+            .await
+    }
+
+    pub(crate) fn redemption(
+        &self,
+        client: &Client,
+        policy: &Arc<Policy>,
+        grant: GrantId,
+        proof: Proof,
+    ) -> Redemption {
+        Redemption {
+            grant,
+            proof,
+            client: client.number,
+            policy: Arc::clone(policy),
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// Answers a redemption as it was decided.
+    pub(crate) async fn answer(
+        &self,
+        client: &Client,
+        policy: &Policy,
+        proof: Proof,
+        Redeemed { read, decision, at }: Redeemed,
+        token_id: [u8; 16],
+    ) -> Result<Tokens, Error> {
         let (name, grant) = match decision {
-            Decision::Advance(next) if went_back => {
-                warn_of_rewind(&read, presented.generation);
-                ("recover", next)
-            }
-            Decision::Advance(next) => ("advance", next),
+            Decision::Advance(next) => match proof {
+                Proof::RefreshToken(presented) if presented > read.generation => {
+                    warn_of_rewind(&read, presented);
+                    ("recover", next)
+                }
+                Proof::Code(_) | Proof::RefreshToken(_) => ("advance", next),
+            },
             Decision::Reissue(next) => ("reissue", next),
             Decision::Repeat => ("repeat", read),
             Decision::Revoke(refusal, reason) => {
@@ -145,15 +175,15 @@ impl App {
             }
             Decision::Strike(refusal) | Decision::Refuse(refusal) => return Err(refusal.into()),
         };
-        self.note_granted(request, name);
-        Ok(self.mint(client, &policy, &grant, token_id, at))
+        self.note_granted(proof, name);
+        Ok(self.mint(client, policy, &grant, token_id, at))
     }
 
     /// Counts a granted request, and names its decision in the log.
-    fn note_granted(&self, request: &TokenRequest<'_>, decision: &'static str) {
-        let grant_type = match request {
-            TokenRequest::AuthorizationCode { .. } => "authorization_code",
-            TokenRequest::RefreshToken { .. } => "refresh_token",
+    pub(crate) fn note_granted(&self, proof: Proof, decision: &'static str) {
+        let grant_type = match proof {
+            Proof::Code(_) => "authorization_code",
+            Proof::RefreshToken(_) => "refresh_token",
         };
         self.metrics
             .tokens
@@ -166,7 +196,7 @@ impl App {
     }
 
     /// Seals the outstanding credential of a grant and signs an access token for it.
-    fn mint(
+    pub(crate) fn mint(
         &self,
         client: &Client,
         policy: &Policy,

@@ -14,9 +14,11 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use guestpass_core::claims::{Claims, Typ};
+use guestpass_core::client::ClientNumber;
 use guestpass_core::credential::{Credential, SealingKey};
 use guestpass_core::customer::CustomerId;
-use guestpass_core::profile::ProfileId;
+use guestpass_core::grant::GrantId;
+use guestpass_core::profile::{NetworkId, ProfileId};
 use guestpass_verify::{KeySet, VerifyingKey};
 use serde_json::{Value, json};
 use zeroize::{Zeroize, Zeroizing};
@@ -104,6 +106,30 @@ impl Keys {
         let link = format!("{profile} {customer}");
         let tag = hmac::sign(&self.tombstones, link.as_bytes());
         tag.as_ref()[..16].try_into().expect("a tag has 32 bytes")
+    }
+
+    /// Derives the ids of the guest that follows from a refresh token: of the guest, of its grant, and its `subn`. Requests that
+    /// repeat or race agree on them, and nothing has to be stored that would connect the two guests. It goes by the generation too, so
+    /// that the owner's token and an older one in a thief's hands lead to two strangers.
+    #[must_use]
+    pub fn successor(&self, client: ClientNumber, token: Credential) -> (GrantId, NetworkId) {
+        let mut context = hmac::Context::with_key(&self.tombstones);
+        // No `sub` begins like that, as tombstones do.
+        context.update(b"successor");
+        context.update(&client.0.to_be_bytes());
+        context.update(&token.grant.to_bytes());
+        context.update(&token.generation.as_u64().to_be_bytes());
+        let tag = context.sign();
+        let (profile, rest) = tag
+            .as_ref()
+            .split_first_chunk()
+            .expect("a tag has 32 bytes");
+        let (random, rest) = rest.split_first_chunk().expect("a tag has 32 bytes");
+        let (network_id, _) = rest.split_first_chunk().expect("a tag has 32 bytes");
+        (
+            GrantId::new(ProfileId::of_successor(*profile), *random),
+            NetworkId::new(*network_id),
+        )
     }
 
     /// Returns the longest life of an access token that these keys have signed.

@@ -37,6 +37,7 @@ mod setting_file;
 pub mod source;
 pub mod start;
 pub mod store;
+mod succession;
 pub mod telemetry;
 mod terminal;
 pub mod timekeeper;

@@ -7,7 +7,9 @@ use crate::claims::Typ;
 use crate::policy::{Policy, PolicyError, PolicyOverrides};
 use crate::time::Timestamp;
 
-use super::{ApiKey, ApiKeyId, ClaimName, Client, ClientId, ClientNumber, Origin, Permission};
+use super::{
+    ApiKey, ApiKeyId, ClaimName, Client, ClientId, ClientNumber, OnEnded, Origin, Permission,
+};
 
 /// A change to the clients.
 #[derive(Clone, Debug)]
@@ -49,6 +51,8 @@ pub struct ClientSettings {
     pub audience_restricted: Option<bool>,
     /// A guest's access token may stand for the guest at authorize.
     pub resume_with_jwt: Option<bool>,
+    /// What a refresh gets when its grant is over.
+    pub on_ended: Option<OnEnded>,
     /// The `typ` of its access tokens.
     pub typ: Option<Typ>,
     /// Choices to make.
@@ -165,6 +169,7 @@ impl Client {
             .audience_restricted
             .unwrap_or(self.audience_restricted);
         client.resume_with_jwt = settings.resume_with_jwt.unwrap_or(self.resume_with_jwt);
+        client.on_ended = settings.on_ended.unwrap_or(self.on_ended);
         client.typ = settings.typ.or(self.typ);
         client.overrides = settings.overrides.or(&self.overrides);
         for choice in &settings.unset {

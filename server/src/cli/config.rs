@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use guestpass_core::answer_size;
-use guestpass_core::client::{ClaimName, Client};
+use guestpass_core::client::{ClaimName, Client, OnEnded};
 use guestpass_core::policy::{LateRetry, Policy, PolicyError};
 use guestpass_core::time::words_of;
 use serde::Serialize;
@@ -138,6 +138,9 @@ fn findings_about(client: &Client, config: &Config, issuer: &str) -> (Vec<String
     if !client.confidential && client.is_told(ClaimName::CUSTOMER) {
         advice.push(advice_on_customer(client));
     }
+    if client.on_ended == OnEnded::NewGuest {
+        advice.push(advice_on_new_guests());
+    }
     if !client.unknown_choices.is_empty() {
         advice.push(unknown(client));
     }
@@ -259,6 +262,12 @@ fn advice_on_customer(client: &Client) -> String {
         "it is public, and its tokens say which customer a guest is: whoever finds one in a page, an app or a log reads that \
          id. If only back ends need it, let them ask by introspection, and type: guestpass client set {id} --claims none"
     )
+}
+
+fn advice_on_new_guests() -> String {
+    "its apps get a new guest in place of one that is over, also of one that was erased (on_ended = new_guest). Where an erasure \
+     is a consent that was withdrawn, the app must delete its refresh token"
+        .to_owned()
 }
 
 fn advice_on_logs(client: &Client) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::builder::Resettable;
 use guestpass_core::choice::{self, Choice, lifetime};
 use guestpass_core::claims::Typ;
-use guestpass_core::client::{Client, ClientSettings};
+use guestpass_core::client::{Client, ClientSettings, OnEnded};
 use guestpass_core::policy::{Audience, LateRetry, PolicyOverrides};
 use guestpass_core::rate_limit::RateLimit;
 use serde::Serialize;
@@ -73,6 +73,10 @@ pub(super) struct Args {
     /// Limit the introspections that this client may ask for
     #[arg(long, value_name = "COUNT/DURATION", value_parser = or_default(choice::rate_limit))]
     introspections_per_client: Option<Given<RateLimit>>,
+    /// What a refresh gets when its grant is over, but not for a suspicion or a revocation: refuse, or new_guest for apps that never
+    /// authorize a second time
+    #[arg(long, value_name = "WHAT", value_parser = or_default(choice::on_ended))]
+    on_ended: Option<Given<OnEnded>>,
     /// What its access tokens say they are, in `typ`: at+jwt, or JWT for libraries that refuse that. Tokens of both are taken
     /// until default takes it back
     #[arg(long, value_name = "TYP", value_parser = or_default(choice::typ))]
@@ -132,8 +136,10 @@ impl Args {
                 &mut unset,
             ),
         };
+        let on_ended = chosen(self.on_ended, Choice::OnEnded, &mut unset);
         let typ = chosen(self.typ, Choice::Typ, &mut unset);
         ClientSettings {
+            on_ended,
             typ,
             audience_restricted: switch(self.audience_restricted, self.no_audience_restricted),
             resume_with_jwt: switch(self.resume_with_jwt, self.no_resume_with_jwt),

@@ -40,6 +40,7 @@ mod rotation;
 mod sharding;
 mod sockets;
 mod store_contract;
+mod succession;
 mod support;
 mod tls;
 mod upkeep;

@@ -2,7 +2,8 @@
 
 use guestpass_core::claims::Typ;
 use guestpass_core::client::{
-    ApiKey, ApiKeyHash, ApiKeyId, Change, ClaimName, Client, ClientId, ClientSettings, Origin,
+    ApiKey, ApiKeyHash, ApiKeyId, Change, ClaimName, Client, ClientId, ClientSettings, OnEnded,
+    Origin,
 };
 
 use super::{NOW, Store};
@@ -67,6 +68,7 @@ fn described(client: &Client) -> String {
         (client.confidential, "confidential"),
         (client.disabled, "disabled"),
         (client.resume_with_jwt, "resume"),
+        (client.on_ended == OnEnded::NewGuest, "new_guest"),
     ];
     let on = switches.iter().filter(|(on, _)| *on).map(|(_, name)| *name);
     let mut origins: Vec<_> = client.origins.iter().map(Origin::as_str).collect();

@@ -6,7 +6,7 @@ use guestpass::store::ChangeFailed;
 use guestpass_core::choice::Choice;
 use guestpass_core::claims::Typ;
 use guestpass_core::client::{
-    Change, ChangeError, ClaimName, ClientSettings, Defaults, Permission,
+    Change, ChangeError, ClaimName, ClientSettings, Defaults, OnEnded, Permission,
 };
 use guestpass_core::policy::{LateRetry, Policy, PolicyError, PolicyOverrides};
 
@@ -51,6 +51,11 @@ pub(crate) async fn settings_change_one_by_one(store: &Store) {
             format!("{B} customer"),
         ),
         (settings(|s| s.unset = vec![Choice::Claims]), B.into()),
+        (
+            settings(|s| s.on_ended = Some(OnEnded::NewGuest)),
+            format!("new_guest {B}"),
+        ),
+        (settings(|s| s.on_ended = Some(OnEnded::Refuse)), B.into()),
         (settings(|s| s.typ = Some(Typ::Jwt)), format!("{B} JWT")),
         (settings(|_| {}), format!("{B} JWT")),
         (settings(|s| s.unset = vec![Choice::Typ]), B.into()),
@@ -354,6 +359,7 @@ fn unset(overrides: &mut PolicyOverrides, choice: Choice) {
         Choice::IntrospectionsPerClient => overrides.introspections_per_client = None,
         Choice::AudienceRestricted
         | Choice::ResumeWithJwt
+        | Choice::OnEnded
         | Choice::Typ
         | Choice::Origins
         | Choice::May
