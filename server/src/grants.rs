@@ -124,9 +124,9 @@ impl App {
         if client.on_ended == OnEnded::NewGuest
             && let Some(refusal) = succession::is_over(proof, redeemed.as_ref())
         {
-            return self
-                .succeed(client, &policy, presented, refusal, token_id)
-                .await;
+            // Boxed, because it is rare: the future of every refresh would have room for it.
+            let answer = self.succeed(client, &policy, presented, refusal, token_id);
+            return Box::pin(answer).await;
         }
         let redeemed = redeemed.ok_or(Refusal::GrantGone)?;
         self.answer(client, &policy, proof, redeemed, token_id)

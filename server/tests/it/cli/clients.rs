@@ -229,7 +229,7 @@ fn c241_claims_that_would_make_an_answer_too_long_are_refused() {
         "--claims",
         "customer,segment",
     ];
-    binary.json(&short);
+    binary.json(&[&short[..], &["--on-ended", "new_guest"]].concat());
     // With what was chosen under another issuer, nobody is served.
     binary.set_variable("GUESTPASS_ISSUER", "https://id.example");
     binary.json(&[&set[..], &["--claims", "customer,segment"]].concat());
@@ -244,6 +244,10 @@ fn c241_claims_that_would_make_an_answer_too_long_are_refused() {
     // Tokens in pages and apps that name customers are to be thought about.
     assert!(
         findings.contains("advice: shop-short: it is public, and its tokens say"),
+        "{findings}"
+    );
+    assert!(
+        findings.contains("advice: shop-short: its apps get a new guest"),
         "{findings}"
     );
     let refused = binary.run(&["serve", "--listen", "127.0.0.1:0"]);
