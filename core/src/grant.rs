@@ -98,7 +98,7 @@ impl Decision {
     ///
     /// [`OnEnded::NewGuest`]: crate::client::OnEnded::NewGuest
     #[must_use]
-    pub fn is_over(&self, read: &Grant) -> Option<Refusal> {
+    pub fn refusal_if_over(&self, read: &Grant) -> Option<Refusal> {
         let reason = read.revoked.map(|revocation| revocation.reason);
         match self {
             Self::Refuse(over @ (Refusal::RefreshTokenExpired | Refusal::GrantEnded)) => {
@@ -316,6 +316,9 @@ impl Grant {
     /// Returns those of the guest's attributes that a client is told, as far as this grant repeats them.
     #[must_use]
     pub fn attributes_told(&self, claims: &[ClaimName]) -> Option<Attributes> {
+        if claims.is_empty() {
+            return None;
+        }
         self.copied.as_ref()?.attributes.as_ref()?.told(claims)
     }
 

@@ -17,6 +17,7 @@ use guestpass_core::refusal::Refusal;
 use guestpass_verify::{AccessToken, Rejection, Verifier};
 
 use crate::app::App;
+use crate::clients::Clients;
 use crate::error::Error;
 use crate::keys::Keys;
 use crate::store::{RevokedId, RevokedList, Unavailable};
@@ -52,7 +53,8 @@ impl App {
     /// # Errors
     /// The first thing that is wrong with the token; [`Unavailable`] if that may be the clock.
     pub fn verify(&self, token: &str) -> Result<VerifiedToken, Error> {
-        let token = self.of_known_client(self.verify_signed(token)?)?;
+        let takes_jwt = |claims: &AccessToken| takes_jwt(&self.clients, claims);
+        let token = self.of_known_client(self.verify_signed(token, takes_jwt)?)?;
         self.check_audience(&token.claims, &token.client)?;
         if token.client.disabled {
             return Err(Refusal::AccessTokenOfNoClient.into());
@@ -68,12 +70,14 @@ impl App {
     /// As there.
     pub fn verify_for_revocation(&self, token: &str) -> Result<VerifiedToken, Error> {
         let keys = self.keys.now();
-        let at_any_time =
-            |verifier: &Verifier| verifier.verify_at_any_time(token, keys.verifying());
-        let mut verified = self.of_chosen_typ(token, &self.verifier, at_any_time);
+        let at_any_time = |verifier: &Verifier| {
+            let verify = |verifier: &Verifier| verifier.verify_at_any_time(token, keys.verifying());
+            of_either_typ(token, verifier, verify, |_| true)
+        };
+        let mut verified = at_any_time(&self.verifier);
         if let (Err(Rejection::IssuerWrong), Some(issuer)) = (&verified, claimed_issuer(token)) {
             let verifier = self.verification.verifier(&issuer);
-            verified = self.of_chosen_typ(token, &verifier, at_any_time);
+            verified = at_any_time(&verifier);
         }
         self.of_known_client(verified.map_err(refusal)?)
     }
@@ -84,7 +88,7 @@ impl App {
     /// # Errors
     /// As [`App::verify`].
     pub fn verify_for_guest(&self, token: &str) -> Result<GuestToken, Error> {
-        let claims = self.verify_signed(token)?;
+        let claims = self.verify_signed(token, |_| true)?;
         let (grant, id) = ids(&claims).ok_or(Refusal::AccessTokenMalformed)?;
         let client = self.clients.by_id(&claims.client_id);
         // Of a removed client nobody knows any more which audience was its own.
@@ -108,38 +112,24 @@ impl App {
     }
 
     /// A token that has expired by the clock, but perhaps not in truth, is neither good nor refused.
-    fn verify_signed(&self, token: &str) -> Result<AccessToken, Error> {
+    fn verify_signed(
+        &self,
+        token: &str,
+        takes_jwt: impl Fn(&AccessToken) -> bool,
+    ) -> Result<AccessToken, Error> {
         let keys = self.keys.now();
         let expired = |verified: &Result<_, _>| matches!(verified, Err(Rejection::Expired));
         let verified = self.clock.reading().decide(
             |now| {
-                self.of_chosen_typ(token, &self.verifier, |verifier| {
+                let verify = |verifier: &Verifier| {
                     verifier.verify(token, keys.verifying(), now.as_seconds())
-                })
+                };
+                of_either_typ(token, &self.verifier, verify, &takes_jwt)
             },
             |now, earlier| expired(now) == expired(earlier),
         )?;
         let issuer = self.issuer.as_str();
         Ok(verified.map_err(|rejection| refusal_of(token, rejection, &keys, issuer))?)
-    }
-
-    /// Verifies a token. One of type `JWT` is good only of a client that has chosen a `typ`, whichever: so there is a way back
-    /// while its older tokens are out.
-    fn of_chosen_typ(
-        &self,
-        token: &str,
-        verifier: &Verifier,
-        verify: impl Fn(&Verifier) -> Result<AccessToken, Rejection>,
-    ) -> Result<AccessToken, Rejection> {
-        match verify(verifier) {
-            Err(Rejection::TypeWrong) if is_jwt(token) => {
-                let claims = verify(&verifier.clone().accept_untyped())?;
-                let client = self.clients.by_id(&claims.client_id);
-                let has_chosen = client.is_some_and(|client| client.typ.is_some());
-                has_chosen.then_some(claims).ok_or(Rejection::TypeWrong)
-            }
-            verified => verified,
-        }
     }
 
     fn of_known_client(&self, claims: AccessToken) -> Result<VerifiedToken, Error> {
@@ -290,6 +280,35 @@ pub fn is_for_issuer(claims: &AccessToken, issuer: &str, client: &Client) -> boo
 /// Returns the issuer that a token names, unverified.
 pub(crate) fn claimed_issuer(token: &str) -> Option<String> {
     claimed(token, 1, "iss")
+}
+
+/// Verifies a token. One of type `JWT` is good only if the other question about it says so; our keys sign nothing else that could be
+/// taken for one.
+///
+/// # Errors
+/// As `verify`.
+pub fn of_either_typ(
+    token: &str,
+    verifier: &Verifier,
+    verify: impl Fn(&Verifier) -> Result<AccessToken, Rejection>,
+    takes_jwt: impl Fn(&AccessToken) -> bool,
+) -> Result<AccessToken, Rejection> {
+    match verify(verifier) {
+        Err(Rejection::TypeWrong) if is_jwt(token) => {
+            let claims = verify(&verifier.clone().accept_untyped())?;
+            let is_good = takes_jwt(&claims);
+            is_good.then_some(claims).ok_or(Rejection::TypeWrong)
+        }
+        verified => verified,
+    }
+}
+
+/// Tells whether tokens of type `JWT` are taken of the client that claims name: if it has chosen a `typ`, whichever, so that there is
+/// a way back while its older tokens are out.
+#[must_use]
+pub fn takes_jwt(clients: &Clients, claims: &AccessToken) -> bool {
+    let client = clients.by_id(&claims.client_id);
+    client.is_some_and(|client| client.typ.is_some())
 }
 
 /// Returns whether a token says that it is of type `JWT`, unverified.

@@ -97,11 +97,12 @@ impl Clients {
         }
     }
 
-    /// Returns each client to which an answer from that issuer could be too long, and by how many bytes.
+    /// Returns each client to which an answer from that issuer could be too long, and by how many bytes. One that is disabled
+    /// gets none.
     #[must_use]
     pub fn answered_too_long(&self, issuer: &str) -> Vec<(ClientId, usize)> {
         let snapshot = self.snapshot();
-        let clients = snapshot.by_id.values();
+        let clients = snapshot.by_id.values().filter(|client| !client.disabled);
         let beyond = |client: &Arc<Client>| {
             let policy = snapshot.policies.get(&client.number)?;
             let bytes = answer_size::beyond(client, policy, issuer)?;

@@ -34,11 +34,11 @@ impl Error {
         }
     }
 
-    /// Adds the grant that a refusal is about.
+    /// Adds the grant that a refusal is about, unless it is about another.
     #[must_use]
     pub fn about(self, grant: GrantId) -> Self {
         match self {
-            Self::Refused(refusal, _) => Self::Refused(refusal, Some(grant)),
+            Self::Refused(refusal, known) => Self::Refused(refusal, known.or(Some(grant))),
             other => other,
         }
     }

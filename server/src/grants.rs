@@ -18,6 +18,7 @@ use crate::clock::Reading;
 use crate::error::Error;
 use crate::metrics::Granted;
 use crate::request_context;
+use crate::source::Source;
 use crate::store::{Outcome, Proof, Redeemed, Redemption, Unavailable, Write};
 use crate::succession;
 
@@ -29,6 +30,13 @@ pub struct Tokens {
     pub refresh_token: String,
     /// Seconds, equal to `exp - iat` of the access token.
     pub expires_in: i64,
+}
+
+/// A redemption that isn't granted.
+pub(crate) struct Denied {
+    refusal: Refusal,
+    /// The grant that ends for it.
+    ends: Option<(GrantId, Revocation)>,
 }
 
 impl App {
@@ -77,10 +85,13 @@ impl App {
     }
 
     /// Exchanges a code or a refresh token for new tokens. Both take the same path and differ in the decision.
+    ///
+    /// For a client that has chosen a new guest in place of one that is over, `source` is whose limit it counts for.
     pub async fn redeem(
         &self,
         client: &Client,
         request: &TokenRequest<'_>,
+        source: Option<Source>,
     ) -> Result<Tokens, Error> {
         let (text, kind) = match request {
             TokenRequest::AuthorizationCode { code, .. } => (code, CredentialKind::Code),
@@ -101,7 +112,7 @@ impl App {
             return Err(refusal.into());
         }
         request_context::grant(presented.grant);
-        self.decide(client, request, presented)
+        self.decide(client, request, presented, source)
             .await
             .map_err(|error| error.about(presented.grant))
     }
@@ -111,6 +122,7 @@ impl App {
         client: &Client,
         request: &TokenRequest<'_>,
         presented: Credential,
+        source: Option<Source>,
     ) -> Result<Tokens, Error> {
         let policy = self.clients.policy_of(client);
         let proof = match request {
@@ -122,15 +134,17 @@ impl App {
         let redemption = self.redemption(client, &policy, presented.grant, proof);
         let redeemed = self.grants.redeem(redemption).await?;
         if client.on_ended == OnEnded::NewGuest
-            && let Some(refusal) = succession::is_over(proof, redeemed.as_ref())
+            && let Some(refusal) = succession::refusal_if_over(proof, redeemed.as_ref())
         {
             // Boxed, because it is rare: the future of every refresh would have room for it.
-            let answer = self.succeed(client, &policy, presented, refusal, token_id);
+            let answer = self.succeed(client, &policy, presented, refusal, source, token_id);
             return Box::pin(answer).await;
         }
         let redeemed = redeemed.ok_or(Refusal::GrantGone)?;
-        self.answer(client, &policy, proof, redeemed, token_id)
-            .await
+        match self.granted(client, &policy, proof, redeemed, token_id) {
+            Ok(tokens) => Ok(tokens),
+            Err(denied) => Err(self.deny(client, denied).await?),
+        }
     }
 
     pub(crate) fn redemption(
@@ -149,15 +163,16 @@ impl App {
         }
     }
 
-    /// Answers a redemption as it was decided.
-    pub(crate) async fn answer(
+    /// Makes the tokens of a redemption, if it was decided so.
+    pub(crate) fn granted(
         &self,
         client: &Client,
         policy: &Policy,
         proof: Proof,
         Redeemed { read, decision, at }: Redeemed,
         token_id: [u8; 16],
-    ) -> Result<Tokens, Error> {
+    ) -> Result<Tokens, Denied> {
+        let denied = |refusal, ends| Err(Denied { refusal, ends });
         let (name, grant) = match decision {
             Decision::Advance(next) => match proof {
                 Proof::RefreshToken(presented) if presented > read.generation => {
@@ -169,14 +184,20 @@ impl App {
             Decision::Reissue(next) => ("reissue", next),
             Decision::Repeat => ("repeat", read),
             Decision::Revoke(refusal, reason) => {
-                let revocation = Revocation { at, reason };
-                self.end_grant(client, read.id, revocation).await?;
-                return Err(refusal.into());
+                return denied(refusal, Some((read.id, Revocation { at, reason })));
             }
-            Decision::Strike(refusal) | Decision::Refuse(refusal) => return Err(refusal.into()),
+            Decision::Strike(refusal) | Decision::Refuse(refusal) => return denied(refusal, None),
         };
         self.note_granted(proof, name);
         Ok(self.mint(client, policy, &grant, token_id, at))
+    }
+
+    /// Ends the grant of a redemption that was denied, if that was decided, and returns the refusal.
+    pub(crate) async fn deny(&self, client: &Client, denied: Denied) -> Result<Error, Unavailable> {
+        if let Some((grant, revocation)) = denied.ends {
+            self.end_grant(client, grant, revocation).await?;
+        }
+        Ok(denied.refusal.into())
     }
 
     /// Counts a granted request, and names its decision in the log.

@@ -218,11 +218,11 @@ pub(crate) async fn undo(
                     continue;
                 }
             }
-            // Its own write, of which it was never told; or that of another who undid it at the same moment. Either may
-            // have ended before the grants were told.
+            // Its own write, of which it was never told, and whatever was changed since; or that of another who undid it at the
+            // same moment. Either may have ended before the grants were told.
             None => {
                 if let Some(guest) = found {
-                    is_undone |= written == Some(guest.version);
+                    is_undone |= written.is_some_and(|written| written <= guest.version);
                     grants.write(Write::CopyProfile(guest)).await?;
                 }
             }

@@ -427,6 +427,10 @@ impl CatchingUp<'_> {
                         let outcome = links::undo(self.store, self.keys, profile.id, tombstone);
                         self.done.links += u64::from(outcome.await? == Outcome::Done);
                     }
+                } else if profile.version > 0 && !self.undone.is_empty() {
+                    // Perhaps unlinked already, and its grants not told.
+                    let copy = Write::CopyProfile(profile.clone());
+                    self.store.write(copy).await?;
                 }
             }
             seen += part.len() as u64;

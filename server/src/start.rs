@@ -52,8 +52,9 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
         random,
     } = parts;
     let clients = Clients::load(store.clone(), config.policy.clone()).await?;
-    if let Some((id, bytes)) = clients.answered_too_long(issuer.as_str()).first() {
-        return Err(StartError::AnswerTooLong(id.clone(), *bytes));
+    let too_long = clients.answered_too_long(issuer.as_str());
+    if !too_long.is_empty() {
+        return Err(StartError::AnswersTooLong(too_long));
     }
     // Nothing that is forgotten for its age can be brought back, so age is judged by the earliest time that it may be.
     let earliest = clock.reading().earliest;
@@ -123,8 +124,8 @@ pub enum StartError {
     Keys(KeysError),
     /// The database.
     Unavailable(Unavailable),
-    /// An answer to that client could have so many bytes too many.
-    AnswerTooLong(ClientId, usize),
+    /// Answers to those clients could have so many bytes too many.
+    AnswersTooLong(Vec<(ClientId, usize)>),
 }
 
 impl fmt::Display for StartError {
@@ -133,8 +134,11 @@ impl fmt::Display for StartError {
             Self::Restore(error) => error.fmt(f),
             Self::Keys(error) => error.fmt(f),
             Self::Unavailable(error) => error.fmt(f),
-            Self::AnswerTooLong(id, bytes) => {
-                write!(f, "the client {id}: {}", clients::too_long(id, *bytes))
+            Self::AnswersTooLong(clients) => {
+                let lines = clients.iter().map(|(id, bytes)| {
+                    format!("the client {id}: {}", clients::too_long(id, *bytes))
+                });
+                f.write_str(&lines.collect::<Vec<_>>().join("\n"))
             }
         }
     }

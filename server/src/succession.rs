@@ -21,15 +21,18 @@ use crate::clock::Reading;
 use crate::error::Error;
 use crate::grants::Tokens;
 use crate::request_context;
-use crate::store::{Outcome, Proof, Redeemed, Unavailable, Write};
+use crate::source::Source;
+use crate::store::{Outcome, Proof, Redeemed, Tombstone, Unavailable, Write};
 
 /// Returns the refusal of a refresh token whose grant is over, if that is all there is to say of it. `None` of a redemption is a
 /// grant that is gone.
-pub(crate) fn is_over(proof: Proof, redeemed: Option<&Redeemed>) -> Option<Refusal> {
+pub(crate) fn refusal_if_over(proof: Proof, redeemed: Option<&Redeemed>) -> Option<Refusal> {
     match (proof, redeemed) {
         (Proof::Code(_), _) => None,
         (Proof::RefreshToken(_), None) => Some(Refusal::GrantGone),
-        (Proof::RefreshToken(_), Some(redeemed)) => redeemed.decision.is_over(&redeemed.read),
+        (Proof::RefreshToken(_), Some(redeemed)) => {
+            redeemed.decision.refusal_if_over(&redeemed.read)
+        }
     }
 }
 
@@ -37,7 +40,8 @@ impl App {
     /// Answers a refresh token whose grant is over with tokens of the guest that follows from it.
     ///
     /// # Errors
-    /// The `refusal` of before if that guest has been there and is gone; [`Unavailable`] if only a clock in doubt says that the
+    /// The `refusal` of before if that guest has been there and is gone, [`Refusal::RateLimited`] if its `source` or client has had
+    /// enough new guests; [`Unavailable`] if only a clock in doubt says that the
     /// grant is over, or the store can't answer.
     pub(crate) async fn succeed(
         &self,
@@ -45,6 +49,7 @@ impl App {
         policy: &Arc<Policy>,
         token: Credential,
         refusal: Refusal,
+        source: Option<Source>,
         token_id: [u8; 16],
     ) -> Result<Tokens, Error> {
         let is_by_time = matches!(refusal, Refusal::RefreshTokenExpired | Refusal::GrantEnded);
@@ -60,8 +65,10 @@ impl App {
             if let Some(redeemed) = self.grants.redeem(redemption).await? {
                 request_context::grant(id);
                 // What it is answered, a refusal too, is the last word: a guest has no second successor.
-                let answer = self.answer(client, policy, proof, redeemed, token_id);
-                return answer.await.map_err(|error| error.about(id));
+                return match self.granted(client, policy, proof, redeemed, token_id) {
+                    Ok(tokens) => Ok(tokens),
+                    Err(denied) => Err(self.deny(client, denied).await?.about(id)),
+                };
             }
             if is_there {
                 // Its grant was removed.
@@ -72,17 +79,24 @@ impl App {
                 // Perhaps it was inserted by another request since the grant was looked for.
                 continue;
             }
-            if self.was_erased(id.profile).await? {
+            if self.tombstone_of(id.profile).await?.is_some() {
                 return Err(refusal.into());
             }
+            self.check_new_guest(client, source)?;
             if let Some(grant) = self
                 .insert_successor(client, policy, id, network_id)
                 .await?
             {
                 request_context::grant(id);
+                if let Some(tombstone) = self.tombstone_of(id.profile).await? {
+                    // Erased between the two looks. Whoever erases later finds the rows.
+                    let erase = Write::EraseGuest(id.profile, tombstone);
+                    self.grants.write(erase).await?;
+                    return Err(refusal.into());
+                }
                 tracing::info!(
                     target: "guestpass::security",
-                    { request.id = request_context::request(), grant.id = %id, from = %token.grant, client.id = %client.id, reason = refusal.name() },
+                    { request.id = request_context::request(), grant.id = %id, client.id = %client.id, reason = refusal.name() },
                     "new guest in place of one that is over"
                 );
                 self.note_granted(proof, "new_guest");
@@ -110,10 +124,10 @@ impl App {
         Ok((outcome == Outcome::Done).then_some(grant))
     }
 
-    /// Tells whether a guest was erased, by the rows: the filter doesn't look back so far.
-    async fn was_erased(&self, guest: ProfileId) -> Result<bool, Unavailable> {
+    /// Returns what says that a guest was erased, by the rows: the filter doesn't look back so far.
+    async fn tombstone_of(&self, guest: ProfileId) -> Result<Option<Tombstone>, Unavailable> {
         let hash = self.keys.now().tombstone(guest);
-        Ok(!self.revoked.tombstones(vec![hash]).await?.is_empty())
+        Ok(self.revoked.tombstones(vec![hash]).await?.pop())
     }
 }
 

@@ -209,7 +209,7 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "permission_missing",
             UnauthorizedClient,
             "the client is not allowed to do this",
-            "Allow it, if that is meant: `guestpass client set ID --may link,attributes`. Only confidential clients may do anything to guests.",
+            "Allow it, if that is meant: `guestpass client set ID --may link`, `--may attributes`, or both with a comma; the list replaces the one before. Only confidential clients may do anything to guests.",
         ),
         Refusal::CustomerMalformed => new(
             "customer_malformed",

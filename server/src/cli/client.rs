@@ -413,7 +413,7 @@ async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
             ),
             ("resume_with_jwt", client.resume_with_jwt.to_string()),
             ("on_ended", client.on_ended.name().to_owned()),
-            ("typ", client.typ.unwrap_or_default().as_str().to_owned()),
+            ("typ", typ(&client)),
             ("may", joined(&client.may)),
             ("claims", joined(&client.claims)),
         ];
@@ -502,6 +502,17 @@ pub(super) fn explain(error: ChangeFailed, id: &ClientId) -> Failure {
             format!("{id} can't be told that: {}", clients::too_long(id, bytes))
         }
     })
+}
+
+/// Says what the access tokens of a client say they are, and whether those that said otherwise are still taken.
+fn typ(client: &Client) -> String {
+    match client.typ {
+        None => format!("{} (default)", Typ::default().as_str()),
+        Some(typ) => format!(
+            "{} (this client; tokens of the other are taken as well)",
+            typ.as_str()
+        ),
+    }
 }
 
 fn described(client: &Client, config: &Config) -> Value {

@@ -3,18 +3,21 @@
 use std::io::{IsTerminal, Read};
 use std::sync::Arc;
 
-use guestpass_core::client::Client;
+use guestpass_core::client::{Client, OnEnded};
 use guestpass_core::credential::{Credential, CredentialKind};
 use guestpass_core::grant::{Decision, Grant, GrantId};
 use guestpass_core::refusal::Refusal;
 use guestpass_core::time::Timestamp;
+use guestpass_verify::{AccessToken, Verifier};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::database::{self, Opened};
 use super::master_key::open_keys;
 use super::{Failure, Output, profile, rfc3339};
-use crate::access_tokens::{claimed_issuer, ids, is_for_issuer, refusal_of};
+use crate::access_tokens::{
+    claimed_issuer, ids, is_for_issuer, of_either_typ, refusal_of, takes_jwt,
+};
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::error::Error;
@@ -241,7 +244,13 @@ impl Explainer {
             return explanation.add_refusal(Refusal::ClientDisabled);
         }
         let policy = self.clients.policy_of(&client);
-        match grant.refresh(credential.generation, client.number, &policy, self.now) {
+        let decision = grant.refresh(credential.generation, client.number, &policy, self.now);
+        if client.on_ended == OnEnded::NewGuest && decision.refusal_if_over(grant).is_some() {
+            let followed =
+                "is over: a refresh gives a new guest (on_ended), unless that one is over as well";
+            return explanation.add("now", followed);
+        }
+        match decision {
             Decision::Advance(_) => explanation.add("now", "works: a refresh gives new tokens"),
             Decision::Repeat => {
                 explanation.add("now", "works: a refresh gives its successor again")
@@ -273,7 +282,10 @@ impl Explainer {
             None => claimed_issuer(token).unwrap_or_default(),
         };
         let verifier = config.verification.verifier(&issuer);
-        let verified = verifier.verify(token, keys.verifying(), self.now.as_seconds());
+        let verify =
+            |verifier: &Verifier| verifier.verify(token, keys.verifying(), self.now.as_seconds());
+        let takes_jwt = |claims: &AccessToken| takes_jwt(&self.clients, claims);
+        let verified = of_either_typ(token, &verifier, verify, takes_jwt);
         let claims = match verified {
             Ok(claims) => claims,
             Err(rejection) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::response::Response;
-use guestpass_core::client::Client;
+use guestpass_core::client::{Client, OnEnded};
 use guestpass_core::params::Params;
 use guestpass_core::refusal::{Refusal, WireCode};
 use guestpass_core::token_request::{
@@ -192,12 +192,18 @@ async fn redeem(
         return Err(Refusal::QueryParamsDisallowed.into());
     }
     let request = TokenRequest::parse(params)?;
-    if let TokenRequest::AuthorizationCode { .. } = request {
-        // A wrong verifier is written down.
-        let visitor = Visitor::of_request(app, parts);
-        app.check_guesses(client, visitor.source(Some(client))?)?;
-    }
-    let tokens = app.redeem(client, &request).await?;
+    let source = || Visitor::of_request(app, parts).source(Some(client));
+    let source = match request {
+        TokenRequest::AuthorizationCode { .. } => {
+            let source = source()?;
+            // A wrong verifier is written down.
+            app.check_guesses(client, source)?;
+            source
+        }
+        TokenRequest::RefreshToken { .. } if client.on_ended == OnEnded::NewGuest => source()?,
+        TokenRequest::RefreshToken { .. } => None,
+    };
+    let tokens = app.redeem(client, &request, source).await?;
     Ok(respond::json(to_json(&tokens)))
 }
 

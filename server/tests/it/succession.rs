@@ -167,6 +167,10 @@ async fn c254_requests_agree_on_who_follows() {
         assert_eq!(same.refresh_token, first.refresh_token);
     }
     assert_eq!(test.count("profiles").await, 2);
+    // A node that was started since knows no more than the store.
+    let later = test.beside(config(&[("limits.mode", "off")])).await;
+    let again = later.granted(refresh(&guest.refresh_token)).await;
+    assert_eq!(again.refresh_token, first.refresh_token);
     // Its answer was lost, twice: each time the next generation, as of any grant.
     let mut seen = vec![first.refresh_token.clone()];
     for later in [60, HOUR - 120] {
@@ -247,8 +251,15 @@ async fn c256_nobody_follows_for_others_or_by_a_wrong_clock() {
     test.disable_client(SHOP, false).await;
     let guests = test.count("profiles").await;
 
-    let guest = test.guest().await;
+    let (over, guest) = (test.guest().await, test.guest().await);
+    test.clock.advance_secs(HOUR - 60);
+    let guest = test.granted(refresh(&guest.refresh_token)).await;
+    test.clock.advance_secs(60);
     test.clock.jump(2 * YEAR);
+    test.app.follow().await;
+    // Over by any clock; but which guest follows must not be for a clock in doubt to say.
+    let answer = test.send(refresh(&over.refresh_token)).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
     for server in [&test, &test.beside(config(&[("limits.mode", "off")])).await] {
         let answer = server.send(refresh(&guest.refresh_token)).await;
         // As before, or as if it wasn't known; never another guest.
@@ -257,10 +268,28 @@ async fn c256_nobody_follows_for_others_or_by_a_wrong_clock() {
             status => assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}"),
         }
     }
-    assert_eq!(test.count("profiles").await, guests + 1);
+    assert_eq!(test.count("profiles").await, guests + 2);
     test.clock.jump(-2 * YEAR);
+    test.app.follow().await;
     let again = test.granted(refresh(&guest.refresh_token)).await;
     assert_eq!(again.sub(), guest.sub());
+    follows(&test, &over).await;
+}
+
+#[tokio::test]
+async fn who_follows_counts_for_the_limits_of_new_guests() {
+    let test = TestApp::new().await;
+    let mut choices = choosing(OnEnded::NewGuest);
+    choices.overrides.guests_per_client = "3/1d".parse().ok();
+    test.set_client(SHOP, choices).await;
+    let (one, other) = (test.guest().await, test.guest().await);
+    test.clock.advance_secs(HOUR);
+    follows(&test, &one).await;
+    let refused = test.send(refresh(&other.refresh_token)).await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{refused:?}");
+    // A repetition makes nobody.
+    follows(&test, &one).await;
+    assert_eq!(test.count("profiles").await, 3);
 }
 
 #[tokio::test]

@@ -222,7 +222,10 @@ async fn apply(pool: &Pool, write: &Write) -> Result<Outcome, Failed> {
         // The rows first: a tombstone implies that the guest is gone.
         Write::EraseGuest(id, tombstone) => {
             grants::remove_guest(pool, *id).await?;
-            revoked::insert_tombstone(pool, tombstone).await
+            let outcome = revoked::insert_tombstone(pool, tombstone).await?;
+            // Whoever found neither guest nor tombstone in between may have made the same guest again.
+            grants::remove_guest(pool, *id).await?;
+            Ok(outcome)
         }
         Write::HoldCleaning(node, now, until) => {
             upkeep::hold_cleaning(pool, node, *now, *until).await

@@ -122,6 +122,18 @@ async fn c217_a_restored_backup_brings_no_link_back() {
     test.beside(config(&[])).await;
     assert_eq!(linked_now(test).await, ["y"]);
     assert_eq!(shop.grants_that_differ().await, 0);
+
+    // And as if it had been killed when the guest's row was written, and those of its grants not yet.
+    let guest = tokens[1].sub();
+    let hash = keys.tombstone_of_link(guest.parse().unwrap(), &"y".parse().unwrap());
+    let entry = Entry::LinkUndone(Tombstone { hash, at });
+    journal.append(entry).await.unwrap();
+    let unlinked = "customer = null, linked_at = null, linked_by = null, version = version + 1";
+    let sql = format!("update profiles set {unlinked} where profile_id = {guest}");
+    test.database.sql(&sql).await;
+    assert_eq!(shop.grants_that_differ().await, 1);
+    test.beside(config(&[])).await;
+    assert_eq!(shop.grants_that_differ().await, 0);
 }
 
 #[tokio::test]
