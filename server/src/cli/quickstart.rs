@@ -1,12 +1,16 @@
 //! `guestpass quickstart`: shows a guest's whole life over HTTP, against a server of its own.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guestpass_core::authorize::REDIRECT_URI;
-use guestpass_core::client::{ChangeError, ClientId, ClientSettings};
+use guestpass_core::client::{
+    Change, ChangeError, ClaimName, ClientId, ClientSettings, Permission,
+};
 use guestpass_core::rate_limit::RateLimit;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -71,7 +75,7 @@ pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Resu
     {
         config.listen = Listen::Address((Ipv4Addr::LOCALHOST, 0).into());
     }
-    add_client(&config).await?;
+    let api_key = add_clients(&config).await?;
     let server = Server::start(&config).await?;
     let Listen::Address(address) = server.place else {
         return Err(Failure("it doesn't listen on an address".to_owned()));
@@ -85,26 +89,28 @@ pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Resu
     output.tell(|| {
         vec![
             format!(
-                "A server listens on http://{address}, its data is in {}, and it knows a client: {CLIENT}.",
+                "A server listens on http://{address}, its data is in {}, and it knows two clients: {CLIENT}, a page, and \
+                 {BACK_END}, the shop behind it.",
                 config.data_dir.display()
             ),
             "A guest comes by.".to_owned(),
         ]
     })?;
-    let steps = Story {
+    let story = Story {
         address,
         output,
+        api_key,
         steps: Vec::new(),
-    }
-    .tell()
-    .await?;
+        is_over: false,
+    };
+    let (steps, another) = story.tell().await?;
     output.print(&steps, || match args.once {
         true => vec![
             String::new(),
-            "That was a guest. Without --once the server goes on, for you to try it with curl."
+            "That was a guest's life. Without --once the server goes on, for you to try it with curl."
                 .to_owned(),
         ],
-        false => what_next(address, &steps),
+        false => what_next(address, &another),
     })?;
     if !args.once {
         stop_signal(1)?.await;
@@ -114,27 +120,76 @@ pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Resu
     Ok(())
 }
 
+/// The client of the page.
 const CLIENT: &str = "quickstart";
+/// The client of the shop behind it, which knows its customers.
+const BACK_END: &str = "quickstart-shop";
+/// The customer who logs in.
+const CUSTOMER: &str = "c-4711";
 
-/// Adds the client, unless an earlier run has left it.
-async fn add_client(config: &Config) -> Result<(), Failure> {
-    let id: ClientId = CLIENT
-        .parse()
-        .map_err(|problem: &str| Failure(problem.to_owned()))?;
+/// Adds the clients, unless an earlier run has left them. Returns an API key of the back end.
+async fn add_clients(config: &Config) -> Result<String, Failure> {
     let (Opened { store, clock }, _) = database::open_or_make(config).await?;
     let (random, now) = (SecureGenerator::new(), clock.now());
-    let settings = ClientSettings::default();
-    match clients::add_client(&*store, id.clone(), settings, &random, now).await {
-        Ok(_) | Err(ChangeFailed::Refused(ChangeError::ClientExists)) => Ok(()),
-        Err(error) => Err(explain(error, &id)),
+    let page = ClientSettings {
+        claims: Some(vec![parsed(ClaimName::CUSTOMER)?]),
+        ..ClientSettings::default()
+    };
+    let back_end = ClientSettings {
+        confidential: Some(true),
+        may: Some(vec![Permission::Link]),
+        ..ClientSettings::default()
+    };
+    for (id, settings) in [(CLIENT, page), (BACK_END, back_end)] {
+        let id: ClientId = parsed(id)?;
+        let added = clients::add_client(&*store, id.clone(), settings.clone(), &random, now).await;
+        match added {
+            Ok(_) => Ok(()),
+            Err(ChangeFailed::Refused(ChangeError::ClientExists)) => {
+                let id = id.clone();
+                store.change(Change::SetClient { id, settings }).await
+            }
+            Err(error) => Err(error),
+        }
+        .map_err(|error| explain(error, &id))?;
     }
+    let id: ClientId = parsed(BACK_END)?;
+    let until = Some(now + API_KEY_FOR);
+    let secret = clients::add_api_key(&*store, id.clone(), until, &random, now).await;
+    let secret = secret.map_err(|error| explain(error, &id))?;
+    Ok(secret.expose().to_owned())
+}
+
+/// The time for which the key of one run is good.
+const API_KEY_FOR: Duration = Duration::from_secs(86_400);
+
+fn parsed<T: FromStr<Err = &'static str>>(text: &str) -> Result<T, Failure> {
+    text.parse()
+        .map_err(|problem: &str| Failure(problem.to_owned()))
 }
 
 /// Runs the requests of a guest, and records them.
 struct Story {
     address: SocketAddr,
     output: Output,
+    api_key: String,
     steps: Vec<Step>,
+    /// What follows isn't told.
+    is_over: bool,
+}
+
+/// A guest that is known now: its challenge, and its refresh token.
+struct Known {
+    challenge: String,
+    refresh_token: String,
+}
+
+/// What a request shows beside its parameters.
+enum Shown<'a> {
+    Nothing,
+    /// The API key of the back end.
+    ApiKey,
+    AccessToken(&'a str),
 }
 
 /// One request and its answer.
@@ -143,6 +198,8 @@ struct Step {
     title: &'static str,
     method: &'static str,
     path: &'static str,
+    /// The header by which it proves anything.
+    shows: Option<&'static str>,
     parameters: Vec<(&'static str, String)>,
     status: u16,
     answer: Value,
@@ -151,7 +208,45 @@ struct Step {
 }
 
 impl Story {
-    async fn tell(mut self) -> Result<Vec<Step>, Failure> {
+    /// Tells a guest's life. Returns its steps, and another guest, who lives on.
+    async fn tell(mut self) -> Result<(Vec<Step>, Known), Failure> {
+        let mut token = self.arrive().await?.refresh_token;
+        for title in [
+            "Refresh: the next day, for the same guest",
+            "Refresh again: each answer replaces the last",
+        ] {
+            token = self.refresh(title, &token).await?.text("refresh_token")?;
+        }
+        let access_token = self.last().text("access_token")?;
+        let title = "The guest logs in: the shop's back end, which has checked the password, says which customer it is";
+        let link = [
+            ("client_id", BACK_END),
+            ("token", access_token.as_str()),
+            ("customer", CUSTOMER),
+        ];
+        self.step(title, "POST", "/oauth/link", &link, Shown::ApiKey)
+            .await?
+            .text("outcome")?;
+        let title = "Refresh: now the access token says so. A label, and never a login";
+        token = self.refresh(title, &token).await?.text("refresh_token")?;
+        let access_token = self.last().text("access_token")?;
+        let title = "The guest asks to be forgotten. For a customer with all devices: guestpass customer erase c-4711";
+        let shown = Shown::AccessToken(&access_token);
+        self.step(title, "DELETE", "/oauth/profile", &[], shown)
+            .await?;
+        self.refresh("Refresh: nobody is there any more", &token)
+            .await?;
+        let steps = std::mem::take(&mut self.steps);
+        self.is_over = true;
+        Ok((steps, self.arrive().await?))
+    }
+
+    fn last(&self) -> &Step {
+        &self.steps[self.steps.len() - 1]
+    }
+
+    /// Lets a guest authorize, and exchanges the code.
+    async fn arrive(&mut self) -> Result<Known, Failure> {
         let random = SecureGenerator::new();
         let random: &dyn Random = &random;
         let verifier = URL_SAFE_NO_PAD.encode(random.bytes::<32>());
@@ -167,7 +262,7 @@ impl Story {
         ];
         let title = "Authorize: a new guest, and a code for it";
         let code = self
-            .step(title, "GET", "/oauth/authorize", &authorize)
+            .step(title, "GET", "/oauth/authorize", &authorize, Shown::Nothing)
             .await?
             .text("code")?;
         let exchange = [
@@ -178,25 +273,24 @@ impl Story {
             ("code_verifier", &verifier),
         ];
         let title = "Exchange: the code, with the verifier behind its challenge, for tokens";
-        let mut token = self
-            .step(title, "POST", TOKEN, &exchange)
+        let refresh_token = self
+            .step(title, "POST", TOKEN, &exchange, Shown::Nothing)
             .await?
             .text("refresh_token")?;
-        for title in [
-            "Refresh: the next day, for the same guest",
-            "Refresh again: each answer replaces the last",
-        ] {
-            let refresh = [
-                ("grant_type", "refresh_token"),
-                ("client_id", CLIENT),
-                ("refresh_token", token.as_str()),
-            ];
-            token = self
-                .step(title, "POST", TOKEN, &refresh)
-                .await?
-                .text("refresh_token")?;
-        }
-        Ok(self.steps)
+        Ok(Known {
+            challenge,
+            refresh_token,
+        })
+    }
+
+    async fn refresh(&mut self, title: &'static str, token: &str) -> Result<&Step, Failure> {
+        let refresh = [
+            ("grant_type", "refresh_token"),
+            ("client_id", CLIENT),
+            ("refresh_token", token),
+        ];
+        self.step(title, "POST", TOKEN, &refresh, Shown::Nothing)
+            .await
     }
 
     async fn step(
@@ -205,8 +299,15 @@ impl Story {
         method: &'static str,
         path: &'static str,
         parameters: &[(&'static str, &str)],
+        shown: Shown<'_>,
     ) -> Result<&Step, Failure> {
-        let (status, answer) = send(self.address, method, path, parameters).await?;
+        let header = match shown {
+            Shown::Nothing => None,
+            Shown::ApiKey => Some(("x-api-key", self.api_key.clone())),
+            Shown::AccessToken(token) => Some(("authorization", format!("Bearer {token}"))),
+        };
+        let (status, answer) =
+            send(self.address, method, path, parameters, header.as_ref()).await?;
         let claims = answer["access_token"].as_str().and_then(decoded);
         let parameters = parameters
             .iter()
@@ -216,13 +317,20 @@ impl Story {
             title,
             method,
             path,
+            shows: match shown {
+                Shown::Nothing => None,
+                Shown::ApiKey => Some("x-api-key: the API key of the back end"),
+                Shown::AccessToken(_) => Some("authorization: Bearer, and the access token"),
+            },
             parameters,
             status: status.as_u16(),
             answer,
             claims,
         });
         let step = &self.steps[self.steps.len() - 1];
-        self.output.tell(|| step.described(self.steps.len()))?;
+        if !self.is_over {
+            self.output.tell(|| step.described(self.steps.len()))?;
+        }
         Ok(step)
     }
 }
@@ -249,13 +357,16 @@ impl Step {
             String::new(),
             format!("   {} {}", self.method, self.path),
         ];
+        lines.extend(self.shows.map(|header| format!("       {header}")));
         lines.extend(
             self.parameters
                 .iter()
                 .map(|(name, value)| format!("       {name} = {value}")),
         );
         lines.push(format!("   {}", self.status));
-        lines.extend(indented(&self.answer));
+        if !self.answer.is_null() {
+            lines.extend(indented(&self.answer));
+        }
         if let Some(claims) = &self.claims {
             lines.push("   the access token says".to_owned());
             lines.extend(indented(claims));
@@ -281,6 +392,7 @@ async fn send(
     method: &str,
     path: &str,
     parameters: &[(&str, &str)],
+    header: Option<&(&'static str, String)>,
 ) -> Result<(StatusCode, Value), Failure> {
     // None of these values holds a character that needs encoding.
     let encoded = parameters
@@ -295,40 +407,39 @@ async fn send(
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(Method::from_bytes(method.as_bytes())?)
         .uri(target)
         .header("host", address.to_string())
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(Full::new(Bytes::from(body)))?;
+        .header("content-type", "application/x-www-form-urlencoded");
+    if let Some((name, value)) = header {
+        request = request.header(*name, value);
+    }
+    let request = request.body(Full::new(Bytes::from(body)))?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
-    Ok((status, serde_json::from_slice(&body)?))
+    let answer = match body.is_empty() {
+        true => Value::Null,
+        false => serde_json::from_slice(&body)?,
+    };
+    Ok((status, answer))
 }
 
-fn what_next(address: SocketAddr, steps: &[Step]) -> Vec<String> {
-    let challenge = steps
-        .first()
-        .and_then(|step| {
-            step.parameters
-                .iter()
-                .find(|(name, _)| *name == "code_challenge")
-        })
-        .map_or("", |(_, challenge)| challenge);
-    let refresh_token = steps
-        .last()
-        .and_then(|step| step.answer["refresh_token"].as_str())
-        .unwrap_or_default();
+fn what_next(address: SocketAddr, another: &Known) -> Vec<String> {
+    let Known {
+        challenge,
+        refresh_token,
+    } = another;
     let text = format!(
         "
-The guest is known now. What to try next, in another terminal:
+Another guest has come meanwhile. What to try next, in another terminal:
 
-  another guest
+  a third guest
     curl 'http://{address}/oauth/authorize?client_id={CLIENT}&response_type=code&state=xyz\
          &redirect_uri={REDIRECT_URI}&code_challenge_method=S256&code_challenge={challenge}'
 
-  refresh the one above, and then again within 30 seconds: the same answer, because the first may have been lost
+  refresh the second, and then again within 30 seconds: the same answer, because the first may have been lost
     curl http://{address}/oauth/token -d grant_type=refresh_token -d client_id={CLIENT} \\
          -d refresh_token={refresh_token}
 
