@@ -136,7 +136,7 @@ impl App {
         if client.on_ended == OnEnded::NewGuest
             && let Some(refusal) = succession::refusal_if_over(proof, redeemed.as_ref())
         {
-            // Boxed, because it is rare: the future of every refresh would have room for it.
+            // Boxed, because it is rare.
             let answer = self.succeed(client, &policy, presented, refusal, source, token_id);
             return Box::pin(answer).await;
         }
@@ -195,7 +195,8 @@ impl App {
     /// Ends the grant of a redemption that was denied, if that was decided, and returns the refusal.
     pub(crate) async fn deny(&self, client: &Client, denied: Denied) -> Result<Error, Unavailable> {
         if let Some((grant, revocation)) = denied.ends {
-            self.end_grant(client, grant, revocation).await?;
+            // Boxed, because it is rare: the future of every refresh would have room for it, and be moved with it.
+            Box::pin(self.end_grant(client, grant, revocation)).await?;
         }
         Ok(denied.refusal.into())
     }
