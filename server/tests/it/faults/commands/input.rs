@@ -21,6 +21,7 @@ fn f20_a_stream_is_imported_like_a_file() {
     // A pipe.
     let binary = Binary::new();
     binary.json(&["client", "add", SHOP]);
+    drop(binary.serve());
     let (reader, mut writer) = std::io::pipe().unwrap();
     writer.write_all(CSV.as_bytes()).unwrap();
     drop(writer);
@@ -32,6 +33,7 @@ fn f20_a_stream_is_imported_like_a_file() {
     for name in ["-", "/dev/stdin"] {
         let binary = Binary::new();
         binary.json(&["client", "add", SHOP]);
+        drop(binary.serve());
         let file = binary.working_dir().join("guests.csv");
         fs::write(&file, CSV).unwrap();
         let mut command = binary.command(&["--json", "profile", "import", name, "--client", SHOP]);
@@ -42,6 +44,7 @@ fn f20_a_stream_is_imported_like_a_file() {
     // A named pipe, as a shell's <(…) is one.
     let binary = Binary::new();
     binary.json(&["client", "add", SHOP]);
+    drop(binary.serve());
     let pipe = binary.working_dir().join("pipe");
     let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());

@@ -90,6 +90,7 @@ fn f27_a_wait_is_told_in_two_units() {
 fn f27_an_import_takes_nothing_for_twice_the_same() {
     let binary = Binary::new();
     binary.json(&["client", "add", SHOP]);
+    drop(binary.serve());
     let subn = "919108f7-52d1-4320-9bac-f847db4148a8";
     let other = "58cc4e63-0a5b-4af2-a233-5e776cd1473f";
     let file = binary.working_dir().join("guests.csv");
