@@ -335,6 +335,7 @@ impl Watched {
             algorithm: KeyAlgorithm::Hs256,
             sample: guests,
             ended: 0,
+            linked: false,
         };
         let tokens = seeding::seed(&directory, seed)?;
         let server = Server::limited(program, &directory, settings)?;

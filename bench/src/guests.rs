@@ -13,12 +13,14 @@ use guestpass::random::{Random, SecureGenerator};
 use guestpass::store::sqlite::{SqliteStore, Synchronous};
 use guestpass::store::transfer::{Part, Row, Table, Value};
 use guestpass::store::{Registry, Store, Transfer};
+use guestpass_core::attributes::Attributes;
 use guestpass_core::client::{Change, ClientNumber, ClientSettings};
 use guestpass_core::credential::Credential;
+use guestpass_core::customer::CustomerId;
 use guestpass_core::grant::{Generation, Grant, GrantId, KEEP_ENDED};
 use guestpass_core::pkce::{Challenge, EXAMPLE_CHALLENGE};
 use guestpass_core::policy::Policy;
-use guestpass_core::profile::{NetworkId, ProfileId};
+use guestpass_core::profile::{NetworkId, ProfileCopy, ProfileId};
 use guestpass_core::time::Timestamp;
 
 use crate::failure::Failure;
@@ -90,6 +92,8 @@ pub(crate) struct Seed {
     pub(crate) sample: usize,
     /// Number of guests, the oldest, whose grants ended long enough ago to be cleaned up.
     pub(crate) ended: u64,
+    /// Each guest has a customer and as many attributes as there may be, and the client is told both.
+    pub(crate) linked: bool,
 }
 
 /// The client of all requests.
@@ -119,7 +123,7 @@ async fn fill(directory: &Path, file: &Path, seed: Seed) -> Result<Vec<Token>, F
         mut store,
         keys,
         client,
-    } = begin(directory, file, seed.algorithm, &random).await?;
+    } = begin(directory, file, seed, &random).await?;
     let policy = Policy::default();
     let mut progress = Progress::new(format!("making {} guests", seed.guests), seed.guests);
     let mut tokens = Vec::with_capacity(seed.sample);
@@ -145,6 +149,7 @@ async fn fill(directory: &Path, file: &Path, seed: Seed) -> Result<Vec<Token>, F
                     true => now.before(2 * KEEP_ENDED),
                     false => (now + policy.refresh_idle).min(issued.ends_at),
                 },
+                copied: seed.linked.then(|| Arc::new(said_of(id))),
                 ..issued
             };
             profiles.push(profile_row(&grant));
@@ -197,7 +202,7 @@ struct Begun {
 async fn begin(
     directory: &Path,
     file: &Path,
-    algorithm: KeyAlgorithm,
+    seed: Seed,
     random: &Arc<dyn Random>,
 ) -> Result<Begun, Failure> {
     let small = directory.join("begin.db");
@@ -205,7 +210,13 @@ async fn begin(
     let (from, to) = (open(&small)?, open(file)?);
     let client = Change::AddClient {
         id: CLIENT_ID.parse().expect("this is an id"),
-        settings: ClientSettings::default(),
+        settings: ClientSettings {
+            claims: seed.linked.then(|| {
+                TOLD.map(|name| name.parse().expect("this is a name"))
+                    .to_vec()
+            }),
+            ..ClientSettings::default()
+        },
         api_key: None,
         now: SystemClock::new().now(),
     };
@@ -213,9 +224,9 @@ async fn begin(
         .await
         .map_err(|error| Failure(format!("{error:?}")))?;
     let (_, clients) = from.clients().await?;
-    let keys = make_keys(directory, from.clone(), algorithm, random).await?;
+    let keys = make_keys(directory, from.clone(), seed.algorithm, random).await?;
     to.begin_copy(from.installation_row().await?).await?;
-    for table in [Table::Clients, Table::Keys] {
+    for table in [Table::Clients, Table::ClientChoices, Table::Keys] {
         let part = Part {
             table,
             after: None,
@@ -287,7 +298,9 @@ fn profile_row(grant: &Grant) -> Row {
         "client_number" => Value::Integer(grant.client.0),
         "created_at" => Value::Integer(grant.issued_at.as_millis()),
         "resumed" => Value::Flag(false),
-        "customer" | "linked_at" | "linked_by" | "attributes" | "version" => Value::Null,
+        "linked_at" if grant.copied.is_some() => Value::Integer(grant.issued_at.as_millis()),
+        "linked_at" | "linked_by" => Value::Null,
+        "customer" | "attributes" | "version" => said(grant, column),
         _ => panic!("guests have a new column, {column}"),
     })
 }
@@ -308,9 +321,40 @@ fn grant_row(grant: &Grant) -> Row {
         "advanced_at" => Value::Integer(grant.advanced_at.as_millis()),
         "expires_at" => Value::Integer(grant.expires_at.as_millis()),
         "ends_at" => Value::Integer(grant.ends_at.as_millis()),
-        "revoked_at" | "revocation_reason" | "version" | "customer" | "attributes" => Value::Null,
+        "revoked_at" | "revocation_reason" => Value::Null,
+        "customer" | "attributes" | "version" => said(grant, column),
         _ => panic!("grants have a new column, {column}"),
     })
+}
+
+/// The claims that the client of linked guests is told.
+const TOLD: [&str; 5] = ["customer", "a", "b", "c", "d"];
+
+/// Makes what a shop says of a linked guest: an id of 36 bytes, and 256 bytes of attributes.
+fn said_of(grant: GrantId) -> ProfileCopy {
+    let texts = [("a", 64), ("b", 64), ("c", 64), ("d", 35)];
+    let members = texts.map(|(name, length)| format!(r#""{name}":"{}""#, "x".repeat(length)));
+    let attributes = format!("{{{}}}", members.join(","));
+    ProfileCopy {
+        version: 1,
+        customer: format!("919108f7-52d1-4320-{:017}", grant.profile.as_i64())
+            .parse()
+            .ok(),
+        attributes: attributes.parse().ok(),
+    }
+}
+
+/// Returns what a column says of a guest, if the shop has said anything.
+fn said(grant: &Grant, column: &str) -> Value {
+    let Some(copied) = &grant.copied else {
+        return Value::Null;
+    };
+    let text = |text: Option<&str>| text.map_or(Value::Null, |text| Value::Text(text.to_owned()));
+    match column {
+        "version" => Value::Integer(copied.version),
+        "customer" => text(copied.customer.as_ref().map(CustomerId::as_str)),
+        _ => text(copied.attributes.as_ref().map(Attributes::as_json)),
+    }
 }
 
 /// Makes a row of the values of its columns, each by its name.

@@ -109,6 +109,15 @@ pub(crate) const ROWS: &[Row] = &[
         ratio: |round| rate(round, S::RefreshEs256) / rate(round, S::EmptyPost),
     },
     Row {
+        key: "linked",
+        about: "refresh of guests with a customer and 256 bytes of attributes / of others",
+        wanted: Wanted::AtLeast(0.85),
+        aim: None,
+        headline: false,
+        needs: &[S::Refresh, S::RefreshLinked],
+        ratio: |round| rate(round, S::RefreshLinked) / rate(round, S::Refresh),
+    },
+    Row {
         key: "sign-up",
         about: "sign-up / empty GET and POST handlers",
         wanted: Wanted::AtLeast(0.40),

@@ -90,6 +90,8 @@ enum Kind {
     Unsynced,
     EdDsa,
     Es256,
+    /// All guests have a customer and attributes, and the client is told both.
+    Linked,
     TenThousand,
     TenMillion,
 }
@@ -97,7 +99,7 @@ enum Kind {
 impl Kind {
     const fn seed(self) -> (u64, KeyAlgorithm) {
         match self {
-            Self::Million | Self::Unsynced | Self::Ended | Self::Tls => {
+            Self::Million | Self::Unsynced | Self::Ended | Self::Tls | Self::Linked => {
                 (1_000_000, KeyAlgorithm::Hs256)
             }
             Self::HalfEnded => (2_000_000, KeyAlgorithm::Hs256),
@@ -200,6 +202,7 @@ impl Stage {
             Scenario::Unsynced256 => self.refresh(Kind::Unsynced, closed(256), usize::MAX),
             Scenario::RefreshEdDsa => self.refresh(Kind::EdDsa, closed(64), usize::MAX),
             Scenario::RefreshEs256 => self.refresh(Kind::Es256, closed(64), usize::MAX),
+            Scenario::RefreshLinked => self.refresh(Kind::Linked, closed(64), usize::MAX),
             Scenario::FreshEmpty => fixed(self.empty_tls()?, closed(64), Fixed::refresh),
             Scenario::FreshRefresh => self.refresh(Kind::Tls, closed(64), usize::MAX),
             Scenario::RefreshHttp1 => self.refresh_kept(Version::Http1, time),
@@ -408,7 +411,8 @@ impl Stage {
             Kind::HalfEnded => guests / 2,
             _ => 0,
         };
-        let key = format!("seed-{guests}-{ended}-{}", algorithm.name());
+        let linked = kind == Kind::Linked;
+        let key = format!("seed-{guests}-{ended}-{linked}-{}", algorithm.name());
         if !self.seeded.contains_key(&key) {
             let directory = self.plan.directory.join(&key);
             let sample = usize::try_from(guests - ended)?.min(SAMPLE);
@@ -417,6 +421,7 @@ impl Stage {
                 algorithm,
                 sample,
                 ended,
+                linked,
             };
             let made = guests::seed(&directory, seed)?;
             self.seeded.insert(key.clone(), (directory, made));
