@@ -12,7 +12,8 @@ use crate::time::Timestamp;
 /// The most bytes that an answer may have, unless it is signed with RS256.
 pub const MAX_BYTES: usize = 1536;
 
-/// Returns the bytes of the longest answer that a client can get from that issuer, by the longest signature and key id but those of RS256.
+/// Returns the bytes of the longest answer that a client can get from that issuer, with the longest signature and key id but for
+/// those of RS256.
 #[must_use]
 pub fn longest(client: &Client, policy: &Policy, issuer: &str) -> usize {
     let customer: CustomerId = "x"

@@ -282,7 +282,7 @@ pub(crate) fn claimed_issuer(token: &str) -> Option<String> {
     claimed(token, 1, "iss")
 }
 
-/// Verifies a token. One of type `JWT` is good only if the other question about it says so; our keys sign nothing else that could be
+/// Verifies a token; of one of type `JWT`, `takes_jwt` decides whether it is taken as well. Our keys sign nothing else that could be
 /// taken for one.
 ///
 /// # Errors

@@ -41,8 +41,7 @@ impl App {
     ///
     /// # Errors
     /// The `refusal` of before if that guest has been there and is gone, [`Refusal::RateLimited`] if its `source` or client has had
-    /// enough new guests; [`Unavailable`] if only a clock in doubt says that the
-    /// grant is over, or the store can't answer.
+    /// enough new guests; [`Unavailable`] if only a clock in doubt says that the grant is over, or the store can't answer.
     pub(crate) async fn succeed(
         &self,
         client: &Client,
