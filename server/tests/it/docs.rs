@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use axum::http::StatusCode;
 use guestpass::config::Config;
 use guestpass::http::statuses;
+use guestpass::store::transfer::{Column, Table};
 use guestpass_core::refusal::{Refusal, WireCode};
 
 #[test]
@@ -267,6 +268,32 @@ fn documents() -> Vec<String> {
         }
     }
     found
+}
+
+/// What is stored of a guest is what `docs/privacy.md` says, column by column.
+#[test]
+fn every_column_about_a_guest_is_in_the_privacy_document() {
+    let page = read("docs/privacy.md");
+    for table in [
+        Table::Profiles,
+        Table::Grants,
+        Table::RevokedAccessTokens,
+        Table::Tombstones,
+    ] {
+        let rows = format!("| `{}` | ", table.name());
+        let mut said: Vec<_> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix(&rows)?.split(" | ").next())
+            .flat_map(|columns| columns.split(", "))
+            .map(|column| column.trim_matches('`'))
+            // Of the embedded store alone, and the guest's id once more.
+            .filter(|column| *column != "grant_number")
+            .collect();
+        let mut stored: Vec<_> = table.columns().iter().map(Column::name).collect();
+        said.sort_unstable();
+        stored.sort_unstable();
+        assert_eq!(said, stored, "{}", table.name());
+    }
 }
 
 fn root() -> PathBuf {
