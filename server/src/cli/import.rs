@@ -62,6 +62,13 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let import = Import::prepare(args, config, opened).await?;
     let mut counted = import.check().await?;
+    if opened.store.installation().await?.keys.is_empty() {
+        // A start would take them for guests whose keys are lost.
+        return Err(Failure(
+            "there are no keys yet, and guests come after them. Start the server once, which makes them: guestpass serve"
+                .to_owned(),
+        ));
+    }
     import.insert(&counted).await?;
     import.end_again(&mut counted, config, opened).await?;
     let Counted {
@@ -119,13 +126,6 @@ impl<'a> Import<'a> {
     async fn prepare(args: &'a Args, config: &Config, opened: &'a Opened) -> Result<Self, Failure> {
         let store = &*opened.store;
         let Input { name, file } = Input::open(&args.file)?;
-        if store.installation().await?.keys.is_empty() {
-            // A start would take them for guests whose keys are lost.
-            return Err(Failure(
-                "there are no keys yet, and guests come after them. Start the server once, which makes them: guestpass serve"
-                    .to_owned(),
-            ));
-        }
         let (_, clients) = store.clients().await?;
         let client = match &args.client {
             None => None,

@@ -167,6 +167,7 @@ fn f19_a_standard_error_that_nobody_reads_changes_nothing() {
             .stderr(broken.open())
             .status();
         assert_eq!(added.unwrap().code(), Some(0));
+        drop(binary.serve());
         let mut csv = "sub,subn,created_at\n".to_owned();
         for number in 1..=GUESTS {
             csv += &format!("{number},00000000-0000-4000-8000-{number:012},1700000000000\n");
