@@ -171,21 +171,21 @@ impl App {
 
     pub(crate) async fn mend_copies_of(&self, guest: ProfileId) -> Result<(), Unavailable> {
         match self.upkeep.profile(guest).await? {
-            Some(guest) => self.mend_copies(&guest).await,
+            Some(guest) => mend_copies(&*self.grants, &guest).await,
             None => Ok(()),
         }
     }
+}
 
-    /// Repeats what the shop has said of a guest in its grants, if one of them lacks it: a crash may have come between, or
-    /// the grant was being inserted when the others were told.
-    pub(crate) async fn mend_copies(&self, guest: &Guest) -> Result<(), Unavailable> {
-        let lacks = |grant: &Grant| grant.lacks_copy_of(&guest.profile);
-        if guest.grants.iter().any(lacks) {
-            let copy = Write::CopyProfile(guest.profile.clone());
-            self.grants.write(copy).await?;
-        }
-        Ok(())
+/// Repeats what the shop has said of a guest in its grants, if one of them lacks it: a crash may have come between, or the
+/// grant was being inserted when the others were told.
+pub(crate) async fn mend_copies(grants: &dyn Grants, guest: &Guest) -> Result<(), Unavailable> {
+    let lacks = |grant: &Grant| grant.lacks_copy_of(&guest.profile);
+    if guest.grants.iter().any(lacks) {
+        let copy = Write::CopyProfile(guest.profile.clone());
+        grants.write(copy).await?;
     }
+    Ok(())
 }
 
 /// Undoes a link, if the guest has it, and had it no later than its tombstone says; then says so by the tombstone. Returns

@@ -429,8 +429,9 @@ impl CatchingUp<'_> {
                     }
                 } else if profile.version > 0 && !self.undone.is_empty() {
                     // Perhaps unlinked already, and its grants not told.
-                    let copy = Write::CopyProfile(profile.clone());
-                    self.store.write(copy).await?;
+                    if let Some(guest) = self.store.profile(profile.id).await? {
+                        links::mend_copies(self.store, &guest).await?;
+                    }
                 }
             }
             seen += part.len() as u64;

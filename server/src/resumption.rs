@@ -13,6 +13,7 @@ use guestpass_core::time::Timestamp;
 
 use crate::app::App;
 use crate::error::Error;
+use crate::links::mend_copies;
 use crate::request_context;
 use crate::store::{Outcome, Unavailable, Write};
 
@@ -74,7 +75,7 @@ impl App {
         );
         // Read when the grant is there for all to see: whoever links the guest from now on finds it as well.
         if let Some(guest) = self.upkeep.profile(id.profile).await? {
-            self.mend_copies(&guest).await?;
+            mend_copies(&*self.grants, &guest).await?;
             self.end_surplus(client, guest.grants, now).await?;
         }
         Ok(Some(code))
