@@ -17,7 +17,11 @@ use crate::refusal::Refusal;
 /// The attributes of a guest, of which there is at least one: a JSON object in ASCII, with its names in order, as in the payload
 /// of a token.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Attributes(Box<str>);
+pub struct Attributes {
+    json: Box<str>,
+    /// The same, so that nothing is read twice.
+    values: BTreeMap<String, Value>,
+}
 
 /// Changes to the attributes of a guest, by name. Names that it doesn't have stay as they are.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -48,13 +52,13 @@ impl Attributes {
     /// Returns them as JSON: ASCII that stands in a token as it is.
     #[must_use]
     pub const fn as_json(&self) -> &str {
-        &self.0
+        &self.json
     }
 
     /// Returns them as a JSON object, for an answer that has no bound.
     #[must_use]
     pub fn to_value(&self) -> serde_json::Value {
-        serde_json::from_str(&self.0).unwrap_or_default()
+        serde_json::from_str(&self.json).unwrap_or_default()
     }
 
     /// Returns some that are as long as they can be.
@@ -63,16 +67,18 @@ impl Attributes {
         let text = |length| Value::Text("x".repeat(length));
         let texts = [("a", 64), ("b", 64), ("c", 64), ("d", 35)];
         let values = texts.map(|(name, length)| (name.to_owned(), text(length)));
-        Self::of(&values.into()).expect("there are some")
+        Self::of(values.into()).expect("there are some")
     }
 
     /// Returns those that a client is told. `None` if there is none.
     #[must_use]
     pub fn told(&self, claims: &[ClaimName]) -> Option<Self> {
         let is_told = |name: &str| claims.iter().any(|claim| claim.as_str() == name);
-        let mut values = self.values();
-        values.retain(|name, _| is_told(name));
-        Self::of(&values)
+        let told = self.values.iter().filter(|(name, _)| is_told(name));
+        Self::of(
+            told.map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+        )
     }
 
     /// Applies changes. `None` if none are left.
@@ -83,33 +89,25 @@ impl Attributes {
         before: Option<&Self>,
         changes: &AttributeChanges,
     ) -> Result<Option<Self>, Refusal> {
-        let mut values = before.map_or_else(BTreeMap::new, Self::values);
+        let mut values = before.map_or_else(BTreeMap::new, |before| before.values.clone());
         for (name, value) in &changes.0 {
             match value {
                 Some(value) => values.insert(name.clone(), value.clone()),
                 None => values.remove(name),
             };
         }
-        let after = Self::of(&values);
-        let length = after.as_ref().map_or(0, |after| after.0.len());
-        if values.len() > MAX_NAMES || length > MAX_BYTES {
-            return Err(Refusal::AttributesTooLong);
+        let after = Self::of(values);
+        let fits = |after: &Self| after.values.len() <= MAX_NAMES && after.json.len() <= MAX_BYTES;
+        if after.as_ref().is_none_or(fits) {
+            Ok(after)
+        } else {
+            Err(Refusal::AttributesTooLong)
         }
-        Ok(after)
     }
 
-    fn values(&self) -> BTreeMap<String, Value> {
-        let values = self.0.parse::<AttributeChanges>();
-        let values = values.expect("it was written by this module, or looked at when it was read");
-        let values = values.0.into_iter();
-        values
-            .filter_map(|(name, value)| Some((name, value?)))
-            .collect()
-    }
-
-    fn of(values: &BTreeMap<String, Value>) -> Option<Self> {
+    fn of(values: BTreeMap<String, Value>) -> Option<Self> {
         let mut json = String::with_capacity(MAX_BYTES);
-        for (name, value) in values {
+        for (name, value) in &values {
             json.push(if json.is_empty() { '{' } else { ',' });
             push_string(&mut json, name);
             json.push(':');
@@ -119,7 +117,10 @@ impl Attributes {
                 Value::Flag(flag) => json.push_str(if *flag { "true" } else { "false" }),
             }
         }
-        (!json.is_empty()).then(|| Self((json + "}").into()))
+        (!values.is_empty()).then(|| Self {
+            json: (json + "}").into(),
+            values,
+        })
     }
 }
 
@@ -131,14 +132,14 @@ impl FromStr for Attributes {
         let changes = text.parse::<AttributeChanges>()?;
         let canonical = Self::changed(None, &changes).ok().flatten();
         canonical
-            .filter(|canonical| *canonical.0 == *text)
+            .filter(|canonical| *canonical.json == *text)
             .ok_or("attributes are an object as in a token")
     }
 }
 
 impl fmt::Display for Attributes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(&self.json)
     }
 }
 
