@@ -1,4 +1,5 @@
-//! What the shop remembers of a guest: a few small values under names of its own, told as `attrs` to those who may know.
+//! Holds the attributes of a guest: a few small values that the shop remembers under names of its own (custom claims), told as
+//! `attrs` to those who may know.
 //!
 //! They stand in one member of a token, so that no name can ever collide with a registered claim, and are bounded as they
 //! are written there.

@@ -43,7 +43,7 @@ pub struct Client {
     pub origins: Vec<Origin>,
     /// Lists the permissions that it has beside recognising guests.
     pub may: Vec<Permission>,
-    /// What a refresh gets when its grant is over.
+    /// Decides what a refresh gets when its grant is over.
     pub on_ended: OnEnded,
     /// The `typ` of its access tokens, if it has chosen one: then tokens of either are taken.
     pub typ: Option<Typ>,

@@ -25,7 +25,7 @@ pub struct Profile {
     pub created_at: Timestamp,
     /// The customer that the guest has become.
     pub link: Option<Link>,
-    /// What the shop remembers of the guest.
+    /// The attributes that the shop remembers of the guest.
     pub attributes: Option<Attributes>,
     /// Counts the changes of link and attributes, so that each is a compare-and-set.
     pub version: i64,
@@ -38,7 +38,7 @@ pub struct ProfileCopy {
     pub version: i64,
     /// The customer that the guest has become.
     pub customer: Option<CustomerId>,
-    /// What the shop remembers of the guest.
+    /// The attributes that the shop remembers of the guest.
     pub attributes: Option<Attributes>,
 }
 

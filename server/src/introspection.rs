@@ -37,7 +37,7 @@ struct Claims {
     told: Told,
 }
 
-/// What a client is told of a guest by choice, each absent if the guest has none.
+/// Tells a client of a guest what it has chosen to be told, each absent if the guest has none.
 #[derive(Debug, Default, Serialize)]
 struct Told {
     #[serde(skip_serializing_if = "Option::is_none")]

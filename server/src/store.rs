@@ -353,7 +353,7 @@ pub struct ScannedGrants {
     pub next: Option<GrantId>,
 }
 
-/// What a scan sees of a grant.
+/// A grant as a scan sees it.
 pub(crate) struct ScannedGrant {
     pub(crate) id: GrantId,
     pub(crate) has_ended: bool,

@@ -63,7 +63,7 @@ impl App {
             let redemption = self.redemption(client, policy, id, proof);
             if let Some(redeemed) = self.grants.redeem(redemption).await? {
                 request_context::grant(id);
-                // What it is answered, a refusal too, is the last word: a guest has no second successor.
+                // This is the last word, a refusal too: a guest has no second successor.
                 return match self.granted(client, policy, proof, redeemed, token_id) {
                     Ok(tokens) => Ok(tokens),
                     Err(denied) => Err(self.deny(client, denied).await?.about(id)),

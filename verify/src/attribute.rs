@@ -1,4 +1,4 @@
-//! What the shop remembers of a guest.
+//! Reads what the shop remembers of a guest.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -51,7 +51,7 @@ pub struct ClientSettings {
     pub audience_restricted: Option<bool>,
     /// A guest's access token may stand for the guest at authorize.
     pub resume_with_jwt: Option<bool>,
-    /// What a refresh gets when its grant is over.
+    /// Decides what a refresh gets when its grant is over.
     pub on_ended: Option<OnEnded>,
     /// The `typ` of its access tokens.
     pub typ: Option<Typ>,

@@ -73,12 +73,12 @@ pub(super) struct Args {
     /// Limit the introspections that this client may ask for
     #[arg(long, value_name = "COUNT/DURATION", value_parser = or_default(choice::rate_limit))]
     introspections_per_client: Option<Given<RateLimit>>,
-    /// What a refresh gets when its grant is over, but not for a suspicion or a revocation: refuse, or new_guest for apps that never
+    /// Answer a refresh whose grant is over, but not for a suspicion or a revocation: refuse, or new_guest for apps that never
     /// authorize a second time
     #[arg(long, value_name = "WHAT", value_parser = or_default(choice::on_ended))]
     on_ended: Option<Given<OnEnded>>,
-    /// What its access tokens say they are, in `typ`: at+jwt, or JWT for libraries that refuse that. Tokens of both are taken
-    /// until default takes it back
+    /// Write this `typ` into its access tokens: at+jwt, or JWT for libraries that refuse that. Tokens of both are taken until default
+    /// takes it back
     #[arg(long, value_name = "TYP", value_parser = or_default(choice::typ))]
     typ: Option<Given<Typ>>,
     /// Leave the issuer out of `aud`, so that only those take the tokens who check the client's own --audience

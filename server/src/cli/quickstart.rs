@@ -174,7 +174,7 @@ struct Story {
     output: Output,
     api_key: String,
     steps: Vec<Step>,
-    /// What follows isn't told.
+    /// Keeps what follows from being told.
     is_over: bool,
 }
 
@@ -184,7 +184,7 @@ struct Known {
     refresh_token: String,
 }
 
-/// What a request shows beside its parameters.
+/// Proves something of a request, beside its parameters.
 enum Shown<'a> {
     Nothing,
     /// The API key of the back end.

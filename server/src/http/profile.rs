@@ -71,7 +71,7 @@ struct ProfileBody {
     /// The time at which the shop said which customer the guest is. Not which: whoever finds a token would read it.
     #[serde(skip_serializing_if = "Option::is_none")]
     linked_at: Option<i64>,
-    /// What the shop remembers of the guest, as far as the client is told.
+    /// The attributes of the guest, as far as the client is told.
     #[serde(skip_serializing_if = "Option::is_none")]
     attributes: Option<Value>,
     grants: Vec<GrantBody>,

@@ -148,7 +148,7 @@ fn may_all() -> ClientSettings {
     }
 }
 
-/// What it takes to be told these claims.
+/// Makes a client one that is told these claims.
 fn told(claims: &[&str]) -> ClientSettings {
     ClientSettings {
         claims: Some(claims.iter().map(|name| name.parse().unwrap()).collect()),

@@ -270,7 +270,7 @@ fn documents() -> Vec<String> {
     found
 }
 
-/// What is stored of a guest is what `docs/privacy.md` says, column by column.
+/// Compares what is stored of a guest with what `docs/privacy.md` says, column by column.
 #[test]
 fn every_column_about_a_guest_is_in_the_privacy_document() {
     let page = read("docs/privacy.md");

@@ -426,7 +426,7 @@ async fn c242_a_client_may_choose_what_its_tokens_say_they_are() {
     test.set_client(SHOP, choose(None)).await;
     forged(&test, &old.access_token).await;
     passes_as(&test, verify(&new.access_token), &new).await;
-    // What it is called by now takes no right from the guest, and none of the client to end it.
+    // Its type takes no right from the guest, and none of the client to end it.
     let shown = test.send(profile(&old.access_token)).await;
     assert_eq!(shown.status, StatusCode::OK, "{shown:?}");
     test.send(revoke(&old.access_token)).await;

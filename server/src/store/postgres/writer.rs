@@ -205,7 +205,7 @@ fn is_idempotent(write: &Write) -> bool {
 async fn apply(pool: &Pool, write: &Write) -> Result<Outcome, Failed> {
     match write {
         Write::InsertGuest(profile, grant) => grants::insert_guest(pool, profile, grant).await,
-        // What a lost connection keeps from being copied is copied by whoever looks again, or by the cleaner.
+        // Whoever looks again, or the cleaner, copies what a lost connection has kept from being copied.
         Write::ChangeProfile(profile) => match grants::change_profile(pool, profile).await? {
             Outcome::Done => grants::copy_profile(pool, profile).await,
             conflict => Ok(conflict),
