@@ -8,12 +8,12 @@ use guestpass_verify::Verifier;
 use crate::clients::Clients;
 use crate::clock::{Now, SteadyClock};
 use crate::config::{Issuer, TrustedProxies, Verification};
+use crate::endings::RetryQueue;
 use crate::journal::Journal;
 use crate::keys::{KeyRing, KeysError};
 use crate::leaving::Leaving;
 use crate::marks::Marks;
 use crate::metrics::Metrics;
-use crate::outbox::Outbox;
 use crate::random::Random;
 use crate::rate_limits::RateLimits;
 use crate::readiness::Readiness;
@@ -60,7 +60,7 @@ pub struct App {
     /// The last readiness check.
     pub(crate) readiness: Readiness,
     /// Revocations and erasures that were answered with 503 and wait to be carried out.
-    pub(crate) outbox: Outbox,
+    pub(crate) retries: RetryQueue,
     /// The name of this node, in the ids of refused requests and in the cleaner's lease.
     pub(crate) node: String,
     /// The token buckets of addresses, clients and grants.

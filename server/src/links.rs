@@ -11,10 +11,10 @@ use guestpass_core::refusal::Refusal;
 
 use crate::access_tokens::VerifiedToken;
 use crate::app::App;
+use crate::endings::Ending;
 use crate::error::Error;
 use crate::keys::Keys;
 use crate::metrics::Linked;
-use crate::outbox::Ending;
 use crate::request_context;
 use crate::store::{Grants, Guest, Outcome, Tombstone, Unavailable, Write};
 
@@ -147,7 +147,7 @@ impl App {
         token: &VerifiedToken,
         customer: &CustomerId,
     ) -> Result<(Profile, LinkOutcome), Error> {
-        if self.outbox.holds_link_of(token.grant.profile) {
+        if self.retries.holds_link_of(token.grant.profile) {
             return Err(Unavailable("the end of a link of this guest waits".into()).into());
         }
         for _ in 0..ATTEMPTS {

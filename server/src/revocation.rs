@@ -13,9 +13,9 @@ use guestpass_core::time::Timestamp;
 
 use crate::access_tokens::VerifiedToken;
 use crate::app::App;
+use crate::endings::Ending;
 use crate::error::Error;
 use crate::metrics::Revoked as RevokedLabel;
-use crate::outbox::Ending;
 use crate::request_context;
 use crate::store::{Outcome, RevokedAccessToken, RevokedList, Tombstone, Unavailable, Write};
 use crate::timing::REQUEST_DEADLINE;

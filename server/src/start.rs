@@ -10,12 +10,12 @@ use crate::app::App;
 use crate::clients::{self, Clients};
 use crate::clock::{Now, SteadyClock};
 use crate::config::{Config, Issuer};
+use crate::endings::RetryQueue;
 use crate::journal::{Journal, JournalError};
 use crate::keys::{KeyRing, KeysError};
 use crate::leaving::Leaving;
 use crate::marks::Marks;
 use crate::metrics::Metrics;
-use crate::outbox::Outbox;
 use crate::progress::waiting;
 use crate::random::Random;
 use crate::rate_limits::RateLimits;
@@ -101,7 +101,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
         public_health: config.public_health,
         leaving: Leaving::default(),
         readiness: Readiness::default(),
-        outbox: Outbox::default(),
+        retries: RetryQueue::default(),
         node: config.node.clone(),
         rate_limits: RateLimits::new(config.limits_mode, clock.clone(), &metrics),
         trusted_proxies: config.connections.trusted_proxies.clone(),

@@ -1,6 +1,6 @@
-//! The outbox: holds what was to end and was answered with 503, because the journal or the store couldn't be written. It
-//! is carried out as soon as they can. Otherwise the journal, which may have it, would have the next start carry it out,
-//! weeks later.
+//! The one path on which something ends: the journal, the store, the revocation filter. What was answered with 503, because
+//! one of the first two couldn't be written, waits in a retry queue and is carried out as soon as they can. Otherwise the
+//! journal, which may have it, would have the next start carry it out, weeks later.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +31,7 @@ pub(crate) enum Ending {
 
 /// Holds what waits, the oldest first.
 #[derive(Default)]
-pub(crate) struct Outbox(Mutex<VecDeque<Waiting>>);
+pub(crate) struct RetryQueue(Mutex<VecDeque<Waiting>>);
 
 struct Waiting {
     ending: Ending,
@@ -64,7 +64,7 @@ impl Ending {
     }
 }
 
-impl Outbox {
+impl RetryQueue {
     fn put(&self, waiting: Waiting) {
         self.lock().push_back(waiting);
     }
@@ -99,7 +99,7 @@ impl App {
     /// # Errors
     /// [`Unavailable`] if the journal or the store can't be written. It is then carried out as soon as they can.
     pub(crate) async fn end(&self, ending: Ending) -> Result<Outcome, Unavailable> {
-        if self.outbox.is_full() {
+        if self.retries.is_full() {
             return Err(Unavailable("too many revocations wait already".into()));
         }
         let mut waiting = Waiting {
@@ -110,7 +110,7 @@ impl App {
         let ended = self.carry_out(&mut waiting).await;
         match &ended {
             Ok(_) => waiting.under_way.stored(),
-            Err(_) => self.outbox.put(waiting),
+            Err(_) => self.retries.put(waiting),
         }
         ended
     }
@@ -155,9 +155,9 @@ impl App {
     pub async fn tend_storage(self: &Arc<Self>) {
         // A problem is logged where it is found, once.
         let _ = self.upkeep.check_files().await;
-        while let Some(mut waiting) = self.outbox.take() {
+        while let Some(mut waiting) = self.retries.take() {
             if self.carry_out(&mut waiting).await.is_err() {
-                return self.outbox.put_back(waiting);
+                return self.retries.put_back(waiting);
             }
             let ending = waiting.ending;
             waiting.under_way.stored();
