@@ -21,6 +21,7 @@
 //! | RFC 9068 §2: the claims of an access token | [`claims`] |
 //! | how long an answer with tokens can become | [`answer_size`] |
 //! | which customer a guest has become, and what the shop remembers of it | [`customer`], [`attributes`] |
+//! | what the shop's back end is told of guests | [`event`] |
 //! | every reason for a refusal | [`refusal`] |
 
 #![warn(missing_docs)]
@@ -35,6 +36,7 @@ pub mod claims;
 pub mod client;
 pub mod credential;
 pub mod customer;
+pub mod event;
 pub mod grant;
 pub mod limits;
 pub mod params;

@@ -1,7 +1,7 @@
 //! Represents points in time. The protocol never asks for the time: it is an argument wherever it is needed.
 
 use std::ops::Add;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Holds a point in time as milliseconds since the Unix epoch, without leap seconds.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -26,6 +26,14 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
+    /// Formats the time as RFC 3339 with milliseconds, in UTC. What lies outside of the years 1970 to 9999 becomes their
+    /// beginning or end.
+    #[must_use]
+    pub fn to_rfc3339(self) -> String {
+        let millis = u64::try_from(self.0.clamp(0, END_OF_9999)).unwrap_or_default();
+        humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(millis)).to_string()
+    }
+
     /// Returns the time that has passed since `earlier`: zero if `earlier` is in fact later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
@@ -38,6 +46,9 @@ impl Timestamp {
         Self(self.0.saturating_sub(millis(duration)))
     }
 }
+
+/// 9999-12-31T23:59:59.999Z, the last time that four digits of a year can say.
+const END_OF_9999: i64 = 253_402_300_799_999;
 
 impl Add<Duration> for Timestamp {
     type Output = Self;

@@ -85,7 +85,7 @@ impl Installation {
         let inserted = store.insert_profiles(guests).await;
         inserted.expect("the store answers");
         let (hash, at) = (keys.tombstone(erased.id), NOW);
-        let erasure = Write::EraseGuest(erased.id, Tombstone { hash, at });
+        let erasure = Write::EraseGuest(erased.id, Tombstone { hash, at }, None);
         store.write(erasure).await.expect("the store answers");
         Self {
             runtime,

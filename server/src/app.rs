@@ -9,6 +9,7 @@ use crate::clients::Clients;
 use crate::clock::{Now, SteadyClock};
 use crate::config::{Issuer, TrustedProxies, Verification};
 use crate::endings::RetryQueue;
+use crate::events::EventRecorder;
 use crate::journal::Journal;
 use crate::keys::{KeyRing, KeysError};
 use crate::leaving::Leaving;
@@ -18,7 +19,7 @@ use crate::random::Random;
 use crate::rate_limits::RateLimits;
 use crate::readiness::Readiness;
 use crate::revocation_filter::RevocationFilter;
-use crate::store::{Grants, Revoked, Upkeep};
+use crate::store::{Events, Grants, Revoked, Upkeep};
 use crate::timekeeper::Timekeeper;
 
 /// Holds everything that the endpoints share.
@@ -35,6 +36,10 @@ pub struct App {
     pub(crate) revoked: Arc<dyn Revoked>,
     /// The same in memory: a Bloom filter.
     pub(crate) revocations: RevocationFilter,
+    /// Draws the stamps of events.
+    pub(crate) recorder: EventRecorder,
+    /// Lists the events that are recorded.
+    pub(crate) events: Arc<dyn Events>,
     /// Queries that look beyond one grant.
     pub(crate) upkeep: Arc<dyn Upkeep>,
     /// The log of erasures and revocations outside the database.

@@ -33,7 +33,7 @@ impl App {
                     return Ok(guest);
                 }
                 Some(next) => {
-                    let write = Write::ChangeProfile(next.clone());
+                    let write = Write::ChangeProfile(next.clone(), None);
                     if self.grants.write(write).await? == Outcome::Done {
                         return Ok(next);
                     }

@@ -4,7 +4,6 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 use guestpass_core::time::Timestamp;
@@ -24,6 +23,7 @@ mod customer;
 mod database;
 mod db;
 mod descriptors;
+mod events;
 mod explain;
 mod exposure;
 mod hardening;
@@ -83,6 +83,8 @@ enum Command {
     /// Look at the guests of a customer, unlink or erase them
     #[command(subcommand)]
     Customer(customer::Command),
+    /// List what has become of guests, and look after its delivery
+    Events(Box<events::Args>),
     /// List, rotate and export keys
     #[command(subcommand)]
     Key(key::Command),
@@ -149,6 +151,7 @@ async fn execute(cli: Cli, core_dumps: CoreDumps) -> Result<(), Failure> {
         Command::Client(_)
         | Command::Profile(_)
         | Command::Customer(_)
+        | Command::Events(_)
         | Command::Key(_)
         | Command::Explain(_)
         | Command::Clock(_)
@@ -184,6 +187,7 @@ async fn execute(cli: Cli, core_dumps: CoreDumps) -> Result<(), Failure> {
         Command::Client(command) => client::run(*command, &config, output).await,
         Command::Profile(command) => profile::run(command, &config, output).await,
         Command::Customer(command) => customer::run(command, &config, output).await,
+        Command::Events(args) => events::run(*args, &config, output).await,
         Command::Key(command) => key::run(command, &config, output).await,
         Command::Explain(args) => explain::run(args, &config, output).await,
         Command::Clock(command) => clock::run(&command, &config, output).await,
@@ -287,19 +291,9 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Vec<St
     table.lines().map(|line| line.trim().to_owned()).collect()
 }
 
-/// Formats a time as RFC 3339, which has no years beyond 9999.
+/// Formats a time as RFC 3339, to the second.
 pub(crate) fn rfc3339(at: Timestamp) -> String {
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch(at)).to_string()
+    let exact = at.to_rfc3339();
+    let whole = exact.split_once('.').map_or(&*exact, |(whole, _)| whole);
+    format!("{whole}Z")
 }
-
-/// Formats a time as RFC 3339, to the millisecond.
-fn exact_rfc3339(at: Timestamp) -> String {
-    humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch(at)).to_string()
-}
-
-fn since_epoch(at: Timestamp) -> Duration {
-    let millis = at.as_millis().clamp(0, END_OF_9999);
-    Duration::from_millis(u64::try_from(millis).unwrap_or_default())
-}
-
-const END_OF_9999: i64 = 253_402_300_799_000;

@@ -22,6 +22,7 @@ mod admin;
 mod cleaning;
 mod connections;
 mod database;
+mod events;
 mod files;
 mod issuer;
 mod keys;
@@ -35,6 +36,7 @@ mod verification;
 pub use admin::{Admin, AdminTls, Host, OperatorToken};
 pub use connections::TrustedProxies;
 pub use database::{Database, Postgres};
+pub use events::{Events, Webhook};
 pub use files::lock_of;
 pub use issuer::Issuer;
 pub use listening::Listen;
@@ -95,6 +97,8 @@ pub struct Config {
     pub keep_orphans: Duration,
     /// The time from a node's start until it begins to clean.
     pub clean_after: Duration,
+    /// The settings of events.
+    pub events: Events,
     /// The name of this node.
     pub node: String,
     /// Allows the process to leave a core dump, and to be traced.
@@ -187,6 +191,7 @@ impl Config {
             ("--config", file),
             named("postgres.password_file"),
             named("admin.token_file"),
+            named("events.secret_file"),
         ];
         config.check_files(&read)?;
         Ok(config)
@@ -255,6 +260,7 @@ impl Config {
             keep_tombstones: cleaning::keep_tombstones(values, policy.refresh_max)?,
             keep_orphans: cleaning::keep_orphans(values)?,
             clean_after: cleaning::clean_after(values)?,
+            events: Events::parse(values)?,
             core_dumps: values.one("core_dumps", choice::yes_or_no)?,
             file_with_password: database
                 .password_in_url(values.text("database"))

@@ -5,6 +5,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use guestpass_core::client::ClientNumber;
+use guestpass_core::event::{ErasureReason, EventType, UnlinkedBy};
 use guestpass_core::grant::{GrantId, Revocation};
 use guestpass_core::profile::ProfileId;
 
@@ -25,8 +27,8 @@ pub(crate) enum Ending {
     AccessToken(RevokedAccessToken),
     /// A guest and all that it has.
     Guest(ProfileId, Tombstone),
-    /// The link of a guest, whose grant this is, to the customer that the tombstone stands for.
-    Link(GrantId, Tombstone),
+    /// The link of a guest, whose grant this is, to the customer that the tombstone stands for, undone by that client.
+    Link(GrantId, Tombstone, ClientNumber),
 }
 
 /// Holds what waits, the oldest first.
@@ -49,7 +51,7 @@ impl Ending {
             Self::Grant(grant, revocation) => Entry::GrantRevoked(grant, revocation),
             Self::AccessToken(token) => Entry::AccessTokenRevoked(token),
             Self::Guest(_, tombstone) => Entry::GuestErased(tombstone),
-            Self::Link(_, tombstone) => Entry::LinkUndone(tombstone),
+            Self::Link(_, tombstone, _) => Entry::LinkUndone(tombstone),
         }
     }
 
@@ -79,7 +81,7 @@ impl RetryQueue {
 
     /// Returns whether the end of a link of that guest waits.
     pub(crate) fn holds_link_of(&self, guest: ProfileId) -> bool {
-        let is_of = |waiting: &Waiting| matches!(waiting.ending, Ending::Link(grant, _) if grant.profile == guest);
+        let is_of = |waiting: &Waiting| matches!(waiting.ending, Ending::Link(grant, ..) if grant.profile == guest);
         self.lock().iter().any(is_of)
     }
 
@@ -129,16 +131,38 @@ impl App {
     }
 
     async fn store_ending(&self, ending: Ending) -> Result<Outcome, Unavailable> {
-        let write = match ending {
-            Ending::Grant(grant, revocation) => Write::RevokeGrant(grant, revocation),
-            Ending::AccessToken(token) => Write::RevokeAccessToken(token),
-            Ending::Guest(profile, tombstone) => Write::EraseGuest(profile, tombstone),
-            Ending::Link(grant, tombstone) => {
-                let (grants, keys) = (&*self.grants, self.keys.now());
-                return links::undo(grants, &keys, grant.profile, tombstone).await;
+        // The event's time is that of this attempt, however long the ending has waited.
+        let stamp = self.recorder.stamp();
+        let (outcome, event_type) = match ending {
+            Ending::AccessToken(token) => {
+                return self.grants.write(Write::RevokeAccessToken(token)).await;
+            }
+            Ending::Grant(grant, revocation) => {
+                let write = Write::RevokeGrant(grant, revocation, stamp);
+                (self.grants.write(write).await?, EventType::GrantEnded)
+            }
+            Ending::Guest(profile, tombstone) => {
+                let event = stamp.map(|stamp| (stamp, ErasureReason::Guest));
+                let write = Write::EraseGuest(profile, tombstone, event);
+                (self.grants.write(write).await?, EventType::GuestErased)
+            }
+            Ending::Link(grant, tombstone, client) => {
+                let (keys, by) = (self.keys.now(), UnlinkedBy::Client(client));
+                let undone = links::undo(
+                    &*self.grants,
+                    &keys,
+                    &self.recorder,
+                    grant.profile,
+                    tombstone,
+                    by,
+                );
+                (undone.await?, EventType::GuestUnlinked)
             }
         };
-        self.grants.write(write).await
+        if outcome == Outcome::Done {
+            self.count_recorded(event_type);
+        }
+        Ok(outcome)
     }
 
     /// Appends to the journal, and once more after the store has given back the room on the disk that it can do
@@ -174,7 +198,7 @@ fn log_carried_out(ending: Ending) {
         Ending::Grant(grant, _) => (Some(grant), "a grant was revoked"),
         Ending::AccessToken(_) => (None, "an access token was revoked"),
         Ending::Guest(..) => (None, "a guest was erased"),
-        Ending::Link(grant, _) => (Some(grant), "a link to a customer was undone"),
+        Ending::Link(grant, ..) => (Some(grant), "a link to a customer was undone"),
     };
     tracing::warn!(
         target: "guestpass::security",

@@ -5,6 +5,7 @@
 
 use guestpass_core::client::Client;
 use guestpass_core::customer::{CustomerId, Link, Linking};
+use guestpass_core::event::{EventType, UnlinkedBy};
 use guestpass_core::grant::Grant;
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::refusal::Refusal;
@@ -13,6 +14,7 @@ use crate::access_tokens::VerifiedToken;
 use crate::app::App;
 use crate::endings::Ending;
 use crate::error::Error;
+use crate::events::EventRecorder;
 use crate::keys::Keys;
 use crate::metrics::Linked;
 use crate::request_context;
@@ -76,7 +78,7 @@ impl App {
     ) -> Result<(Profile, LinkOutcome), Error> {
         let token = self.check_for(client, token).await?;
         request_context::grant(token.grant);
-        let unlinked = self.unlink_guest(&token, customer).await;
+        let unlinked = self.unlink_guest(client, &token, customer).await;
         self.count_link(client, &token, &unlinked);
         if let Ok((_, LinkOutcome::Unlinked)) = &unlinked {
             tracing::info!(
@@ -90,6 +92,7 @@ impl App {
 
     async fn unlink_guest(
         &self,
+        client: &Client,
         token: &VerifiedToken,
         customer: &CustomerId,
     ) -> Result<(Profile, LinkOutcome), Error> {
@@ -104,7 +107,7 @@ impl App {
             let hash = self.keys.now().tombstone_of_link(guest.id, customer);
             // A node whose clock was ahead may have made it.
             let at = self.clock.now().max(link.at);
-            let ending = Ending::Link(token.grant, Tombstone { hash, at });
+            let ending = Ending::Link(token.grant, Tombstone { hash, at }, client.number);
             if self.end(ending).await? == Outcome::Done {
                 return Ok((guest, LinkOutcome::Unlinked));
             }
@@ -159,8 +162,9 @@ impl App {
                     return Ok((guest, LinkOutcome::Already));
                 }
                 Linking::Link(next) => {
-                    let write = Write::ChangeProfile(next.clone());
+                    let write = Write::ChangeProfile(next.clone(), self.recorder.linked(&next));
                     if self.grants.write(write).await? == Outcome::Done {
+                        self.count_recorded(EventType::GuestLinked);
                         return Ok((next, LinkOutcome::Linked));
                     }
                 }
@@ -196,8 +200,10 @@ pub(crate) async fn mend_copies(grants: &dyn Grants, guest: &Guest) -> Result<()
 pub(crate) async fn undo(
     grants: &dyn Grants,
     keys: &Keys,
+    recorder: &EventRecorder,
     guest: ProfileId,
     tombstone: Tombstone,
+    by: UnlinkedBy,
 ) -> Result<Outcome, Unavailable> {
     let has = |link: &Link| {
         link.at <= tombstone.at && keys.tombstone_of_link(guest, &link.customer) == tombstone.hash
@@ -212,7 +218,7 @@ pub(crate) async fn undo(
             Some(linked) => {
                 let next = linked.unlinked();
                 written = Some(next.version);
-                let change = Write::ChangeProfile(next);
+                let change = Write::ChangeProfile(next, recorder.unlinked(linked, by));
                 is_undone |= grants.write(change).await? == Outcome::Done;
                 if !is_undone {
                     continue;

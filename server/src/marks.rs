@@ -89,7 +89,8 @@ impl App {
         let keys = self.keys.now();
         let carry_out = async {
             let agreement = restore::agreement(store, journal).await?;
-            restore::catch_up(store, journal, agreement.position, &keys).await
+            let recorder = &self.recorder;
+            restore::catch_up(store, journal, agreement.position, &keys, recorder).await
         };
         let done = carry_out
             .await

@@ -10,11 +10,13 @@ use std::fmt;
 use std::path::Path;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use guestpass_core::event::{ErasureReason, UnlinkedBy};
 use guestpass_core::grant::{GrantId, Revocation};
 use guestpass_core::time::Timestamp;
 
 use crate::cli::rfc3339;
 use crate::config::Config;
+use crate::events::EventRecorder;
 use crate::journal::{Entry, Journal, JournalError, Mark};
 use crate::keys::Keys;
 use crate::links;
@@ -99,6 +101,7 @@ pub async fn open_journal(
     config: &Config,
     store: &dyn Store,
     keys: &Keys,
+    recorder: &EventRecorder,
     now: Timestamp,
 ) -> Result<(Journal, Option<Timestamp>), RestoreError> {
     let agreement = agreement(store, &config.journal).await?;
@@ -122,7 +125,7 @@ pub async fn open_journal(
              lacks would not be repeated. If there is another, stop, put it in this place and start again"
         );
     }
-    let done = catch_up(store, &config.journal, agreement.position, keys).await?;
+    let done = catch_up(store, &config.journal, agreement.position, keys, recorder).await?;
     let has_lost = done.lost_grants > 0 || done.lost_guests > 0;
     if let (true, false, Some(mark)) = (has_lost, went_back, agreement.mark) {
         tracing::error!(
@@ -234,10 +237,12 @@ pub async fn catch_up(
     journal: &Path,
     position: u64,
     keys: &Keys,
+    recorder: &EventRecorder,
 ) -> Result<CaughtUp, RestoreError> {
     let mut work = CatchingUp {
         store,
         keys,
+        recorder,
         progress: Progress::new("the journal is being compared with the database"),
         done: CaughtUp::default(),
         erased: HashMap::new(),
@@ -327,6 +332,7 @@ const AT_ONCE: usize = 128;
 struct CatchingUp<'a> {
     store: &'a dyn Store,
     keys: &'a Keys,
+    recorder: &'a EventRecorder,
     progress: Progress,
     done: CaughtUp,
     /// Erased guests whose tombstone is missing.
@@ -342,7 +348,7 @@ impl CatchingUp<'_> {
         let missing = self.missing(RevokedList::Grants, &part.grants).await?;
         let writes = missing
             .into_iter()
-            .map(|(id, revocation)| Write::RevokeGrant(id, revocation));
+            .map(|(id, revocation)| Write::RevokeGrant(id, revocation, self.recorder.stamp()));
         self.done.grants += self.write_all(writes).await?;
         let missing = self
             .missing(RevokedList::AccessTokens, &part.tokens)
@@ -417,14 +423,18 @@ impl CatchingUp<'_> {
             for profile in &part {
                 let hash = self.keys.tombstone(profile.id);
                 if let Some(tombstone) = self.erased.get(&hash) {
-                    let write = Write::EraseGuest(profile.id, *tombstone);
+                    let stamp = self.recorder.stamp();
+                    let event = stamp.map(|stamp| (stamp, ErasureReason::Restore));
+                    let write = Write::EraseGuest(profile.id, *tombstone, event);
                     self.store.write(write).await?;
                     self.erased.remove(&hash);
                     self.done.guests += 1;
                 } else if let Some(link) = &profile.link {
                     let hash = self.keys.tombstone_of_link(profile.id, &link.customer);
                     if let Some(tombstone) = self.undone.remove(&hash) {
-                        let outcome = links::undo(self.store, self.keys, profile.id, tombstone);
+                        let (recorder, by) = (self.recorder, UnlinkedBy::Restore);
+                        let outcome =
+                            links::undo(self.store, self.keys, recorder, profile.id, tombstone, by);
                         self.done.links += u64::from(outcome.await? == Outcome::Done);
                     }
                 } else if profile.version > 0 && !self.undone.is_empty() {

@@ -166,7 +166,8 @@ impl App {
             // At the end of the server at once. What it misses then, the cleaner removes.
             let _ = tokio::time::timeout(REQUEST_DEADLINE, app.leaving.drained()).await;
             let at = app.clock.now();
-            let again = Write::EraseGuest(profile, Tombstone { hash, at });
+            // The first pass has said so already.
+            let again = Write::EraseGuest(profile, Tombstone { hash, at }, None);
             if let Err(error) = app.grants.write(again).await {
                 tracing::warn!(error = %error, "the second look at an erased guest failed");
             }

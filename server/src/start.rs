@@ -11,6 +11,7 @@ use crate::clients::{self, Clients};
 use crate::clock::{Now, SteadyClock};
 use crate::config::{Config, Issuer};
 use crate::endings::RetryQueue;
+use crate::events::EventRecorder;
 use crate::journal::{Journal, JournalError};
 use crate::keys::{KeyRing, KeysError};
 use crate::leaving::Leaving;
@@ -59,7 +60,8 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
     // Nothing that is forgotten for its age can be brought back, so age is judged by the earliest time that it may be.
     let earliest = clock.reading().earliest;
     let known = keys.now();
-    let opening = restore::open_journal(config, &*store, &known, earliest);
+    let recorder = EventRecorder::new(config.events.recorded, clock.clone(), random.clone());
+    let opening = restore::open_journal(config, &*store, &known, &recorder, earliest);
     let (journal, went_back_at) = waiting("waiting for the journal", opening).await?;
     // Before the longest life of an access token is asked for: the keys promise to live that long.
     if !clock.is_doubted() {
@@ -89,6 +91,8 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
         grants: store.clone(),
         revoked: store.clone(),
         revocations,
+        recorder,
+        events: store.clone(),
         upkeep: store.clone(),
         journal,
         marks: Marks::new(store.clone(), config.journal.clone(), went_back_at),

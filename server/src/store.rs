@@ -1,8 +1,9 @@
-//! The contract with the database: everything that Guestpass asks of one, as five traits.
+//! The contract with the database: everything that Guestpass asks of one, as six traits.
 //!
 //! [`Grants`] is the hot path: a request calls [`Grants::redeem`] or [`Grants::write`] and waits until its write is durable;
 //! a worker behind a bounded queue carries many out in one transaction (group commit). [`Revoked`] and [`Registry`] are polled
-//! by every node, [`Upkeep`] serves the cleaner and the command line, [`Transfer`] moves whole installations.
+//! by every node, [`Upkeep`] serves the cleaner and the command line, [`Events`] the webhooks,
+//! and [`Transfer`] moves whole installations.
 //!
 //! No transaction shows here. Each call is atomic and, when it has answered, durable; a caller has nothing to hold or to
 //! roll back. Two errors matter: [`Unavailable`] says that the database can't answer now, and after a write also that its
@@ -21,6 +22,7 @@ use guestpass_core::time::Timestamp;
 
 use crate::keys::KeyChange;
 
+mod events;
 pub mod postgres;
 mod redemption;
 mod registry;
@@ -29,19 +31,21 @@ pub mod sqlite;
 pub mod transfer;
 pub mod writes;
 
+pub use events::{Delivery, EventCounts, EventKey, Events, StoredEvent, WhichEvents};
 pub use redemption::{Proof, Redeemed, Redemption};
 pub use schema::{Migration, SchemaError};
 pub use transfer::Transfer;
 use transfer::{InstallationRow, Row, Snapshot, Table};
 pub use writes::{
-    BatchMetrics, EndedBefore, Outcome, REMOVED_AT_ONCE, RevokedAccessToken, Tombstone, Write,
+    BatchMetrics, EndedBefore, Lease, Outcome, REMOVED_AT_ONCE, RevokedAccessToken, Tombstone,
+    Write,
 };
 
 /// The future that an asynchronous call of an object-safe trait returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A store, by all its contracts.
-pub trait Store: Grants + Revoked + Registry + Upkeep + Transfer {
+pub trait Store: Grants + Revoked + Registry + Upkeep + Events + Transfer {
     /// Returns the metrics of the batches of writes.
     fn batches(&self) -> &BatchMetrics;
 }

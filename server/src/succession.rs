@@ -89,7 +89,7 @@ impl App {
                 request_context::grant(id);
                 if let Some(tombstone) = self.tombstone_of(id.profile).await? {
                     // Erased between the two looks. Whoever erases later finds the rows.
-                    let erase = Write::EraseGuest(id.profile, tombstone);
+                    let erase = Write::EraseGuest(id.profile, tombstone, None);
                     self.grants.write(erase).await?;
                     return Err(refusal.into());
                 }

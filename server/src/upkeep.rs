@@ -12,7 +12,10 @@ use guestpass_core::time::Timestamp;
 use crate::app::App;
 use crate::clock::SteadyClock;
 use crate::keys::KeyRing;
-use crate::store::{EndedBefore, Grants, Outcome, REMOVED_AT_ONCE, Unavailable, Upkeep, Write};
+use crate::lease::Leaseholder;
+use crate::store::{
+    EndedBefore, Grants, Lease, Outcome, REMOVED_AT_ONCE, Unavailable, Upkeep, Write,
+};
 
 /// Scans the grants in the order of their keys, in small parts, and starts over at the end. Keys begin with the time at
 /// which a guest was made, so what a flood has left behind lies together: there the cleaner goes on without a pause
@@ -28,8 +31,7 @@ pub struct Cleaner {
     clock: Arc<SteadyClock>,
     keep_tombstones: Duration,
     keep_orphans: Duration,
-    node: String,
-    held_until: Timestamp,
+    lease: Leaseholder,
     position: Option<GrantId>,
     /// The last step forgot as much as one write may.
     forgets_more: bool,
@@ -71,8 +73,7 @@ impl Cleaner {
             clock,
             keep_tombstones,
             keep_orphans,
-            node: app.node.clone(),
-            held_until: Timestamp::from_millis(0),
+            lease: Leaseholder::new(Lease::Cleaner, app.node.clone(), LEASE, LEASE / 2),
             position: None,
             forgets_more: false,
         }
@@ -90,7 +91,7 @@ impl Cleaner {
             return Ok(Step::ClockDoubted);
         }
         let now = self.clock.now();
-        if !self.hold_lease(now).await? {
+        if !self.lease.hold(&*self.grants, now).await? {
             self.position = None;
             return Ok(Step::Elsewhere);
         }
@@ -130,20 +131,6 @@ impl Cleaner {
         } else {
             Step::Finished { removed }
         })
-    }
-
-    /// Acquires the lease, or renews it when half of it has passed. Returns whether this node has it.
-    async fn hold_lease(&mut self, now: Timestamp) -> Result<bool, Unavailable> {
-        if now + LEASE / 2 < self.held_until {
-            return Ok(true);
-        }
-        let until = now + LEASE;
-        let hold = Write::HoldCleaning(self.node.clone(), now, until);
-        let is_held = self.grants.write(hold).await? == Outcome::Done;
-        if is_held {
-            self.held_until = until;
-        }
-        Ok(is_held)
     }
 
     /// Steps for ever, with pauses. It starts after `delay`, by when a machine that boots with a wrong clock has set it

@@ -8,8 +8,6 @@ create table installation (
     master_key_check    bytea,              -- null until the first keys are made
     revision            bigint not null,    -- moves with every change to clients or keys
     next_client_number  bigint not null,
-    cleaner             text,               -- the node that cleans
-    cleaner_until       bigint,             -- until when no other does
     issuer              text,               -- `iss` of every token, once it was set
     seen_at             bigint not null default 0, -- the time at which the installation was last served
     time_resets         bigint not null default 0, -- how often that time was set, instead of going on
@@ -20,6 +18,13 @@ create table installation (
 create table probe (
     only_row  smallint primary key check (only_row = 1),
     writes    bigint not null
+);
+
+-- Work that one node does for all. Not copied.
+create table leases (
+    lease  text    primary key,             -- cleaner, deliverer
+    node   text    not null,                -- whose it is
+    until  bigint  not null                  -- until when nobody else's
 );
 
 create table clients (
@@ -101,6 +106,27 @@ create table grants (
     attributes         text,
     primary key (profile_id, grant_id)
 ) with (fillfactor = 80);
+
+-- The outbox of webhooks: what has become of a guest, inserted by the statement that made it so.
+create table events (
+    profile_id     bigint  not null,
+    event_id       bytea   not null,        -- 16 random bytes
+    type           text    not null,        -- guest.linked, guest.unlinked, guest.erased, grant.ended
+    at             bigint  not null,
+    network_id     bytea   not null,
+    customer       text,                    -- whom the guest had become
+    client_number  bigint ,                 -- the client that asked for it, or whose grant it was
+    grant_id       bytea,              -- the grant that has ended
+    reason         text,                    -- why, or who did it
+    attempts       bigint  not null default 0, -- deliveries that failed
+    next_at        bigint ,                 -- when the next one is due; null when delivered or dead
+    delivered_at   bigint ,
+    primary key (profile_id, event_id)
+);
+
+create index events_at on events (at, event_id);
+create index events_next on events (next_at) where next_at is not null;
+create index events_dead on events (at, event_id) where next_at is null and delivered_at is null;
 
 -- For every node to follow what ended before its time. A refresh doesn't change that column.
 create index grants_revoked on grants (revoked_at) where revoked_at is not null;

@@ -8,8 +8,6 @@ create table installation (
     master_key_check    blob,               -- null until the first keys are made
     revision            integer not null,   -- moves with every change to clients or keys
     next_client_number  integer not null,
-    cleaner             text,               -- the node that cleans
-    cleaner_until       integer,            -- until when no other does
     issuer              text,               -- `iss` of every token, once it was set
     seen_at             integer not null default 0, -- the time at which the installation was last served
     time_resets         integer not null default 0, -- how often that time was set, instead of going on
@@ -23,6 +21,13 @@ create table probe (
     only_row  integer primary key check (only_row = 1),
     writes    integer not null
 ) strict;
+
+-- Work that one node does for all. Not copied.
+create table leases (
+    lease  text    primary key,             -- cleaner, deliverer
+    node   text    not null,                -- whose it is
+    until  integer not null                  -- until when nobody else's
+) strict, without rowid;
 
 create table clients (
     client_number  integer primary key,
@@ -103,6 +108,27 @@ create table grants (
     grant_number       integer primary key,     -- the guest's id, where a refresh looks first; drawn if another has that
     unique (profile_id, grant_id)
 ) strict;
+
+-- The outbox of webhooks: what has become of a guest, inserted by the statement that made it so.
+create table events (
+    profile_id     integer not null,
+    event_id       blob    not null,        -- 16 random bytes
+    type           text    not null,        -- guest.linked, guest.unlinked, guest.erased, grant.ended
+    at             integer not null,
+    network_id     blob    not null,
+    customer       text,                    -- whom the guest had become
+    client_number  integer,                 -- the client that asked for it, or whose grant it was
+    grant_id       blob,               -- the grant that has ended
+    reason         text,                    -- why, or who did it
+    attempts       integer not null default 0, -- deliveries that failed
+    next_at        integer,                 -- when the next one is due; null when delivered or dead
+    delivered_at   integer,
+    primary key (profile_id, event_id)
+) strict, without rowid;
+
+create index events_at on events (at, event_id);
+create index events_next on events (next_at) where next_at is not null;
+create index events_dead on events (at, event_id) where next_at is null and delivered_at is null;
 
 -- For every node to follow what ended before its time. A refresh doesn't change that column.
 create index grants_revoked on grants (revoked_at, profile_id, grant_id) where revoked_at is not null;

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use guestpass_core::client::Client;
 use guestpass_core::customer::{CustomerId, Link};
+use guestpass_core::event::ErasureReason;
 use guestpass_core::profile::{Profile, ProfileId};
 use serde_json::{Value, json};
 
@@ -101,7 +102,10 @@ async fn end_all(
                 continue;
             };
             ended += match end {
-                End::Erase => store.erase(guest).await.map(|()| 1)?,
+                End::Erase => store
+                    .erase(guest, ErasureReason::Customer)
+                    .await
+                    .map(|()| 1)?,
                 End::Unlink => u64::from(store.unlink(guest, &link).await?),
             };
         }

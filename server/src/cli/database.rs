@@ -14,6 +14,7 @@ use super::places::{cannot_make, require_database};
 use super::{Failure, rfc3339};
 use crate::clock::{SteadyClock, SystemClock};
 use crate::config::{Config, Database};
+use crate::events::EventRecorder;
 use crate::journal::Journal;
 use crate::marks;
 use crate::progress::waiting;
@@ -31,6 +32,12 @@ pub(super) struct Opened {
 }
 
 impl Opened {
+    /// Makes a recorder of what this command changes.
+    pub(super) fn recorder(&self, records: bool) -> EventRecorder {
+        let clock = Arc::clone(&self.clock);
+        EventRecorder::new(records, clock, Arc::new(SecureGenerator::new()))
+    }
+
     /// Returns the time, for a change that depends on it and can't be taken back.
     pub(super) fn trusted_now(&self) -> Result<Timestamp, Failure> {
         if self.clock.is_doubted() {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use guestpass_core::client::{ChangeError, ClientId};
+use guestpass_core::event::UnlinkedBy;
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use serde_json::json;
@@ -215,7 +216,7 @@ impl<'a> Import<'a> {
             let hash = keys.tombstone(id);
             // That of a guest moves once more, at the second look.
             if hashes.contains_key(&hash) && before(&hash).is_none() {
-                let erase = Write::EraseGuest(id, Tombstone { hash, at });
+                let erase = Write::EraseGuest(id, Tombstone { hash, at }, None);
                 self.store.write(erase).await?;
                 counted.erased += 1;
                 if !counted.new.remove(&id) {
@@ -227,7 +228,9 @@ impl<'a> Import<'a> {
             };
             let hash = keys.tombstone_of_link(id, &link.customer);
             if let Some(at) = hashes.get(&hash).copied() {
-                let undone = links::undo(self.store, &keys, id, Tombstone { hash, at });
+                let (silent, by) = (opened.recorder(false), UnlinkedBy::Operator);
+                let undone =
+                    links::undo(self.store, &keys, &silent, id, Tombstone { hash, at }, by);
                 if undone.await? == Outcome::Done {
                     counted.linked = counted.linked.saturating_sub(1);
                     counted.unlinked += 1;
@@ -271,7 +274,7 @@ impl<'a> Import<'a> {
             version: known.version + 1,
             ..known.clone()
         };
-        match self.store.write(Write::ChangeProfile(linked)).await? {
+        match self.store.write(Write::ChangeProfile(linked, None)).await? {
             Outcome::Done | Outcome::More => Ok(()),
             Outcome::Conflict => Err(Failure(format!(
                 "guest {} was changed meanwhile. Run the same command again",

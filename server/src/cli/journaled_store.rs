@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use guestpass_core::customer::Link;
+use guestpass_core::event::{ErasureReason, UnlinkedBy};
 use guestpass_core::profile::ProfileId;
 
 use super::Failure;
 use super::database::Opened;
 use super::master_key::open_keys;
 use crate::config::Config;
+use crate::events::EventRecorder;
 use crate::journal::{Entry, Journal};
 use crate::keys::Keys;
 use crate::links;
@@ -20,6 +22,7 @@ pub(super) struct JournaledStore<'a> {
     config: &'a Config,
     opened: &'a Opened,
     keys: Arc<Keys>,
+    recorder: EventRecorder,
     journal: Journal,
 }
 
@@ -29,16 +32,22 @@ impl<'a> JournaledStore<'a> {
             config,
             opened,
             keys: open_keys(config, opened).await?.now(),
+            recorder: opened.recorder(config.events.recorded),
             journal: journal_of(config, &*opened.store).await?,
         })
     }
 
     /// Erases a guest as `App::erase` does. A request that is under way may leave a grant without its guest behind, which the
     /// cleaner removes.
-    pub(super) async fn erase(&self, guest: ProfileId) -> Result<(), Failure> {
+    pub(super) async fn erase(
+        &self,
+        guest: ProfileId,
+        reason: ErasureReason,
+    ) -> Result<(), Failure> {
         let tombstone = self.tombstone(self.keys.tombstone(guest));
         self.note(Entry::GuestErased(tombstone)).await?;
-        let erase = Write::EraseGuest(guest, tombstone);
+        let event = self.recorder.stamp().map(|stamp| (stamp, reason));
+        let erase = Write::EraseGuest(guest, tombstone, event);
         let erased = self.opened.store.write(erase).await;
         erased
             .map(drop)
@@ -51,7 +60,8 @@ impl<'a> JournaledStore<'a> {
         // A node whose clock was ahead may have made it.
         tombstone.at = tombstone.at.max(link.at);
         self.note(Entry::LinkUndone(tombstone)).await?;
-        let undone = links::undo(&*self.opened.store, &self.keys, guest, tombstone).await;
+        let (store, by) = (&*self.opened.store, UnlinkedBy::Operator);
+        let undone = links::undo(store, &self.keys, &self.recorder, guest, tombstone, by).await;
         undone
             .map(|outcome| outcome == Outcome::Done)
             .map_err(|error| self.unfinished(&format!("the end of the link of {guest}"), &error))

@@ -4,6 +4,7 @@ use clap::Subcommand;
 use guestpass_core::attributes::Attributes;
 use guestpass_core::client::{Client, ClientNumber};
 use guestpass_core::customer::CustomerId;
+use guestpass_core::event::ErasureReason;
 use guestpass_core::grant::{Generation, Grant};
 use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
@@ -210,7 +211,7 @@ async fn erase(config: &Config, opened: &Opened, sub: ProfileId) -> Result<(), F
     let guest = opened.store.profile(sub).await?;
     guest.ok_or_else(|| unknown(sub))?;
     let store = JournaledStore::open(config, opened).await?;
-    store.erase(sub).await
+    store.erase(sub, ErasureReason::Operator).await
 }
 
 fn unknown(sub: ProfileId) -> Failure {

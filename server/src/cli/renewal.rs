@@ -12,6 +12,7 @@ use super::usage::without_secrets;
 use crate::app::App;
 use crate::config::{Certificate, Config, OperatorToken, ShownSetting};
 use crate::telemetry::Level;
+use crate::webhooks::Secrets;
 
 /// Reads the configuration anew, from where the process has it, and checks it as a start does.
 pub(super) type Load = Arc<dyn Fn() -> Result<Config, Failure> + Send + Sync>;
@@ -26,6 +27,7 @@ pub(super) struct Renewal {
     pub(super) in_use: Vec<ShownSetting>,
     pub(super) level: Level,
     pub(super) token: Option<OperatorToken>,
+    pub(super) secrets: Option<Secrets>,
 }
 
 impl Renewal {
@@ -115,6 +117,12 @@ impl Renewal {
             && in_use.replace(read)
         {
             taken_over.push("the token of the operators");
+        }
+        let webhook = config.events.webhook.as_ref();
+        if let (Some(in_use), Some(read)) = (&self.secrets, webhook)
+            && in_use.replace(&read.secrets)
+        {
+            taken_over.push("the secrets of the webhook");
         }
         self.level.set(config.log_level);
         if let Some(app) = self.app.upgrade() {

@@ -27,6 +27,7 @@ use crate::store::{Store, Unavailable};
 use crate::telemetry;
 use crate::timing::FOLLOW_EVERY;
 use crate::upkeep::Cleaner;
+use crate::webhooks::{self, Deliverer, Receiver};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -79,6 +80,7 @@ pub(super) async fn run(
         load,
         in_use: config.shown,
         token: config.admin.and_then(|admin| admin.token),
+        secrets: config.events.webhook.map(|webhook| webhook.secrets),
         level: log.level(),
     };
     let renewing = tokio::spawn(renewal.run(hangup));
@@ -106,6 +108,7 @@ pub(super) struct Server {
     keep_tombstones: Duration,
     keep_orphans: Duration,
     clean_after: Duration,
+    receiver: Option<Receiver>,
     lock: Option<Lock>,
 }
 
@@ -173,6 +176,7 @@ impl Server {
         let app = start::start(config, parts).await;
         let app = app.map_err(|error| cannot_start(config, error))?;
         let listener = listen(reserved, "--listen")?;
+        let receiver = receiver_of(config)?;
         let admin = match admin_reserved.zip(config.admin.clone()) {
             Some((reserved, admin)) => Some((listen(reserved, "admin_listen")?, admin)),
             None => None,
@@ -189,6 +193,7 @@ impl Server {
             keep_tombstones: config.keep_tombstones,
             keep_orphans: config.keep_orphans,
             clean_after: config.clean_after,
+            receiver,
             lock,
         })
     }
@@ -200,6 +205,9 @@ impl Server {
         let marking = tokio::spawn(marks::make(Arc::clone(&self.app)));
         let cleaner = Cleaner::new(&self.app, self.keep_tombstones, self.keep_orphans);
         let cleaning = tokio::spawn(cleaner.run(self.clean_after));
+        let delivering = self
+            .receiver
+            .map(|receiver| tokio::spawn(Deliverer::new(Arc::clone(&self.app), receiver).run()));
         let administering = self.admin.map(|(listener, admin)| {
             let settings = listen::Settings {
                 tls: self
@@ -239,6 +247,7 @@ impl Server {
             Some(tending),
             Some(marking),
             Some(cleaning),
+            delivering,
             administering,
         ]
         .into_iter()
@@ -269,6 +278,14 @@ impl Server {
             None => Ok(()),
         }
     }
+}
+
+/// Makes the receiver of webhooks, if there is one.
+pub(super) fn receiver_of(config: &Config) -> Result<Option<Receiver>, Failure> {
+    let webhook = config.events.webhook.clone();
+    let receiver = webhook.map(|webhook| Receiver::new(webhook, webhooks::DEADLINE));
+    let receiver = receiver.transpose();
+    receiver.map_err(|problem| Failure(format!("events.url: {problem}")))
 }
 
 fn cannot_start(config: &Config, error: StartError) -> Failure {

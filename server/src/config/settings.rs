@@ -244,6 +244,26 @@ pub(super) const SETTINGS: &[Setting] = &[
         "how long a guest whose code was never redeemed is kept after the code has expired",
     ),
     setting(
+        "events.record",
+        "",
+        "whether what becomes of guests is recorded for `guestpass events` and the webhook; by default true with a url",
+    ),
+    setting(
+        "events.url",
+        "",
+        "where the webhook sends them: https, or http on loopback",
+    ),
+    setting(
+        "events.secret_file",
+        "",
+        "file with the secret that signs them, as `guestpass events secret` makes it; two lines while one takes the other's place; read at start and on SIGHUP",
+    ),
+    setting(
+        "events.keep",
+        "30d",
+        "how long they are kept, delivered or not, at least 7d",
+    ),
+    setting(
         "core_dumps",
         "false",
         "whether a crash may leave a core dump, which holds every key, and debuggers may attach",

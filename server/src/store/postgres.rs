@@ -3,12 +3,13 @@
 //! A request reads and writes the rows of one guest, whose `profile_id` is the shard key, and each write is one
 //! statement in a transaction of its own: so the engine may shard guests over many machines. Nothing here uses foreign
 //! keys, sequences, triggers, advisory locks, savepoints or LISTEN. What looks beyond one guest does so in bounded
-//! parts: cleaning, copying (`transfer`: ranges of a table's key), import, the guests of a customer, the tombstones that a start
-//! asks for, batches of more than one redemption or write, and the polls of the revision and of the revocation lists.
+//! parts: cleaning, copying (`transfer`: ranges of a table's key), import, the guests of a customer, events that are due or
+//! listed, the tombstones that a start asks for, batches of more than one redemption or write, and the polls of the revision and of the revocation lists.
 
 use std::sync::Arc;
 
 use guestpass_core::customer::CustomerId;
+use guestpass_core::event::EventCursor;
 use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
@@ -16,15 +17,16 @@ use guestpass_core::time::Timestamp;
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
-    BatchMetrics, BoxFuture, CheckReport, EndedBefore, Grants, Guest, Outcome, Redeemed,
-    Redemption, Registry, Revoked, RevokedId, RevokedList, ScannedGrants, Seen, Store, Tombstone,
-    Transfer, Unavailable, Upkeep, Write,
+    BatchMetrics, BoxFuture, CheckReport, EndedBefore, EventCounts, Events, Grants, Guest, Outcome,
+    Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList, ScannedGrants, Seen, Store,
+    StoredEvent, Tombstone, Transfer, Unavailable, Upkeep, WhichEvents, Write,
 };
 use crate::clock::SteadyClock;
 use crate::random::Random;
 
 mod batch;
 mod connection;
+mod events;
 mod grants;
 mod pool;
 mod redeem;
@@ -259,6 +261,30 @@ impl Upkeep for PostgresStore {
 
     fn check(&self) -> BoxFuture<'_, Result<CheckReport, Unavailable>> {
         Box::pin(upkeep::check(&self.pool))
+    }
+}
+
+impl Events for PostgresStore {
+    fn due_events(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<StoredEvent>, Unavailable>> {
+        Box::pin(events::due(&self.pool, now, limit))
+    }
+
+    fn events_after(
+        &self,
+        which: WhichEvents,
+        after: EventCursor,
+        before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<StoredEvent>, Unavailable>> {
+        Box::pin(events::after(&self.pool, which, after, before, limit))
+    }
+
+    fn count_events(&self, limit: usize) -> BoxFuture<'_, Result<EventCounts, Unavailable>> {
+        Box::pin(events::count(&self.pool, limit))
     }
 }
 

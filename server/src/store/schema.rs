@@ -63,14 +63,12 @@ pub enum SchemaError {
 }
 
 /// The columns of the table `installation`, which has one row.
-const INSTALLATION: [&str; 11] = [
+const INSTALLATION: [&str; 9] = [
     "only_row",
     "installation_id",
     "master_key_check",
     "revision",
     "next_client_number",
-    "cleaner",
-    "cleaner_until",
     "issuer",
     "seen_at",
     "time_resets",
@@ -79,6 +77,9 @@ const INSTALLATION: [&str; 11] = [
 
 /// The columns of the row that the readiness check changes. A copy leaves it behind.
 const PROBE: [&str; 2] = ["only_row", "writes"];
+
+/// The columns of the leases. A copy leaves them behind.
+const LEASES: [&str; 3] = ["lease", "node", "until"];
 
 impl SchemaError {
     /// Decides whether this program, of version `own`, can use version `found` of a schema that serves programs since version
@@ -112,10 +113,12 @@ impl SchemaError {
         });
         let of_installation = INSTALLATION.map(|column| ("installation", column));
         let of_probe = PROBE.map(|column| ("probe", column));
+        let of_leases = LEASES.map(|column| ("leases", column));
         let extra = extra.iter().copied();
         let expected: BTreeSet<_> = of_tables
             .chain(of_installation)
             .chain(of_probe)
+            .chain(of_leases)
             .chain(extra)
             .collect();
         let found: BTreeSet<_> = found

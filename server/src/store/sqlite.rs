@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use guestpass_core::customer::CustomerId;
+use guestpass_core::event::EventCursor;
 use guestpass_core::grant::{Grant, GrantId};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
@@ -17,15 +18,16 @@ use self::trouble::unavailable_at;
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
-    BatchMetrics, BoxFuture, CheckReport, EndedBefore, Grants, Guest, Outcome, Redeemed,
-    Redemption, Registry, Revoked, RevokedId, RevokedList, ScannedGrants, Seen, Store, Tombstone,
-    Transfer, Unavailable, Upkeep, Write,
+    BatchMetrics, BoxFuture, CheckReport, EndedBefore, EventCounts, Events, Grants, Guest, Outcome,
+    Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList, ScannedGrants, Seen, Store,
+    StoredEvent, Tombstone, Transfer, Unavailable, Upkeep, WhichEvents, Write,
 };
 use crate::random::Random;
 use crate::timing::BUSY_TIMEOUT;
 
 pub mod bare;
 mod checkpoint;
+mod events;
 mod files;
 mod frames;
 mod grants;
@@ -356,6 +358,32 @@ impl Upkeep for SqliteStore {
 
     fn failure(&self) -> BoxFuture<'_, Unavailable> {
         Box::pin(self.files.failure())
+    }
+}
+
+impl Events for SqliteStore {
+    fn due_events(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<StoredEvent>, Unavailable>> {
+        Box::pin(self.read(move |connection| events::due(connection, now, limit)))
+    }
+
+    fn events_after(
+        &self,
+        which: WhichEvents,
+        after: EventCursor,
+        before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<StoredEvent>, Unavailable>> {
+        Box::pin(
+            self.read(move |connection| events::after(connection, which, after, before, limit)),
+        )
+    }
+
+    fn count_events(&self, limit: usize) -> BoxFuture<'_, Result<EventCounts, Unavailable>> {
+        Box::pin(self.read(move |connection| events::count(connection, limit)))
     }
 }
 

@@ -92,6 +92,8 @@ pub enum Table {
     Profiles,
     /// Their grants.
     Grants,
+    /// What the shop is told of them.
+    Events,
 }
 
 /// A column: its name and its type.
@@ -170,7 +172,7 @@ impl Column {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Clients,
         Self::ClientChoices,
         Self::ApiKeys,
@@ -180,6 +182,7 @@ impl Table {
         Self::JournalMarks,
         Self::Profiles,
         Self::Grants,
+        Self::Events,
     ];
 
     /// As the schema calls it.
@@ -195,6 +198,7 @@ impl Table {
             Self::JournalMarks => "journal_marks",
             Self::Profiles => "profiles",
             Self::Grants => "grants",
+            Self::Events => "events",
         }
     }
 
@@ -211,6 +215,7 @@ impl Table {
             Self::JournalMarks => JOURNAL_MARKS,
             Self::Profiles => PROFILES,
             Self::Grants => GRANTS,
+            Self::Events => EVENTS,
         }
     }
 
@@ -218,7 +223,7 @@ impl Table {
     #[must_use]
     pub fn key(self) -> &'static [Column] {
         let columns = match self {
-            Self::ClientChoices | Self::ApiKeys | Self::Grants => 2,
+            Self::ClientChoices | Self::ApiKeys | Self::Grants | Self::Events => 2,
             Self::Clients
             | Self::Keys
             | Self::RevokedAccessTokens
@@ -316,6 +321,21 @@ const GRANTS: &[Column] = &[
     integer("version"),
     text("customer"),
     text("attributes"),
+];
+
+const EVENTS: &[Column] = &[
+    integer("profile_id"),
+    bytes("event_id"),
+    text("type"),
+    integer("at"),
+    bytes("network_id"),
+    text("customer"),
+    integer("client_number"),
+    bytes("grant_id"),
+    text("reason"),
+    integer("attempts"),
+    integer("next_at"),
+    integer("delivered_at"),
 ];
 
 const fn integer(name: &'static str) -> Column {

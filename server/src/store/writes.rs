@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use guestpass_core::event::{ErasureReason, Event, EventStamp};
 use guestpass_core::grant::{Grant, GrantId, Revocation};
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
@@ -14,7 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Proof, Redemption, Unavailable};
+use super::{Delivery, EventKey, Proof, Redemption, Unavailable};
 use crate::timing::STALE;
 
 /// One write. All but one more grant, an erasure, a mark and those for cleaning are one statement on one row, a new
@@ -25,24 +26,33 @@ pub enum Write {
     InsertGuest(Profile, Grant),
     /// Changes the link or the attributes of a guest, and then what its grants repeat of them. [`Outcome::Conflict`] if the guest is gone, or its
     /// version isn't the one before.
-    ChangeProfile(Profile),
+    ///
+    /// Records the event of that change beside it, if there is one.
+    ChangeProfile(Profile, Option<Box<Event>>),
     /// Repeats what the shop has said of a guest in those of its grants that have an earlier version. Idempotent, and so late
     /// that another has changed the guest again, it does nothing.
     CopyProfile(Profile),
     /// One more grant of a guest who had tokens already, which is kept in mind; what it repeats of the guest is read from
     /// the guest's row. [`Outcome::Conflict`] if the guest is gone or the grant's id is taken.
     InsertGrant(Grant),
-    /// Ends a grant. One way, and the first revocation stands: [`Outcome::Conflict`] if there is one already.
-    RevokeGrant(GrantId, Revocation),
+    /// Ends a grant, and records the event with that stamp. One way, and the first revocation stands: [`Outcome::Conflict`] if
+    /// there is one already.
+    RevokeGrant(GrantId, Revocation, Option<EventStamp>),
     /// Ends one access token, and nothing else of its grant. Idempotent.
     RevokeAccessToken(RevokedAccessToken),
     /// Says that a guest was erased, or a link undone. Idempotent; a later time replaces an earlier one.
     InsertTombstone(Tombstone),
-    /// Removes a guest and all its grants, and then says that it was erased. Idempotent.
-    EraseGuest(ProfileId, Tombstone),
-    /// Acquires or renews the lease of the cleaner for a node, now (the first time) and until the second. Ends in
-    /// [`Outcome::Conflict`] while another node holds it.
-    HoldCleaning(String, Timestamp, Timestamp),
+    /// Removes a guest, all its grants and all its events, and then says that it was erased; by an event too, if the guest was
+    /// there. Idempotent: [`Outcome::Conflict`] if the guest wasn't there.
+    EraseGuest(ProfileId, Tombstone, Option<(EventStamp, ErasureReason)>),
+    /// Says what has become of the delivery of an event, with the number of attempts that failed. An event that says that
+    /// a guest was erased is removed when it is delivered. [`Outcome::Conflict`] if the event is gone or was delivered before.
+    NoteDelivery(EventKey, u32, Delivery),
+    /// Removes events.
+    RemoveEvents(Vec<EventKey>),
+    /// Acquires or renews a lease for a node, now (the first time) and until the second. Ends in [`Outcome::Conflict`] while
+    /// another node holds it.
+    HoldLease(Lease, String, Timestamp, Timestamp),
     /// Keeps a mark of a node's journal: all that the journal says before it is in the store. Of each node the last
     /// `KEEP_MARKS` stay.
     InsertMark(String, [u8; 16], Timestamp),
@@ -58,6 +68,25 @@ pub enum Write {
     ResetTime(Timestamp),
     /// Changes the one row that is there for it, to see whether a write becomes durable.
     Probe,
+}
+
+/// Names the work that one node does for all.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Lease {
+    /// Removes what has ended.
+    Cleaner,
+    /// Delivers events.
+    Deliverer,
+}
+
+impl Lease {
+    /// Returns the stable name, in the store.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Cleaner => "cleaner",
+            Self::Deliverer => "deliverer",
+        }
+    }
 }
 
 /// The times before which a grant must have ended to be removed.
@@ -125,7 +154,7 @@ pub(super) const PROBE: &str = "
 /// who isn't there yet comes again.
 #[derive(Clone, Copy)]
 pub(super) enum Priority {
-    /// Removes what has ended: the cleaner tries again a moment later. However full the queue is, one such job is let
+    /// Removes what has ended, or says what was delivered: whoever does that tries again a moment later. However full the queue is, one such job is let
     /// through for each [`OTHERS_PER_CLEANING`] others, so that what a flood leaves behind goes as fast as it comes.
     Cleaning,
     /// Adds a guest or a grant: whoever was refused authorizes later.
@@ -150,11 +179,13 @@ impl Priority {
 
     pub(super) const fn of_write(write: &Write) -> Self {
         match write {
-            Write::HoldCleaning(..) | Write::RemoveEnded(..) | Write::RemoveForgotten(..) => {
-                Self::Cleaning
-            }
+            Write::HoldLease(..)
+            | Write::NoteDelivery(..)
+            | Write::RemoveEnded(..)
+            | Write::RemoveEvents(_)
+            | Write::RemoveForgotten(..) => Self::Cleaning,
             Write::InsertGuest(..) | Write::InsertGrant(_) => Self::NewGuest,
-            Write::ChangeProfile(_)
+            Write::ChangeProfile(..)
             | Write::CopyProfile(_)
             | Write::RevokeGrant(..)
             | Write::RevokeAccessToken(_)

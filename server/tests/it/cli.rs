@@ -67,6 +67,8 @@ fn every_command_prints_json_for_scripts() {
         ("customer unlink", "c-4711", "customer unlinked"),
         ("customer erase", "c-4711", "customer erased"),
         ("profile erase", guest.sub(), "sub"),
+        ("events retry", "", "retried"),
+        ("events secret", "", "secret"),
         ("key list", "", &format!("[{KEY}]")),
         ("key rotate", "--force", &format!("current{KEY} next{KEY}")),
         ("key remove", &retiring, "guests kid"),
@@ -82,7 +84,8 @@ fn every_command_prints_json_for_scripts() {
         ("config show", "", "[about name origin value]"),
         ("config check", "", "advice[client_id text] errors ok"),
     ];
-    let mut seen = BTreeSet::from(["serve", "quickstart", "db copy"].map(ToOwned::to_owned));
+    let mut seen =
+        BTreeSet::from(["serve", "quickstart", "db copy", "events test"].map(ToOwned::to_owned));
     for (command, args, expected) in rows {
         let words = command
             .split(' ')

@@ -1,14 +1,18 @@
 //! Guests and customers: `/oauth/link` and `/oauth/unlink`.
 
+mod delivery;
 mod linking;
+mod recording;
 mod remembering;
 mod unlinking;
 
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use guestpass::store::{StoredEvent, WhichEvents};
 use guestpass_core::answer_size;
 use guestpass_core::client::{Client, ClientNumber, ClientSettings, Permission};
+use guestpass_core::event::{EventCursor, EventType};
 use guestpass_core::policy::Policy;
 use guestpass_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -17,6 +21,9 @@ use crate::support::{
     Answer, Sent, TestApp, Tokens, attributes, config, exchange, introspect, link, refresh,
     request, verify,
 };
+
+/// The settings of a shop: no limits, and events are recorded.
+const SETTINGS: &[(&str, &str)] = &[("limits.mode", "off"), ("events.record", "true")];
 
 /// The client that links.
 const BACK_END: &str = "back-end";
@@ -34,7 +41,12 @@ struct Shop {
 
 impl Shop {
     async fn new() -> Self {
-        let test = TestApp::with_config(config(&[("limits.mode", "off")])).await;
+        let test = TestApp::with_config(config(SETTINGS)).await;
+        Self::on(test).await
+    }
+
+    /// Makes the clients of a shop on a server.
+    async fn on(test: TestApp) -> Self {
         let back_end_key = test.add_confidential_client(BACK_END).await;
         let api_key = test.add_confidential_client(API).await;
         test.set_client(BACK_END, may_all()).await;
@@ -129,10 +141,35 @@ impl Shop {
     /// The same shop after a start, as after a restore: the server of before has the files of before.
     async fn restarted(&self) -> Self {
         Self {
-            test: Arc::new(self.test.beside(config(&[("limits.mode", "off")])).await),
+            test: Arc::new(self.test.beside(config(SETTINGS)).await),
             back_end_key: self.back_end_key.clone(),
             api_key: self.api_key.clone(),
         }
+    }
+
+    /// Returns all events, as (type, `sub`, by or reason), in the order of their times.
+    async fn events(&self) -> Vec<(EventType, String, Option<String>)> {
+        let stored = self.stored_events().await;
+        stored
+            .into_iter()
+            .map(|stored| {
+                let reason = stored.event.reason.map(|reason| reason.into_owned());
+                (
+                    stored.event.event_type,
+                    stored.event.guest.to_string(),
+                    reason,
+                )
+            })
+            .collect()
+    }
+
+    async fn stored_events(&self) -> Vec<StoredEvent> {
+        let (start, end) = (EventCursor::START, Timestamp::from_millis(i64::MAX));
+        let events = self
+            .test
+            .store
+            .events_after(WhichEvents::All, start, end, 10_000);
+        events.await.unwrap()
     }
 
     async fn linked_guests(&self) -> i64 {

@@ -45,7 +45,8 @@ async fn a_replay_that_was_cut_off_is_begun_again() {
     test.sql(restore).await;
 
     let (journal, keys) = (test.journal(), test.app.keys().now());
-    let again = async || catch_up(&*test.store, &journal, 0, &keys).await;
+    let recorder = test.recorder();
+    let again = async || catch_up(&*test.store, &journal, 0, &keys, &recorder).await;
     keep_guests(&test, true).await;
     again().await.unwrap_err();
     assert!(has_lost(&*test.store, &journal).await.unwrap());

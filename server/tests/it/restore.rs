@@ -54,7 +54,8 @@ async fn what_ended_after_a_backup_stays_ended() {
     let journal = restored.journal();
     assert!(!has_lost(&*restored.store, &journal).await.unwrap());
     let keys = restored.app.keys().now();
-    let again = catch_up(&*restored.store, &journal, 0, &keys)
+    let recorder = restored.recorder();
+    let again = catch_up(&*restored.store, &journal, 0, &keys, &recorder)
         .await
         .unwrap();
     assert_eq!((again.grants, again.access_tokens, again.guests), (0, 0, 0));

@@ -45,7 +45,11 @@ fn asked(overheard: &Overheard) -> (usize, usize) {
 
 /// Starts a server without batches, as on a sharded engine, with a confidential client that may resume.
 async fn server() -> (TestApp, Overheard, String) {
-    let (test, overheard) = TestApp::overheard(config(&[("postgres.batch", "1")])).await;
+    let (test, overheard) = TestApp::overheard(config(&[
+        ("postgres.batch", "1"),
+        ("events.record", "true"),
+    ]))
+    .await;
     let key = test.add_confidential_client(BACK_END).await;
     let resumes = ClientSettings {
         resume_with_jwt: Some(true),
@@ -165,8 +169,9 @@ async fn a_known_guest_comes_back_and_goes_as_one_guest() {
     asked(&overheard);
     let erase = profile(&guest.access_token).method("DELETE");
     assert_eq!(test.send(erase).await.status, StatusCode::NO_CONTENT);
-    // Both tables in one statement, then what was being inserted beside it, then the tombstone, and once more the rows.
-    assert_eq!(asked(&overheard), (3, 5), "an erasure");
+    // Its grants and events, the guest with the event of its end, what was being inserted beside it, then the tombstone, and once
+    // more the rows.
+    assert_eq!(asked(&overheard), (3, 7), "an erasure");
 }
 
 #[tokio::test]

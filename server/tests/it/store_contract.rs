@@ -213,7 +213,7 @@ impl Store {
         let Linking::Link(next) = linking else {
             panic!("it is linked already");
         };
-        let change = Write::ChangeProfile(next.clone());
+        let change = Write::ChangeProfile(next.clone(), None);
         assert_eq!(self.write(change).await, Outcome::Done);
         next
     }

@@ -18,6 +18,7 @@ use guestpass::app::App;
 use guestpass::clients;
 use guestpass::clock::{Clock, SteadyClock};
 use guestpass::config::{Admin, Config};
+use guestpass::events::EventRecorder;
 use guestpass::journal::{Entry, Journal};
 use guestpass::keys::{KeyRing, MasterKey, MasterKeySource};
 use guestpass::listen::{self, Settings};
@@ -48,6 +49,7 @@ mod forge;
 mod live;
 mod log;
 mod overheard;
+pub(crate) mod receiver;
 mod request;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod shim;
@@ -203,6 +205,12 @@ impl TestApp {
             master_key,
             directory,
         }
+    }
+
+    /// Returns a recorder of events by this server's configuration.
+    pub(crate) fn recorder(&self) -> EventRecorder {
+        let clock = Arc::new(SteadyClock::new(self.clock.clone()));
+        EventRecorder::new(self.config.events.recorded, clock, self.random.clone())
     }
 
     /// Adds a client and lets the server see it.

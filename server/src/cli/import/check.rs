@@ -6,7 +6,7 @@ use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 
 use super::file::{Line, LineProblem};
 use super::{Import, PART};
-use crate::cli::{Failure, exact_rfc3339};
+use crate::cli::Failure;
 use crate::terminal;
 
 /// Counts the guests of a file.
@@ -148,7 +148,7 @@ impl Import<'_> {
             let customer = known.link.as_ref().map(|link| link.customer.as_str());
             format!("the customer {}", customer.unwrap_or_default())
         } else if known.client == line.client {
-            format!("the created_at {}", exact_rfc3339(known.created_at))
+            format!("the created_at {}", known.created_at.to_rfc3339())
         } else {
             format!("the client_id {}", name(known.client))
         };

@@ -10,7 +10,7 @@ use guestpass_core::customer::Link;
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
-use crate::cli::{Failure, exact_rfc3339};
+use crate::cli::Failure;
 
 /// A file of guests, which can be read more than once.
 pub struct GuestFile {
@@ -215,9 +215,9 @@ impl GuestFile {
 /// Renders a guest as a line that can be read again, under [`HEADER`].
 #[must_use]
 pub fn line_of(profile: &Profile, client_id: &str) -> String {
-    let created_at = exact_rfc3339(profile.created_at);
+    let created_at = profile.created_at.to_rfc3339();
     let (customer, linked_at) = match &profile.link {
-        Some(link) => (link.customer.as_str(), exact_rfc3339(link.at)),
+        Some(link) => (link.customer.as_str(), link.at.to_rfc3339()),
         None => ("", String::new()),
     };
     // No field can hold a comma or a quote.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use guestpass_core::attributes::Attributes;
 use guestpass_core::client::ClientNumber;
-use guestpass_core::customer::Link;
+use guestpass_core::customer::{CustomerId, Link};
+use guestpass_core::event::{ErasureReason, Event, EventStamp, EventType};
 use guestpass_core::grant::{
     Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
 };
@@ -14,7 +15,8 @@ use guestpass_core::profile::{NetworkId, Profile, ProfileCopy, ProfileId};
 use guestpass_core::time::Timestamp;
 use tokio_postgres::Row;
 
-use super::pool::{Failed, Pool};
+use super::events;
+use super::pool::{Failed, Parameter, Pool};
 use super::row::{bytes, malformed, value};
 use crate::store::{Outcome, Unavailable};
 
@@ -88,25 +90,56 @@ pub(super) async fn load_profile(
     rows.first().map(profile).transpose()
 }
 
-/// Changes a guest by compare-and-set: if it has the version before.
-pub(super) async fn change_profile(pool: &Pool, next: &Profile) -> Result<Outcome, Failed> {
-    const SQL: &str = "
+/// Changes a guest by compare-and-set, if it has the version before, and records the event of that change.
+pub(super) async fn change_profile(
+    pool: &Pool,
+    next: &Profile,
+    event: Option<&Event>,
+) -> Result<Outcome, Failed> {
+    const CHANGE: &str = "
         update profiles set customer = $2, linked_at = $3, linked_by = $4, attributes = $5, version = $6
          where profile_id = $1 and coalesce(version, 0) + 1 = $6";
     let link = next.link.as_ref();
-    let done = pool
-        .run(
-            SQL,
-            &[
-                &next.id.as_i64(),
-                &link.map(|link| link.customer.as_str()),
-                &link.map(|link| link.at.as_millis()),
-                &link.and_then(|link| link.by).map(|client| client.0),
-                &next.attributes.as_ref().map(Attributes::as_json),
-                &next.version,
-            ],
-        )
-        .await?;
+    let id = next.id.as_i64();
+    let (customer, linked_at) = (
+        link.map(|link| link.customer.as_str()),
+        link.map(|link| link.at.as_millis()),
+    );
+    let linked_by = link.and_then(|link| link.by).map(|client| client.0);
+    let attributes = next.attributes.as_ref().map(Attributes::as_json);
+    let change: [Parameter<'_>; 6] = [
+        &id,
+        &customer,
+        &linked_at,
+        &linked_by,
+        &attributes,
+        &next.version,
+    ];
+    let done = match event {
+        None => pool.run(CHANGE, &change).await?,
+        Some(event) => {
+            let sql = format!(
+                "with changed as ({CHANGE} returning profile_id, network_id)
+                 insert into events (profile_id, event_id, type, at, network_id, customer, client_number, reason, next_at)
+                 select profile_id, $7::bytea, $8::text, $9::bigint, network_id, $10::text, $11::bigint, $12::text, $9
+                   from changed where profile_id = $1"
+            );
+            let (event_id, at) = (&event.id.as_bytes()[..], event.at.as_millis());
+            let of = event.customer.as_ref().map(CustomerId::as_str);
+            let client = event.client.map(|client| client.0);
+            let event_type = event.event_type.name();
+            let mut parameters = change.to_vec();
+            parameters.extend::<[Parameter<'_>; 6]>([
+                &event_id,
+                &event_type,
+                &at,
+                &of,
+                &client,
+                &event.reason,
+            ]);
+            pool.run(&sql, &parameters).await?
+        }
+    };
     Ok(done_if_one(done.written))
 }
 
@@ -226,17 +259,26 @@ pub(super) async fn revoke_grant(
     Ok(done_if_one(done.written))
 }
 
-/// Deletes a guest and all its grants, then what the first statement didn't see: a grant that was being inserted while it
-/// ran, by someone who held the guest's row until that was committed ([`insert_grant`]). Nobody inserts one afterwards.
-pub(super) async fn remove_guest(pool: &Pool, id: ProfileId) -> Result<(), Failed> {
-    const GUEST: &str = "
+/// Deletes a guest and all that it has, and records that it was erased; then what the first statement didn't see: a grant
+/// that was being inserted while it ran, by someone who held the guest's row until that was committed ([`insert_grant`]), or
+/// an event whose change was being made. Nobody inserts one afterwards. [`Outcome::Conflict`] if there was no guest.
+pub(super) async fn remove_guest(
+    pool: &Pool,
+    id: ProfileId,
+    event: Option<(EventStamp, ErasureReason)>,
+) -> Result<Outcome, Failed> {
+    const BELONGINGS: &str = "
         with gone as (delete from grants where profile_id = $1)
-        delete from profiles where profile_id = $1";
-    const LEFT: &str = "delete from grants where profile_id = $1";
-    for sql in [GUEST, LEFT] {
-        pool.run(sql, &[&id.as_i64()]).await?;
-    }
-    Ok(())
+        delete from events where profile_id = $1 and type <> $2";
+    const PROFILE: &str = "delete from profiles where profile_id = $1";
+    let erased = EventType::GuestErased.name();
+    pool.run(BELONGINGS, &[&id.as_i64(), &erased]).await?;
+    let outcome = match event {
+        Some((stamp, reason)) => events::remove_profile(pool, id, stamp, reason).await?,
+        None => done_if_one(pool.run(PROFILE, &[&id.as_i64()]).await?.written),
+    };
+    pool.run(BELONGINGS, &[&id.as_i64(), &erased]).await?;
+    Ok(outcome)
 }
 
 pub(super) fn done_if_one(written: u64) -> Outcome {
@@ -316,7 +358,10 @@ fn link(row: &Row) -> Result<Option<Link>, Unavailable> {
 }
 
 /// Reads a text that a type of the core understands, or null.
-fn parsed<T: FromStr>(row: &Row, column: &'static str) -> Result<Option<T>, Unavailable> {
+pub(super) fn parsed<T: FromStr>(
+    row: &Row,
+    column: &'static str,
+) -> Result<Option<T>, Unavailable> {
     let value = value::<Option<&str>>(row, column)?.map(str::parse);
     value.transpose().map_err(|_| malformed(column))
 }

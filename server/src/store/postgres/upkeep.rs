@@ -10,7 +10,7 @@ use super::grants::{self, GRANT_COLUMNS, PROFILE_COLUMNS, key, profile_id};
 use super::pool::{Deadline, Failed, Pool, TransactionError};
 use super::row::{bytes, malformed, value};
 use crate::store::{
-    CheckReport, EndedBefore, Guest, KEEP_MARKS, Outcome, ScannedGrant, ScannedGrants, Seen,
+    CheckReport, EndedBefore, Guest, KEEP_MARKS, Lease, Outcome, ScannedGrant, ScannedGrants, Seen,
     Unavailable,
 };
 
@@ -147,19 +147,21 @@ pub(super) async fn live_grants_idle_since(
     .await
 }
 
-/// Takes or renews the lease to clean, unless another node holds it at `now`. A lease twice as far ahead as this one was
-/// taken at a wrong clock.
-pub(super) async fn hold_cleaning(
+/// Takes or renews a lease, unless another node holds it at `now`. One twice as far ahead as this one was taken at a wrong
+/// clock.
+pub(super) async fn hold_lease(
     pool: &Pool,
+    lease: Lease,
     node: &str,
     now: Timestamp,
     until: Timestamp,
 ) -> Result<Outcome, Failed> {
     const SQL: &str = "
-        update installation set cleaner = $1, cleaner_until = $3
-         where cleaner is null or cleaner = $1 or cleaner_until < $2 or cleaner_until > $3 + ($3 - $2)";
+        insert into leases (lease, node, until) values ($1, $2, $4)
+        on conflict (lease) do update set node = excluded.node, until = excluded.until
+         where leases.node = $2 or leases.until < $3 or leases.until > $4::bigint + ($4 - $3)";
     let (now, until) = (now.as_millis(), until.as_millis());
-    let done = pool.run(SQL, &[&node, &now, &until]).await?;
+    let done = pool.run(SQL, &[&lease.name(), &node, &now, &until]).await?;
     Ok(grants::done_if_one(done.written))
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::pool::{Failed, Pool};
 use super::redeem::{PendingRedemption, redeem};
-use super::{batch, grants, revoked, upkeep};
+use super::{batch, events, grants, revoked, upkeep};
 use crate::store::writes::{PROBE, Priority, Queue, Reply, too_late};
 use crate::store::{BatchMetrics, Outcome, Redeemed, Redemption, Unavailable, Write};
 
@@ -174,8 +174,10 @@ async fn write_one(pool: &Pool, PendingWrite { write, reply }: PendingWrite) {
     let mut result = apply(pool, &write).await;
     if matches!(result, Err(Failed::Unknown(_))) && is_idempotent(&write) {
         result = match (apply(pool, &write).await, &write) {
-            // Most likely revoked by the first attempt.
-            (Ok(Outcome::Conflict), Write::RevokeGrant(..)) => Ok(Outcome::Done),
+            // Most likely revoked, or erased, by the first attempt.
+            (Ok(Outcome::Conflict), Write::RevokeGrant(..) | Write::EraseGuest(..)) => {
+                Ok(Outcome::Done)
+            }
             (other, _) => other,
         };
     }
@@ -186,13 +188,15 @@ fn is_idempotent(write: &Write) -> bool {
     match write {
         Write::InsertGuest(..) | Write::InsertGrant(_) => false,
         // A conflict makes the caller look again.
-        Write::ChangeProfile(_)
+        Write::ChangeProfile(..)
         | Write::CopyProfile(_)
         | Write::RevokeGrant(..)
         | Write::RevokeAccessToken(_)
         | Write::InsertTombstone(_)
         | Write::EraseGuest(..)
-        | Write::HoldCleaning(..)
+        | Write::NoteDelivery(..)
+        | Write::RemoveEvents(_)
+        | Write::HoldLease(..)
         | Write::InsertMark(..)
         | Write::RemoveEnded(..)
         | Write::RemoveForgotten(..)
@@ -206,29 +210,40 @@ async fn apply(pool: &Pool, write: &Write) -> Result<Outcome, Failed> {
     match write {
         Write::InsertGuest(profile, grant) => grants::insert_guest(pool, profile, grant).await,
         // Whoever looks again, or the cleaner, copies what a lost connection has kept from being copied.
-        Write::ChangeProfile(profile) => match grants::change_profile(pool, profile).await? {
-            Outcome::Done => grants::copy_profile(pool, profile).await,
-            conflict => Ok(conflict),
-        },
+        Write::ChangeProfile(profile, event) => {
+            match grants::change_profile(pool, profile, event.as_deref()).await? {
+                Outcome::Done => grants::copy_profile(pool, profile).await,
+                conflict => Ok(conflict),
+            }
+        }
         Write::CopyProfile(profile) => grants::copy_profile(pool, profile).await,
         // It stays true if there is then no grant.
         Write::InsertGrant(grant) => {
             grants::mark_resumed(pool, grant.id.profile).await?;
             grants::insert_grant(pool, grant).await
         }
-        Write::RevokeGrant(id, revocation) => grants::revoke_grant(pool, *id, *revocation).await,
+        Write::RevokeGrant(id, revocation, None) => {
+            grants::revoke_grant(pool, *id, *revocation).await
+        }
+        Write::RevokeGrant(id, revocation, Some(stamp)) => {
+            events::revoke_grant(pool, *id, *revocation, *stamp).await
+        }
         Write::RevokeAccessToken(token) => revoked::insert_access_token(pool, token).await,
         Write::InsertTombstone(tombstone) => revoked::insert_tombstone(pool, tombstone).await,
         // The rows first: a tombstone implies that the guest is gone.
-        Write::EraseGuest(id, tombstone) => {
-            grants::remove_guest(pool, *id).await?;
-            let outcome = revoked::insert_tombstone(pool, tombstone).await?;
+        Write::EraseGuest(id, tombstone, event) => {
+            let outcome = grants::remove_guest(pool, *id, *event).await?;
+            revoked::insert_tombstone(pool, tombstone).await?;
             // Whoever found neither guest nor tombstone in between may have made the same guest again.
-            grants::remove_guest(pool, *id).await?;
+            grants::remove_guest(pool, *id, None).await?;
             Ok(outcome)
         }
-        Write::HoldCleaning(node, now, until) => {
-            upkeep::hold_cleaning(pool, node, *now, *until).await
+        Write::NoteDelivery(key, attempts, delivery) => {
+            events::note_delivery(pool, key, *attempts, *delivery).await
+        }
+        Write::RemoveEvents(keys) => events::remove(pool, keys).await,
+        Write::HoldLease(lease, node, now, until) => {
+            upkeep::hold_lease(pool, *lease, node, *now, *until).await
         }
         Write::InsertMark(node, mark, now) => upkeep::insert_mark(pool, node, *mark, *now).await,
         Write::RemoveEnded(ids, before) => upkeep::remove_ended(pool, ids, *before).await,

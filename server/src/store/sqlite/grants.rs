@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use guestpass_core::attributes::Attributes;
 use guestpass_core::client::ClientNumber;
 use guestpass_core::customer::Link;
+use guestpass_core::event::{ErasureReason, EventStamp};
 use guestpass_core::grant::{
     Decision, Generation, Grant, GrantId, MAX_STRIKES, Revocation, RevocationReason,
 };
@@ -16,7 +17,7 @@ use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, named_params, params};
 
 use super::writer::WriteFailed;
-use super::{revoked, upkeep};
+use super::{events, revoked, upkeep};
 use crate::store::writes::PROBE;
 use crate::store::{EndedBefore, Outcome, Redeemed, Redemption, Tombstone, Unavailable, Write};
 
@@ -137,10 +138,13 @@ pub(super) fn redeem(
 pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<Outcome> {
     match write {
         Write::InsertGuest(profile, grant) => insert_guest(connection, profile, grant),
-        Write::ChangeProfile(profile) => savepoint(connection, || {
+        Write::ChangeProfile(profile, event) => savepoint(connection, || {
             let outcome = change_profile(connection, profile)?;
             if outcome == Outcome::Done {
                 copy_profile(connection, profile)?;
+                if let Some(event) = event {
+                    events::insert(connection, event)?;
+                }
             }
             Ok(outcome)
         }),
@@ -152,15 +156,31 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
             mark_resumed(connection, grant.id.profile)?;
             insert_grant(connection, grant).map(done_if_one)
         }),
-        Write::RevokeGrant(id, revocation) => revoke_grant(connection, *id, *revocation),
+        Write::RevokeGrant(id, revocation, None) => revoke_grant(connection, *id, *revocation),
+        Write::RevokeGrant(id, revocation, Some(stamp)) => savepoint(connection, || {
+            let outcome = revoke_grant(connection, *id, *revocation)?;
+            if outcome == Outcome::Done {
+                events::insert_grant_ended(connection, *id, *revocation, *stamp)?;
+            }
+            Ok(outcome)
+        }),
         Write::RevokeAccessToken(token) => revoked::insert_access_token(connection, token),
         Write::InsertTombstone(tombstone) => revoked::insert_tombstone(connection, tombstone),
-        Write::EraseGuest(id, tombstone) => erase_guest(connection, *id, tombstone),
+        Write::EraseGuest(id, tombstone, event) => savepoint(connection, || {
+            erase_guest(connection, *id, tombstone, *event)
+        }),
+        Write::NoteDelivery(key, attempts, delivery) => {
+            events::note_delivery(connection, key, *attempts, *delivery)
+        }
+        Write::RemoveEvents(keys) => {
+            events::remove(connection, keys)?;
+            Ok(Outcome::Done)
+        }
         Write::RemoveForgotten(expired_before, erased_before) => {
             revoked::remove_forgotten(connection, *expired_before, *erased_before)
         }
-        Write::HoldCleaning(node, now, until) => {
-            upkeep::hold_cleaning(connection, node, *now, *until)
+        Write::HoldLease(lease, node, now, until) => {
+            upkeep::hold_lease(connection, *lease, node, *now, *until)
         }
         Write::InsertMark(node, mark, now) => upkeep::insert_mark(connection, node, *mark, *now),
         Write::NoteTime(now) => upkeep::note_time(connection, *now),
@@ -314,15 +334,18 @@ fn erase_guest(
     connection: &Connection,
     id: ProfileId,
     tombstone: &Tombstone,
+    event: Option<(EventStamp, ErasureReason)>,
 ) -> rusqlite::Result<Outcome> {
-    savepoint(connection, || {
-        for table in ["grants", "profiles"] {
-            connection
-                .prepare_cached(&format!("delete from {table} where profile_id = ?"))?
-                .execute([id.as_i64()])?;
-        }
-        revoked::insert_tombstone(connection, tombstone)
-    })
+    const GRANTS: &str = "delete from grants where profile_id = ?";
+    const PROFILE: &str = "delete from profiles where profile_id = ?";
+    connection.prepare_cached(GRANTS)?.execute([id.as_i64()])?;
+    events::remove_all_of(connection, id)?;
+    if let Some((stamp, reason)) = event {
+        events::insert_guest_erased(connection, id, stamp, reason)?;
+    }
+    let removed = connection.prepare_cached(PROFILE)?.execute([id.as_i64()])?;
+    revoked::insert_tombstone(connection, tombstone)?;
+    Ok(done_if_one(removed))
 }
 
 pub(super) fn advance_grant(
@@ -517,7 +540,7 @@ fn link(row: &Row<'_>) -> rusqlite::Result<Option<Link>> {
 }
 
 /// Reads a text that a type of the core understands, or null.
-fn parsed<T: FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+pub(super) fn parsed<T: FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
     let ValueRef::Text(text) = row.get_ref(column)? else {
         return Ok(None);
     };

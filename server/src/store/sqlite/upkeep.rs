@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::grants::{self, ENDED, GRANT_COLUMNS, PROFILE_COLUMNS};
 use crate::store::{
-    CheckReport, EndedBefore, Guest, KEEP_MARKS, Outcome, ScannedGrant, ScannedGrants, Seen,
+    CheckReport, EndedBefore, Guest, KEEP_MARKS, Lease, Outcome, ScannedGrant, ScannedGrants, Seen,
 };
 
 pub(super) fn scan_grants(
@@ -107,18 +107,20 @@ pub(super) fn live_grants_idle_since(
     connection.query_row(SQL, [before.as_millis(), now.as_millis()], |row| row.get(0))
 }
 
-/// Gives a node the right to clean, or leaves it to it. A lease twice as far ahead as this one was taken at a wrong clock.
-pub(super) fn hold_cleaning(
+/// Gives a lease to a node, or leaves it to it. One twice as far ahead as this one was taken at a wrong clock.
+pub(super) fn hold_lease(
     connection: &Connection,
+    lease: Lease,
     node: &str,
     now: Timestamp,
     until: Timestamp,
 ) -> rusqlite::Result<Outcome> {
     const SQL: &str = "
-        update installation set cleaner = ?1, cleaner_until = ?3
-         where cleaner is null or cleaner = ?1 or cleaner_until < ?2 or cleaner_until > ?3 + (?3 - ?2)";
+        insert into leases (lease, node, until) values (?1, ?2, ?4)
+        on conflict (lease) do update set node = excluded.node, until = excluded.until
+         where leases.node = ?2 or leases.until < ?3 or leases.until > ?4 + (?4 - ?3)";
     let (now, until) = (now.as_millis(), until.as_millis());
-    let changed = connection.execute(SQL, params![node, now, until])?;
+    let changed = connection.execute(SQL, params![lease.name(), node, now, until])?;
     Ok(grants::done_if_one(changed))
 }
 

@@ -6,10 +6,11 @@ use axum::http::StatusCode;
 use guestpass::clock::Clock as _;
 use guestpass::store::ChangeFailed;
 use guestpass_core::client::{Change, ChangeError, ClientSettings};
+use guestpass_core::event::EventType;
 use guestpass_core::policy::PolicyOverrides;
 use serde_json::Value;
 
-use super::{API, APP, BACK_END, Shop, is_linked, may_all};
+use super::{API, APP, BACK_END, SETTINGS, Shop, is_linked, may_all};
 use crate::support::{
     Forged, SHOP, Sent, authorize, config, exchange, link, profile, refresh, revoke, thorough,
 };
@@ -64,10 +65,11 @@ async fn c202_a_repeated_link_writes_nothing() {
     let before = shop.test.rows().await;
     shop.links(&tokens, "x", "already").await;
     shop.test.clock.advance_secs(1);
-    let other_node = shop.test.beside(config(&[("limits.mode", "off")])).await;
+    let other_node = shop.test.beside(config(SETTINGS)).await;
     let answer = other_node.send(shop.link(&tokens.access_token, "x")).await;
     is_linked(&answer, &tokens, "x", "already");
     assert_eq!(shop.test.rows().await, before);
+    assert_eq!(shop.events().await.len(), 1);
 }
 
 #[tokio::test]
@@ -109,7 +111,7 @@ async fn c204_a_guest_stays_with_its_customer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c205_of_two_customers_at_once_one_gets_the_guest() {
     let shop = Shop::new().await;
-    let other = shop.test.beside(config(&[("limits.mode", "off")])).await;
+    let other = shop.test.beside(config(SETTINGS)).await;
     for round in 0..thorough(1_000) {
         shop.test.clock.advance(Duration::from_millis(1));
         let tokens = shop.test.guest().await;
@@ -326,6 +328,14 @@ async fn c211_a_link_brings_no_erased_guest_back() {
             assert_eq!(outcome, (StatusCode::BAD_REQUEST, "invalid_grant"));
         }
         assert_eq!(test.counts().await, (0, 0), "{round}");
+        let mut events = shop.events().await;
+        events.retain(|(_, sub, _)| sub == tokens.sub());
+        let erased = (
+            EventType::GuestErased,
+            tokens.sub().to_owned(),
+            Some("guest".to_owned()),
+        );
+        assert_eq!(events, [erased], "{round}");
         let again = shop.link(&tokens.access_token, "x");
         test.refused(again, "invalid_grant").await;
     }
@@ -363,7 +373,7 @@ async fn c213_a_grant_that_is_made_beside_a_link_tells_of_it() {
         sent.set("client_id", BACK_END)
             .header("x-api-key", &shop.back_end_key)
     };
-    let other = shop.test.beside(config(&[("limits.mode", "off")])).await;
+    let other = shop.test.beside(config(SETTINGS)).await;
     for round in 0..thorough(1_000) {
         shop.test.clock.advance(Duration::from_millis(1));
         let code = shop.test.send(by_back_end(authorize())).await.text("code");
@@ -406,4 +416,6 @@ async fn c214_what_a_crash_kept_from_a_grant_comes_with_the_next_login_or_the_cl
     assert_eq!(shop.grants_that_differ().await, 0);
     let next = shop.refreshed_by_app(&next).await;
     assert_eq!(next.claims.get("customer"), None);
+    // Two links and the end of one: no repetition has told of any again.
+    assert_eq!(shop.events().await.len(), 3);
 }

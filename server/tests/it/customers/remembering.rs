@@ -7,7 +7,7 @@ use guestpass::request_id::Reason;
 use guestpass_core::client::{ClientSettings, Permission};
 use serde_json::{Value, json};
 
-use super::{API, APP, BACK_END, Shop, told};
+use super::{API, APP, BACK_END, SETTINGS, Shop, told};
 use crate::support::{attributes, config, profile, refresh, thorough};
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn c237_attributes_are_told_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c238_two_names_at_once_both_stand() {
     let shop = Shop::new().await;
-    let other = shop.test.beside(config(&[("limits.mode", "off")])).await;
+    let other = shop.test.beside(config(SETTINGS)).await;
     for round in 0..thorough(1_000) {
         shop.test.clock.advance(Duration::from_millis(1));
         let tokens = shop.test.guest().await;

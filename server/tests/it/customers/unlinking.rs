@@ -7,10 +7,11 @@ use guestpass::clock::Clock as _;
 use guestpass::journal::{Entry, Journal};
 use guestpass::restore::has_lost;
 use guestpass::store::{Tombstone, Write};
+use guestpass_core::event::EventType;
 use guestpass_core::profile::Profile;
 use serde_json::{Value, json};
 
-use super::{Shop, is_linked};
+use super::{SETTINGS, Shop, is_linked};
 use crate::support::{TestApp, config, thorough};
 
 #[tokio::test]
@@ -94,7 +95,7 @@ async fn c217_a_restored_backup_brings_no_link_back() {
     test.clock.advance_secs(60);
     shop.unlinks(&tokens[0], "x", "unlinked").await;
     backup.copy_to(&test.database).await;
-    let restored = test.beside(config(&[])).await;
+    let restored = test.beside(config(SETTINGS)).await;
     assert_eq!(linked_now(test).await, ["x", "y"]);
     assert_eq!(restored.count("tombstones").await, 1);
     assert_eq!(shop.grants_that_differ().await, 0);
@@ -119,7 +120,7 @@ async fn c217_a_restored_backup_brings_no_link_back() {
             .await
             .unwrap()
     );
-    test.beside(config(&[])).await;
+    test.beside(config(SETTINGS)).await;
     assert_eq!(linked_now(test).await, ["y"]);
     assert_eq!(shop.grants_that_differ().await, 0);
 
@@ -132,8 +133,19 @@ async fn c217_a_restored_backup_brings_no_link_back() {
     let sql = format!("update profiles set {unlinked} where profile_id = {guest}");
     test.database.sql(&sql).await;
     assert_eq!(shop.grants_that_differ().await, 1);
-    test.beside(config(&[])).await;
+    test.beside(config(SETTINGS)).await;
     assert_eq!(shop.grants_that_differ().await, 0);
+    // Both that were linked again when a start looked were reported once more; of the third that was not known any more.
+    let events = shop.restarted().await.events().await;
+    let undone = events
+        .iter()
+        .filter(|(what, ..)| *what == EventType::GuestUnlinked);
+    let undone: Vec<_> = undone.map(|(_, sub, by)| (&**sub, by.as_deref())).collect();
+    let by_restore = Some("restore");
+    assert_eq!(
+        undone,
+        [(tokens[0].sub(), by_restore), (tokens[2].sub(), by_restore)]
+    );
 }
 
 #[tokio::test]

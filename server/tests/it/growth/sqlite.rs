@@ -77,7 +77,7 @@ async fn what_was_erased_leaves_the_log_once_nobody_reads_it() {
         hash: [1; 16],
         at: NOW,
     };
-    let erasure = Write::EraseGuest(guest.id.profile, tombstone);
+    let erasure = Write::EraseGuest(guest.id.profile, tombstone, None);
     assert_eq!(store.write(erasure).await.unwrap(), Outcome::Done);
     // Long enough for a try to empty the log, in vain.
     let mut others: Vec<_> = (2..3000).map(grant).collect();

@@ -10,9 +10,10 @@ pub(super) struct Key {
 }
 
 /// The sharded tables, each with its shard key.
-const KEYS: [(&str, &str); 4] = [
+const KEYS: [(&str, &str); 5] = [
     ("profiles", "profile_id"),
     ("grants", "profile_id"),
+    ("events", "profile_id"),
     ("revoked_access_tokens", "token_id"),
     ("tombstones", "hash"),
 ];

@@ -34,7 +34,7 @@ async fn revoke(store: &Store, grant: GrantId, revoked: i64) {
         at: at(revoked),
         reason,
     };
-    done(store, Write::RevokeGrant(grant, revocation)).await;
+    done(store, Write::RevokeGrant(grant, revocation, None)).await;
 }
 
 async fn after(store: &Store, list: RevokedList, since: Timestamp) -> Vec<(Timestamp, RevokedId)> {
@@ -168,12 +168,13 @@ pub(super) async fn a_removed_guest_takes_its_grants_and_leaves_its_tombstone(st
     for one in [&erased, &other] {
         store.insert(one).await;
     }
-    for time in [5, 6] {
+    for (time, expected) in [(5, Outcome::Done), (6, Outcome::Conflict)] {
         let tombstone = Tombstone {
             hash: [1; 16],
             at: at(time),
         };
-        done(store, Write::EraseGuest(erased.0.id, tombstone)).await;
+        let erase = Write::EraseGuest(erased.0.id, tombstone, None);
+        assert_eq!(store.write(erase).await, expected);
         assert_eq!(store.counts().await, (1, 1));
     }
     assert_eq!(store.load(erased.1.id).await, None);
@@ -185,7 +186,8 @@ pub(super) async fn a_removed_guest_takes_its_grants_and_leaves_its_tombstone(st
         hash: [2; 16],
         at: at(7),
     };
-    done(store, Write::EraseGuest(unknown, tombstone)).await;
+    let erase = Write::EraseGuest(unknown, tombstone, None);
+    assert_eq!(store.write(erase).await, Outcome::Conflict);
     assert!(holds(store, RevokedList::Guests, [2; 16]).await);
 }
 

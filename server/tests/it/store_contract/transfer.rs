@@ -284,6 +284,7 @@ fn sample(table: Table) -> Vec<Row> {
                 })
                 .to_vec()
         }
+        Table::Events => events(),
         Table::Grants => vec![
             grant(1, 0, 0, nothing(), no_copy()),
             grant(
@@ -302,6 +303,34 @@ fn sample(table: Table) -> Vec<Row> {
             ),
         ],
     }
+}
+
+/// Events of every state: waiting, delivered, dead.
+fn events() -> Vec<Row> {
+    let now = NOW.as_millis();
+    let event = |id: u8, kind: &str, about: [Value; 4], delivery: [Value; 3]| {
+        let key = [
+            int(1),
+            bytes(&[id; 16]),
+            text(kind),
+            int(now),
+            bytes(&[9; 16]),
+        ];
+        [&key[..], &about, &delivery].concat()
+    };
+    let link = [text("c-4711"), int(2), Value::Null, Value::Null];
+    let grant = [Value::Null, int(2), bytes(&[255; 8]), text("contested")];
+    let erasure = [text("C"), Value::Null, Value::Null, text("guest")];
+    vec![
+        event(0, "guest.linked", link, [int(0), int(now), Value::Null]),
+        event(1, "grant.ended", grant, [int(0), Value::Null, int(now)]),
+        event(
+            255,
+            "guest.erased",
+            erasure,
+            [int(74), Value::Null, Value::Null],
+        ),
+    ]
 }
 
 fn tombstone(hash: u8, at: i64) -> Row {

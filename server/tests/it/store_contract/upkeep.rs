@@ -242,7 +242,9 @@ pub(super) async fn an_erased_guest_is_gone_and_the_others_stay(store: &Store) {
         hash: [7; 16],
         at: at(1),
     };
-    let erased = store.write(Write::EraseGuest(profile.id, tombstone)).await;
+    let erased = store
+        .write(Write::EraseGuest(profile.id, tombstone, None))
+        .await;
     assert_eq!(erased, Outcome::Done);
     let is_known = store.revoked.is_revoked(RevokedList::Guests, [7; 16]);
     assert!(is_known.await.unwrap());
@@ -252,8 +254,8 @@ pub(super) async fn an_erased_guest_is_gone_and_the_others_stay(store: &Store) {
     assert_eq!(store.counts().await, (2, 2));
 
     for id in [profile.id, ProfileId::from_i64(i64::MAX).unwrap()] {
-        let erased = store.write(Write::EraseGuest(id, tombstone)).await;
-        assert_eq!(erased, Outcome::Done, "again, and nothing to remove");
+        let erased = store.write(Write::EraseGuest(id, tombstone, None)).await;
+        assert_eq!(erased, Outcome::Conflict, "again, and nothing to remove");
     }
     assert_eq!(store.counts().await, (2, 2));
 }
@@ -278,7 +280,7 @@ async fn revoke(store: &Store, id: GrantId, at: Timestamp) {
         reason: RevocationReason::Contested,
     };
     assert_eq!(
-        store.write(Write::RevokeGrant(id, revocation)).await,
+        store.write(Write::RevokeGrant(id, revocation, None)).await,
         Outcome::Done
     );
 }

@@ -169,6 +169,7 @@ pub(super) fn revocation() -> Write {
             at,
             reason: RevocationReason::Contested,
         },
+        None,
     )
 }
 

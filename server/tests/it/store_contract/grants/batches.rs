@@ -71,12 +71,18 @@ pub(crate) async fn a_write_that_fails_leaves_the_others_of_its_batch_alone(stor
         reason: RevocationReason::Contested,
     };
     let batch = [
-        (Write::RevokeGrant(known.1.id, revocation), Outcome::Done),
+        (
+            Write::RevokeGrant(known.1.id, revocation, None),
+            Outcome::Done,
+        ),
         (insert(&known.0, &new.1), Outcome::Conflict),
         (insert(&half_taken.0, &half_taken.1), Outcome::Conflict),
         (insert(&new.0, &new.1), Outcome::Done),
         (Write::InsertGrant(known.1.clone()), Outcome::Conflict),
-        (Write::RevokeGrant(other.1.id, revocation), Outcome::Done),
+        (
+            Write::RevokeGrant(other.1.id, revocation, None),
+            Outcome::Done,
+        ),
     ];
     let (writes, expected): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
     assert_eq!(all_at_once(store, writes).await, expected);

@@ -111,7 +111,7 @@ pub(crate) async fn one_more_grant_needs_its_guest(store: &Store) {
         hash: [1; 16],
         at: NOW,
     };
-    let erase = Write::EraseGuest(profile.id, tombstone);
+    let erase = Write::EraseGuest(profile.id, tombstone, None);
     assert_eq!(store.write(erase).await, Outcome::Done);
     assert_eq!(store.write(insert()).await, Outcome::Conflict);
     assert_eq!(store.counts().await, (0, 0));
@@ -150,7 +150,7 @@ pub(crate) async fn the_grants_of_neighbours_are_told_apart(store: &Store) {
                 grant.strikes += 1;
             }
             _ => {
-                let revoke = Write::RevokeGrant(grant.id, revocation);
+                let revoke = Write::RevokeGrant(grant.id, revocation, None);
                 assert_eq!(store.write(revoke).await, Outcome::Done);
                 grant.revoked = Some(revocation);
             }
@@ -182,7 +182,7 @@ pub(crate) async fn the_grants_of_neighbours_are_told_apart(store: &Store) {
         hash: [1; 16],
         at: NOW,
     };
-    let erase = Write::EraseGuest(ids[6].profile, tombstone);
+    let erase = Write::EraseGuest(ids[6].profile, tombstone, None);
     assert_eq!(store.write(erase).await, Outcome::Done);
     assert_eq!(stored(store, &grants).await, grants[..3]);
 }

@@ -61,7 +61,9 @@ pub(crate) async fn a_revoked_grant_does_not_advance(store: &Store) {
             at: at(1),
             reason: RevocationReason::Contested,
         };
-        store.write(Write::RevokeGrant(grant.id, revoked)).await;
+        store
+            .write(Write::RevokeGrant(grant.id, revoked, None))
+            .await;
         assert!(!store.advance(&grant).await, "after {steps} steps");
         let stored = store.load(grant.id).await;
         assert_eq!(
@@ -137,7 +139,7 @@ pub(crate) async fn the_first_revocation_stands(store: &Store) {
             at: at(i64::from(number)),
             reason,
         };
-        let write = Write::RevokeGrant(grant.id, first);
+        let write = Write::RevokeGrant(grant.id, first, None);
         assert_eq!(
             store.write(write.clone()).await,
             Outcome::Conflict,
@@ -150,7 +152,7 @@ pub(crate) async fn the_first_revocation_stands(store: &Store) {
             at: NOW,
             reason: reasons[usize::from(number) % reasons.len()],
         };
-        let again = Write::RevokeGrant(grant.id, second);
+        let again = Write::RevokeGrant(grant.id, second, None);
         for (write, outcome) in [(write, Outcome::Done), (again, Outcome::Conflict)] {
             assert_eq!(store.write(write).await, outcome);
             let stored = store.load(grant.id).await;
@@ -184,7 +186,7 @@ pub(crate) async fn a_guest_changes_from_the_version_before(store: &Store) {
     };
     assert_eq!(copied().await, repeats(&linked));
     // Its version is another one by now.
-    let late = Write::ChangeProfile(linked.clone());
+    let late = Write::ChangeProfile(linked.clone(), None);
     assert_eq!(store.write(late).await, Outcome::Conflict);
     let unlinked = Profile {
         link: None,
@@ -192,7 +194,7 @@ pub(crate) async fn a_guest_changes_from_the_version_before(store: &Store) {
         version: linked.version + 1,
         ..linked.clone()
     };
-    let change = Write::ChangeProfile(unlinked.clone());
+    let change = Write::ChangeProfile(unlinked.clone(), None);
     assert_eq!(store.write(change).await, Outcome::Done);
     assert_eq!(load(profile.id).await, Some(unlinked.clone()));
     // A copy that comes so late that the guest has changed again does nothing.
@@ -203,7 +205,7 @@ pub(crate) async fn a_guest_changes_from_the_version_before(store: &Store) {
     assert_eq!(store.load(bystander.1.id).await, Some(bystander.1));
     assert_eq!(load(bystander.0.id).await, Some(bystander.0));
     // Of a guest that is gone nothing comes back.
-    let nobody = Write::ChangeProfile(guest(3).0);
+    let nobody = Write::ChangeProfile(guest(3).0, None);
     assert_eq!(store.write(nobody).await, Outcome::Conflict);
     assert_eq!(store.counts().await, (2, 2));
 }

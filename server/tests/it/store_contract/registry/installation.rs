@@ -74,7 +74,7 @@ pub(crate) async fn it_is_known_whether_there_are_guests(store: &Store) {
     let hash = [1; 16];
     let tombstone = Tombstone { hash, at: at(1) };
     store
-        .write(Write::EraseGuest(guest(1).0.id, tombstone))
+        .write(Write::EraseGuest(guest(1).0.id, tombstone, None))
         .await;
     assert!(!has_guests().await);
 }

@@ -1,0 +1,108 @@
+//! The settings of events and of the webhook that delivers them.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use guestpass_core::choice;
+use url::{Host, Url};
+
+use super::files;
+use super::values::{CENTURY, ConfigError, SECOND, Values};
+use crate::setting_file;
+use crate::webhooks::Secrets;
+
+/// The settings of events.
+#[derive(Clone, Debug)]
+pub struct Events {
+    /// Records them.
+    pub recorded: bool,
+    /// Delivers them.
+    pub webhook: Option<Webhook>,
+    /// The time for which they are kept.
+    pub keep: Duration,
+}
+
+/// The receiver of events, and the secrets that sign what it is sent.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    /// Where events are sent to.
+    pub url: Url,
+    /// Each of them signs.
+    pub secrets: Secrets,
+    /// The file that they were read from.
+    pub secret_file: PathBuf,
+}
+
+impl Events {
+    pub(super) fn parse(values: &Values) -> Result<Self, ConfigError> {
+        let webhook = match values.optional(URL, receiver)? {
+            Some(url) => Some(Webhook {
+                url,
+                secret_file: values.one(SECRET_FILE, |text| match text {
+                    "" => Err(
+                        "a receiver must be able to tell who sends. Make a secret with `guestpass events secret > FILE`, \
+                         give it to the receiver, and name the file"
+                            .to_owned(),
+                    ),
+                    _ => files::path(text),
+                })?,
+                secrets: values.one(SECRET_FILE, |file| {
+                    Secrets::parse(&setting_file::read_text(&files::path(file)?)?)
+                })?,
+            }),
+            None => {
+                values.optional(SECRET_FILE, |_| -> Result<(), _> {
+                    Err(format!("nothing is sent without a receiver. Set {URL} as well"))
+                })?;
+                None
+            }
+        };
+        let recorded = values.optional(RECORD, choice::yes_or_no)?;
+        if webhook.is_some() && recorded == Some(false) {
+            values.one(RECORD, |_| -> Result<(), _> {
+                Err(format!(
+                    "then nothing is sent to {URL}. Leave out one of them"
+                ))
+            })?;
+        }
+        let day = 86_400 * SECOND;
+        Ok(Self {
+            recorded: recorded.unwrap_or(webhook.is_some()),
+            webhook,
+            keep: values.duration("events.keep", 7 * day..=CENTURY)?,
+        })
+    }
+}
+
+const RECORD: &str = "events.record";
+const URL: &str = "events.url";
+const SECRET_FILE: &str = "events.secret_file";
+
+/// Parses the address of a receiver. What it is sent names customers, so others must not be able to read it on its way.
+fn receiver(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| {
+        format!("it is no URL ({error}). Write it as https://shop.example/guestpass-events")
+    })?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(
+            "leave out the user and the password: a receiver knows us by the signature".to_owned(),
+        );
+    }
+    match (url.scheme(), url.host()) {
+        ("https", Some(_)) => Ok(url),
+        ("http", Some(host)) if is_loopback(&host) => Ok(url),
+        ("http", Some(_)) => {
+            Err("others could read it on its way. Use https, or http on loopback".to_owned())
+        }
+        _ => Err("write a URL that begins with https://".to_owned()),
+    }
+}
+
+fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => IpAddr::from(*address).to_canonical().is_loopback(),
+    }
+}
