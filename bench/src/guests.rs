@@ -297,9 +297,8 @@ fn profile_row(grant: &Grant) -> Row {
         "network_id" => Value::Bytes(grant.network_id.as_bytes().to_vec()),
         "client_number" => Value::Integer(grant.client.0),
         "created_at" => Value::Integer(grant.issued_at.as_millis()),
-        "resumed" => Value::Flag(false),
         "linked_at" if grant.copied.is_some() => Value::Integer(grant.issued_at.as_millis()),
-        "linked_at" | "linked_by" => Value::Null,
+        "linked_at" | "linked_by" | "seen_at" => Value::Null,
         "customer" | "attributes" | "version" => said(grant, column),
         _ => panic!("guests have a new column, {column}"),
     })

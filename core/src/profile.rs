@@ -29,6 +29,9 @@ pub struct Profile {
     pub attributes: Option<Attributes>,
     /// Counts the changes of link and attributes, so that each is a compare-and-set.
     pub version: i64,
+    /// The time when the guest was last here, as far as none of its grants says so; the import of one that was. `None` for who
+    /// has only the first grant, or never had a token.
+    pub seen_at: Option<Timestamp>,
 }
 
 /// Repeats in each grant of a guest what the shop has said of the guest, so that a refresh reads one row.
@@ -59,6 +62,7 @@ impl Profile {
             link: None,
             attributes: None,
             version: 0,
+            seen_at: None,
         }
     }
 
@@ -102,6 +106,12 @@ impl ProfileId {
         let [a, b, c, d, e, f] = bytes;
         let number = i64::from_be_bytes([0, 0, a, b, c, d, e, f]);
         Self(FIRST_OF_SUCCESSORS + number % SUCCESSORS)
+    }
+
+    /// Returns whether it may be one of [`ProfileId::of_successor`].
+    #[must_use]
+    pub fn is_of_successor(self) -> bool {
+        (FIRST_OF_SUCCESSORS..FIRST_OF_SUCCESSORS + SUCCESSORS).contains(&self.0)
     }
 
     /// Returns the least id that is made at that time: one that was made earlier is less.

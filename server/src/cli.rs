@@ -41,6 +41,7 @@ mod profile;
 mod progress;
 mod quickstart;
 mod renewal;
+mod retention;
 mod serve;
 mod starting;
 mod usage;
@@ -85,6 +86,8 @@ enum Command {
     Customer(customer::Command),
     /// List what has become of guests, and look after its delivery
     Events(Box<events::Args>),
+    /// Count the guests that would be forgotten because nobody has come back
+    Retention(retention::Args),
     /// List, rotate and export keys
     #[command(subcommand)]
     Key(key::Command),
@@ -152,6 +155,7 @@ async fn execute(cli: Cli, core_dumps: CoreDumps) -> Result<(), Failure> {
         | Command::Profile(_)
         | Command::Customer(_)
         | Command::Events(_)
+        | Command::Retention(_)
         | Command::Key(_)
         | Command::Explain(_)
         | Command::Clock(_)
@@ -188,6 +192,7 @@ async fn execute(cli: Cli, core_dumps: CoreDumps) -> Result<(), Failure> {
         Command::Profile(command) => profile::run(command, &config, output).await,
         Command::Customer(command) => customer::run(command, &config, output).await,
         Command::Events(args) => events::run(*args, &config, output).await,
+        Command::Retention(args) => retention::run(args, &config, output).await,
         Command::Key(command) => key::run(command, &config, output).await,
         Command::Explain(args) => explain::run(args, &config, output).await,
         Command::Clock(command) => clock::run(&command, &config, output).await,

@@ -34,6 +34,7 @@ mod values;
 mod verification;
 
 pub use admin::{Admin, AdminTls, Host, OperatorToken};
+pub use cleaning::{Keep, Retention};
 pub use connections::TrustedProxies;
 pub use database::{Database, Postgres};
 pub use events::{Events, Webhook};
@@ -91,10 +92,8 @@ pub struct Config {
     pub verification: Verification,
     /// The file of the journal.
     pub journal: PathBuf,
-    /// The time for which a tombstone is kept.
-    pub keep_tombstones: Duration,
-    /// The time for which a guest is kept whose code was never redeemed.
-    pub keep_orphans: Duration,
+    /// The times for which the cleaner keeps what it removes in the end.
+    pub keep: Keep,
     /// The time from a node's start until it begins to clean.
     pub clean_after: Duration,
     /// The settings of events.
@@ -257,8 +256,7 @@ impl Config {
             schedule: keys::schedule(values)?,
             verification: verification::verification(values)?,
             journal,
-            keep_tombstones: cleaning::keep_tombstones(values, policy.refresh_max)?,
-            keep_orphans: cleaning::keep_orphans(values)?,
+            keep: Keep::parse(values, policy.refresh_max)?,
             clean_after: cleaning::clean_after(values)?,
             events: Events::parse(values)?,
             core_dumps: values.one("core_dumps", choice::yes_or_no)?,

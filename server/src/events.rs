@@ -29,6 +29,11 @@ impl EventRecorder {
         }
     }
 
+    /// Returns whether events are recorded.
+    pub(crate) const fn records(&self) -> bool {
+        self.records
+    }
+
     /// Draws the stamp of an event whose change is about to be written.
     #[must_use]
     pub fn stamp(&self) -> Option<EventStamp> {

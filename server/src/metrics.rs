@@ -26,6 +26,7 @@ pub struct Metrics {
     pub rate_limited: Family<RateLimited, Counter>,
     /// Links of guests to customers, by outcome.
     pub links: Family<Linked, Counter>,
+    guests_forgotten: Family<Forgotten, Counter>,
     events: Family<EventLabels, Counter>,
     events_waiting: Gauge,
     events_oldest: Gauge,
@@ -72,6 +73,13 @@ pub struct RateLimited {
 pub struct Linked {
     /// `linked`, `already`, `unlinked`, `not_linked` or `linked_to_another`.
     pub outcome: &'static str,
+}
+
+/// Labels of guests who were forgotten.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct Forgotten {
+    /// `true` for those who were linked to a customer.
+    pub linked: &'static str,
 }
 
 /// Labels of what became of an event.
@@ -128,6 +136,12 @@ impl Metrics {
             "Links of guests to customers, by outcome",
             links.clone(),
         );
+        let guests_forgotten = Family::default();
+        registry.register(
+            "guests_forgotten",
+            "Guests who were forgotten because nobody came back",
+            guests_forgotten.clone(),
+        );
         let events = Family::default();
         registry.register(
             "events",
@@ -178,6 +192,7 @@ impl Metrics {
             revocations,
             rate_limited,
             links,
+            guests_forgotten,
             events,
             events_waiting,
             events_oldest,
@@ -190,6 +205,12 @@ impl Metrics {
     /// Says whether the clock is in doubt.
     pub fn note_clock(&self, is_doubted: bool) {
         self.clock_trusted.set(i64::from(!is_doubted));
+    }
+
+    pub(crate) fn count_forgotten(&self, is_linked: bool) {
+        let linked = if is_linked { "true" } else { "false" };
+        let counter = self.guests_forgotten.get_or_create(&Forgotten { linked });
+        counter.inc();
     }
 
     pub(crate) fn count_event(&self, event_type: EventType, result: &'static str) {

@@ -159,7 +159,7 @@ pub async fn open_journal(
     }
     // What a clock that was set ahead takes for old may be needed, so it is the earlier of two clocks that counts.
     let then = agreement.mark.map_or(now, |mark| mark.at.min(now));
-    if let Some(problem) = Journal::compact(&config.journal, config.keep_tombstones, then)? {
+    if let Some(problem) = Journal::compact(&config.journal, config.keep.tombstones, then)? {
         tracing::warn!(
             journal = %path,
             problem,

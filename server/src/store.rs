@@ -37,8 +37,8 @@ pub use schema::{Migration, SchemaError};
 pub use transfer::Transfer;
 use transfer::{InstallationRow, Row, Snapshot, Table};
 pub use writes::{
-    BatchMetrics, EndedBefore, Lease, Outcome, REMOVED_AT_ONCE, RevokedAccessToken, Tombstone,
-    Write,
+    BatchMetrics, EndedBefore, IdleBefore, Lease, Outcome, REMOVED_AT_ONCE, RevokedAccessToken,
+    Tombstone, Write,
 };
 
 /// The future that an asynchronous call of an object-safe trait returns.
@@ -197,7 +197,17 @@ pub trait Upkeep: Send + Sync {
     /// A guest and all grants of it.
     fn profile(&self, id: ProfileId) -> BoxFuture<'_, Result<Option<Guest>, Unavailable>>;
 
-    /// Up to `limit` guests behind `after`, in the order of their ids.
+    /// Looks at up to `limit` guests behind `after`, in the order of their ids, and returns those without a grant who were last
+    /// here `before` (removing them is [`Write::ForgetGuests`]).
+    fn scan_guests(
+        &self,
+        after: Option<ProfileId>,
+        before: IdleBefore,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<ScannedGuests, Unavailable>>;
+
+    /// Up to `limit` guests behind `after`, in the order of their ids; each with the time when it was last here, by its grants
+    /// too.
     fn profiles(
         &self,
         after: Option<ProfileId>,
@@ -355,6 +365,41 @@ pub struct ScannedGrants {
     pub uninformed: Vec<ProfileId>,
     /// The start of the next part. `None` at the end.
     pub next: Option<GrantId>,
+}
+
+/// A part of the scan of all guests.
+#[derive(Debug)]
+pub struct ScannedGuests {
+    /// The number of guests that were looked at.
+    pub scanned: usize,
+    /// Those to be forgotten.
+    pub idle: Vec<IdleGuest>,
+    /// The start of the next part. `None` at the end.
+    pub next: Option<ProfileId>,
+}
+
+/// A guest who hasn't come back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct IdleGuest {
+    /// The guest.
+    pub id: ProfileId,
+    /// The time when it was last here.
+    pub seen_at: Timestamp,
+    /// It is linked to a customer.
+    pub is_linked: bool,
+}
+
+impl ScannedGuests {
+    /// Puts a part of at most `limit` guests together, in the order of their ids, each with whether it is idle.
+    pub(crate) fn of(scanned: &[(IdleGuest, bool)], limit: usize) -> Self {
+        let idle = scanned.iter().filter(|(_, is_idle)| *is_idle);
+        let last = scanned.last().map(|(guest, _)| guest.id);
+        Self {
+            scanned: scanned.len(),
+            idle: idle.map(|(guest, _)| *guest).collect(),
+            next: last.filter(|_| scanned.len() >= limit),
+        }
+    }
 }
 
 /// A grant as a scan sees it.

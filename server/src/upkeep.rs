@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use guestpass_core::event::{EventCursor, EventType};
 use guestpass_core::grant::{GrantId, KEEP_ENDED};
 use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
 
 use crate::app::App;
-use crate::clock::SteadyClock;
-use crate::keys::KeyRing;
+use crate::config::Keep;
 use crate::lease::Leaseholder;
-use crate::store::{
-    EndedBefore, Grants, Lease, Outcome, REMOVED_AT_ONCE, Unavailable, Upkeep, Write,
-};
+use crate::store::{EndedBefore, Lease, Outcome, REMOVED_AT_ONCE, Unavailable, WhichEvents, Write};
+
+mod retention;
 
 /// Scans the grants in the order of their keys, in small parts, and starts over at the end. Keys begin with the time at
 /// which a guest was made, so what a flood has left behind lies together: there the cleaner goes on without a pause
@@ -25,16 +25,24 @@ use crate::store::{
 /// when its holder dies, another node takes it over after `LEASE`. While the clock is in doubt the cleaner waits, because
 /// what it removes can't be brought back.
 pub struct Cleaner {
-    upkeep: Arc<dyn Upkeep>,
-    grants: Arc<dyn Grants>,
-    keys: Arc<KeyRing>,
-    clock: Arc<SteadyClock>,
-    keep_tombstones: Duration,
-    keep_orphans: Duration,
+    app: Arc<App>,
+    keep: Keep,
+    has_receiver: bool,
     lease: Leaseholder,
-    position: Option<GrantId>,
+    position: Position,
     /// The last step forgot as much as one write may.
     forgets_more: bool,
+}
+
+/// The place behind which the next step goes on: first in all grants, then in all guests.
+#[derive(Clone, Copy, Debug)]
+enum Position {
+    Grants(Option<GrantId>),
+    Guests(Option<ProfileId>),
+}
+
+impl Position {
+    const START: Self = Self::Grants(None);
 }
 
 /// The result of one step.
@@ -50,6 +58,13 @@ pub enum Step {
         /// The number of grants that were removed.
         removed: usize,
     },
+    /// All grants were looked at, and a part of the guests.
+    Forgot {
+        /// The number of guests that were forgotten.
+        guests: usize,
+    },
+    /// So many events wait for the receiver that no guest is forgotten now.
+    ReceiverBehind,
     /// The clock is in doubt, so it can't be told what has ended. Nothing was removed.
     ClockDoubted,
     /// Another node has the lease.
@@ -57,80 +72,122 @@ pub enum Step {
 }
 
 impl Cleaner {
-    /// Makes a cleaner of the store behind `app`.
+    /// Makes a cleaner of the store behind `app`. `has_receiver` says that events are delivered.
     #[must_use]
-    pub fn new(app: &App, keep_tombstones: Duration, keep_orphans: Duration) -> Self {
-        let clock = Arc::clone(&app.clock);
+    pub fn new(app: &Arc<App>, keep: Keep, has_receiver: bool) -> Self {
         // Of a guest in a store that went back the code may have been redeemed all the same.
-        let keep_orphans = match app.marks.store_went_back() {
-            true => keep_orphans.max(KEEP_ENDED),
-            false => keep_orphans,
+        let orphans = match app.marks.store_went_back() {
+            true => keep.orphans.max(KEEP_ENDED),
+            false => keep.orphans,
         };
         Self {
-            upkeep: Arc::clone(&app.upkeep),
-            grants: Arc::clone(&app.grants),
-            keys: Arc::clone(&app.keys),
-            clock,
-            keep_tombstones,
-            keep_orphans,
+            app: Arc::clone(app),
+            keep: Keep { orphans, ..keep },
+            has_receiver,
             lease: Leaseholder::new(Lease::Cleaner, app.node.clone(), LEASE, LEASE / 2),
-            position: None,
+            position: Position::START,
             forgets_more: false,
         }
     }
 
     /// Cleans one part: removes the grants in it that ended [`KEEP_ENDED`] ago, or longer if an access token may still
     /// be valid by its claims, and orphans, which are kept for a time of their own; some expired entries of the revocation
-    /// lists; and keys that nothing needs. Has grants repeat what the shop has said of their guest, if a crash has kept them from
-    /// it.
+    /// lists, and old events; and keys that nothing needs. Has grants repeat what the shop has said of their guest, if a crash has
+    /// kept them from it. After the last grant it looks at guests, if they are forgotten at all.
     ///
     /// # Errors
     /// [`Unavailable`] if the store can't answer, or sheds this work under load: cleaning has the lowest priority.
     pub async fn step(&mut self) -> Result<Step, Unavailable> {
-        if self.clock.is_doubted() {
+        if self.app.clock.is_doubted() {
             return Ok(Step::ClockDoubted);
         }
-        let now = self.clock.now();
-        if !self.lease.hold(&*self.grants, now).await? {
-            self.position = None;
+        let now = self.app.clock.now();
+        if !self.lease.hold(&*self.app.grants, now).await? {
+            self.position = Position::START;
             return Ok(Step::Elsewhere);
         }
-        self.keys
-            .remove_needless(now)
-            .await
-            .map_err(|error| Unavailable(error.to_string()))?;
-        let keep_ended = KEEP_ENDED.max(self.keys.now().longest_access_ttl());
+        match self.position {
+            Position::Grants(after) => self.clean_grants(after, now).await,
+            Position::Guests(after) => self.forget_guests(after, now).await,
+        }
+    }
+
+    async fn clean_grants(
+        &mut self,
+        after: Option<GrantId>,
+        now: Timestamp,
+    ) -> Result<Step, Unavailable> {
+        let keys = &self.app.keys;
+        let needless = keys.remove_needless(now).await;
+        needless.map_err(|error| Unavailable(error.to_string()))?;
+        let keep_ended = KEEP_ENDED.max(keys.now().longest_access_ttl());
         let before = EndedBefore {
             grants: now.before(keep_ended),
-            orphans: now.before(self.keep_orphans),
+            orphans: now.before(self.keep.orphans),
         };
-        let erased_before = now.before(self.keep_tombstones);
+        let erased_before = now.before(self.keep.tombstones);
         let forgotten = Write::RemoveForgotten(before.grants, erased_before);
-        self.forgets_more = self.grants.write(forgotten).await? == Outcome::More;
-        let after = self.position.map(|last| past_recent(last, before, now));
-        let part = self.upkeep.scan_grants(after, before, PART).await?;
+        self.forgets_more = self.app.grants.write(forgotten).await? == Outcome::More;
+        self.forgets_more |= self.forget_events(now).await?;
+        let after = after.map(|last| past_recent(last, before, now));
+        let part = self.app.upkeep.scan_grants(after, before, PART).await?;
         let removed = part.ended.len();
         let removals: Vec<_> = part
             .ended
             .chunks(REMOVED_AT_ONCE)
             .map(|some| Write::RemoveEnded(some.to_vec(), before))
-            .map(|removal| self.grants.write(removal))
+            .map(|removal| self.app.grants.write(removal))
             .collect();
         stream::iter(removals)
             .buffer_unordered(WRITES_AT_ONCE)
             .try_for_each(|_| std::future::ready(Ok(())))
             .await?;
         for guest in part.uninformed {
-            if let Some(guest) = self.grants.load_profile(guest).await? {
-                self.grants.write(Write::CopyProfile(guest)).await?;
+            if let Some(guest) = self.app.grants.load_profile(guest).await? {
+                self.app.grants.write(Write::CopyProfile(guest)).await?;
             }
         }
-        self.position = part.next;
-        Ok(if part.next.is_some() {
-            Step::Scanned { removed }
-        } else {
-            Step::Finished { removed }
+        let forgets_guests = !self.keep.guests.is_off();
+        self.position = match part.next {
+            None if forgets_guests => Position::Guests(None),
+            next => Position::Grants(next),
+        };
+        Ok(match part.next {
+            None if !forgets_guests => Step::Finished { removed },
+            _ => Step::Scanned { removed },
         })
+    }
+
+    /// Removes events that have been kept for long enough. Returns whether there may be more.
+    async fn forget_events(&self, now: Timestamp) -> Result<bool, Unavailable> {
+        let before = now.before(self.keep.events);
+        let (all, start) = (WhichEvents::All, EventCursor::START);
+        let old = self.app.events.events_after(all, start, before, EVENTS);
+        let old = old.await?;
+        if old.is_empty() {
+            return Ok(false);
+        }
+        if self.has_receiver {
+            for stored in &old {
+                let event = &stored.event;
+                // Its delivery would have removed it.
+                if event.event_type == EventType::GuestErased {
+                    tracing::error!(
+                        event.id = %event.id,
+                        "the receiver was never told that this guest was erased, and now it won't be: compare its data with \
+                         guestpass profile export"
+                    );
+                }
+            }
+        }
+        let keys = old
+            .iter()
+            .map(|stored| (stored.event.guest, stored.event.id));
+        self.app
+            .grants
+            .write(Write::RemoveEvents(keys.collect()))
+            .await?;
+        Ok(old.len() == EVENTS)
     }
 
     /// Steps for ever, with pauses. It starts after `delay`, by when a machine that boots with a wrong clock has set it
@@ -161,13 +218,14 @@ impl Cleaner {
     /// Returns the pause after a step: none while there is much to remove, so that the cleaner keeps up with as many
     /// sign-ups as the store can take.
     #[must_use]
-    pub const fn pause_after(&self, step: Step) -> Duration {
+    pub fn pause_after(&self, step: Step) -> Duration {
         match step {
             Step::Scanned { removed } if removed >= MUCH => Duration::ZERO,
             Step::Scanned { .. } | Step::Finished { .. } if self.forgets_more => Duration::ZERO,
-            Step::Scanned { .. } => BETWEEN_PARTS,
+            Step::Forgot { guests: 1.. } if self.app.recorder.records() => BETWEEN_TOLD,
+            Step::Scanned { .. } | Step::Forgot { .. } => BETWEEN_PARTS,
             Step::Finished { .. } => BETWEEN_SCANS,
-            Step::Elsewhere | Step::ClockDoubted => BEFORE_RETRY,
+            Step::ReceiverBehind | Step::Elsewhere | Step::ClockDoubted => BEFORE_RETRY,
         }
     }
 }
@@ -193,6 +251,10 @@ const MUCH: usize = PART / 10;
 /// The removals that wait in the queue at the same time, to share the sync of a batch.
 const WRITES_AT_ONCE: usize = 4;
 const BETWEEN_PARTS: Duration = Duration::from_millis(50);
+/// The pause after guests were forgotten, if the shop is told of each: so that its receiver keeps up.
+const BETWEEN_TOLD: Duration = Duration::from_secs(1);
+/// The events that are removed in one step.
+const EVENTS: usize = 500;
 const BETWEEN_SCANS: Duration = Duration::from_secs(3600);
 /// The longest pause after a step that couldn't clean. The first is as short as [`BETWEEN_PARTS`], and each one twice as long
 /// as the one before.

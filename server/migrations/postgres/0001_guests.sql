@@ -74,12 +74,12 @@ create table profiles (
     network_id     bytea  not null,         -- `subn`
     client_number  bigint not null,
     created_at     bigint not null,
-    resumed        boolean not null default false, -- came back with an access token, so it had one
     customer       text,                    -- the customer that the guest has become, as the shop says
     linked_at      bigint,                  -- when it said so
     linked_by      bigint,                  -- the client that said so; null after an import
     attributes     text,                    -- what the shop remembers of the guest, as in a token
-    version        bigint                   -- counts the changes of these; null is 0
+    version        bigint,                  -- counts the changes of these; null is 0
+    seen_at        bigint                   -- when it was last here, as far as no grant says so; null if it never had a token
 );
 
 create index profiles_customer on profiles (customer, profile_id) where customer is not null;

@@ -76,12 +76,12 @@ create table profiles (
     network_id     blob    not null,        -- `subn`
     client_number  integer not null,
     created_at     integer not null,
-    resumed        integer not null default 0, -- came back with an access token, so it had one
     customer       text,                    -- the customer that the guest has become, as the shop says
     linked_at      integer,                 -- when it said so
     linked_by      integer,                 -- the client that said so; null after an import
     attributes     text,                    -- what the shop remembers of the guest, as in a token
-    version        integer                  -- counts the changes of these; null is 0
+    version        integer,                 -- counts the changes of these; null is 0
+    seen_at        integer                  -- when it was last here, as far as no grant says so; null if it never had a token
 ) strict;
 
 create index profiles_customer on profiles (customer, profile_id) where customer is not null;

@@ -112,6 +112,7 @@ impl GuestReport {
             "subn": profile.network_id.to_string(),
             "client_id": self.name(profile.client),
             "created_at": rfc3339(profile.created_at),
+            "seen_at": self.seen_at().map(rfc3339),
             "customer": profile.link.as_ref().map(|link| link.customer.as_str()),
             "linked_at": profile.link.as_ref().map(|link| rfc3339(link.at)),
             "attributes": profile.attributes.as_ref().map(Attributes::to_value),
@@ -146,6 +147,9 @@ impl GuestReport {
             format!("client   {}", self.name(profile.client)),
             format!("created  {}", rfc3339(profile.created_at)),
         ];
+        if let Some(seen_at) = self.seen_at() {
+            lines.push(format!("seen     {}", rfc3339(seen_at)));
+        }
         if let Some(link) = &profile.link {
             lines.push(format!("customer {}", link.customer));
             lines.push(format!("linked   {}", rfc3339(link.at)));
@@ -156,6 +160,14 @@ impl GuestReport {
         lines.push(String::new());
         lines.extend(table(&header, rows));
         lines
+    }
+
+    /// Returns the time when the guest was last here, by its row and its grants. `None` if it never had a token.
+    fn seen_at(&self) -> Option<Timestamp> {
+        let redeemed = |grant: &&Grant| grant.generation > Generation::CODE;
+        let grants = self.guest.grants.iter().filter(redeemed);
+        let by_grants = grants.map(|grant| grant.advanced_at).max();
+        by_grants.max(self.guest.profile.seen_at)
     }
 
     fn client(&self, number: ClientNumber) -> Option<&Client> {

@@ -16,7 +16,7 @@ use super::master_key::open_or_make_keys;
 use super::renewal::{Load, Renewal};
 use super::{Failure, Output, places, starting};
 use crate::app::App;
-use crate::config::{Admin, AdminTls, Certificate, Config, Database, Issuer, Listen};
+use crate::config::{Admin, AdminTls, Certificate, Config, Database, Issuer, Keep, Listen};
 use crate::http::{self, admin};
 use crate::listen::{self, Listener, Reserved};
 use crate::marks;
@@ -105,8 +105,7 @@ pub(super) struct Server {
     connections: listen::Settings,
     certificate: Option<Arc<Certificate>>,
     admin: Option<(Listener, Admin)>,
-    keep_tombstones: Duration,
-    keep_orphans: Duration,
+    keep: Keep,
     clean_after: Duration,
     receiver: Option<Receiver>,
     lock: Option<Lock>,
@@ -190,8 +189,7 @@ impl Server {
             connections: connections(config, certificate.clone())?,
             certificate,
             admin,
-            keep_tombstones: config.keep_tombstones,
-            keep_orphans: config.keep_orphans,
+            keep: config.keep,
             clean_after: config.clean_after,
             receiver,
             lock,
@@ -203,7 +201,7 @@ impl Server {
         let following = tokio::spawn(follow(Arc::clone(&self.app)));
         let tending = tokio::spawn(tend_storage(Arc::clone(&self.app)));
         let marking = tokio::spawn(marks::make(Arc::clone(&self.app)));
-        let cleaner = Cleaner::new(&self.app, self.keep_tombstones, self.keep_orphans);
+        let cleaner = Cleaner::new(&self.app, self.keep, self.receiver.is_some());
         let cleaning = tokio::spawn(cleaner.run(self.clean_after));
         let delivering = self
             .receiver

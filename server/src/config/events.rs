@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use guestpass_core::choice;
 use url::{Host, Url};
 
 use super::files;
-use super::values::{CENTURY, ConfigError, SECOND, Values};
+use super::values::{ConfigError, Values};
 use crate::setting_file;
 use crate::webhooks::Secrets;
 
@@ -19,8 +18,6 @@ pub struct Events {
     pub recorded: bool,
     /// Delivers them.
     pub webhook: Option<Webhook>,
-    /// The time for which they are kept.
-    pub keep: Duration,
 }
 
 /// The receiver of events, and the secrets that sign what it is sent.
@@ -66,11 +63,9 @@ impl Events {
                 ))
             })?;
         }
-        let day = 86_400 * SECOND;
         Ok(Self {
             recorded: recorded.unwrap_or(webhook.is_some()),
             webhook,
-            keep: values.duration("events.keep", 7 * day..=CENTURY)?,
         })
     }
 }

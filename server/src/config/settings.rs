@@ -264,6 +264,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         "how long they are kept, delivered or not, at least 7d",
     ),
     setting(
+        "retention.idle",
+        "off",
+        "how long after it was last here a guest is forgotten who has no grant left, at least 30d, or off",
+    ),
+    setting(
+        "retention.idle_linked",
+        "off",
+        "the same for guests who are linked to a customer",
+    ),
+    setting(
         "core_dumps",
         "false",
         "whether a crash may leave a core dump, which holds every key, and debuggers may attach",

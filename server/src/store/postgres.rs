@@ -17,9 +17,10 @@ use guestpass_core::time::Timestamp;
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
-    BatchMetrics, BoxFuture, CheckReport, EndedBefore, EventCounts, Events, Grants, Guest, Outcome,
-    Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList, ScannedGrants, Seen, Store,
-    StoredEvent, Tombstone, Transfer, Unavailable, Upkeep, WhichEvents, Write,
+    BatchMetrics, BoxFuture, CheckReport, EndedBefore, EventCounts, Events, Grants, Guest,
+    IdleBefore, Outcome, Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList,
+    ScannedGrants, ScannedGuests, Seen, Store, StoredEvent, Tombstone, Transfer, Unavailable,
+    Upkeep, WhichEvents, Write,
 };
 use crate::clock::SteadyClock;
 use crate::random::Random;
@@ -217,6 +218,15 @@ impl Upkeep for PostgresStore {
 
     fn profile(&self, id: ProfileId) -> BoxFuture<'_, Result<Option<Guest>, Unavailable>> {
         Box::pin(upkeep::profile(&self.pool, id))
+    }
+
+    fn scan_guests(
+        &self,
+        after: Option<ProfileId>,
+        before: IdleBefore,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<ScannedGuests, Unavailable>> {
+        Box::pin(upkeep::scan_guests(&self.pool, after, before, limit))
     }
 
     fn profiles(

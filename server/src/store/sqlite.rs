@@ -18,9 +18,10 @@ use self::trouble::unavailable_at;
 use super::schema::{Migration, SchemaError};
 use super::transfer::{InstallationRow, Key, Part, Row, Snapshot, Table};
 use super::{
-    BatchMetrics, BoxFuture, CheckReport, EndedBefore, EventCounts, Events, Grants, Guest, Outcome,
-    Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList, ScannedGrants, Seen, Store,
-    StoredEvent, Tombstone, Transfer, Unavailable, Upkeep, WhichEvents, Write,
+    BatchMetrics, BoxFuture, CheckReport, EndedBefore, EventCounts, Events, Grants, Guest,
+    IdleBefore, Outcome, Redeemed, Redemption, Registry, Revoked, RevokedId, RevokedList,
+    ScannedGrants, ScannedGuests, Seen, Store, StoredEvent, Tombstone, Transfer, Unavailable,
+    Upkeep, WhichEvents, Write,
 };
 use crate::random::Random;
 use crate::timing::BUSY_TIMEOUT;
@@ -288,6 +289,15 @@ impl Upkeep for SqliteStore {
 
     fn profile(&self, id: ProfileId) -> BoxFuture<'_, Result<Option<Guest>, Unavailable>> {
         Box::pin(self.read(move |connection| upkeep::profile(connection, id)))
+    }
+
+    fn scan_guests(
+        &self,
+        after: Option<ProfileId>,
+        before: IdleBefore,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<ScannedGuests, Unavailable>> {
+        Box::pin(self.read(move |connection| upkeep::scan_guests(connection, after, before, limit)))
     }
 
     fn profiles(

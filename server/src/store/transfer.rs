@@ -292,12 +292,12 @@ const PROFILES: &[Column] = &[
     bytes("network_id"),
     integer("client_number"),
     integer("created_at"),
-    flag("resumed"),
     text("customer"),
     integer("linked_at"),
     integer("linked_by"),
     text("attributes"),
     integer("version"),
+    integer("seen_at"),
 ];
 
 const GRANTS: &[Column] = &[

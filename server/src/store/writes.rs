@@ -32,7 +32,7 @@ pub enum Write {
     /// Repeats what the shop has said of a guest in those of its grants that have an earlier version. Idempotent, and so late
     /// that another has changed the guest again, it does nothing.
     CopyProfile(Profile),
-    /// One more grant of a guest who had tokens already, which is kept in mind; what it repeats of the guest is read from
+    /// One more grant of a guest who had tokens already, which `seen_at` keeps in mind; what it repeats of the guest is read from
     /// the guest's row. [`Outcome::Conflict`] if the guest is gone or the grant's id is taken.
     InsertGrant(Grant),
     /// Ends a grant, and records the event with that stamp. One way, and the first revocation stands: [`Outcome::Conflict`] if
@@ -57,8 +57,11 @@ pub enum Write {
     /// `KEEP_MARKS` stay.
     InsertMark(String, [u8; 16], Timestamp),
     /// Removes grants if they had ended before those times or their client or guest is gone, and with its only one a guest
-    /// who never redeemed a code.
+    /// who never redeemed a code. Others keep in mind when they were last here.
     RemoveEnded(Vec<GrantId>, EndedBefore),
+    /// Removes guests without a grant who were last here before those times, with their events, and records by an event that
+    /// they are gone.
+    ForgetGuests(Vec<(ProfileId, Option<EventStamp>)>, IdleBefore),
     /// Forgets some revoked access tokens that expired before the first time, and some tombstones from before the
     /// second. Ends in [`Outcome::More`] if there may be others.
     RemoveForgotten(Timestamp, Timestamp),
@@ -108,6 +111,15 @@ impl EndedBefore {
             orphans: time,
         }
     }
+}
+
+/// The times before which a guest without a grant must have been here last to be forgotten; `None` keeps such guests.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct IdleBefore {
+    /// For guests who are linked to no customer.
+    pub unlinked: Option<Timestamp>,
+    /// For those who are.
+    pub linked: Option<Timestamp>,
 }
 
 /// An access token that ended before its time.
@@ -181,6 +193,7 @@ impl Priority {
         match write {
             Write::HoldLease(..)
             | Write::NoteDelivery(..)
+            | Write::ForgetGuests(..)
             | Write::RemoveEnded(..)
             | Write::RemoveEvents(_)
             | Write::RemoveForgotten(..) => Self::Cleaning,

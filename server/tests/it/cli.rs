@@ -22,7 +22,7 @@ const CLIENT: &str = "audience_restricted claims client_id confidential created_
                       policy[name origin value] resume_with_jwt typ unknown_choices";
 const KEY: &str = "algorithm created_at current_at kid needed_until retiring_at state use";
 const GUEST: &str = "attributes client_id created_at customer \
-                     grants[advanced_at client_id expires_at generation issued_at sid state] linked_at sub subn";
+                     grants[advanced_at client_id expires_at generation issued_at sid state] linked_at seen_at sub subn";
 
 #[test]
 fn every_command_prints_json_for_scripts() {
@@ -84,8 +84,9 @@ fn every_command_prints_json_for_scripts() {
         ("config show", "", "[about name origin value]"),
         ("config check", "", "advice[client_id text] errors ok"),
     ];
-    let mut seen =
-        BTreeSet::from(["serve", "quickstart", "db copy", "events test"].map(ToOwned::to_owned));
+    let mut seen = BTreeSet::from(
+        ["serve", "quickstart", "db copy", "events test", "retention"].map(ToOwned::to_owned),
+    );
     for (command, args, expected) in rows {
         let words = command
             .split(' ')

@@ -4,6 +4,7 @@ mod delivery;
 mod linking;
 mod recording;
 mod remembering;
+mod retention;
 mod unlinking;
 
 use std::sync::Arc;

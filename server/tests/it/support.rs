@@ -359,7 +359,7 @@ impl TestApp {
 
     /// Lets a cleaner that trusts the clock take a step.
     pub(crate) async fn clean(&self) {
-        let mut cleaner = Cleaner::new(&self.app, 10 * 365 * DAY, DAY);
+        let mut cleaner = Cleaner::new(&self.app, config(&[]).keep, false);
         cleaner.step().await.unwrap();
     }
 

@@ -92,6 +92,7 @@ impl GuestFile {
                 client_id: at("client_id"),
                 customer: at("customer"),
                 linked_at: at("linked_at"),
+                seen_at: at("seen_at"),
             },
             _ => {
                 return Err(problem(
@@ -163,9 +164,21 @@ impl GuestFile {
         }
         let network_id = field(columns.subn).parse().map_err(|e| named("subn", e))?;
         Ok(Profile {
+            seen_at: Some(self.seen_at(columns.seen_at.map(field))?),
             link: self.link(columns.customer.map(field), columns.linked_at.map(field))?,
             ..Profile::new(id, network_id, client, created_at)
         })
+    }
+
+    /// Reads when a guest was last here: at the time of the file, or now, when it is imported.
+    fn seen_at(&self, seen_at: Option<&str>) -> Result<Timestamp, String> {
+        match seen_at {
+            Some(text) if !text.is_empty() => match time("seen_at", text)? {
+                at if at > self.now => Err("seen_at: that is still to come".to_owned()),
+                at => Ok(at),
+            },
+            _ => Ok(self.now),
+        }
     }
 
     /// Reads which customer a guest is: since the time of the file, or from now on.
@@ -220,24 +233,29 @@ pub fn line_of(profile: &Profile, client_id: &str) -> String {
         Some(link) => (link.customer.as_str(), link.at.to_rfc3339()),
         None => ("", String::new()),
     };
+    let seen_at = profile
+        .seen_at
+        .map(Timestamp::to_rfc3339)
+        .unwrap_or_default();
     // No field can hold a comma or a quote.
     format!(
-        "{},{},{client_id},{created_at},{customer},{linked_at}",
+        "{},{},{client_id},{created_at},{customer},{linked_at},{seen_at}",
         profile.id, profile.network_id
     )
 }
 
 /// The first line of an exported file.
-pub const HEADER: &str = "sub,subn,client_id,created_at,customer,linked_at";
+pub const HEADER: &str = "sub,subn,client_id,created_at,customer,linked_at,seen_at";
 
 /// The columns that are read.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     "sub",
     "subn",
     "created_at",
     "client_id",
     "customer",
     "linked_at",
+    "seen_at",
 ];
 
 /// The positions of the columns.
@@ -248,6 +266,7 @@ struct Columns {
     client_id: Option<usize>,
     customer: Option<usize>,
     linked_at: Option<usize>,
+    seen_at: Option<usize>,
 }
 
 pub(super) fn number(clients: &[Client], id: &str) -> Option<ClientNumber> {

@@ -32,7 +32,7 @@ pub(super) const NEW_GRANT_COLUMNS: &str = "
 
 /// The columns that [`profile`] reads.
 pub(super) const PROFILE_COLUMNS: &str = "
-    profile_id, network_id, client_number, created_at, customer, linked_at, linked_by, attributes, version";
+    profile_id, network_id, client_number, created_at, customer, linked_at, linked_by, attributes, version, seen_at";
 
 pub(super) async fn load(pool: &Pool, id: GrantId) -> Result<Option<Grant>, Unavailable> {
     let sql = format!("select {GRANT_COLUMNS} from grants where profile_id = $1 and grant_id = $2");
@@ -165,9 +165,9 @@ pub(super) async fn copy_profile(pool: &Pool, profile: &Profile) -> Result<Outco
 
 /// Keeps in mind that a guest had tokens, whatever becomes of its grants: the cleaner must not take it for one who never
 /// came.
-pub(super) async fn mark_resumed(pool: &Pool, id: ProfileId) -> Result<(), Failed> {
-    const SQL: &str = "update profiles set resumed = true where profile_id = $1 and not resumed";
-    pool.run(SQL, &[&id.as_i64()]).await?;
+pub(super) async fn mark_seen(pool: &Pool, id: ProfileId, at: Timestamp) -> Result<(), Failed> {
+    const SQL: &str = "update profiles set seen_at = $2 where profile_id = $1 and seen_at is null";
+    pool.run(SQL, &[&id.as_i64(), &at.as_millis()]).await?;
     Ok(())
 }
 
@@ -343,6 +343,7 @@ pub(super) fn profile(row: &Row) -> Result<Profile, Unavailable> {
         link: link(row)?,
         attributes: parsed(row, "attributes")?,
         version: value::<Option<i64>>(row, "version")?.unwrap_or(0),
+        seen_at: value::<Option<i64>>(row, "seen_at")?.map(Timestamp::from_millis),
     })
 }
 

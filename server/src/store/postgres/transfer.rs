@@ -3,6 +3,7 @@
 
 use deadpool_postgres::Transaction;
 use guestpass_core::profile::{Profile, ProfileId};
+use guestpass_core::time::Timestamp;
 use tokio_postgres::types::ToSql;
 
 use super::grants::{self, PROFILE_COLUMNS};
@@ -191,11 +192,11 @@ pub(super) async fn known_profiles(
 
 pub(super) async fn insert_profiles(pool: &Pool, profiles: &[Profile]) -> Result<(), Unavailable> {
     const SQL: &str = "
-        insert into profiles (profile_id, network_id, client_number, created_at, customer, linked_at, version)
+        insert into profiles (profile_id, network_id, client_number, created_at, customer, linked_at, version, seen_at)
         select profile_id, network_id, client_number, created_at, customer, linked_at,
-               case when customer is not null then 1 end
-          from unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[])
-               as wanted (profile_id, network_id, client_number, created_at, customer, linked_at)
+               case when customer is not null then 1 end, seen_at
+          from unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[])
+               as wanted (profile_id, network_id, client_number, created_at, customer, linked_at, seen_at)
         on conflict do nothing";
     let links = || profiles.iter().map(|profile| profile.link.as_ref());
     let customers = links().map(|link| link.map(|link| link.customer.as_str()));
@@ -204,13 +205,17 @@ pub(super) async fn insert_profiles(pool: &Pool, profiles: &[Profile]) -> Result
     let network_ids = profiles
         .iter()
         .map(|profile| &profile.network_id.as_bytes()[..]);
-    let row: [Parameter<'_>; 6] = [
+    let seen_at = profiles
+        .iter()
+        .map(|profile| profile.seen_at.map(Timestamp::as_millis));
+    let row: [Parameter<'_>; 7] = [
         &of(|profile| profile.id.as_i64()),
         &network_ids.collect::<Vec<_>>(),
         &of(|profile| profile.client.0),
         &of(|profile| profile.created_at.as_millis()),
         &customers.collect::<Vec<_>>(),
         &linked_at.collect::<Vec<_>>(),
+        &seen_at.collect::<Vec<_>>(),
     ];
     pool.run(SQL, &row).await?;
     Ok(())

@@ -2,16 +2,17 @@
 //! alone, which touches one guest.
 
 use guestpass_core::customer::CustomerId;
+use guestpass_core::event::{ErasureReason, EventStamp, EventType};
 use guestpass_core::grant::GrantId;
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
 use super::grants::{self, GRANT_COLUMNS, PROFILE_COLUMNS, key, profile_id};
-use super::pool::{Deadline, Failed, Pool, TransactionError};
+use super::pool::{Deadline, Failed, Parameter, Pool, TransactionError};
 use super::row::{bytes, malformed, value};
 use crate::store::{
-    CheckReport, EndedBefore, Guest, KEEP_MARKS, Lease, Outcome, ScannedGrant, ScannedGrants, Seen,
-    Unavailable,
+    CheckReport, EndedBefore, Guest, IdleBefore, IdleGuest, KEEP_MARKS, Lease, Outcome,
+    ScannedGrant, ScannedGrants, ScannedGuests, Seen, Unavailable,
 };
 
 /// The condition that a grant had ended before `$3` (an orphan: `$4`), or its client or guest is gone.
@@ -59,7 +60,7 @@ const UNINFORMED: &str = "
     coalesce(grants.version, 0) < coalesce(
         (select version from profiles where profiles.profile_id = grants.profile_id), 0)";
 
-/// Deletes grants that have ended, and guests that this leaves without a grant, if none of their grants was ever redeemed:
+/// Deletes grants that have ended, keeps in mind when their guests were last here, and deletes guests that this leaves without a grant, if none of their grants was ever redeemed:
 /// then there was only one. The statement repeats the condition, for the grants may have changed since [`scan_grants`] listed them.
 pub(super) async fn remove_ended(
     pool: &Pool,
@@ -71,9 +72,15 @@ pub(super) async fn remove_ended(
              delete from grants
               using unnest($1::bigint[], $2::bytea[]) as named (profile_id, grant_id)
               where grants.profile_id = named.profile_id and grants.grant_id = named.grant_id and {ENDED}
-             returning grants.profile_id, grants.grant_id, grants.generation)
+             returning grants.profile_id, grants.grant_id, grants.generation, grants.advanced_at),
+         seen as (
+             update profiles set seen_at = greatest(profiles.seen_at, last.advanced_at)
+               from (select profile_id, max(advanced_at) as advanced_at from gone where generation > 0 group by profile_id)
+                    as last
+              where profiles.profile_id = last.profile_id)
          delete from profiles
-          where profile_id in (select profile_id from gone where generation = 0) and not resumed
+          where profile_id in (select profile_id from gone group by profile_id having max(generation) = 0)
+            and seen_at is null
             and not exists (
                 select 1 from grants
                  where grants.profile_id = profiles.profile_id
@@ -107,11 +114,101 @@ pub(super) async fn profiles(
     limit: usize,
 ) -> Result<Vec<Profile>, Unavailable> {
     let sql = format!(
-        "select {PROFILE_COLUMNS} from profiles where profile_id > $1 order by profile_id limit $2"
+        "select {columns} from profiles where profile_id > $1 order by profile_id limit $2",
+        columns = PROFILE_COLUMNS.replace("seen_at", SEEN_AT)
     );
     let after = after.map_or(0, ProfileId::as_i64);
     let rows = pool.read(&sql, &[&after, &stored(limit)]).await?;
     rows.iter().map(grants::profile).collect()
+}
+
+/// The time when a guest was last here, by its row and its grants; null if it never had a token.
+const SEEN_AT: &str = "
+    greatest(seen_at, (
+        select max(advanced_at) from grants
+         where grants.profile_id = profiles.profile_id and generation > 0)) as seen_at";
+
+pub(super) async fn scan_guests(
+    pool: &Pool,
+    after: Option<ProfileId>,
+    before: IdleBefore,
+    limit: usize,
+) -> Result<ScannedGuests, Unavailable> {
+    let sql = format!(
+        "select profile_id, coalesce(seen_at, created_at) as seen_at, customer is not null as is_linked,
+                coalesce({IDLE}, false) as is_idle
+           from profiles where profile_id > $3 order by profile_id limit $4"
+    );
+    let (unlinked, linked) = times(before);
+    let after = after.map_or(0, ProfileId::as_i64);
+    let rows = pool
+        .read(&sql, &[&unlinked, &linked, &after, &stored(limit)])
+        .await?;
+    let scanned: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let guest = IdleGuest {
+                id: profile_id(row)?,
+                seen_at: Timestamp::from_millis(value(row, "seen_at")?),
+                is_linked: value(row, "is_linked")?,
+            };
+            Ok((guest, value(row, "is_idle")?))
+        })
+        .collect::<Result<_, Unavailable>>()?;
+    Ok(ScannedGuests::of(&scanned, limit))
+}
+
+/// The condition that a guest was last here before `$1`, or `$2` if it is linked, and has no grant.
+const IDLE: &str = "
+    (coalesce(profiles.seen_at, profiles.created_at)
+         < case when profiles.customer is null then $1::bigint else $2::bigint end
+     and not exists (select 1 from grants where grants.profile_id = profiles.profile_id))";
+
+/// Deletes guests who haven't come back, then their events but for the one of their end. The statement repeats the condition, for
+/// a guest may have changed since [`scan_guests`] listed it.
+pub(super) async fn forget_guests(
+    pool: &Pool,
+    guests: &[(ProfileId, Option<EventStamp>)],
+    before: IdleBefore,
+) -> Result<Outcome, Failed> {
+    const LEFT: &str = "
+        delete from events
+         where profile_id = any($1) and type <> $2
+           and not exists (select 1 from profiles where profiles.profile_id = events.profile_id)";
+    let forget = format!(
+        "with named as (
+             select profile_id, event_id, at
+               from unnest($3::bigint[], $4::bytea[], $5::bigint[]) as named (profile_id, event_id, at)),
+         forgotten as (
+             delete from profiles using named where profiles.profile_id = named.profile_id and {IDLE}
+             returning profiles.profile_id, profiles.network_id, profiles.customer, named.event_id, named.at)
+         insert into events (profile_id, event_id, type, at, network_id, customer, reason, next_at)
+         select profile_id, event_id, $6::text, at, network_id, customer, $7::text, at
+           from forgotten where event_id is not null"
+    );
+    let (unlinked, linked) = times(before);
+    let ids: Vec<_> = guests.iter().map(|(id, _)| id.as_i64()).collect();
+    let stamps = || guests.iter().map(|(_, stamp)| stamp.as_ref());
+    let events: Vec<_> = stamps()
+        .map(|stamp| stamp.map(|stamp| &stamp.id.as_bytes()[..]))
+        .collect();
+    let times: Vec<_> = stamps()
+        .map(|stamp| stamp.map(|stamp| stamp.at.as_millis()))
+        .collect();
+    let (erased, reason) = (
+        EventType::GuestErased.name(),
+        ErasureReason::Retention.name(),
+    );
+    let parameters: [Parameter<'_>; 7] =
+        [&unlinked, &linked, &ids, &events, &times, &erased, &reason];
+    pool.run(&forget, &parameters).await?;
+    pool.run(LEFT, &[&ids, &erased]).await?;
+    Ok(Outcome::Done)
+}
+
+fn times(before: IdleBefore) -> (Option<i64>, Option<i64>) {
+    let millis = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
+    (millis(before.unlinked), millis(before.linked))
 }
 
 pub(super) async fn guests_of(

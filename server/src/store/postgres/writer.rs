@@ -198,6 +198,7 @@ fn is_idempotent(write: &Write) -> bool {
         | Write::RemoveEvents(_)
         | Write::HoldLease(..)
         | Write::InsertMark(..)
+        | Write::ForgetGuests(..)
         | Write::RemoveEnded(..)
         | Write::RemoveForgotten(..)
         | Write::NoteTime(_)
@@ -219,7 +220,7 @@ async fn apply(pool: &Pool, write: &Write) -> Result<Outcome, Failed> {
         Write::CopyProfile(profile) => grants::copy_profile(pool, profile).await,
         // It stays true if there is then no grant.
         Write::InsertGrant(grant) => {
-            grants::mark_resumed(pool, grant.id.profile).await?;
+            grants::mark_seen(pool, grant.id.profile, grant.issued_at).await?;
             grants::insert_grant(pool, grant).await
         }
         Write::RevokeGrant(id, revocation, None) => {
@@ -247,6 +248,7 @@ async fn apply(pool: &Pool, write: &Write) -> Result<Outcome, Failed> {
         }
         Write::InsertMark(node, mark, now) => upkeep::insert_mark(pool, node, *mark, *now).await,
         Write::RemoveEnded(ids, before) => upkeep::remove_ended(pool, ids, *before).await,
+        Write::ForgetGuests(guests, before) => upkeep::forget_guests(pool, guests, *before).await,
         Write::RemoveForgotten(expired_before, erased_before) => {
             revoked::remove_forgotten(pool, *expired_before, *erased_before).await
         }

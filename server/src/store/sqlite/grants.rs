@@ -49,7 +49,7 @@ pub(super) const NEW_PROFILE_COLUMNS: &str = new_profile_columns!();
 /// The columns that [`profile`] reads.
 pub(super) const PROFILE_COLUMNS: &str = concat!(
     new_profile_columns!(),
-    ", customer, linked_at, linked_by, attributes, version"
+    ", customer, linked_at, linked_by, attributes, version, seen_at"
 );
 
 /// Returns the position of a column in a list. In a constant this costs a refresh nothing, and a name that isn't in the
@@ -153,7 +153,7 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
             Ok(Outcome::Done)
         }
         Write::InsertGrant(grant) => savepoint(connection, || {
-            mark_resumed(connection, grant.id.profile)?;
+            mark_seen(connection, grant.id.profile, grant.issued_at)?;
             insert_grant(connection, grant).map(done_if_one)
         }),
         Write::RevokeGrant(id, revocation, None) => revoke_grant(connection, *id, *revocation),
@@ -187,6 +187,12 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
         Write::ResetTime(now) => upkeep::reset_time(connection, *now),
         Write::Probe => {
             connection.prepare_cached(PROBE)?.execute([])?;
+            Ok(Outcome::Done)
+        }
+        Write::ForgetGuests(guests, before) => {
+            savepoint(connection, || {
+                upkeep::forget_guests(connection, guests, *before)
+            })?;
             Ok(Outcome::Done)
         }
         Write::RemoveEnded(grants, before) => {
@@ -293,9 +299,10 @@ fn copy_profile(connection: &Connection, profile: &Profile) -> rusqlite::Result<
 
 /// Keeps in mind that a guest had tokens, whatever becomes of its grants: the cleaner must not take it for one who never
 /// came.
-fn mark_resumed(connection: &Connection, id: ProfileId) -> rusqlite::Result<()> {
-    const SQL: &str = "update profiles set resumed = true where profile_id = ? and not resumed";
-    connection.prepare_cached(SQL)?.execute([id.as_i64()])?;
+fn mark_seen(connection: &Connection, id: ProfileId, at: Timestamp) -> rusqlite::Result<()> {
+    const SQL: &str = "update profiles set seen_at = ?2 where profile_id = ?1 and seen_at is null";
+    let seen = params![id.as_i64(), at.as_millis()];
+    connection.prepare_cached(SQL)?.execute(seen)?;
     Ok(())
 }
 
@@ -408,52 +415,58 @@ pub(super) const ENDED: &str = "
      or client_number not in (select client_number from clients)
      or not exists (select 1 from profiles where profiles.profile_id = grants.profile_id))";
 
-/// A guest goes with its last grant, if none of its grants was ever redeemed: then there was only one.
+/// A guest goes with its last grant, if none of its grants was ever redeemed: then there was only one. Otherwise its row keeps
+/// in mind when it was last here.
 ///
-/// A row may have changed since the walk saw it, so it is looked at again: with the removal if it can leave no orphan and
-/// lies where nearly every grant does, else before it. `returning` would do that in one, but makes a table of its own each
-/// time: with it, cleaning cost nearly half as much again.
+/// A row may have changed since the walk saw it, so it is looked at again, first where nearly every grant is. `returning` would
+/// do that with the removal, but makes a table of its own each time: with it, cleaning cost nearly half as much again.
 fn remove_ended(
     connection: &Connection,
     grants: &[GrantId],
     before: EndedBefore,
 ) -> rusqlite::Result<()> {
-    const REMOVE: &str = "delete from grants where profile_id = ? and grant_id = ?";
+    const REMOVE: &str = "delete from grants where grant_number = ?";
     const REMOVE_ORPHAN: &str = "
         delete from profiles
-         where profile_id = ?1 and not resumed
+         where profile_id = ?1 and seen_at is null
            and not exists (select 1 from grants where profile_id = ?1)";
-    let nearly_all = format!(
-        "delete from grants
-          where grant_number = :profile_id and profile_id = :profile_id and grant_id = :grant_id
-            and generation > 0 and {ENDED}"
-    );
-    let ended = format!(
-        "select generation from grants
-          where profile_id = :profile_id and grant_id = :grant_id and {ENDED}"
-    );
-    let mut remove_nearly_all = connection.prepare_cached(&nearly_all)?;
-    let mut find = connection.prepare_cached(&ended)?;
+    const NOTE: &str = "
+        update profiles set seen_at = max(coalesce(seen_at, ?2), ?2) where profile_id = ?1";
+    let ended = |key: &str| {
+        format!(
+            "select grant_number, generation, advanced_at from grants
+              where {key} = :profile_id and profile_id = :profile_id and grant_id = :grant_id and {ENDED}"
+        )
+    };
+    let mut find_under_its_guest = connection.prepare_cached(&ended("grant_number"))?;
+    let mut find_anywhere = connection.prepare_cached(&ended("profile_id"))?;
     let mut remove = connection.prepare_cached(REMOVE)?;
     let mut remove_orphan = connection.prepare_cached(REMOVE_ORPHAN)?;
+    let mut note = connection.prepare_cached(NOTE)?;
     for id in grants {
-        let (profile, grant) = (id.profile.as_i64(), id.random);
+        let profile = id.profile.as_i64();
         let which = named_params! {
             ":profile_id": profile,
-            ":grant_id": grant,
+            ":grant_id": id.random,
             ":ended_before": before.grants.as_millis(),
             ":orphaned_before": before.orphans.as_millis(),
         };
-        if remove_nearly_all.execute(which)? == 1 {
-            continue;
+        let mut found = None;
+        for find in [&mut find_under_its_guest, &mut find_anywhere] {
+            let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+            found = find.query_row(which, read).optional()?;
+            if found.is_some() {
+                break;
+            }
         }
-        let generation = find.query_row(which, |row| row.get::<_, i64>(0));
-        let Some(generation) = generation.optional()? else {
+        let Some((number, generation, advanced_at)): Option<(i64, i64, i64)> = found else {
             continue;
         };
-        remove.execute(params![profile, grant])?;
+        remove.execute([number])?;
         if generation == 0 {
             remove_orphan.execute([profile])?;
+        } else {
+            note.execute([profile, advanced_at])?;
         }
     }
     Ok(())
@@ -524,6 +537,9 @@ pub(super) fn profile(row: &Row<'_>) -> rusqlite::Result<Profile> {
         link: link(row)?,
         attributes: parsed(row, const { position(PROFILE_COLUMNS, "attributes") })?,
         version: row.get::<_, Option<i64>>("version")?.unwrap_or(0),
+        seen_at: row
+            .get::<_, Option<i64>>("seen_at")?
+            .map(Timestamp::from_millis),
     })
 }
 

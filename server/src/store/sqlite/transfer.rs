@@ -1,6 +1,7 @@
 //! A whole installation as rows, and guests that come without a grant. The statements are made of the tables' columns.
 
 use guestpass_core::profile::{Profile, ProfileId};
+use guestpass_core::time::Timestamp;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, params, params_from_iter};
 
@@ -148,8 +149,8 @@ pub(super) fn insert_profiles(
     profiles: &[Profile],
 ) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare(&format!(
-        "insert into profiles ({NEW_PROFILE_COLUMNS}, customer, linked_at, version)
-         values (?, ?, ?, ?, ?, ?, ?) on conflict do nothing"
+        "insert into profiles ({NEW_PROFILE_COLUMNS}, customer, linked_at, version, seen_at)
+         values (?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing"
     ))?;
     for profile in profiles {
         insert.execute(params![
@@ -160,6 +161,7 @@ pub(super) fn insert_profiles(
             profile.link.as_ref().map(|link| link.customer.as_str()),
             profile.link.as_ref().map(|link| link.at.as_millis()),
             profile.link.as_ref().map(|_| 1),
+            profile.seen_at.map(Timestamp::as_millis),
         ])?;
     }
     Ok(())

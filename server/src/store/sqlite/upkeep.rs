@@ -1,14 +1,17 @@
 //! Statements of the cleaner, of a start after a restore, and of operators.
 
 use guestpass_core::customer::CustomerId;
+use guestpass_core::event::{ErasureReason, EventStamp};
 use guestpass_core::grant::GrantId;
 use guestpass_core::profile::{Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
+use super::events;
 use super::grants::{self, ENDED, GRANT_COLUMNS, PROFILE_COLUMNS};
 use crate::store::{
-    CheckReport, EndedBefore, Guest, KEEP_MARKS, Lease, Outcome, ScannedGrant, ScannedGrants, Seen,
+    CheckReport, EndedBefore, Guest, IdleBefore, IdleGuest, KEEP_MARKS, Lease, Outcome,
+    ScannedGrant, ScannedGrants, ScannedGuests, Seen,
 };
 
 pub(super) fn scan_grants(
@@ -72,10 +75,77 @@ pub(super) fn profiles(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     connection
         .prepare_cached(&format!(
-            "select {PROFILE_COLUMNS} from profiles where profile_id > ? order by profile_id limit ?"
+            "select {columns} from profiles where profile_id > ? order by profile_id limit ?",
+            columns = PROFILE_COLUMNS.replace("seen_at", SEEN_AT)
         ))?
         .query_map([after, limit], grants::profile)?
         .collect()
+}
+
+/// The time when a guest was last here, by its row and its grants; null if it never had a token.
+const SEEN_AT: &str = "
+    (select max(at) from (
+        select profiles.seen_at as at
+        union all
+        select advanced_at from grants where grants.profile_id = profiles.profile_id and generation > 0)) as seen_at";
+
+pub(super) fn scan_guests(
+    connection: &Connection,
+    after: Option<ProfileId>,
+    before: IdleBefore,
+    limit: usize,
+) -> rusqlite::Result<ScannedGuests> {
+    let sql = format!(
+        "select profile_id, coalesce(seen_at, created_at), customer is not null, coalesce({IDLE}, false) from profiles
+          where profile_id > ?3 order by profile_id limit ?4"
+    );
+    let after = after.map_or(0, ProfileId::as_i64);
+    let times = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
+    let most = i64::try_from(limit).unwrap_or(i64::MAX);
+    let scanned: Vec<_> = connection
+        .prepare_cached(&sql)?
+        .query_map(
+            params![times(before.unlinked), times(before.linked), after, most],
+            |row| {
+                let guest = IdleGuest {
+                    id: grants::profile_id(row, 0)?,
+                    seen_at: Timestamp::from_millis(row.get(1)?),
+                    is_linked: row.get(2)?,
+                };
+                Ok((guest, row.get(3)?))
+            },
+        )?
+        .collect::<Result<_, _>>()?;
+    Ok(ScannedGuests::of(&scanned, limit))
+}
+
+/// The condition that a guest was last here before `?1`, or `?2` if it is linked, and has no grant.
+const IDLE: &str = "
+    (coalesce(seen_at, created_at) < case when customer is null then ?1 else ?2 end
+     and not exists (select 1 from grants where grants.profile_id = profiles.profile_id))";
+
+/// A guest may have changed since the walk saw it, so it is looked at again.
+pub(super) fn forget_guests(
+    connection: &Connection,
+    guests: &[(ProfileId, Option<EventStamp>)],
+    before: IdleBefore,
+) -> rusqlite::Result<()> {
+    let find = format!("select 1 from profiles where profile_id = ?3 and {IDLE}");
+    let mut find = connection.prepare_cached(&find)?;
+    let mut remove = connection.prepare_cached("delete from profiles where profile_id = ?")?;
+    let times = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
+    for (id, stamp) in guests {
+        let idle = params![times(before.unlinked), times(before.linked), id.as_i64()];
+        if !find.exists(idle)? {
+            continue;
+        }
+        events::remove_all_of(connection, *id)?;
+        if let Some(stamp) = stamp {
+            events::insert_guest_erased(connection, *id, *stamp, ErasureReason::Retention)?;
+        }
+        remove.execute([id.as_i64()])?;
+    }
+    Ok(())
 }
 
 pub(super) fn guests_of(

@@ -50,7 +50,7 @@ async fn what_was_exported_can_be_imported_again_and_again() {
         let problem = binary.failure(&["profile", "show", guests[1].sub()]);
         assert!(problem.contains("there is no guest"), "{problem}");
         // An import that was interrupted is begun again.
-        let more = format!("{exported}12,{SUBN},{SHOP},1700000000000,,\n");
+        let more = format!("{exported}12,{SUBN},{SHOP},1700000000000,,,\n");
         write(&binary, &more);
         assert_eq!(import(&binary), counted(1, 2, 1));
     }

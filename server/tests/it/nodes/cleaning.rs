@@ -31,5 +31,5 @@ async fn one_node_cleans_until_it_is_silent() {
 }
 
 fn cleaner(test: &TestApp) -> Cleaner {
-    Cleaner::new(&test.app, 3650 * DAY, DAY)
+    Cleaner::new(&test.app, config(&[]).keep, false)
 }
