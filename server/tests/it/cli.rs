@@ -10,6 +10,7 @@ use crate::support::{SHOP, Tokens, refresh};
 mod clients;
 mod configuration;
 mod copy;
+mod events;
 mod explain;
 mod guests;
 mod import;

@@ -88,7 +88,8 @@ fn the_guests_of_a_customer_are_listed() {
 
 #[test]
 fn c233_all_guests_of_a_customer_are_unlinked_exported_and_erased() {
-    let binary = Binary::new();
+    let mut binary = Binary::new();
+    binary.set_variable("GUESTPASS_EVENTS__RECORD", "true");
     binary.json(&["client", "add", SHOP]);
     let key = add_back_end(&binary);
     let server = binary.serve();
@@ -133,6 +134,36 @@ fn c233_all_guests_of_a_customer_are_unlinked_exported_and_erased() {
     for event in ["guest_erased", "link_undone"] {
         assert_eq!(text.matches(event).count(), 250, "{event}");
     }
+    // What was recorded of the links and their end went with the guests, but for the one that was linked beside the command,
+    // who is still there.
+    let events = recorded(&binary);
+    let of = |what: &str, reason: &str| {
+        let is = |event: &&Value| event["type"] == what && event["data"]["reason"] == reason;
+        events.iter().filter(is).count()
+    };
+    assert_eq!(of("guest.erased", "customer"), 250);
+    assert_eq!(
+        events.len(),
+        250 + 3,
+        "{:?}",
+        events
+            .iter()
+            .filter(|event| event["type"] != "guest.erased")
+            .collect::<Vec<_>>()
+    );
+}
+
+/// Returns all events, as if a minute had passed.
+fn recorded(binary: &Binary) -> Vec<Value> {
+    binary.sql("update events set at = at - 60000");
+    let file = binary.working_dir().join("events.json");
+    let mut list = binary.command(&["--json", "events", "--limit", "10000"]);
+    // More than a pipe holds.
+    list.stdout(std::fs::File::create(&file).unwrap());
+    assert!(list.status().unwrap().success());
+    let listed = std::fs::read_to_string(file).unwrap();
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    listed["events"].as_array().unwrap().clone()
 }
 
 #[test]
@@ -179,13 +210,13 @@ fn an_erasure_is_not_kept_in_a_journal_that_no_server_reads() {
 }
 
 /// Adds a client that may link, and returns its API key.
-fn add_back_end(binary: &Binary) -> String {
+pub(super) fn add_back_end(binary: &Binary) -> String {
     let add = ["client", "add", "back-end", "--confidential"];
     let added = binary.json(&[&add[..], &["--may", "link"]].concat());
     added["api_key"].as_str().unwrap().to_owned()
 }
 
-fn link_to(server: &Server, key: &str, tokens: &Tokens, customer: &str) {
+pub(super) fn link_to(server: &Server, key: &str, tokens: &Tokens, customer: &str) {
     let sent = link(&tokens.access_token, customer).set("client_id", "back-end");
     let answer = server.send(&sent.header("x-api-key", key));
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");

@@ -19,6 +19,7 @@ async fn installation(backend: Backend) -> (Binary, Database) {
     binary.set_variable("GUESTPASS_DATABASE", &database.url());
     binary.set_variable("GUESTPASS_MASTER_KEY", MASTER_KEY);
     binary.set_variable("GUESTPASS_ISSUER", "https://id.example");
+    binary.set_variable("GUESTPASS_EVENTS__RECORD", "true");
     binary.json(&["db", "migrate"]);
     binary.json(&["client", "add", SHOP]);
     // Its first start makes the keys and the journal.
@@ -185,7 +186,7 @@ async fn c260_ids_of_others_and_of_ours_are_imported_unless_they_are_still_to_co
 async fn c235_an_import_links_guests_and_moves_none() {
     const HEADER: &str = "sub,subn,created_at,customer";
     for backend in [Backend::Sqlite, Backend::Postgres] {
-        let (binary, _database) = installation(backend).await;
+        let (binary, database) = installation(backend).await;
         let file = |customers: &[&str]| {
             let rows = (1..).zip(customers);
             let rows = rows
@@ -222,6 +223,9 @@ async fn c235_an_import_links_guests_and_moves_none() {
         let problem = fails(&binary);
         assert!(problem.contains("line 2: customer: this word"), "{problem}");
 
+        // An import tells of nothing.
+        let events = "select count(*) from events";
+        assert_eq!(database.number(events).await, 0);
         // An export of before stays behind what was undone since; a link that is younger doesn't.
         let exported = binary.run(&["profile", "export"]).stdout;
         assert_eq!(binary.json(&["customer", "unlink", "x"])["unlinked"], 1);
