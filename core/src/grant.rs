@@ -525,10 +525,15 @@ impl RevocationReason {
         }
     }
 
+    /// Returns all reasons.
+    pub fn all() -> impl Iterator<Item = Self> {
+        iter::successors(Some(Self::CodeReplayed), |reason| reason.next())
+    }
+
     /// Finds a reason by its stable name.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
-        iter::successors(Some(Self::CodeReplayed), |reason| reason.next())
+        Self::all()
             .find(|reason| reason.name() == name)
             .unwrap_or(Self::Unrecognized)
     }

@@ -7,7 +7,7 @@ use guestpass_core::profile::Profile;
 
 use crate::app::App;
 use crate::clock::SteadyClock;
-use crate::metrics::EventLabels;
+use crate::metrics::EventResult;
 use crate::random::Random;
 
 /// Draws the stamps of events, if they are recorded.
@@ -60,7 +60,7 @@ impl App {
     /// Counts an event that was recorded, if they are.
     pub(crate) fn count_recorded(&self, event_type: EventType) {
         if self.recorder.records {
-            self.metrics.count_event(event_type, EventLabels::RECORDED);
+            self.metrics.events.count(event_type, EventResult::Recorded);
         }
     }
 }

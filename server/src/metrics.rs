@@ -1,6 +1,5 @@
 //! The metrics that the operators' `/metrics` exposes. No label holds anything that a client chose.
 
-use guestpass_core::event::EventType;
 use guestpass_core::time::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -9,7 +8,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::store::{BatchMetrics, EventCounts};
+use crate::store::BatchMetrics;
+
+mod events;
+
+use events::EventMetrics;
+pub(crate) use events::EventResult;
 
 /// Every metric of a process.
 pub struct Metrics {
@@ -26,11 +30,8 @@ pub struct Metrics {
     pub rate_limited: Family<RateLimited, Counter>,
     /// Links of guests to customers, by outcome.
     pub links: Family<Linked, Counter>,
-    guests_forgotten: Family<Forgotten, Counter>,
-    events: Family<EventLabels, Counter>,
-    events_waiting: Gauge,
-    events_oldest: Gauge,
-    events_dead: Gauge,
+    /// Events, and what became of them.
+    pub(crate) events: EventMetrics,
     clock_trusted: Gauge,
     /// Without labels; a family, so that it is absent where there is no certificate.
     certificate_expires: Family<Vec<(String, String)>, Gauge>,
@@ -75,29 +76,6 @@ pub struct Linked {
     pub outcome: &'static str,
 }
 
-/// Labels of guests who were forgotten.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-pub struct Forgotten {
-    /// `true` for those who were linked to a customer.
-    pub linked: &'static str,
-}
-
-/// Labels of what became of an event.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-pub struct EventLabels {
-    /// As in its message.
-    pub r#type: &'static str,
-    /// `recorded`, `delivered`, `failed`, an attempt, or `dead`.
-    pub result: &'static str,
-}
-
-impl EventLabels {
-    pub(crate) const RECORDED: &str = "recorded";
-    pub(crate) const DELIVERED: &str = "delivered";
-    pub(crate) const FAILED: &str = "failed";
-    pub(crate) const DEAD: &str = "dead";
-}
-
 /// Labels of a revocation.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct Revoked {
@@ -136,35 +114,7 @@ impl Metrics {
             "Links of guests to customers, by outcome",
             links.clone(),
         );
-        let guests_forgotten = Family::default();
-        registry.register(
-            "guests_forgotten",
-            "Guests who were forgotten because nobody came back",
-            guests_forgotten.clone(),
-        );
-        let events = Family::default();
-        registry.register(
-            "events",
-            "Events by type, and what became of them",
-            events.clone(),
-        );
-        let (events_waiting, events_oldest) = (Gauge::default(), Gauge::default());
-        let events_dead = Gauge::default();
-        registry.register(
-            "events_waiting",
-            "Events that wait to be delivered, at most 10001; 0 but on the node that delivers",
-            events_waiting.clone(),
-        );
-        registry.register(
-            "events_oldest_seconds",
-            "The age of the oldest of them, in seconds",
-            events_oldest.clone(),
-        );
-        registry.register(
-            "events_dead",
-            "Events that could not be delivered and are not tried any more, at most 10001",
-            events_dead.clone(),
-        );
+        let events = EventMetrics::register(&mut registry);
         let clock_trusted = Gauge::default();
         clock_trusted.set(1);
         registry.register(
@@ -192,11 +142,7 @@ impl Metrics {
             revocations,
             rate_limited,
             links,
-            guests_forgotten,
             events,
-            events_waiting,
-            events_oldest,
-            events_dead,
             clock_trusted,
             certificate_expires,
         }
@@ -205,28 +151,6 @@ impl Metrics {
     /// Says whether the clock is in doubt.
     pub fn note_clock(&self, is_doubted: bool) {
         self.clock_trusted.set(i64::from(!is_doubted));
-    }
-
-    pub(crate) fn count_forgotten(&self, is_linked: bool) {
-        let linked = if is_linked { "true" } else { "false" };
-        let counter = self.guests_forgotten.get_or_create(&Forgotten { linked });
-        counter.inc();
-    }
-
-    pub(crate) fn count_event(&self, event_type: EventType, result: &'static str) {
-        let r#type = event_type.name();
-        self.events
-            .get_or_create(&EventLabels { r#type, result })
-            .inc();
-    }
-
-    /// Says how many events aren't delivered.
-    pub(crate) fn note_events(&self, counts: EventCounts, now: Timestamp) {
-        let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
-        self.events_waiting.set(number(counts.waiting));
-        let oldest = counts.oldest.map_or(0, |at| now.since(at).as_secs());
-        self.events_oldest.set(number(oldest));
-        self.events_dead.set(number(counts.dead));
     }
 
     /// Says when the certificate expires.

@@ -10,7 +10,7 @@ use guestpass_core::time::Timestamp;
 
 use crate::app::App;
 use crate::lease::Leaseholder;
-use crate::metrics::EventLabels;
+use crate::metrics::EventResult;
 use crate::store::{Delivery, EventCounts, Lease, StoredEvent, Unavailable, Write};
 
 mod receiver;
@@ -104,7 +104,7 @@ impl Deliverer {
     async fn count(&mut self, now: Timestamp) -> Result<(), Unavailable> {
         if self.counted_at.is_none_or(|at| at + COUNT_EVERY <= now) {
             let counts = self.app.events.count_events(COUNTED_AT_MOST).await?;
-            self.app.metrics.note_events(counts, now);
+            self.app.metrics.events.note(counts, now);
             self.counted_at = Some(now);
         }
         Ok(())
@@ -113,7 +113,7 @@ impl Deliverer {
     /// Leaves the counts to the node that delivers.
     fn leave_off(&mut self, now: Timestamp) {
         if self.counted_at.take().is_some() {
-            self.app.metrics.note_events(EventCounts::default(), now);
+            self.app.metrics.events.note(EventCounts::default(), now);
         }
     }
 
@@ -148,9 +148,9 @@ async fn deliver(app: &App, receiver: &Receiver, stored: StoredEvent) -> Result<
     let sent = receiver.send(event.id, began, body).await;
     let now = app.clock.now();
     let (attempts, delivery, result) = match &sent {
-        Ok(_) => (attempts, Delivery::Delivered(now), EventLabels::DELIVERED),
+        Ok(_) => (attempts, Delivery::Delivered(now), EventResult::Delivered),
         Err(_) if event.at + GIVE_UP_AFTER <= began => {
-            (attempts + 1, Delivery::Dead, EventLabels::DEAD)
+            (attempts + 1, Delivery::Dead, EventResult::Dead)
         }
         Err(failed) => {
             let jitter = u16::from_be_bytes(app.random.bytes());
@@ -158,11 +158,11 @@ async fn deliver(app: &App, receiver: &Receiver, stored: StoredEvent) -> Result<
             (
                 attempts + 1,
                 Delivery::Waiting(now + pause),
-                EventLabels::FAILED,
+                EventResult::Failed,
             )
         }
     };
-    app.metrics.count_event(event.event_type, result);
+    app.metrics.events.count(event.event_type, result);
     if let Err(NotDelivered { problem, .. }) = &sent {
         log_failure(
             &event.id.to_string(),

@@ -22,6 +22,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use self::hook::{Heard, Hook};
 use super::client::explain;
 use super::database::{self, Opened};
 use super::serve::{Server, stop_signal};
@@ -33,6 +34,8 @@ use crate::random::{Random, SecureGenerator};
 use crate::store::ChangeFailed;
 use crate::telemetry::{self, LogFormat, LogLevel};
 
+mod hook;
+
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Stop when the guest's life has been shown, instead of serving on
@@ -43,7 +46,7 @@ pub(super) struct Args {
 impl Args {
     /// Overrides the settings that would touch the real installation, whatever the environment or a file says.
     pub(super) fn add_flags(flags: &mut Vec<(&'static str, String)>) {
-        const OWN: [(&str, &str); 14] = [
+        const OWN: [(&str, &str); 17] = [
             ("data_dir", "./guestpass-quickstart"),
             ("database", ""),
             ("journal", ""),
@@ -58,6 +61,9 @@ impl Args {
             ("public_health", "true"),
             ("tls.certificate_file", ""),
             ("tls.key_file", ""),
+            ("events.record", ""),
+            ("events.url", ""),
+            ("events.secret_file", ""),
         ];
         for (name, value) in OWN {
             if flags.iter().all(|(named, _)| *named != name) {
@@ -75,6 +81,8 @@ pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Resu
     {
         config.listen = Listen::Address((Ipv4Addr::LOCALHOST, 0).into());
     }
+    let hook = Hook::start().await?;
+    config.events = hook.settings();
     let api_key = add_clients(&config).await?;
     let server = Server::start(&config).await?;
     let Listen::Address(address) = server.place else {
@@ -100,6 +108,7 @@ pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Resu
         address,
         output,
         api_key,
+        hook,
         steps: Vec::new(),
         is_over: false,
     };
@@ -173,6 +182,7 @@ struct Story {
     address: SocketAddr,
     output: Output,
     api_key: String,
+    hook: Hook,
     steps: Vec<Step>,
     /// Keeps what follows from being told.
     is_over: bool,
@@ -201,6 +211,8 @@ struct Step {
     /// The header by which it proves anything.
     shows: Option<&'static str>,
     parameters: Vec<(&'static str, String)>,
+    /// The body, if it is JSON.
+    body: Option<Value>,
     status: u16,
     answer: Value,
     /// The claims of the access token.
@@ -230,6 +242,16 @@ impl Story {
         let title = "Refresh: now the access token says so. A label, and never a login";
         token = self.refresh(title, &token).await?.text("refresh_token")?;
         let access_token = self.last().text("access_token")?;
+        let claims = self.last().claims.as_ref();
+        let sub = claims
+            .and_then(|claims| claims["sub"].as_str())
+            .unwrap_or_default()
+            .to_owned();
+        self.hear(
+            "An event: the shop's receiver, which this program plays, is told of the link",
+            &sub,
+        )
+        .await?;
         let title = "The guest asks to be forgotten. For a customer with all devices: guestpass customer erase c-4711";
         let shown = Shown::AccessToken(&access_token);
         self.step(title, "DELETE", "/oauth/profile", &[], shown)
@@ -323,11 +345,33 @@ impl Story {
                 Shown::AccessToken(_) => Some("authorization: Bearer, and the access token"),
             },
             parameters,
+            body: None,
             status: status.as_u16(),
             answer,
             claims,
         });
-        let step = &self.steps[self.steps.len() - 1];
+        self.tell_last()
+    }
+
+    /// Waits until the shop's receiver is told of the guest.
+    async fn hear(&mut self, title: &'static str, sub: &str) -> Result<(), Failure> {
+        let Heard { id, event } = self.hook.hear(sub).await?;
+        self.steps.push(Step {
+            title,
+            method: "POST",
+            path: hook::PATH,
+            shows: Some("webhook-signature: by which the receiver knows who sends"),
+            parameters: vec![("webhook-id", id)],
+            body: Some(event),
+            status: StatusCode::OK.as_u16(),
+            answer: Value::Null,
+            claims: None,
+        });
+        self.tell_last().map(drop)
+    }
+
+    fn tell_last(&self) -> Result<&Step, Failure> {
+        let step = self.last();
         if !self.is_over {
             self.output.tell(|| step.described(self.steps.len()))?;
         }
@@ -363,6 +407,7 @@ impl Step {
                 .iter()
                 .map(|(name, value)| format!("       {name} = {value}")),
         );
+        lines.extend(self.body.iter().flat_map(indented));
         lines.push(format!("   {}", self.status));
         if !self.answer.is_null() {
             lines.extend(indented(&self.answer));

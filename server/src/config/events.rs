@@ -1,7 +1,6 @@
 //! The settings of events and of the webhook that delivers them.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use guestpass_core::choice;
 use url::{Host, Url};
@@ -27,8 +26,6 @@ pub struct Webhook {
     pub url: Url,
     /// Each of them signs.
     pub secrets: Secrets,
-    /// The file that they were read from.
-    pub secret_file: PathBuf,
 }
 
 impl Events {
@@ -36,16 +33,13 @@ impl Events {
         let webhook = match values.optional(URL, receiver)? {
             Some(url) => Some(Webhook {
                 url,
-                secret_file: values.one(SECRET_FILE, |text| match text {
+                secrets: values.one(SECRET_FILE, |file| match file {
                     "" => Err(
                         "a receiver must be able to tell who sends. Make a secret with `guestpass events secret > FILE`, \
                          give it to the receiver, and name the file"
                             .to_owned(),
                     ),
-                    _ => files::path(text),
-                })?,
-                secrets: values.one(SECRET_FILE, |file| {
-                    Secrets::parse(&setting_file::read_text(&files::path(file)?)?)
+                    file => Secrets::parse(&setting_file::read_text(&files::path(file)?)?),
                 })?,
             }),
             None => {

@@ -20,6 +20,7 @@ use crate::store::Unavailable;
 
 mod components;
 mod request;
+mod webhooks;
 
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/openapi.json",
@@ -69,6 +70,7 @@ pub(super) fn document(
         paths.insert(path.clone(), operations.into());
     }
     let mut schemas = components::schemas();
+    schemas.extend(webhooks::schemas());
     let at_root = at_root.iter().map(|(_, endpoint)| endpoint);
     for endpoint in at_root.chain(&under_base_paths) {
         schemas.extend(request::schemas(endpoint));
@@ -92,6 +94,7 @@ pub(super) fn document(
         },
         "servers": [{"url": base_url(app)}],
         "paths": paths,
+        "webhooks": webhooks::webhooks(),
         "components": {
             "schemas": schemas,
             "responses": components::responses(),

@@ -65,7 +65,7 @@ impl Cleaner {
             .try_for_each(|_| std::future::ready(Ok(())))
             .await?;
         for guest in idle {
-            self.app.metrics.count_forgotten(guest.is_linked);
+            self.app.metrics.events.count_forgotten(guest.is_linked);
             self.app.count_recorded(EventType::GuestErased);
         }
         Ok(())

@@ -101,6 +101,10 @@ pub(super) fn set_cache(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// A job in the queue.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the largest is a new guest, and a box would be an allocation for each"
+)]
 enum Job {
     Write(Write, Reply<Outcome>),
     Redeem(Redemption, Reply<Option<Redeemed>>),

@@ -16,6 +16,8 @@ fn a_guest_lives_in_an_installation_of_its_own() {
         ("GUESTPASS_ISSUER", "https://id.example"),
         ("GUESTPASS_TLS__CERTIFICATE_FILE", "real.pem"),
         ("GUESTPASS_TLS__KEY_FILE", "real.key"),
+        ("GUESTPASS_EVENTS__URL", "https://shop.example/real"),
+        ("GUESTPASS_EVENTS__SECRET_FILE", "real.secret"),
     ] {
         binary.set_variable(name, value);
     }
@@ -42,6 +44,7 @@ fn a_guest_lives_in_an_installation_of_its_own() {
             ("POST", "/oauth/token", 200),
             ("POST", "/oauth/link", 200),
             ("POST", "/oauth/token", 200),
+            ("POST", "/events", 200),
             ("DELETE", "/oauth/profile", 204),
             ("POST", "/oauth/token", 400),
         ];
@@ -50,6 +53,11 @@ fn a_guest_lives_in_an_installation_of_its_own() {
             .map(|step| steps[step]["claims"].get("customer").cloned())
             .collect();
         assert_eq!(customers, [None, None, None, None, Some(json!("c-4711"))]);
+        let event = &steps[6]["body"];
+        assert_eq!(
+            (&event["type"], &event["data"]["sub"]),
+            (&json!("guest.linked"), &steps[1]["claims"]["sub"])
+        );
         assert!(!ended.stdout.contains("gpk_"), "{}", ended.stdout);
         for step in [1, 2, 3, 5] {
             assert_eq!(steps[step]["claims"]["sub"], steps[1]["claims"]["sub"]);
@@ -78,8 +86,11 @@ fn for_people_it_is_a_story() {
         "5. The guest logs in",
         "x-api-key: the API key of the back end",
         "6. Refresh: now the access token says so",
-        "7. The guest asks to be forgotten",
-        "8. Refresh: nobody is there any more",
+        "7. An event",
+        "webhook-signature",
+        "guest.linked",
+        "8. The guest asks to be forgotten",
+        "9. Refresh: nobody is there any more",
         "\"subn\"",
     ] {
         assert!(ended.stdout.contains(part), "{part}: {}", ended.stdout);

@@ -272,32 +272,7 @@ fn sample(table: Table) -> Vec<Row> {
         ],
         Table::Tombstones => vec![tombstone(1, 2), tombstone(200, 1)],
         Table::JournalMarks => vec![vec![bytes(&[1; 16]), text("node-ä"), int(1), int(now)]],
-        Table::Profiles => {
-            let nothing = [const { Value::Null }; 6];
-            let attributes = text(r#"{"a":"x"}"#);
-            let link = [
-                text("c-4711"),
-                int(now),
-                int(2),
-                attributes,
-                int(1),
-                Value::Null,
-            ];
-            let imported = [
-                text("C"),
-                int(0),
-                Value::Null,
-                Value::Null,
-                int(i64::MAX),
-                int(now),
-            ];
-            [(1, nothing), (2, link), (i64::MAX, imported)]
-                .map(|(id, link)| {
-                    let guest = [int(id), bytes(&[9; 16]), int(1), int(now)];
-                    [&guest[..], &link].concat()
-                })
-                .to_vec()
-        }
+        Table::Profiles => profiles(),
         Table::Events => events(),
         Table::Grants => vec![
             grant(1, 0, 0, nothing(), no_copy()),
@@ -317,6 +292,37 @@ fn sample(table: Table) -> Vec<Row> {
             ),
         ],
     }
+}
+
+fn profiles() -> Vec<Row> {
+    let now = NOW.as_millis();
+    let nothing = [const { Value::Null }; 6];
+    let attributes = text(r#"{"a":"x"}"#);
+    let link = [
+        text("c-4711"),
+        int(now),
+        int(2),
+        attributes,
+        int(1),
+        Value::Null,
+    ];
+    let imported = [
+        text("C"),
+        int(0),
+        Value::Null,
+        Value::Null,
+        int(i64::MAX),
+        int(now),
+    ];
+    let guest = |id: i64, link: &[Value]| {
+        let guest = [int(id), bytes(&[9; 16]), int(1), int(now)];
+        [&guest[..], link].concat()
+    };
+    vec![
+        guest(1, &nothing),
+        guest(2, &link),
+        guest(i64::MAX, &imported),
+    ]
 }
 
 /// Events of every state: waiting, delivered, dead.
