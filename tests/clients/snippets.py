@@ -31,13 +31,15 @@ SESSIONS = {
     "privacy_see": [*RUN, "docs/privacy.md#See what is known"],
     "privacy_end": [*RUN, "docs/privacy.md#End a grant"],
     "privacy_erase": [*RUN, "docs/privacy.md#Erase a guest"],
+    "privacy_forget": [*RUN, "docs/privacy.md#Forget who does not come back"],
+    "events": [*RUN, "docs/events.md"],
     "operating": ["docs/operating.md#top", "README.md#curl", "docs/operating.md"],
     "moving": ["README.md#Run it", "docs/moving.md"],
     "settings": ["docs/settings.md", "docs/postgres.md"],
 }
 
 # Compared with files by server/tests/it/docs.rs.
-SAME_AS_A_FILE = {("docs/verifying.md", language) for language in ("js", "python", "rust")}
+SAME_AS_A_FILE = {("docs/verifying.md", language) for language in ("js", "python", "rust")} | {("docs/events.md", "js")}
 
 # Run by tests/gateways.
 RUN_ELSEWHERE = {"deploy/README.md"}

@@ -102,19 +102,21 @@ grace = \"10s\"
 ";
 
 #[test]
-fn the_documents_show_verifiers_that_are_run() {
-    let page = read("docs/verifying.md");
-    for (language, path) in [
-        ("js", "tests/clients/jose-verifier.mjs"),
-        ("python", "tests/clients/pyjwt_verifier.py"),
-        ("rust", "server/tests/it/verifiers/example.rs"),
+fn the_documents_show_programs_that_are_run() {
+    let verifying = "docs/verifying.md";
+    for (document, language, path) in [
+        (verifying, "js", "tests/clients/jose-verifier.mjs"),
+        (verifying, "python", "tests/clients/pyjwt_verifier.py"),
+        (verifying, "rust", "server/tests/it/verifiers/example.rs"),
+        ("docs/events.md", "js", "tests/clients/webhook-receiver.mjs"),
     ] {
+        let page = read(document);
         let (_, block) = page.split_once(&format!("\n```{language}\n")).unwrap();
         let (block, _) = block.split_once("```\n").unwrap();
         // Whole, but for what the file says of itself.
         let file = read(path).replace("pub(crate) ", "");
         let shown = file.ends_with(block) && file.len() - block.len() < 100;
-        assert!(shown, "docs/verifying.md doesn't show {path} as it is");
+        assert!(shown, "{document} doesn't show {path} as it is");
     }
 }
 
