@@ -20,7 +20,7 @@ pub use receiver::{NotDelivered, Receiver};
 pub use signature::{Secrets, new_secret};
 
 /// Delivers what is due, a second after the last look. An event is due when it was recorded, and again after each failure,
-/// later each time ([`delay`]); it is dead when an attempt fails that begins [`GIVE_UP_AFTER`] its time.
+/// later each time (`delay`); it is dead when an attempt fails that begins three days after its time.
 ///
 /// Delivery is at least once and in no order: whoever dies between the answer and the write delivers again, and so does
 /// who has lost the lease without knowing.
@@ -60,7 +60,7 @@ impl Deliverer {
         }
     }
 
-    /// Tries what is due now, at most [`DUE_AT_ONCE`] events, a few at once.
+    /// Tries what is due now, at most a hundred events, a few at once.
     ///
     /// # Errors
     /// [`Unavailable`] if the store can't answer, or sheds this work under load: it has the lowest priority.

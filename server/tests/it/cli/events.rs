@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::guests::{add_back_end, link_to};
-use crate::support::SHOP;
+use super::guests::{add_back_end, link_to, recorded};
 use crate::support::binary::{Binary, eventually};
+use crate::support::{SHOP, Tokens, link};
 
 #[test]
 fn c246_a_receiver_that_others_could_overhear_is_refused_at_start() {
@@ -55,6 +55,25 @@ fn c246_a_receiver_that_others_could_overhear_is_refused_at_start() {
     assert!(said.contains("guestpass events secret > FILE"), "{said}");
     let said = binary.failure(&["events", "test"]);
     assert!(said.contains("events.secret_file"), "{said}");
+}
+
+#[test]
+fn c236_the_explanation_of_a_conflict_names_no_customer() {
+    let mut binary = Binary::new();
+    binary.set_variable("GUESTPASS_LOG__LEVEL", "trace");
+    binary.json(&["client", "add", SHOP]);
+    let key = add_back_end(&binary);
+    let server = binary.serve();
+    let guest = server.guest();
+    link_to(&server, &key, &guest, "customer-of-c236");
+    let conflict = link(&guest.access_token, "customer-of-no-one").set("client_id", "back-end");
+    let conflict = server.send(&conflict.header("x-api-key", &key));
+    let id = conflict.header("x-request-id").unwrap();
+    let explained = binary.run(&["explain", id]).stdout;
+    assert!(explained.contains("another customer"), "{explained}");
+    for text in [&explained, &server.log()] {
+        assert!(!text.contains("customer-of"), "{text}");
+    }
 }
 
 #[test]
@@ -116,6 +135,51 @@ fn events_are_listed_from_a_minute_ago_and_the_dead_are_woken() {
     assert_eq!(list(&["--dead"])["events"], json!([]));
     assert_eq!(binary.json(&["events", "retry"])["retried"], 0);
     assert_eq!(list(&[])["events"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn c244_what_an_operator_does_is_told_too() {
+    let mut binary = Binary::new();
+    binary.set_variable("GUESTPASS_EVENTS__RECORD", "true");
+    binary.json(&["client", "add", SHOP]);
+    let key = add_back_end(&binary);
+    let server = binary.serve();
+    let [unlinked, erased, of_customer] = [(); 3].map(|()| server.guest());
+    link_to(&server, &key, &unlinked, "customer-x");
+    link_to(&server, &key, &of_customer, "customer-y");
+    binary.json(&["customer", "unlink", "customer-x"]);
+    binary.json(&["profile", "erase", erased.sub()]);
+    binary.json(&["customer", "erase", "customer-y"]);
+    // A repetition finds nothing.
+    binary.json(&["customer", "unlink", "customer-x"]);
+    binary.json(&["customer", "erase", "customer-y"]);
+    let mut told: Vec<_> = recorded(&binary)
+        .iter()
+        .map(|event| {
+            let data = &event["data"];
+            let of = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
+            (
+                event["type"].as_str().unwrap().to_owned(),
+                of("sub"),
+                of("by") + &of("reason"),
+                of("customer"),
+            )
+        })
+        .collect();
+    told.sort();
+    let expect = |what: &str, guest: &Tokens, by: &str, customer: &str| {
+        [what, guest.sub(), by, customer]
+            .map(ToOwned::to_owned)
+            .into()
+    };
+    let mut expected = [
+        expect("guest.linked", &unlinked, "", "customer-x"),
+        expect("guest.unlinked", &unlinked, "operator", "customer-x"),
+        expect("guest.erased", &erased, "operator", ""),
+        expect("guest.erased", &of_customer, "customer", "customer-y"),
+    ];
+    expected.sort();
+    assert_eq!(told, expected);
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn c233_all_guests_of_a_customer_are_unlinked_exported_and_erased() {
 }
 
 /// Returns all events, as if a minute had passed.
-fn recorded(binary: &Binary) -> Vec<Value> {
+pub(super) fn recorded(binary: &Binary) -> Vec<Value> {
     binary.sql("update events set at = at - 60000");
     let file = binary.working_dir().join("events.json");
     let mut list = binary.command(&["--json", "events", "--limit", "10000"]);

@@ -12,7 +12,7 @@ use guestpass_core::event::EventType;
 
 use super::Shop;
 use crate::support::receiver::{Answers, Hook, Received};
-use crate::support::{DAY, TestApp, config, profile, thorough};
+use crate::support::{DAY, TestApp, config, lines_of, profile, thorough};
 
 /// A shop with a receiver, and what delivers to it.
 struct Delivering {
@@ -70,7 +70,8 @@ fn settings_of(node: &str, hook: &Hook) -> Config {
 async fn c246_what_fails_is_tried_again_and_at_last_is_dead() {
     let mut d = Delivering::new().await;
     let guest = d.shop.guest_of_app().await;
-    d.shop.links(&guest, "x", "linked").await;
+    let customer = "customer-of-c246";
+    d.shop.links(&guest, customer, "linked").await;
     let began = d.shop.test.clock.now();
     let mut ids = BTreeSet::new();
     // Each failure, and the pause after it in seconds, a fifth more or less.
@@ -128,6 +129,10 @@ async fn c246_what_fails_is_tried_again_and_at_last_is_dead() {
     assert_eq!(ids.len(), 1, "{ids:?}");
     d.advance(Duration::from_secs(10));
     assert!(d.step().await.is_empty());
+    // Each failure was logged, by the event's id.
+    assert_eq!(lines_of(customer), Vec::<serde_json::Value>::new());
+    let id = ids.first().unwrap();
+    assert!(lines_of(id).len() > 10, "{id}");
     let metrics = d.shop.test.metrics().await;
     for counted in [
         r#"guestpass_events_total{type="guest.linked",result="dead"} 1"#,
@@ -145,7 +150,7 @@ async fn c247_an_outage_and_the_end_of_nodes_cost_no_event() {
     d.hook.always(Some(Answers::Close));
     for _ in 0..24 {
         let guest = d.shop.guest_of_app().await;
-        d.shop.links(&guest, "x", "linked").await;
+        d.shop.links(&guest, "customer-x", "linked").await;
         expected.insert(guest.sub().to_owned());
         d.advance(Duration::from_secs(3600));
         d.step().await;
@@ -169,7 +174,7 @@ async fn c247_an_outage_and_the_end_of_nodes_cost_no_event() {
     for round in 0..10 {
         for _ in 0..thorough(100) {
             let guest = d.shop.guest_of_app().await;
-            d.shop.links(&guest, "y", "linked").await;
+            d.shop.links(&guest, "customer-y", "linked").await;
             expected.insert(guest.sub().to_owned());
             d.advance(Duration::from_millis(1));
         }
@@ -202,7 +207,7 @@ async fn c247_an_outage_and_the_end_of_nodes_cost_no_event() {
 async fn c247_a_restore_delivers_again_under_the_same_id() {
     let mut d = Delivering::new().await;
     let guest = d.shop.guest_of_app().await;
-    d.shop.links(&guest, "x", "linked").await;
+    d.shop.links(&guest, "customer-x", "linked").await;
     let database = &d.shop.test.database;
     let backup = database.beside("backup");
     database.copy_to(&backup).await;
@@ -227,7 +232,7 @@ async fn c248_of_an_erased_guest_only_the_erasure_is_told() {
     let mut d = Delivering::new().await;
     d.hook.always(Some(Answers::Status(500)));
     let guest = d.shop.guest_of_app().await;
-    d.shop.links(&guest, "x", "linked").await;
+    d.shop.links(&guest, "customer-x", "linked").await;
     assert_eq!(d.step().await.len(), 1);
     let erase = profile(&guest.access_token).method("DELETE");
     d.shop.test.send(erase).await;
@@ -241,7 +246,7 @@ async fn c248_of_an_erased_guest_only_the_erasure_is_told() {
     assert_eq!(received.len(), 1, "{received:?}");
     let told = received[0].json();
     assert_eq!(told["type"], "guest.erased");
-    assert_eq!(told["data"]["customer"], "x");
+    assert_eq!(told["data"]["customer"], "customer-x");
     assert_eq!(told["data"]["reason"], "guest");
     assert_eq!(told["data"]["subn"], guest.claims["subn"]);
     assert_eq!(d.shop.events().await, []);
@@ -253,11 +258,11 @@ async fn c248_of_an_erased_guest_only_the_erasure_is_told() {
 async fn deliveries_wait_for_a_clock_that_is_right_and_for_the_lease() {
     let mut d = Delivering::new().await;
     let guest = d.shop.guest_of_app().await;
-    d.shop.links(&guest, "x", "linked").await;
+    d.shop.links(&guest, "customer-x", "linked").await;
     let other = d.shop.test.beside(settings_of("two", &d.hook)).await;
     let mut elsewhere = Deliverer::new(other.app.clone(), d.hook.receiver(&settings(&d.hook)));
     assert_eq!(d.step().await.len(), 1);
-    d.shop.unlinks(&guest, "x", "unlinked").await;
+    d.shop.unlinks(&guest, "customer-x", "unlinked").await;
     assert_eq!(elsewhere.step().await.unwrap(), Step::Elsewhere);
     d.advance(Duration::from_secs(31));
     let delivered = Step::Tried {

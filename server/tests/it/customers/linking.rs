@@ -51,7 +51,7 @@ async fn c201_a_link_is_told_at_once_to_those_who_may_know() {
 async fn c202_a_repeated_link_writes_nothing() {
     let shop = Shop::new().await;
     let tokens = shop.test.guest().await;
-    let links = vec![shop.link(&tokens.access_token, "x"); 50];
+    let links = vec![shop.link(&tokens.access_token, "customer-x"); 50];
     let answers = shop.test.at_once(links).await;
     let outcomes: Vec<_> = answers
         .iter()
@@ -63,11 +63,13 @@ async fn c202_a_repeated_link_writes_nothing() {
     assert_eq!(already.count(), 49, "{outcomes:?}");
 
     let before = shop.test.rows().await;
-    shop.links(&tokens, "x", "already").await;
+    shop.links(&tokens, "customer-x", "already").await;
     shop.test.clock.advance_secs(1);
     let other_node = shop.test.beside(config(SETTINGS)).await;
-    let answer = other_node.send(shop.link(&tokens.access_token, "x")).await;
-    is_linked(&answer, &tokens, "x", "already");
+    let answer = other_node
+        .send(shop.link(&tokens.access_token, "customer-x"))
+        .await;
+    is_linked(&answer, &tokens, "customer-x", "already");
     assert_eq!(shop.test.rows().await, before);
     assert_eq!(shop.events().await.len(), 1);
 }
@@ -77,14 +79,14 @@ async fn c203_guests_of_one_customer_stay_what_they_are() {
     let shop = Shop::new().await;
     let guests = [shop.test.guest().await, shop.test.guest().await];
     for tokens in &guests {
-        shop.links(tokens, "x", "linked").await;
+        shop.links(tokens, "customer-x", "linked").await;
     }
     for tokens in &guests {
         let next = shop.test.granted(refresh(&tokens.refresh_token)).await;
         for claim in ["sub", "subn", "sid"] {
             assert_eq!(next.claims[claim], tokens.claims[claim]);
         }
-        assert_eq!(shop.customer_of(&next).await, "x");
+        assert_eq!(shop.customer_of(&next).await, "customer-x");
     }
 }
 
@@ -115,15 +117,16 @@ async fn c205_of_two_customers_at_once_one_gets_the_guest() {
     for round in 0..thorough(1_000) {
         shop.test.clock.advance(Duration::from_millis(1));
         let tokens = shop.test.guest().await;
-        let links = ["x", "y"].map(|customer| shop.link(&tokens.access_token, customer));
+        let links =
+            ["customer-x", "customer-y"].map(|customer| shop.link(&tokens.access_token, customer));
         let [x, y] = links;
         let (x, y) = tokio::join!(shop.test.send(x), other.send(y));
         let mut statuses = [x.status.as_u16(), y.status.as_u16()];
         statuses.sort_unstable();
         assert_eq!(statuses, [200, 409], "{round}: {x:?} {y:?}");
         let customer = match x.status {
-            StatusCode::OK => "x",
-            _ => "y",
+            StatusCode::OK => "customer-x",
+            _ => "customer-y",
         };
         assert_eq!(shop.customer_of(&tokens).await, customer);
     }
@@ -135,17 +138,20 @@ async fn c206_who_may_link_is_for_the_operator_to_say() {
     let shop = Shop::new().await;
     let token = shop.test.guest().await.access_token;
     let with = |client: &str, key: &str| {
-        link(&token, "x")
+        link(&token, "customer-x")
             .set("client_id", client)
             .header("x-api-key", key)
     };
     for (sent, error) in [
-        (link(&token, "x").set("client_id", SHOP), "invalid_client"),
         (
-            link(&token, "x").set("client_id", BACK_END),
+            link(&token, "customer-x").set("client_id", SHOP),
             "invalid_client",
         ),
-        (link(&token, "x"), "invalid_client"),
+        (
+            link(&token, "customer-x").set("client_id", BACK_END),
+            "invalid_client",
+        ),
+        (link(&token, "customer-x"), "invalid_client"),
         (with(BACK_END, "wrong"), "invalid_client"),
         (with(API, &shop.api_key), "unauthorized_client"),
     ] {
@@ -177,7 +183,7 @@ async fn c206_who_may_link_is_for_the_operator_to_say() {
         ..ClientSettings::default()
     };
     shop.test.set_client(BACK_END, none).await;
-    let sent = shop.link(&token, "x");
+    let sent = shop.link(&token, "customer-x");
     shop.test.refused(sent, "unauthorized_client").await;
 }
 
@@ -185,7 +191,7 @@ async fn c206_who_may_link_is_for_the_operator_to_say() {
 async fn c207_only_a_token_proves_who_holds_the_guest() {
     let shop = Shop::new().await;
     let tokens = shop.test.guest().await;
-    let right = || shop.link(&tokens.access_token, "x");
+    let right = || shop.link(&tokens.access_token, "customer-x");
     for wrong in [
         right().unset("token").set("sub", tokens.sub()),
         right().unset("token").set("ticket", &tokens.access_token),
@@ -199,7 +205,7 @@ async fn c207_only_a_token_proves_who_holds_the_guest() {
         .send(right().set("code_challenge", &challenge))
         .await;
     // And no code.
-    is_linked(&answer, &tokens, "x", "linked");
+    is_linked(&answer, &tokens, "customer-x", "linked");
 }
 
 #[tokio::test]
@@ -225,14 +231,16 @@ async fn c208_only_a_token_that_is_good_and_meant_for_the_client_links() {
     bad.push(("of a disabled client", disabled.access_token));
     let guest = test.guest().await;
     bad.push(("forged", Forged::with_secret(&guest, b"wrong").sign()));
-    bad.push(("no token", "x".to_owned()));
+    bad.push(("no token", "customer-x".to_owned()));
     let expired = Forged::like(test, &guest).claim("exp", guest.claims["iat"].clone());
     test.clock.advance(Duration::from_secs(120));
     bad.push(("expired", expired.sign()));
 
     let mut bodies = Vec::new();
     for (what, token) in bad {
-        let answer = test.refused(shop.link(&token, "x"), "invalid_grant").await;
+        let answer = test
+            .refused(shop.link(&token, "customer-x"), "invalid_grant")
+            .await;
         bodies.push((what, answer.body));
     }
     // A client that has an audience of its own links by no other token.
@@ -244,7 +252,7 @@ async fn c208_only_a_token_that_is_good_and_meant_for_the_client_links() {
         ..ClientSettings::default()
     };
     test.set_client(BACK_END, own).await;
-    let sent = shop.link(&guest.access_token, "x");
+    let sent = shop.link(&guest.access_token, "customer-x");
     let answer = test.refused(sent, "invalid_grant").await;
     bodies.push(("of another audience", answer.body));
     for (what, body) in &bodies {
@@ -260,7 +268,9 @@ async fn c209_what_is_no_access_token_links_nobody() {
     let refresh_token = shop.test.guest().await.refresh_token;
     let mut bodies = Vec::new();
     for token in [&code, &refresh_token, &shop.api_key, "forged"] {
-        let refused = shop.test.refused(shop.link(token, "x"), "invalid_grant");
+        let refused = shop
+            .test
+            .refused(shop.link(token, "customer-x"), "invalid_grant");
         bodies.push(refused.await.body);
     }
     bodies.dedup();
@@ -272,7 +282,7 @@ async fn c210_the_ids_of_customers() {
     let shop = Shop::new().await;
     let tokens = shop.test.guest().await;
     let right = |customer: &str| shop.link(&tokens.access_token, customer);
-    let long = "x".repeat(129);
+    let long = "customer-x".repeat(129);
     for bad in [
         "",
         "a b",
@@ -290,10 +300,12 @@ async fn c210_the_ids_of_customers() {
         shop.test.refused(right(bad), "invalid_request").await;
     }
     for wrong in [
-        right("x").set_raw("customer", "a%00"),
-        right("x").also("customer", "y"),
-        right("x").in_query(),
-        right("x").unset("customer").path("/oauth/link?customer=x"),
+        right("customer-x").set_raw("customer", "a%00"),
+        right("customer-x").also("customer", "customer-y"),
+        right("customer-x").in_query(),
+        right("customer-x")
+            .unset("customer")
+            .path("/oauth/link?customer=x"),
     ] {
         shop.test.refused(wrong, "invalid_request").await;
     }
@@ -319,7 +331,7 @@ async fn c211_a_link_brings_no_erased_guest_back() {
         // Nobody is given the id of one who was erased, as there is none in the past of whoever comes.
         test.clock.advance(Duration::from_millis(1));
         let tokens = test.guest().await;
-        let link = shop.link(&tokens.access_token, "x");
+        let link = shop.link(&tokens.access_token, "customer-x");
         let erase = profile(&tokens.access_token).method("DELETE");
         let (linked, erased) = tokio::join!(test.send(link), test.send(erase));
         assert_eq!(erased.status, StatusCode::NO_CONTENT, "{round}: {erased:?}");
@@ -336,7 +348,7 @@ async fn c211_a_link_brings_no_erased_guest_back() {
             Some("guest".to_owned()),
         );
         assert_eq!(events, [erased], "{round}");
-        let again = shop.link(&tokens.access_token, "x");
+        let again = shop.link(&tokens.access_token, "customer-x");
         test.refused(again, "invalid_grant").await;
     }
 }
@@ -347,15 +359,15 @@ async fn c212_a_link_beside_a_refresh_costs_neither() {
     for round in 0..thorough(1_000) {
         shop.test.clock.advance(Duration::from_millis(1));
         let tokens = shop.guest_of_app().await;
-        let link = shop.link(&tokens.access_token, "x");
+        let link = shop.link(&tokens.access_token, "customer-x");
         let refresh = refresh(&tokens.refresh_token).set("client_id", APP);
         let (linked, next) = tokio::join!(shop.test.send(link), shop.test.send(refresh));
-        is_linked(&linked, &tokens, "x", "linked");
+        is_linked(&linked, &tokens, "customer-x", "linked");
         assert_eq!(next.status, StatusCode::OK, "{round}: {next:?}");
         let next = next.tokens();
-        assert_eq!(shop.customer_of(&next).await, "x");
+        assert_eq!(shop.customer_of(&next).await, "customer-x");
         let after = shop.refreshed_by_app(&next).await;
-        assert_eq!(after.claims["customer"], "x");
+        assert_eq!(after.claims["customer"], "customer-x");
         let generation = "select max(generation) from grants";
         assert_eq!(shop.test.number(generation).await, 3);
     }
@@ -378,10 +390,10 @@ async fn c213_a_grant_that_is_made_beside_a_link_tells_of_it() {
         shop.test.clock.advance(Duration::from_millis(1));
         let code = shop.test.send(by_back_end(authorize())).await.text("code");
         let tokens = shop.test.granted(by_back_end(exchange(&code))).await;
-        let link = shop.link(&tokens.access_token, "x");
+        let link = shop.link(&tokens.access_token, "customer-x");
         let resume = by_back_end(authorize()).header("x-dressipi-jwt", &tokens.access_token);
         let (linked, resumed) = tokio::join!(shop.test.send(link), other.send(resume));
-        is_linked(&linked, &tokens, "x", "linked");
+        is_linked(&linked, &tokens, "customer-x", "linked");
         assert_eq!(resumed.status, StatusCode::OK, "{round}: {resumed:?}");
         assert_eq!(shop.grants_that_differ().await, 0, "{round}");
     }
@@ -398,21 +410,24 @@ async fn c214_what_a_crash_kept_from_a_grant_comes_with_the_next_login_or_the_cl
     let forget = "update grants set version = null, customer = null";
     let (linked, unlinked) = (shop.guest_of_app().await, shop.guest_of_app().await);
     for tokens in [&linked, &unlinked] {
-        shop.links(tokens, "x", "linked").await;
+        shop.links(tokens, "customer-x", "linked").await;
     }
     shop.test.database.sql(forget).await;
-    shop.links(&linked, "x", "already").await;
-    assert_eq!(shop.refreshed_by_app(&linked).await.claims["customer"], "x");
+    shop.links(&linked, "customer-x", "already").await;
+    assert_eq!(
+        shop.refreshed_by_app(&linked).await.claims["customer"],
+        "customer-x"
+    );
     assert_eq!(shop.grants_that_differ().await, 1);
     shop.test.clean().await;
     assert_eq!(shop.grants_that_differ().await, 0);
     let next = shop.refreshed_by_app(&unlinked).await;
-    assert_eq!(next.claims["customer"], "x");
+    assert_eq!(next.claims["customer"], "customer-x");
 
-    let linked_still = "update grants set version = 1, customer = 'x'";
-    shop.unlinks(&unlinked, "x", "unlinked").await;
+    let linked_still = "update grants set version = 1, customer = 'customer-x'";
+    shop.unlinks(&unlinked, "customer-x", "unlinked").await;
     shop.test.database.sql(linked_still).await;
-    shop.unlinks(&unlinked, "x", "not_linked").await;
+    shop.unlinks(&unlinked, "customer-x", "not_linked").await;
     assert_eq!(shop.grants_that_differ().await, 0);
     let next = shop.refreshed_by_app(&next).await;
     assert_eq!(next.claims.get("customer"), None);

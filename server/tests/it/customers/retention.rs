@@ -73,7 +73,7 @@ async fn c250_only_who_can_not_come_back_is_forgotten() {
     let alive = test.guest().await;
     let gone = guest_of_short(&shop).await;
     let linked = guest_of_short(&shop).await;
-    shop.links(&linked, "x", "linked").await;
+    shop.links(&linked, "customer-x", "linked").await;
     test.clock.advance(38 * DAY);
     let ended_yesterday = guest_of_short(&shop).await;
     test.clock.advance(2 * DAY);
