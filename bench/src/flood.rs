@@ -20,7 +20,7 @@ use self::verdicts::{BACK_AFTER, Figures, Held};
 use self::watch::Sockets;
 use crate::failure::Failure;
 use crate::generator::{Load, Pace};
-use crate::guests::{self as seeding, Guests, Seed};
+use crate::guests::{self as seeding, Guests, Said, Seed};
 use crate::machine::Machine;
 use crate::process::{Process, Server};
 use crate::workload::Fixed;
@@ -335,7 +335,7 @@ impl Watched {
             algorithm: KeyAlgorithm::Hs256,
             sample: guests,
             ended: 0,
-            linked: false,
+            said: Said::Nothing,
         };
         let tokens = seeding::seed(&directory, seed)?;
         let server = Server::limited(program, &directory, settings)?;

@@ -92,8 +92,18 @@ pub(crate) struct Seed {
     pub(crate) sample: usize,
     /// Number of guests, the oldest, whose grants ended long enough ago to be cleaned up.
     pub(crate) ended: u64,
-    /// Each guest has a customer and as many attributes as there may be, and the client is told both.
-    pub(crate) linked: bool,
+    /// The back end's word about each guest, of which the client is told all.
+    pub(crate) said: Said,
+}
+
+/// Names what a shop has said of its guests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Said {
+    Nothing,
+    /// Which customer each is.
+    Customer,
+    /// That, and as many attributes as there may be.
+    All,
 }
 
 /// The client of all requests.
@@ -149,7 +159,7 @@ async fn fill(directory: &Path, file: &Path, seed: Seed) -> Result<Vec<Token>, F
                     true => now.before(2 * KEEP_ENDED),
                     false => (now + policy.refresh_idle).min(issued.ends_at),
                 },
-                copied: seed.linked.then(|| Arc::new(said_of(id))),
+                copied: said_of(id, seed.said).map(Arc::new),
                 ..issued
             };
             profiles.push(profile_row(&grant));
@@ -211,7 +221,7 @@ async fn begin(
     let client = Change::AddClient {
         id: CLIENT_ID.parse().expect("this is an id"),
         settings: ClientSettings {
-            claims: seed.linked.then(|| {
+            claims: (seed.said == Said::All).then(|| {
                 TOLD.map(|name| name.parse().expect("this is a name"))
                     .to_vec()
             }),
@@ -329,18 +339,24 @@ fn grant_row(grant: &Grant) -> Row {
 /// The claims that the client of linked guests is told.
 const TOLD: [&str; 5] = ["customer", "a", "b", "c", "d"];
 
-/// Makes what a shop says of a linked guest: an id of 36 bytes, and 256 bytes of attributes.
-fn said_of(grant: GrantId) -> ProfileCopy {
+/// Makes what a shop says of a linked guest: an id of 36 bytes, and perhaps 256 bytes of attributes.
+fn said_of(grant: GrantId, said: Said) -> Option<ProfileCopy> {
+    if said == Said::Nothing {
+        return None;
+    }
     let texts = [("a", 64), ("b", 64), ("c", 64), ("d", 35)];
     let members = texts.map(|(name, length)| format!(r#""{name}":"{}""#, "x".repeat(length)));
     let attributes = format!("{{{}}}", members.join(","));
-    ProfileCopy {
+    Some(ProfileCopy {
         version: 1,
         customer: format!("919108f7-52d1-4320-{:017}", grant.profile.as_i64())
             .parse()
             .ok(),
-        attributes: attributes.parse().ok(),
-    }
+        attributes: match said {
+            Said::All => attributes.parse().ok(),
+            Said::Nothing | Said::Customer => None,
+        },
+    })
 }
 
 /// Returns what a column says of a guest, if the shop has said anything.

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 
 use crate::failure::Failure;
 use crate::generator::{Load, Outcome, Pace, Workload, histogram};
-use crate::guests::{self, CLIENT_ID, Guests, Seed};
+use crate::guests::{self, CLIENT_ID, Guests, Said, Seed};
 use crate::process::{Memory, Process, Server, Used, measure_sync, settle};
 use crate::scenario::Scenario;
 use crate::versions::{Kept, Version};
@@ -18,10 +18,12 @@ use crate::workload::{Fixed, Refresh, Retry, SignUp, Target};
 
 mod life;
 mod postgres;
+mod shop;
 mod tls;
 
 use life::HalfEnded;
 use postgres::Postgres;
+use shop::{Shop, ShopKind};
 
 /// Holds the measurement of one scenario in one round.
 pub(crate) struct Measured {
@@ -92,6 +94,8 @@ enum Kind {
     Es256,
     /// All guests have a customer and attributes, and the client is told both.
     Linked,
+    /// All guests have a customer, and nothing more.
+    HundredThousandCustomers,
     TenThousand,
     TenMillion,
 }
@@ -103,7 +107,9 @@ impl Kind {
                 (1_000_000, KeyAlgorithm::Hs256)
             }
             Self::HalfEnded => (2_000_000, KeyAlgorithm::Hs256),
-            Self::HundredThousand => (100_000, KeyAlgorithm::Hs256),
+            Self::HundredThousand | Self::HundredThousandCustomers => {
+                (100_000, KeyAlgorithm::Hs256)
+            }
             Self::EdDsa => (1_000_000, KeyAlgorithm::EdDsa),
             Self::Es256 => (1_000_000, KeyAlgorithm::Es256),
             Self::TenThousand => (10_000, KeyAlgorithm::Hs256),
@@ -151,6 +157,7 @@ pub(crate) struct Stage {
     signing: Option<Server>,
     writing: Option<Process>,
     postgres: Option<Postgres>,
+    shops: HashMap<ShopKind, Shop>,
     half_ended: Option<HalfEnded>,
     /// Measured once; it is the same in every round.
     growth: Option<f64>,
@@ -159,6 +166,7 @@ pub(crate) struct Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         self.served.clear();
+        self.shops.clear();
         (self.empty, self.empty_tls, self.signing) = (None, None, None);
         self.rate_limited = None;
         self.writing = None;
@@ -182,6 +190,7 @@ impl Stage {
             signing: None,
             writing: None,
             postgres: None,
+            shops: HashMap::new(),
             half_ended: None,
             growth: None,
         })
@@ -234,6 +243,17 @@ impl Stage {
             Scenario::StartEmpty => self.start_empty(),
             Scenario::Start10Thousand => self.start(Kind::TenThousand),
             Scenario::Start10Million => self.start(Kind::TenMillion),
+            Scenario::Refresh10ThousandRecorded => self.beside_delivery(false, time),
+            Scenario::Delivering => self.beside_delivery(true, time),
+            Scenario::Delivery => self.delivery(),
+            Scenario::Link => self.link(ShopKind::Silent, time),
+            Scenario::LinkRecorded => self.link(ShopKind::Recording, time),
+            Scenario::LinkAgain => self.link_again(time),
+            Scenario::Introspect => self.introspect(time),
+            Scenario::Succession => self.succession(time),
+            Scenario::NotForgetting => self.beside_retention(false, time),
+            Scenario::WhileForgetting => self.beside_retention(true, time),
+            Scenario::SizeLinked => self.size_linked(),
             Scenario::Cleaning => self.cleaning(),
             Scenario::NotCleaning => self.beside_cleaning(None, time),
             Scenario::WhileCleaning => self.beside_cleaning(Some("0s"), time),
@@ -411,8 +431,12 @@ impl Stage {
             Kind::HalfEnded => guests / 2,
             _ => 0,
         };
-        let linked = kind == Kind::Linked;
-        let key = format!("seed-{guests}-{ended}-{linked}-{}", algorithm.name());
+        let said = match kind {
+            Kind::Linked => Said::All,
+            Kind::HundredThousandCustomers => Said::Customer,
+            _ => Said::Nothing,
+        };
+        let key = format!("seed-{guests}-{ended}-{said:?}-{}", algorithm.name());
         if !self.seeded.contains_key(&key) {
             let directory = self.plan.directory.join(&key);
             let sample = usize::try_from(guests - ended)?.min(SAMPLE);
@@ -421,7 +445,7 @@ impl Stage {
                 algorithm,
                 sample,
                 ended,
-                linked,
+                said,
             };
             let made = guests::seed(&directory, seed)?;
             self.seeded.insert(key.clone(), (directory, made));

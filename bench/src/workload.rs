@@ -187,6 +187,8 @@ pub(crate) struct SignUp {
     codes: Vec<Option<Token>>,
     /// Collects the refresh tokens, if it is set.
     pub(crate) tokens: Option<Vec<Token>>,
+    /// Collects the access tokens, if it is set.
+    pub(crate) access_tokens: Option<Vec<String>>,
     /// Number of guests to stop at.
     pub(crate) limit: usize,
     begun: usize,
@@ -199,6 +201,7 @@ impl SignUp {
             exchange: target.exchange(),
             codes: Vec::new(),
             tokens: None,
+            access_tokens: None,
             limit: usize::MAX,
             begun: 0,
         }
@@ -241,6 +244,11 @@ impl Workload for SignUp {
             }
             (200, true, Some(token)) => {
                 self.tokens.iter_mut().for_each(|tokens| tokens.push(token));
+                if let (Some(tokens), Some(access)) =
+                    (&mut self.access_tokens, member(body, "access_token"))
+                {
+                    tokens.push(String::from_utf8_lossy(access).into_owned());
+                }
                 Step::Done
             }
             _ => Step::Failed,
@@ -250,6 +258,125 @@ impl Workload for SignUp {
     fn lost(&mut self, slot: usize) {
         self.codes[slot] = None;
     }
+}
+
+/// Asks about guests as a back end, by their access tokens.
+pub(crate) struct BackEnd {
+    /// Request up to the length of its body.
+    head: String,
+    /// Body before and behind the token.
+    body: [String; 2],
+    tokens: Vec<String>,
+    /// Each token is used once.
+    once: bool,
+    begun: usize,
+}
+
+impl BackEnd {
+    /// Links the guest of each token to a customer.
+    pub(crate) fn link(
+        host: &str,
+        client: &str,
+        key: &str,
+        tokens: Vec<String>,
+        once: bool,
+    ) -> Self {
+        let behind = "&customer=919108f7-52d1-4320-9bac-f847db4148a8";
+        Self::new("link", host, client, key, tokens, behind, once)
+    }
+
+    /// Introspects each token, again and again.
+    pub(crate) fn introspect(host: &str, client: &str, key: &str, tokens: Vec<String>) -> Self {
+        Self::new("introspect", host, client, key, tokens, "", false)
+    }
+
+    fn new(
+        endpoint: &str,
+        host: &str,
+        client: &str,
+        key: &str,
+        tokens: Vec<String>,
+        behind: &str,
+        once: bool,
+    ) -> Self {
+        Self {
+            head: format!(
+                "POST /oauth/{endpoint} HTTP/1.1\r\nhost: {host}\r\nx-api-key: {key}\r\n\
+                 content-type: application/x-www-form-urlencoded\r\ncontent-length: "
+            ),
+            body: [format!("client_id={client}&token="), behind.to_owned()],
+            tokens,
+            once,
+            begun: 0,
+        }
+    }
+}
+
+impl Workload for BackEnd {
+    fn request(&mut self, _slot: usize, request: &mut Vec<u8>) -> bool {
+        if self.is_exhausted() {
+            return false;
+        }
+        let token = &self.tokens[self.begun % self.tokens.len()];
+        self.begun += 1;
+        let [before, behind] = &self.body;
+        let length = before.len() + token.len() + behind.len();
+        let text = format!("{}{length}\r\n\r\n{before}{token}{behind}", self.head);
+        request.extend_from_slice(text.as_bytes());
+        true
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.tokens.is_empty() || (self.once && self.begun == self.tokens.len())
+    }
+
+    fn answer(&mut self, _slot: usize, status: u16, _body: &[u8]) -> Step {
+        match status {
+            200 => Step::Done,
+            _ => Step::Failed,
+        }
+    }
+
+    fn lost(&mut self, _slot: usize) {}
+}
+
+/// Refreshes dead tokens, each once.
+pub(crate) struct Succession {
+    request: Vec<u8>,
+    dead: Vec<Token>,
+}
+
+impl Succession {
+    pub(crate) fn new(target: &Target, dead: Vec<Token>) -> Self {
+        Self {
+            request: target.refresh(),
+            dead,
+        }
+    }
+}
+
+impl Workload for Succession {
+    fn request(&mut self, _slot: usize, request: &mut Vec<u8>) -> bool {
+        let Some(token) = self.dead.pop() else {
+            return false;
+        };
+        request.extend_from_slice(&self.request);
+        request.extend_from_slice(&token.0);
+        true
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.dead.is_empty()
+    }
+
+    fn answer(&mut self, _slot: usize, status: u16, _body: &[u8]) -> Step {
+        match status {
+            200 => Step::Done,
+            _ => Step::Failed,
+        }
+    }
+
+    fn lost(&mut self, _slot: usize) {}
 }
 
 /// Sends fixed requests, whatever the answers say.

@@ -264,10 +264,10 @@ impl Event {
     /// [`Event::client`]; `None` if the client is gone.
     #[must_use]
     pub fn message(&self, client: Option<&ClientId>) -> String {
-        let undone_by = |event: &&Self| event.event_type == EventType::GuestUnlinked;
-        let (by, reason) = match Some(self).filter(undone_by) {
-            Some(_) => (self.reason.as_deref(), None),
-            None => (None, self.reason.as_deref()),
+        let said = self.reason.as_deref();
+        let (by, reason) = match self.event_type {
+            EventType::GuestUnlinked => (said, None),
+            EventType::GuestLinked | EventType::GuestErased | EventType::GrantEnded => (None, said),
         };
         let message = Message {
             event_type: self.event_type.name(),

@@ -23,7 +23,7 @@ use crate::rate_limits::RateLimits;
 use crate::readiness::Readiness;
 use crate::restore::{self, RestoreError};
 use crate::revocation_filter::RevocationFilter;
-use crate::store::{Store, Unavailable};
+use crate::store::{Store, Unavailable, Write};
 use crate::timekeeper::Timekeeper;
 
 /// Holds the parts of a server that depend on where it runs.
@@ -60,7 +60,11 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
     // Nothing that is forgotten for its age can be brought back, so age is judged by the earliest time that it may be.
     let earliest = clock.reading().earliest;
     let known = keys.now();
-    let recorder = EventRecorder::new(config.events.recorded, clock.clone(), random.clone());
+    let records = config.events.recorded;
+    if store.records_events().await? != records {
+        store.write(Write::RecordEvents(records)).await?;
+    }
+    let recorder = EventRecorder::new(records, clock.clone(), random.clone());
     let opening = restore::open_journal(config, &*store, &known, &recorder, earliest);
     let (journal, went_back_at) = waiting("waiting for the journal", opening).await?;
     // Before the longest life of an access token is asked for: the keys promise to live that long.

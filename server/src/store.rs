@@ -206,9 +206,15 @@ pub trait Upkeep: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'_, Result<ScannedGuests, Unavailable>>;
 
-    /// Up to `limit` guests behind `after`, in the order of their ids; each with the time when it was last here, by its grants
-    /// too.
+    /// Up to `limit` guests behind `after`, in the order of their ids.
     fn profiles(
+        &self,
+        after: Option<ProfileId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Profile>, Unavailable>>;
+
+    /// The same, but each with the time when it was last here by its grants too, which takes a look at them.
+    fn profiles_and_when_seen(
         &self,
         after: Option<ProfileId>,
         limit: usize,

@@ -11,7 +11,7 @@ use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
 
 use crate::app::App;
-use crate::config::Keep;
+use crate::config::{Keep, Retention};
 use crate::lease::Leaseholder;
 use crate::store::{EndedBefore, Lease, Outcome, REMOVED_AT_ONCE, Unavailable, WhichEvents, Write};
 
@@ -30,15 +30,18 @@ pub struct Cleaner {
     has_receiver: bool,
     lease: Leaseholder,
     position: Position,
+    /// The guest behind whom the next look at guests begins; a look may take many scans of the grants.
+    guests_after: Option<ProfileId>,
     /// The last step forgot as much as one write may.
     forgets_more: bool,
 }
 
-/// The place behind which the next step goes on: first in all grants, then in all guests.
+/// The place at which the next step goes on: behind a grant, or among the guests, so many of whose parts it may look at before
+/// it is time for the grants again.
 #[derive(Clone, Copy, Debug)]
 enum Position {
     Grants(Option<GrantId>),
-    Guests(Option<ProfileId>),
+    Guests(u32),
 }
 
 impl Position {
@@ -75,17 +78,23 @@ impl Cleaner {
     /// Makes a cleaner of the store behind `app`. `has_receiver` says that events are delivered.
     #[must_use]
     pub fn new(app: &Arc<App>, keep: Keep, has_receiver: bool) -> Self {
-        // Of a guest in a store that went back the code may have been redeemed all the same.
-        let orphans = match app.marks.store_went_back() {
-            true => keep.orphans.max(KEEP_ENDED),
-            false => keep.orphans,
+        let keep = match app.marks.store_went_back() {
+            // Of a guest in a store that went back the code may have been redeemed all the same, and nobody knows who has been
+            // here since. Whoever has is seen again before the next start.
+            true => Keep {
+                orphans: keep.orphans.max(KEEP_ENDED),
+                guests: Retention::default(),
+                ..keep
+            },
+            false => keep,
         };
         Self {
             app: Arc::clone(app),
-            keep: Keep { orphans, ..keep },
+            keep,
             has_receiver,
             lease: Leaseholder::new(Lease::Cleaner, app.node.clone(), LEASE, LEASE / 2),
             position: Position::START,
+            guests_after: None,
             forgets_more: false,
         }
     }
@@ -108,7 +117,7 @@ impl Cleaner {
         }
         match self.position {
             Position::Grants(after) => self.clean_grants(after, now).await,
-            Position::Guests(after) => self.forget_guests(after, now).await,
+            Position::Guests(parts) => self.forget_guests(parts, now).await,
         }
     }
 
@@ -149,7 +158,7 @@ impl Cleaner {
         }
         let forgets_guests = !self.keep.guests.is_off();
         self.position = match part.next {
-            None if forgets_guests => Position::Guests(None),
+            None if forgets_guests => Position::Guests(PARTS_OF_GUESTS),
             next => Position::Grants(next),
         };
         Ok(match part.next {
@@ -167,6 +176,11 @@ impl Cleaner {
         if old.is_empty() {
             return Ok(false);
         }
+        let keys = old
+            .iter()
+            .map(|stored| (stored.event.guest, stored.event.id));
+        let removal = Write::RemoveEvents(keys.collect());
+        self.app.grants.write(removal).await?;
         if self.has_receiver {
             for stored in &old {
                 let event = &stored.event;
@@ -180,13 +194,6 @@ impl Cleaner {
                 }
             }
         }
-        let keys = old
-            .iter()
-            .map(|stored| (stored.event.guest, stored.event.id));
-        self.app
-            .grants
-            .write(Write::RemoveEvents(keys.collect()))
-            .await?;
         Ok(old.len() == EVENTS)
     }
 
@@ -253,6 +260,8 @@ const WRITES_AT_ONCE: usize = 4;
 const BETWEEN_PARTS: Duration = Duration::from_millis(50);
 /// The pause after guests were forgotten, if the shop is told of each: so that its receiver keeps up.
 const BETWEEN_TOLD: Duration = Duration::from_secs(1);
+/// The parts of all guests that are looked at between two scans of the grants: some 100 s of a hundred guests each.
+const PARTS_OF_GUESTS: u32 = 100;
 /// The events that are removed in one step.
 const EVENTS: usize = 500;
 const BETWEEN_SCANS: Duration = Duration::from_secs(3600);

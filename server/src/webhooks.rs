@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use guestpass_core::event::EventType;
+use guestpass_core::event::{Event, EventType};
 use guestpass_core::time::Timestamp;
 
 use crate::app::App;
@@ -29,6 +29,8 @@ pub struct Deliverer {
     receiver: Arc<Receiver>,
     lease: Leaseholder,
     counted_at: Option<Timestamp>,
+    /// What the store couldn't be told of deliveries. Until it is, nothing more is sent, or it would be sent again.
+    unnoted: Vec<Write>,
 }
 
 /// The result of one step.
@@ -57,6 +59,7 @@ impl Deliverer {
             receiver: Arc::new(receiver),
             lease,
             counted_at: None,
+            unnoted: Vec::new(),
         }
     }
 
@@ -73,36 +76,54 @@ impl Deliverer {
             self.leave_off(now);
             return Ok(Step::Elsewhere);
         }
+        while let Some(note) = self.unnoted.last() {
+            self.app.grants.write(note.clone()).await?;
+            self.unnoted.pop();
+        }
         self.count(now).await?;
         let due = self.app.events.due_events(now, DUE_AT_ONCE).await?;
-        let (mut delivered, mut failed) = (0, 0);
-        let mut note = |was_delivered| match was_delivered {
-            true => delivered += 1,
-            false => failed += 1,
-        };
+        let mut tried = Tried::default();
         let mut under_way = FuturesUnordered::new();
         for event in due {
             if under_way.len() == UNDER_WAY
                 && let Some(done) = under_way.next().await
             {
-                note(done?);
+                tried.note(done);
             }
-            // What is slow may take longer than the lease.
+            // What is slow may take longer than the lease; and what can't be noted would be sent again.
             let now = self.app.clock.now();
-            if !self.lease.hold(&*self.app.grants, now).await? {
+            let may_go_on = match &tried.failure {
+                Some(_) => false,
+                None => match self.lease.hold(&*self.app.grants, now).await {
+                    Ok(is_held) => is_held,
+                    Err(error) => {
+                        tried.failure = Some(error);
+                        false
+                    }
+                },
+            };
+            if !may_go_on {
                 break;
             }
             under_way.push(deliver(&self.app, &self.receiver, event));
         }
         while let Some(done) = under_way.next().await {
-            note(done?);
+            tried.note(done);
         }
-        Ok(Step::Tried { delivered, failed })
+        self.unnoted = tried.unnoted;
+        match tried.failure {
+            Some(error) => Err(error),
+            None => Ok(Step::Tried {
+                delivered: tried.delivered,
+                failed: tried.failed,
+            }),
+        }
     }
 
     /// Counts what isn't delivered, now and then.
     async fn count(&mut self, now: Timestamp) -> Result<(), Unavailable> {
-        if self.counted_at.is_none_or(|at| at + COUNT_EVERY <= now) {
+        let is_recent = |at: Timestamp| at <= now && now < at + COUNT_EVERY;
+        if !self.counted_at.is_some_and(is_recent) {
             let counts = self.app.events.count_events(COUNTED_AT_MOST).await?;
             self.app.metrics.events.note(counts, now);
             self.counted_at = Some(now);
@@ -124,7 +145,8 @@ impl Deliverer {
                 Ok(Step::Tried { delivered, failed }) if delivered + failed == DUE_AT_ONCE => {
                     Duration::ZERO
                 }
-                Ok(_) => BETWEEN_LOOKS,
+                Ok(Step::Elsewhere) => WHILE_ELSEWHERE,
+                Ok(Step::Tried { .. } | Step::ClockDoubted) => BETWEEN_LOOKS,
                 Err(error) => {
                     tracing::warn!(error = %error, "the delivery of events waits");
                     AFTER_ERROR
@@ -135,8 +157,35 @@ impl Deliverer {
     }
 }
 
-/// Tries to deliver an event, and says in the store what became of it. Returns whether it was delivered.
-async fn deliver(app: &App, receiver: &Receiver, stored: StoredEvent) -> Result<bool, Unavailable> {
+/// Adds up what became of the events of a step.
+#[derive(Default)]
+struct Tried {
+    delivered: usize,
+    failed: usize,
+    unnoted: Vec<Write>,
+    failure: Option<Unavailable>,
+}
+
+impl Tried {
+    fn note(&mut self, (is_delivered, unnoted): (bool, Option<(Write, Unavailable)>)) {
+        match is_delivered {
+            true => self.delivered += 1,
+            false => self.failed += 1,
+        }
+        if let Some((write, failure)) = unnoted {
+            self.unnoted.push(write);
+            self.failure.get_or_insert(failure);
+        }
+    }
+}
+
+/// Tries to deliver an event, and says in the store what became of it. Returns whether it was delivered, and what the store
+/// couldn't be told.
+async fn deliver(
+    app: &App,
+    receiver: &Receiver,
+    stored: StoredEvent,
+) -> (bool, Option<(Write, Unavailable)>) {
     let StoredEvent {
         event, attempts, ..
     } = stored;
@@ -147,53 +196,48 @@ async fn deliver(app: &App, receiver: &Receiver, stored: StoredEvent) -> Result<
     let began = app.clock.now();
     let sent = receiver.send(event.id, began, body).await;
     let now = app.clock.now();
-    let (attempts, delivery, result) = match &sent {
-        Ok(_) => (attempts, Delivery::Delivered(now), EventResult::Delivered),
-        Err(_) if event.at + GIVE_UP_AFTER <= began => {
-            (attempts + 1, Delivery::Dead, EventResult::Dead)
+    let key = (event.guest, event.id);
+    let (note, result) = match &sent {
+        // Of an erased guest nothing is kept that isn't needed.
+        Ok(_) if event.event_type == EventType::GuestErased => {
+            (Write::RemoveEvents(vec![key]), EventResult::Delivered)
+        }
+        Ok(_) => {
+            let delivered = Delivery::Delivered(now);
+            let note = Write::NoteDelivery(key, attempts, delivered);
+            (note, EventResult::Delivered)
         }
         Err(failed) => {
-            let jitter = u16::from_be_bytes(app.random.bytes());
-            let pause = delay(attempts, jitter).max(failed.retry_after().min(LONGEST));
-            (
-                attempts + 1,
-                Delivery::Waiting(now + pause),
-                EventResult::Failed,
-            )
+            let attempts = attempts.saturating_add(1);
+            let is_last = event.at + GIVE_UP_AFTER <= began;
+            let (delivery, result) = match is_last {
+                true => (Delivery::Dead, EventResult::Dead),
+                false => {
+                    let jitter = u16::from_be_bytes(app.random.bytes());
+                    let pause = delay(attempts - 1, jitter).max(failed.retry_after().min(LONGEST));
+                    (Delivery::Waiting(now + pause), EventResult::Failed)
+                }
+            };
+            log_failure(&event, attempts, delivery, &failed.problem);
+            (Write::NoteDelivery(key, attempts, delivery), result)
         }
     };
     app.metrics.events.count(event.event_type, result);
-    if let Err(NotDelivered { problem, .. }) = &sent {
-        log_failure(
-            &event.id.to_string(),
-            event.event_type,
-            attempts,
-            delivery,
-            problem,
-        );
-    }
-    let note = Write::NoteDelivery((event.guest, event.id), attempts, delivery);
-    app.grants.write(note).await?;
-    Ok(sent.is_ok())
+    let unnoted = app.grants.write(note.clone()).await.err();
+    (sent.is_ok(), unnoted.map(|failure| (note, failure)))
 }
 
-fn log_failure(id: &str, event_type: EventType, attempts: u32, delivery: Delivery, problem: &str) {
-    let r#type = event_type.name();
+fn log_failure(event: &Event, attempts: u32, delivery: Delivery, problem: &str) {
+    let r#type = event.event_type.name();
     if delivery == Delivery::Dead {
         tracing::error!(
-            event.id = id,
-            event.r#type = r#type,
-            attempts,
-            problem,
+            event.id = %event.id, event.r#type = r#type, attempts, problem,
             "an event could not be delivered for three days and is not tried any more: see guestpass events --dead, and once the \
              receiver answers guestpass events retry"
         );
     } else {
         tracing::warn!(
-            event.id = id,
-            event.r#type = r#type,
-            attempts,
-            problem,
+            event.id = %event.id, event.r#type = r#type, attempts, problem,
             "an event could not be delivered, and is tried again"
         );
     }
@@ -230,6 +274,8 @@ pub const DEADLINE: Duration = Duration::from_secs(15);
 const UNDER_WAY: usize = 8;
 const DUE_AT_ONCE: usize = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+/// The pause of a node that another one has the lease before.
+const WHILE_ELSEWHERE: Duration = Duration::from_secs(10);
 const AFTER_ERROR: Duration = Duration::from_secs(5);
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 /// What waits or is dead is counted up to one more than this many; a count that stands there says that there are more.

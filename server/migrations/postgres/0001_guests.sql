@@ -5,12 +5,13 @@
 create table installation (
     only_row            smallint primary key check (only_row = 1),
     installation_id     bytea  not null,    -- 16 random bytes, part of what every credential is sealed with
-    master_key_check    bytea,              -- null until the first keys are made
+    master_key_check    bytea,             -- null until the first keys are made
     revision            bigint not null,    -- moves with every change to clients or keys
     next_client_number  bigint not null,
     issuer              text,               -- `iss` of every token, once it was set
     seen_at             bigint not null default 0, -- the time at which the installation was last served
     time_resets         bigint not null default 0, -- how often that time was set, instead of going on
+    events_recorded     boolean not null default false, -- by the server that was started last
     unfinished_copy     boolean not null default false -- this is the beginning of one: nobody is served
 );
 
@@ -115,12 +116,12 @@ create table events (
     at             bigint  not null,
     network_id     bytea   not null,
     customer       text,                    -- whom the guest had become
-    client_number  bigint ,                 -- the client that asked for it, or whose grant it was
-    grant_id       bytea,              -- the grant that has ended
+    client_number  bigint,                 -- the client that asked for it, or whose grant it was
+    grant_id       bytea,             -- the grant that has ended
     reason         text,                    -- why, or who did it
     attempts       bigint  not null default 0, -- deliveries that failed
-    next_at        bigint ,                 -- when the next one is due; null when delivered or dead
-    delivered_at   bigint ,
+    next_at        bigint,                 -- when the next one is due; null when delivered or dead
+    delivered_at   bigint,
     primary key (profile_id, event_id)
 );
 

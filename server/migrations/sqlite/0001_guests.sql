@@ -11,6 +11,7 @@ create table installation (
     issuer              text,               -- `iss` of every token, once it was set
     seen_at             integer not null default 0, -- the time at which the installation was last served
     time_resets         integer not null default 0, -- how often that time was set, instead of going on
+    events_recorded     integer not null default false, -- by the server that was started last
     unfinished_copy     integer not null default false, -- this is the beginning of one: nobody is served
     log_in_file         integer,            -- a number of the log, written to the file itself before the log begins,
     log_in_log          integer             -- and then to the log: one with another number is foreign

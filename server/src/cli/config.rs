@@ -50,7 +50,7 @@ pub(super) async fn run(command: &Command, config: &Config, output: Output) -> R
 }
 
 async fn check(config: &Config, output: Output) -> Result<(), Failure> {
-    let certificate = require_settings(config)?;
+    let certificate = require_settings(config)?.certificate;
     let taken = taken_addresses(config)?;
     // Before the database is opened: what SQLite makes beside it then is gone when this ends. And to look at the lock opens
     // and closes the file, which takes the locks that SQLite has on it.

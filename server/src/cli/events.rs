@@ -4,7 +4,6 @@ use clap::{Args as ClapArgs, Subcommand};
 use guestpass_core::client::Client;
 use guestpass_core::event::{Event, EventCursor, EventId};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 use super::database::{self, Opened};
 use super::{Failure, Output, rfc3339, serve, table};
@@ -12,6 +11,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::random::{Random, SecureGenerator};
 use crate::store::{Delivery, Outcome, StoredEvent, WhichEvents, Write};
+use crate::timing::SETTLING;
 use crate::webhooks::{NotDelivered, new_secret};
 
 #[derive(ClapArgs)]
@@ -31,7 +31,8 @@ pub(super) struct Args {
 }
 
 const EXAMPLES: &str = "\
-The list ends a minute ago, so that whoever goes on behind its last place misses nothing.
+The list ends a minute ago, so that whoever goes on behind its last place misses nothing. Where a receiver is told, the word of an
+erasure is gone as soon as it has it.
 
 Examples:
   guestpass events
@@ -72,12 +73,13 @@ async fn list(args: &Args, config: &Config, output: Output) -> Result<(), Failur
         false => WhichEvents::All,
     };
     let after = args.after.unwrap_or(EventCursor::START);
-    let before = opened.clock.now().before(SETTLED_AFTER);
+    let before = opened.trusted_now()?.before(SETTLING);
     let limit = usize::from(args.limit);
     let events = opened
         .store
         .events_after(which, after, before, limit)
         .await?;
+    let recorded = config.events.recorded || opened.store.records_events().await?;
     let (_, clients) = opened.store.clients().await?;
     let next = events.last().map(|stored| stored.event.cursor());
     let next = next.or(args.after).map(|cursor| cursor.to_string());
@@ -87,7 +89,7 @@ async fn list(args: &Args, config: &Config, output: Output) -> Result<(), Failur
         .collect();
     output.print(&json!({"events": described, "after": next}), || {
         if events.is_empty() {
-            return vec![nothing(config, args)];
+            return vec![nothing(recorded, args)];
         }
         let rows = events.iter().map(
             |StoredEvent {
@@ -112,11 +114,8 @@ async fn list(args: &Args, config: &Config, output: Output) -> Result<(), Failur
     })
 }
 
-/// The age from which on no event can come in between any more: a write that was begun earlier has ended by then.
-const SETTLED_AFTER: Duration = Duration::from_secs(60);
-
-fn nothing(config: &Config, args: &Args) -> String {
-    if !config.events.recorded {
+fn nothing(recorded: bool, args: &Args) -> String {
+    if !recorded {
         return "no events: they are not recorded. Set events.url, or events.record = true"
             .to_owned();
     }
@@ -179,7 +178,7 @@ async fn retry(config: &Config, output: Output) -> Result<(), Failure> {
 
 /// Has all dead letters delivered again. Returns their number.
 async fn wake(opened: &Opened) -> Result<u64, Failure> {
-    let now = opened.clock.now();
+    let now = opened.trusted_now()?;
     let (mut after, mut retried) = (EventCursor::START, 0);
     loop {
         let dead = opened

@@ -7,6 +7,13 @@ use std::path::{Path, PathBuf};
 use crate::config::{Config, Database, Listen, lock_of};
 use crate::files::{resolved, with_suffix};
 
+/// Warns in the log of what others can read or write and shouldn't.
+pub(super) fn warn_of(config: &Config) {
+    for exposed in exposed(config) {
+        tracing::warn!("{exposed}");
+    }
+}
+
 /// Lists the files with secrets that others can read, those that others can change though the installation relies on them,
 /// and the directories in which they can put other files in the place of these, each as a sentence with the command that
 /// ends it.
@@ -125,6 +132,12 @@ fn secret_files(config: &Config) -> Vec<PrivateFile> {
         .and_then(|admin| admin.token_file.as_deref())
     {
         files.push(of_operator(file, "the token of the operators"));
+    }
+    if let Some(webhook) = &config.events.webhook {
+        files.push(of_operator(
+            &webhook.secret_file,
+            "the secret by which the receiver of events knows who sends",
+        ));
     }
     if let Some(file) = config.postgres.password_file() {
         files.push(of_operator(file, "the password of the database"));

@@ -42,7 +42,7 @@ pub(super) const AFTER_HELP: &str = "\
 sub is a positive whole number below 2^63, subn a UUID, created_at a time as 2026-01-31T12:00:00Z or milliseconds since
 1970. A sub that this installation will give to a new guest later is refused: of 16 digits, the numbers from
 1140737488355328 on follow the time. A subn belongs to one guest: two with the same are refused. customer says which customer
-of the shop the guest is, linked_at since when. What `guestpass profile export` writes can be imported.
+of the shop the guest is, linked_at since when; seen_at when it was last here, else now. What `guestpass profile export` writes can be imported.
 
 The whole file is checked first. Guests that are there already with the same values are left alone, so the same file can be
 imported again. Those that were erased stay erased, and links that were undone here later stay undone. A guest that is there

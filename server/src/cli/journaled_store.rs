@@ -28,11 +28,13 @@ pub(super) struct JournaledStore<'a> {
 
 impl<'a> JournaledStore<'a> {
     pub(super) async fn open(config: &'a Config, opened: &'a Opened) -> Result<Self, Failure> {
+        // The server may have a configuration that this command wasn't given.
+        let records = config.events.recorded || opened.store.records_events().await?;
         Ok(Self {
             config,
             opened,
             keys: open_keys(config, opened).await?.now(),
-            recorder: opened.recorder(config.events.recorded),
+            recorder: opened.recorder(records),
             journal: journal_of(config, &*opened.store).await?,
         })
     }

@@ -191,7 +191,9 @@ async fn export_all(store: &dyn Store) -> Result<(), Failure> {
     out.print(import::HEADER).map_err(unprinted)?;
     let (mut after, mut seen) = (None, 0_u64);
     loop {
-        let part = store.profiles(after, EXPORTED_AT_ONCE).await?;
+        let part = store
+            .profiles_and_when_seen(after, EXPORTED_AT_ONCE)
+            .await?;
         for profile in &part {
             let client_id = clients
                 .iter()

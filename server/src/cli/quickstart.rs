@@ -81,9 +81,9 @@ pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Resu
     {
         config.listen = Listen::Address((Ipv4Addr::LOCALHOST, 0).into());
     }
-    let hook = Hook::start().await?;
-    config.events = hook.settings();
     let api_key = add_clients(&config).await?;
+    let hook = Hook::start(&config.data_dir).await?;
+    config.events = hook.settings();
     let server = Server::start(&config).await?;
     let Listen::Address(address) = server.place else {
         return Err(Failure("it doesn't listen on an address".to_owned()));

@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use super::Failure;
 use super::usage::without_secrets;
 use crate::app::App;
-use crate::config::{Certificate, Config, OperatorToken, ShownSetting};
+use crate::config::{Certificate, Config, OperatorToken, ShownSetting, Webhook};
 use crate::telemetry::Level;
 use crate::webhooks::Secrets;
 
@@ -27,7 +27,8 @@ pub(super) struct Renewal {
     pub(super) in_use: Vec<ShownSetting>,
     pub(super) level: Level,
     pub(super) token: Option<OperatorToken>,
-    pub(super) secrets: Option<Secrets>,
+    /// The receiver of webhooks, and the secrets that sign what it is sent.
+    pub(super) webhook: Option<(Webhook, Secrets)>,
 }
 
 impl Renewal {
@@ -118,9 +119,10 @@ impl Renewal {
         {
             taken_over.push("the token of the operators");
         }
-        let webhook = config.events.webhook.as_ref();
-        if let (Some(in_use), Some(read)) = (&self.secrets, webhook)
-            && in_use.replace(&read.secrets)
+        if let Some((webhook, in_use)) = &self.webhook
+            && config.events.webhook.as_ref() == Some(webhook)
+            && let Ok(read) = webhook.secrets()
+            && in_use.replace(&read)
         {
             taken_over.push("the secrets of the webhook");
         }

@@ -74,13 +74,14 @@ pub(super) async fn run(
         &json!({"listening": url, "issuer": server.issuer.as_str()}),
         || format!("listening on {url}"),
     )?;
+    let secrets = server.receiver.as_ref().map(Receiver::secrets);
     let renewal = Renewal {
         app: Arc::downgrade(&server.app),
         certificate: server.certificate.clone(),
         load,
         in_use: config.shown,
         token: config.admin.and_then(|admin| admin.token),
-        secrets: config.events.webhook.map(|webhook| webhook.secrets),
+        webhook: config.events.webhook.zip(secrets),
         level: log.level(),
     };
     let renewing = tokio::spawn(renewal.run(hangup));
@@ -114,7 +115,10 @@ pub(super) struct Server {
 impl Server {
     /// Locks the data directory, opens the store, loads or makes the keys, and binds the listeners.
     pub(super) async fn start(config: &Config) -> Result<Self, Failure> {
-        let certificate = require_settings(config)?;
+        let Required {
+            certificate,
+            receiver,
+        } = require_settings(config)?;
         make_directories(config)?;
         let (lock, checked) = match &config.database {
             Database::Sqlite(file) if file.exists() => {
@@ -148,9 +152,7 @@ impl Server {
         }
         database::require_whole(config, &opened).await?;
         let keys = open_or_make_keys(config, &opened).await?;
-        for exposed in exposure::exposed(config) {
-            tracing::warn!("{exposed}");
-        }
+        exposure::warn_of(config);
         let Opened { store, clock } = opened;
         // Nobody can connect before the server can answer, but that the address is taken is found out now.
         let reserved = reserve(&config.listen, "--listen")?;
@@ -175,7 +177,6 @@ impl Server {
         let app = start::start(config, parts).await;
         let app = app.map_err(|error| cannot_start(config, error))?;
         let listener = listen(reserved, "--listen")?;
-        let receiver = receiver_of(config)?;
         let admin = match admin_reserved.zip(config.admin.clone()) {
             Some((reserved, admin)) => Some((listen(reserved, "admin_listen")?, admin)),
             None => None,
@@ -280,10 +281,9 @@ impl Server {
 
 /// Makes the receiver of webhooks, if there is one.
 pub(super) fn receiver_of(config: &Config) -> Result<Option<Receiver>, Failure> {
-    let webhook = config.events.webhook.clone();
+    let webhook = config.events.webhook.as_ref();
     let receiver = webhook.map(|webhook| Receiver::new(webhook, webhooks::DEADLINE));
-    let receiver = receiver.transpose();
-    receiver.map_err(|problem| Failure(format!("events.url: {problem}")))
+    receiver.transpose().map_err(Failure)
 }
 
 fn cannot_start(config: &Config, error: StartError) -> Failure {
@@ -314,7 +314,7 @@ fn connections(
 
 /// Checks all that a start asks of the settings and of the places that they name before it touches anything, and reads the
 /// certificate. `config check` does the same.
-pub(super) fn require_settings(config: &Config) -> Result<Option<Arc<Certificate>>, Failure> {
+pub(super) fn require_settings(config: &Config) -> Result<Required, Failure> {
     config.issuer_on(&config.listen)?;
     config.check_tls_on(&config.listen)?;
     if let Some(admin) = &config.admin
@@ -327,8 +327,20 @@ pub(super) fn require_settings(config: &Config) -> Result<Option<Arc<Certificate
     }
     let certificate = config.tls.as_ref().map(Certificate::read).transpose()?;
     let certificate = certificate.map(Arc::new);
+    let receiver = receiver_of(config)?;
     places::require_usable(config)?;
-    Ok(certificate)
+    Ok(Required {
+        certificate,
+        receiver,
+    })
+}
+
+/// What was read while the settings were checked.
+pub(super) struct Required {
+    /// The certificate of the public listener.
+    pub(super) certificate: Option<Arc<Certificate>>,
+    /// The receiver of webhooks.
+    receiver: Option<Receiver>,
 }
 
 /// Checks that a start could take its addresses, and returns those that somebody has taken already, as a running server has.

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use std::path::PathBuf;
+
 use guestpass_core::choice;
 use url::{Host, Url};
 
@@ -20,12 +22,25 @@ pub struct Events {
 }
 
 /// The receiver of events, and the secrets that sign what it is sent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Webhook {
     /// Where events are sent to.
     pub url: Url,
-    /// Each of them signs.
-    pub secrets: Secrets,
+    /// The file of the secrets, each of which signs. It is read when something is to be sent.
+    pub secret_file: PathBuf,
+}
+
+impl Webhook {
+    /// Reads the secrets.
+    ///
+    /// # Errors
+    /// Explains the problem without showing a secret.
+    pub fn secrets(&self) -> Result<Secrets, String> {
+        let read = setting_file::read_text(&self.secret_file);
+        let secrets = read.and_then(|text| Secrets::parse(&text));
+        let file = self.secret_file.display();
+        secrets.map_err(|problem| format!("{SECRET_FILE} = {file}: {problem}"))
+    }
 }
 
 impl Events {
@@ -33,13 +48,16 @@ impl Events {
         let webhook = match values.optional(URL, receiver)? {
             Some(url) => Some(Webhook {
                 url,
-                secrets: values.one(SECRET_FILE, |file| match file {
+                secret_file: values.one(SECRET_FILE, |file| match file {
                     "" => Err(
                         "a receiver must be able to tell who sends. Make a secret with `guestpass events secret > FILE`, \
                          give it to the receiver, and name the file"
                             .to_owned(),
                     ),
-                    file => Secrets::parse(&setting_file::read_text(&files::path(file)?)?),
+                    file if file.starts_with(Secrets::PREFIX) => {
+                        Err("that is a secret itself. Name the file that holds it".to_owned())
+                    }
+                    file => files::path(file),
                 })?,
             }),
             None => {
@@ -90,6 +108,7 @@ fn receiver(text: &str) -> Result<Url, String> {
 
 fn is_loopback(host: &Host<&str>) -> bool {
     match host {
+        // What it stands for is looked at again when something is sent.
         Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
         Host::Ipv4(address) => address.is_loopback(),
         Host::Ipv6(address) => IpAddr::from(*address).to_canonical().is_loopback(),

@@ -247,7 +247,7 @@ pub(super) fn quoted<'a>(name: &str, text: &'a str) -> Option<&'a str> {
         "master_key" => true,
         "database" => !text.starts_with("sqlite:"),
         // A secret of that form has a slash as often as not, but no directory before it.
-        "postgres.password_file" | "admin.token_file" => {
+        "postgres.password_file" | "admin.token_file" | "events.secret_file" => {
             !text.contains('/') || !Path::new(text).parent().is_some_and(Path::is_dir)
         }
         _ => false,

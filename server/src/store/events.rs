@@ -1,5 +1,7 @@
 //! Events as the store keeps them: beside the guest, until they are delivered and after that for a while.
 
+use std::time::Duration;
+
 use guestpass_core::event::{Event, EventCursor, EventId};
 use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
@@ -8,7 +10,8 @@ use super::{BoxFuture, Unavailable};
 
 /// Lists events, for their delivery and for operators. Each is recorded by the write that makes its change.
 pub trait Events: Send + Sync {
-    /// Returns up to `limit` events whose delivery is due, the longest due first.
+    /// Returns up to `limit` events whose delivery is due, the longest due first; those too that wait for a time so far ahead
+    /// that only a wrong clock can have said so.
     fn due_events(
         &self,
         now: Timestamp,
@@ -23,6 +26,9 @@ pub trait Events: Send + Sync {
         before: Timestamp,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<StoredEvent>, Unavailable>>;
+
+    /// Tells whether the server that was started last records events, for commands that change guests beside it.
+    fn records_events(&self) -> BoxFuture<'_, Result<bool, Unavailable>>;
 
     /// Counts the events that wait and those that are dead, each up to `limit`.
     fn count_events(&self, limit: usize) -> BoxFuture<'_, Result<EventCounts, Unavailable>>;
@@ -78,6 +84,9 @@ impl Delivery {
         }
     }
 }
+
+/// The time after which no delivery is put off, as the webhooks' pauses are.
+pub(super) const NEVER_LATER: Duration = Duration::from_secs(2 * 3600);
 
 /// The key of an event's row.
 pub type EventKey = (ProfileId, EventId);

@@ -41,6 +41,7 @@ mod url;
 mod writer;
 
 pub use connection::Connection;
+use grants::PROFILE_COLUMNS;
 use pool::Pool;
 pub(crate) use url::may_hold_password;
 
@@ -234,7 +235,15 @@ impl Upkeep for PostgresStore {
         after: Option<ProfileId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Profile>, Unavailable>> {
-        Box::pin(upkeep::profiles(&self.pool, after, limit))
+        Box::pin(upkeep::profiles(&self.pool, PROFILE_COLUMNS, after, limit))
+    }
+
+    fn profiles_and_when_seen(
+        &self,
+        after: Option<ProfileId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Profile>, Unavailable>> {
+        Box::pin(upkeep::profiles_and_when_seen(&self.pool, after, limit))
     }
 
     fn guests_of<'a>(
@@ -291,6 +300,10 @@ impl Events for PostgresStore {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<StoredEvent>, Unavailable>> {
         Box::pin(events::after(&self.pool, which, after, before, limit))
+    }
+
+    fn records_events(&self) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(events::are_recorded(&self.pool))
     }
 
     fn count_events(&self, limit: usize) -> BoxFuture<'_, Result<EventCounts, Unavailable>> {

@@ -63,7 +63,7 @@ pub enum SchemaError {
 }
 
 /// The columns of the table `installation`, which has one row.
-const INSTALLATION: [&str; 9] = [
+const INSTALLATION: [&str; 10] = [
     "only_row",
     "installation_id",
     "master_key_check",
@@ -72,6 +72,7 @@ const INSTALLATION: [&str; 9] = [
     "issuer",
     "seen_at",
     "time_resets",
+    "events_recorded",
     "unfinished_copy",
 ];
 

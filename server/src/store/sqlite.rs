@@ -305,7 +305,19 @@ impl Upkeep for SqliteStore {
         after: Option<ProfileId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Profile>, Unavailable>> {
-        Box::pin(self.read(move |connection| upkeep::profiles(connection, after, limit)))
+        Box::pin(self.read(move |connection| {
+            upkeep::profiles(connection, grants::PROFILE_COLUMNS, after, limit)
+        }))
+    }
+
+    fn profiles_and_when_seen(
+        &self,
+        after: Option<ProfileId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Profile>, Unavailable>> {
+        Box::pin(self.read(move |connection| {
+            upkeep::profiles(connection, &upkeep::columns_when_seen(), after, limit)
+        }))
     }
 
     fn guests_of<'a>(
@@ -390,6 +402,10 @@ impl Events for SqliteStore {
         Box::pin(
             self.read(move |connection| events::after(connection, which, after, before, limit)),
         )
+    }
+
+    fn records_events(&self) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        Box::pin(self.read(events::are_recorded))
     }
 
     fn count_events(&self, limit: usize) -> BoxFuture<'_, Result<EventCounts, Unavailable>> {

@@ -45,8 +45,8 @@ pub enum Write {
     /// Removes a guest, all its grants and all its events, and then says that it was erased; by an event too, if the guest was
     /// there. Idempotent: [`Outcome::Conflict`] if the guest wasn't there.
     EraseGuest(ProfileId, Tombstone, Option<(EventStamp, ErasureReason)>),
-    /// Says what has become of the delivery of an event, with the number of attempts that failed. An event that says that
-    /// a guest was erased is removed when it is delivered. [`Outcome::Conflict`] if the event is gone or was delivered before.
+    /// Says what has become of the delivery of an event, with the number of attempts that failed. [`Outcome::Conflict`] if the
+    /// event is gone or was delivered before.
     NoteDelivery(EventKey, u32, Delivery),
     /// Removes events.
     RemoveEvents(Vec<EventKey>),
@@ -69,6 +69,8 @@ pub enum Write {
     NoteTime(Timestamp),
     /// Sets that time, even to an earlier one, for a clock that is believed now. Every node hears of it.
     ResetTime(Timestamp),
+    /// Says whether events are recorded from now on.
+    RecordEvents(bool),
     /// Changes the one row that is there for it, to see whether a write becomes durable.
     Probe,
 }
@@ -166,7 +168,9 @@ pub(super) const PROBE: &str = "
 /// who isn't there yet comes again.
 #[derive(Clone, Copy)]
 pub(super) enum Priority {
-    /// Removes what has ended, or says what was delivered: whoever does that tries again a moment later. However full the queue is, one such job is let
+    /// Says what was delivered: whoever does that tries again a moment later.
+    Delivery,
+    /// Removes what has ended: the cleaner tries again a moment later. However full the queue is, one such job is let
     /// through for each [`OTHERS_PER_CLEANING`] others, so that what a flood leaves behind goes as fast as it comes.
     Cleaning,
     /// Adds a guest or a grant: whoever was refused authorizes later.
@@ -182,7 +186,7 @@ impl Priority {
     /// guests from 512, exchanges from 768, and known guests when it is full.
     const fn least_free_eighths(self) -> usize {
         match self {
-            Self::Cleaning => 6,
+            Self::Delivery | Self::Cleaning => 6,
             Self::NewGuest => 4,
             Self::Exchange => 2,
             Self::Known => 0,
@@ -191,8 +195,8 @@ impl Priority {
 
     pub(super) const fn of_write(write: &Write) -> Self {
         match write {
+            Write::NoteDelivery(..) => Self::Delivery,
             Write::HoldLease(..)
-            | Write::NoteDelivery(..)
             | Write::ForgetGuests(..)
             | Write::RemoveEnded(..)
             | Write::RemoveEvents(_)
@@ -207,6 +211,7 @@ impl Priority {
             | Write::InsertMark(..)
             | Write::NoteTime(_)
             | Write::ResetTime(_)
+            | Write::RecordEvents(_)
             | Write::Probe => Self::Known,
         }
     }
@@ -262,7 +267,7 @@ impl<J> Queue<J> {
                 Priority::Cleaning if self.takes_share() => Ok(()),
                 _ => Err(refused),
             })?;
-        if !matches!(priority, Priority::Cleaning) {
+        if !matches!(priority, Priority::Delivery | Priority::Cleaning) {
             self.share();
         }
         let (sender, answer) = oneshot::channel();

@@ -6,36 +6,42 @@
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use guestpass_core::event::EventType;
-use guestpass_core::profile::ProfileId;
 use guestpass_core::time::Timestamp;
 
 use super::{Cleaner, Position, Step, WRITES_AT_ONCE};
 use crate::store::{IdleBefore, IdleGuest, REMOVED_AT_ONCE, Tombstone, Unavailable, Write};
 
 impl Cleaner {
-    /// Looks at one part of all guests behind `after`, and forgets those of it that haven't come back.
+    /// Looks at one part of all guests, and forgets those of it that haven't come back. `parts` may be looked at before it is
+    /// time for the grants again.
     pub(super) async fn forget_guests(
         &mut self,
-        after: Option<ProfileId>,
+        parts: u32,
         now: Timestamp,
     ) -> Result<Step, Unavailable> {
+        let before = self.keep.guests.before(now);
+        let after = self.guests_after;
+        let part = self.app.upkeep.scan_guests(after, before, GUESTS).await?;
+        let (mut idle, mut next) = (part.idle, part.next);
         let tells = self.app.recorder.records();
-        if tells && self.has_receiver {
+        if tells && self.has_receiver && !idle.is_empty() {
             let counts = self.app.events.count_events(MOST_WAITING).await?;
             if counts.waiting >= MOST_WAITING as u64 {
+                self.position = Position::START;
                 return Ok(Step::ReceiverBehind);
             }
         }
-        let before = self.keep.guests.before(now);
-        let part = self.app.upkeep.scan_guests(after, before, GUESTS).await?;
-        let (mut idle, mut next) = (part.idle, part.next);
         if tells && idle.len() > REMOVED_AT_ONCE {
             idle.truncate(REMOVED_AT_ONCE);
             next = idle.last().map(|last| last.id);
         }
         self.forget(&idle, before, now).await?;
+        self.guests_after = next;
+        self.position = match parts {
+            2.. if next.is_some() => Position::Guests(parts - 1),
+            _ => Position::START,
+        };
         let guests = idle.len();
-        self.position = next.map_or(Position::START, |last| Position::Guests(Some(last)));
         Ok(match next {
             Some(_) => Step::Forgot { guests },
             None => Step::Finished { removed: 0 },

@@ -23,8 +23,6 @@ struct Secret {
     key: hmac::Key,
 }
 
-const PREFIX: &str = "whsec_";
-
 /// The sizes of a secret (Standard Webhooks, "Symmetric").
 const BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
@@ -32,6 +30,9 @@ const BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 const MOST: usize = 2;
 
 impl Secrets {
+    /// The beginning of each secret.
+    pub(crate) const PREFIX: &str = "whsec_";
+
     /// Parses the lines of a file: one or two secrets, each `whsec_` and base64.
     ///
     /// # Errors
@@ -83,7 +84,7 @@ impl Secret {
         const PROBLEM: &str =
             "a line is no secret: write what `guestpass events secret` prints, whsec_ and base64";
         let bytes = text
-            .strip_prefix(PREFIX)
+            .strip_prefix(Secrets::PREFIX)
             .and_then(|text| STANDARD.decode(text).ok())
             .map(Zeroizing::new)
             .filter(|bytes| BYTES.contains(&bytes.len()))
@@ -99,7 +100,7 @@ impl Secret {
 #[must_use]
 pub fn new_secret(random: &dyn Random) -> Zeroizing<String> {
     let bytes = Zeroizing::new(random.bytes::<32>());
-    Zeroizing::new(format!("{PREFIX}{}", STANDARD.encode(*bytes)))
+    Zeroizing::new(format!("{}{}", Secrets::PREFIX, STANDARD.encode(*bytes)))
 }
 
 /// Shows no secret.

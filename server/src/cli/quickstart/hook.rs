@@ -1,5 +1,10 @@
 //! The shop's receiver of webhooks, as quickstart plays it: it takes everything.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
@@ -10,14 +15,13 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use std::net::Ipv4Addr;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::cli::Failure;
 use crate::config::{Events, Webhook};
 use crate::random::SecureGenerator;
-use crate::webhooks::{Secrets, new_secret};
+use crate::webhooks::new_secret;
 
 /// A receiver on loopback.
 pub(super) struct Hook {
@@ -34,10 +38,19 @@ pub(super) struct Heard {
 pub(super) const PATH: &str = "/events";
 
 impl Hook {
-    pub(super) async fn start() -> Result<Self, Failure> {
+    pub(super) async fn start(data_dir: &Path) -> Result<Self, Failure> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = format!("http://{}{PATH}", listener.local_addr()?);
+        let secret_file = data_dir.join("webhook.secret");
         let secret = new_secret(&SecureGenerator::new());
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&secret_file)?;
+        writeln!(file, "{}", *secret)?;
         let (sender, events) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -49,7 +62,7 @@ impl Hook {
         Ok(Self {
             webhook: Webhook {
                 url: url.parse()?,
-                secrets: Secrets::parse(&secret).map_err(Failure)?,
+                secret_file,
             },
             events,
         })

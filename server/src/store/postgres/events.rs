@@ -12,6 +12,7 @@ use tokio_postgres::Row;
 use super::grants::{done_if_one, key, parsed, profile_id};
 use super::pool::{Failed, Pool};
 use super::row::{bytes, malformed, value};
+use crate::store::events::NEVER_LATER;
 use crate::store::{
     Delivery, EventCounts, EventKey, Outcome, StoredEvent, Unavailable, WhichEvents,
 };
@@ -85,25 +86,17 @@ pub(super) async fn remove_profile(
     Ok(done_if_one(done.written))
 }
 
-/// Says what has become of the delivery of an event, unless it was delivered before. One of an erased guest is removed with its
-/// delivery.
+/// Says what has become of the delivery of an event, unless it was delivered before.
 pub(super) async fn note_delivery(
     pool: &Pool,
     (guest, id): &EventKey,
     attempts: u32,
     delivery: Delivery,
 ) -> Result<Outcome, Failed> {
-    const REMOVE: &str = "delete from events where profile_id = $1 and event_id = $2 and type = $3";
     const NOTE: &str = "
         update events set attempts = $3, next_at = $4, delivered_at = $5
          where profile_id = $1 and event_id = $2 and delivered_at is null";
     let (guest, id) = (guest.as_i64(), &id.as_bytes()[..]);
-    if let Delivery::Delivered(_) = delivery {
-        let erased = EventType::GuestErased.name();
-        if pool.run(REMOVE, &[&guest, &id, &erased]).await?.written == 1 {
-            return Ok(Outcome::Done);
-        }
-    }
     let (next_at, delivered_at) = delivery.columns();
     let attempts = i64::from(attempts);
     let noted = pool
@@ -125,13 +118,31 @@ pub(super) async fn remove(pool: &Pool, events: &[EventKey]) -> Result<Outcome, 
     Ok(Outcome::Done)
 }
 
+pub(super) async fn record(pool: &Pool, recorded: bool) -> Result<Outcome, Failed> {
+    const SQL: &str = "update installation set events_recorded = $1";
+    let done = pool.run(SQL, &[&recorded]).await?;
+    Ok(done_if_one(done.written))
+}
+
+pub(super) async fn are_recorded(pool: &Pool) -> Result<bool, Unavailable> {
+    const SQL: &str = "select events_recorded from installation";
+    let rows = pool.read(SQL, &[]).await?;
+    let row = rows.first().ok_or_else(|| malformed("events_recorded"))?;
+    value(row, "events_recorded")
+}
+
 pub(super) async fn due(
     pool: &Pool,
     now: Timestamp,
     limit: usize,
 ) -> Result<Vec<StoredEvent>, Unavailable> {
-    let sql = format!("select {COLUMNS} from events where next_at <= $1 order by next_at limit $2");
-    let rows = pool.read(&sql, &[&now.as_millis(), &most(limit)]).await?;
+    let sql = format!(
+        "select {COLUMNS} from events where next_at <= $1 or next_at > $2 order by next_at limit $3"
+    );
+    let never = (now + NEVER_LATER).as_millis();
+    let rows = pool
+        .read(&sql, &[&now.as_millis(), &never, &most(limit)])
+        .await?;
     rows.iter().map(stored).collect()
 }
 

@@ -110,16 +110,31 @@ pub(super) async fn profile(pool: &Pool, id: ProfileId) -> Result<Option<Guest>,
 
 pub(super) async fn profiles(
     pool: &Pool,
+    columns: &str,
     after: Option<ProfileId>,
     limit: usize,
 ) -> Result<Vec<Profile>, Unavailable> {
     let sql = format!(
-        "select {columns} from profiles where profile_id > $1 order by profile_id limit $2",
-        columns = PROFILE_COLUMNS.replace("seen_at", SEEN_AT)
+        "select {columns} from profiles where profile_id > $1 order by profile_id limit $2"
     );
     let after = after.map_or(0, ProfileId::as_i64);
     let rows = pool.read(&sql, &[&after, &stored(limit)]).await?;
     rows.iter().map(grants::profile).collect()
+}
+
+/// Reads guests as [`profiles`] does, each with the time when it was last here by its grants too.
+pub(super) async fn profiles_and_when_seen(
+    pool: &Pool,
+    after: Option<ProfileId>,
+    limit: usize,
+) -> Result<Vec<Profile>, Unavailable> {
+    profiles(
+        pool,
+        &PROFILE_COLUMNS.replace("seen_at", SEEN_AT),
+        after,
+        limit,
+    )
+    .await
 }
 
 /// The time when a guest was last here, by its row and its grants; null if it never had a token.
@@ -164,24 +179,23 @@ const IDLE: &str = "
          < case when profiles.customer is null then $1::bigint else $2::bigint end
      and not exists (select 1 from grants where grants.profile_id = profiles.profile_id))";
 
-/// Deletes guests who haven't come back, then their events but for the one of their end. The statement repeats the condition, for
+/// Deletes guests who haven't come back, with their events but for the one of their end. The statement repeats the condition, for
 /// a guest may have changed since [`scan_guests`] listed it.
 pub(super) async fn forget_guests(
     pool: &Pool,
     guests: &[(ProfileId, Option<EventStamp>)],
     before: IdleBefore,
 ) -> Result<Outcome, Failed> {
-    const LEFT: &str = "
-        delete from events
-         where profile_id = any($1) and type <> $2
-           and not exists (select 1 from profiles where profiles.profile_id = events.profile_id)";
     let forget = format!(
         "with named as (
              select profile_id, event_id, at
                from unnest($3::bigint[], $4::bytea[], $5::bigint[]) as named (profile_id, event_id, at)),
          forgotten as (
              delete from profiles using named where profiles.profile_id = named.profile_id and {IDLE}
-             returning profiles.profile_id, profiles.network_id, profiles.customer, named.event_id, named.at)
+             returning profiles.profile_id, profiles.network_id, profiles.customer, named.event_id, named.at),
+         told as (
+             delete from events using forgotten
+              where events.profile_id = forgotten.profile_id and events.type <> $6::text)
          insert into events (profile_id, event_id, type, at, network_id, customer, reason, next_at)
          select profile_id, event_id, $6::text, at, network_id, customer, $7::text, at
            from forgotten where event_id is not null"
@@ -202,7 +216,6 @@ pub(super) async fn forget_guests(
     let parameters: [Parameter<'_>; 7] =
         [&unlinked, &linked, &ids, &events, &times, &erased, &reason];
     pool.run(&forget, &parameters).await?;
-    pool.run(LEFT, &[&ids, &erased]).await?;
     Ok(Outcome::Done)
 }
 

@@ -203,6 +203,7 @@ fn is_idempotent(write: &Write) -> bool {
         | Write::RemoveForgotten(..)
         | Write::NoteTime(_)
         | Write::ResetTime(_)
+        | Write::RecordEvents(_)
         | Write::Probe => true,
     }
 }
@@ -253,6 +254,7 @@ async fn apply(pool: &Pool, write: &Write) -> Result<Outcome, Failed> {
             revoked::remove_forgotten(pool, *expired_before, *erased_before).await
         }
         Write::NoteTime(now) => upkeep::note_time(pool, *now).await,
+        Write::RecordEvents(recorded) => events::record(pool, *recorded).await,
         Write::ResetTime(now) => upkeep::reset_time(pool, *now).await,
         Write::Probe => {
             pool.run(PROBE, &[]).await?;

@@ -11,6 +11,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
 use super::grants::{self, done_if_one};
+use crate::store::events::NEVER_LATER;
 use crate::store::{Delivery, EventCounts, EventKey, Outcome, StoredEvent, WhichEvents};
 
 /// The columns that [`stored`] reads.
@@ -86,26 +87,17 @@ pub(super) fn remove_all_of(connection: &Connection, guest: ProfileId) -> rusqli
     Ok(())
 }
 
-/// Says what has become of the delivery of an event, unless it was delivered before. One of an erased guest is removed with its
-/// delivery.
+/// Says what has become of the delivery of an event, unless it was delivered before.
 pub(super) fn note_delivery(
     connection: &Connection,
     (guest, id): &EventKey,
     attempts: u32,
     delivery: Delivery,
 ) -> rusqlite::Result<Outcome> {
-    const REMOVE: &str = "delete from events where profile_id = ? and event_id = ? and type = ?";
     const NOTE: &str = "
         update events set attempts = ?3, next_at = ?4, delivered_at = ?5
          where profile_id = ?1 and event_id = ?2 and delivered_at is null";
     let (guest, id) = (guest.as_i64(), id.as_bytes());
-    if let Delivery::Delivered(_) = delivery {
-        let erased = EventType::GuestErased.name();
-        let mut remove = connection.prepare_cached(REMOVE)?;
-        if remove.execute(params![guest, id, erased])? == 1 {
-            return Ok(Outcome::Done);
-        }
-    }
     let (next_at, delivered_at) = delivery.columns();
     let noted = params![guest, id, attempts, next_at, delivered_at];
     let changed = connection.prepare_cached(NOTE)?.execute(noted)?;
@@ -121,15 +113,28 @@ pub(super) fn remove(connection: &Connection, events: &[EventKey]) -> rusqlite::
     Ok(())
 }
 
+pub(super) fn record(connection: &Connection, recorded: bool) -> rusqlite::Result<Outcome> {
+    const SQL: &str = "update installation set events_recorded = ?";
+    connection.execute(SQL, [recorded]).map(done_if_one)
+}
+
+pub(super) fn are_recorded(connection: &Connection) -> rusqlite::Result<bool> {
+    let sql = "select events_recorded from installation";
+    connection.query_row(sql, [], |row| row.get(0))
+}
+
 pub(super) fn due(
     connection: &Connection,
     now: Timestamp,
     limit: usize,
 ) -> rusqlite::Result<Vec<StoredEvent>> {
-    let sql = format!("select {COLUMNS} from events where next_at <= ? order by next_at limit ?");
+    let sql = format!(
+        "select {COLUMNS} from events where next_at <= ?1 or next_at > ?2 order by next_at limit ?3"
+    );
+    let never = (now + NEVER_LATER).as_millis();
     connection
         .prepare_cached(&sql)?
-        .query_map(params![now.as_millis(), most(limit)], stored)?
+        .query_map(params![now.as_millis(), never, most(limit)], stored)?
         .collect()
 }
 

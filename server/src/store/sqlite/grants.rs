@@ -184,6 +184,7 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
         }
         Write::InsertMark(node, mark, now) => upkeep::insert_mark(connection, node, *mark, *now),
         Write::NoteTime(now) => upkeep::note_time(connection, *now),
+        Write::RecordEvents(recorded) => events::record(connection, *recorded),
         Write::ResetTime(now) => upkeep::reset_time(connection, *now),
         Write::Probe => {
             connection.prepare_cached(PROBE)?.execute([])?;

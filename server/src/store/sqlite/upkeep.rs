@@ -68,6 +68,7 @@ pub(super) fn profile(connection: &Connection, id: ProfileId) -> rusqlite::Resul
 
 pub(super) fn profiles(
     connection: &Connection,
+    columns: &str,
     after: Option<ProfileId>,
     limit: usize,
 ) -> rusqlite::Result<Vec<Profile>> {
@@ -75,11 +76,15 @@ pub(super) fn profiles(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     connection
         .prepare_cached(&format!(
-            "select {columns} from profiles where profile_id > ? order by profile_id limit ?",
-            columns = PROFILE_COLUMNS.replace("seen_at", SEEN_AT)
+            "select {columns} from profiles where profile_id > ? order by profile_id limit ?"
         ))?
         .query_map([after, limit], grants::profile)?
         .collect()
+}
+
+/// The columns of a guest, with the time when it was last here by its grants too.
+pub(super) fn columns_when_seen() -> String {
+    PROFILE_COLUMNS.replace("seen_at", SEEN_AT)
 }
 
 /// The time when a guest was last here, by its row and its grants; null if it never had a token.

@@ -141,7 +141,11 @@ impl Job {
     }
 
     fn is_erasure(&self) -> bool {
-        matches!(self, Self::Write(Write::EraseGuest(..), _))
+        use Write::{EraseGuest, ForgetGuests, RemoveEvents};
+        matches!(
+            self,
+            Self::Write(EraseGuest(..) | ForgetGuests(..) | RemoveEvents(_), _)
+        )
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Request, Response};
-use guestpass::config::{Config, Webhook};
+use guestpass::config::Config;
 use guestpass::webhooks::{self, Receiver};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
@@ -117,7 +117,7 @@ impl Hook {
 
     /// Returns the way to this receiver, which has that time to answer.
     pub(crate) fn receiver_within(&self, config: &Config, deadline: Duration) -> Receiver {
-        let webhook: Webhook = config.events.webhook.clone().unwrap();
+        let webhook = config.events.webhook.as_ref().unwrap();
         Receiver::new(webhook, deadline).unwrap()
     }
 
