@@ -129,11 +129,13 @@ impl Installation {
             assert_ne!(counted.new.contains(&guest.id), is_old, "{guest:?}");
             let unlinked = Profile {
                 link: None,
+                seen_at: self.known.seen_at,
                 ..guest.clone()
             };
             let differs = guest.id == self.known.id && unlinked != self.known;
             assert!(!differs, "{guest:?} was known otherwise");
             assert!(guest.created_at <= NOW, "{guest:?} is still to come");
+            assert!(guest.seen_at <= Some(NOW), "{guest:?} was seen later");
             assert!(client.is_none_or(|client| guest.client == client));
             let takes = guest.network_id == self.known.network_id && guest.id != self.known.id;
             let is_added = counted.new.contains(&guest.id);

@@ -195,6 +195,8 @@ impl Stage {
     ) -> Result<Measured, Failure> {
         let (from, mut guests) = self.seeded(Kind::HundredThousand)?;
         let directory = self.plan.directory.join("retention");
+        // A server that was ended has left its log.
+        let _ = std::fs::remove_dir_all(&directory);
         guests::copy(&from, &directory)?;
         let walk = [
             ("GUESTPASS_RETENTION__IDLE", "36500d"),

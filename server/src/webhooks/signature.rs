@@ -154,10 +154,10 @@ mod tests {
     fn what_is_no_secret_is_refused_without_being_shown() {
         let short = format!("whsec_{}", STANDARD.encode([0; 23]));
         let three = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n".repeat(3);
-        for text in ["", "\n", "whsec_", "geheim", &short, &three] {
+        for text in ["", "\n", "whsec_", "whsec_geheim", &short, &three] {
             let problem = Secrets::parse(text).unwrap_err();
             assert!(
-                text.trim().is_empty() || !problem.contains(text),
+                !problem.contains("geheim") && !problem.contains("MfKQ"),
                 "{problem}"
             );
         }
