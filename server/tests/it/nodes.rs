@@ -5,6 +5,7 @@ mod changes;
 mod cleaning;
 mod clients;
 mod clocks;
+mod customers;
 mod installation;
 mod lost_answers;
 mod migrations;

@@ -28,6 +28,8 @@ pub(crate) struct Hook {
 #[derive(Default)]
 struct State {
     received: Vec<Received>,
+    /// Those of them that were answered with success.
+    taken: Vec<Received>,
     script: VecDeque<Answers>,
     always: Option<Answers>,
 }
@@ -88,7 +90,12 @@ impl Hook {
                 body: String::from_utf8(body.to_vec()).unwrap(),
             });
             let next = state.script.pop_front().or(state.always);
-            next.unwrap_or(Answers::Status(204))
+            let next = next.unwrap_or(Answers::Status(204));
+            if next == Answers::Status(204) {
+                let taken = state.received.last().cloned();
+                state.taken.extend(taken);
+            }
+            next
         };
         let with = |status: u16| Response::builder().status(status);
         let response = match answer {
@@ -133,6 +140,11 @@ impl Hook {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.state.lock().unwrap().received.is_empty()
+    }
+
+    /// Returns all that was answered with success.
+    pub(crate) fn taken(&self) -> Vec<Received> {
+        self.state.lock().unwrap().taken.clone()
     }
 
     /// Takes what was received since the last call.
