@@ -180,12 +180,13 @@ async fn fill(directory: &Path, file: &Path, seed: Seed) -> Result<Vec<Token>, F
             .enumerate()
         {
             let last = rows.last().map(|row| table.key_of(row));
-            let after = std::mem::replace(&mut after[at], last);
+            let after = std::mem::replace(&mut after[at], last.clone());
+            // Not what lies behind: ids from before they began to count lie at their end.
             store
                 .replace(Part {
                     table,
                     after,
-                    up_to: None,
+                    up_to: last,
                     rows,
                 })
                 .await?;

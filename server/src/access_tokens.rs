@@ -227,20 +227,24 @@ impl App {
 
     async fn check_rows_of(&self, grant: GrantId, id: RevokedId) -> Result<Option<Grant>, Error> {
         let row = self.grants.load(grant).await?;
-        for (list, id, refusal) in self.revocations_of(grant, id) {
-            let is_revoked = match (list, &row) {
-                (RevokedList::Grants, Some(grant)) => grant.revoked.is_some(),
-                // A restore has lost the row. What is known of its revocation is what the journal says.
-                (RevokedList::Grants, None) => self.revocations.is_revoked(list, id).await?,
-                (RevokedList::AccessTokens | RevokedList::Guests, _) => {
-                    self.revoked.is_revoked(list, id).await?
-                }
-            };
-            if is_revoked {
-                return Err(refusal.into());
+        let [of_grant, of_token, of_guest] = self.revocations_of(grant, id);
+        let has_ended = match &row {
+            Some(grant) => grant.revoked.is_some(),
+            // A restore has lost the row. What is known of its revocation is what the journal says.
+            None => {
+                let (list, id, _) = of_grant;
+                self.revocations.is_revoked(list, id).await?
             }
+        };
+        if has_ended {
+            return Err(of_grant.2.into());
         }
-        Ok(row)
+        let others = [of_token, of_guest];
+        let entries = others.map(|(list, id, _)| (list, id));
+        match self.revoked.first_revoked(entries).await? {
+            Some(at) => Err(others[at].2.into()),
+            None => Ok(row),
+        }
     }
 
     /// Returns the entries that would each revoke a token, with the refusal for it.

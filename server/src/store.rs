@@ -90,6 +90,12 @@ pub trait Revoked: Send + Sync {
         id: RevokedId,
     ) -> BoxFuture<'_, Result<bool, Unavailable>>;
 
+    /// Returns the place of the first of two entries that its list holds, as [`Revoked::is_revoked`] tells it.
+    fn first_revoked(
+        &self,
+        entries: [(RevokedList, RevokedId); 2],
+    ) -> BoxFuture<'_, Result<Option<usize>, Unavailable>>;
+
     /// Returns those of these ids whose grant has no row.
     fn missing_grants(
         &self,

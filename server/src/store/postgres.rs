@@ -154,6 +154,20 @@ impl Revoked for PostgresStore {
         Box::pin(revoked::holds(&self.pool, list, id))
     }
 
+    fn first_revoked(
+        &self,
+        entries: [(RevokedList, RevokedId); 2],
+    ) -> BoxFuture<'_, Result<Option<usize>, Unavailable>> {
+        Box::pin(async move {
+            for (at, (list, id)) in entries.into_iter().enumerate() {
+                if revoked::holds(&self.pool, list, id).await? {
+                    return Ok(Some(at));
+                }
+            }
+            Ok(None)
+        })
+    }
+
     fn missing_grants(
         &self,
         ids: Vec<RevokedId>,

@@ -231,6 +231,21 @@ impl Revoked for SqliteStore {
         Box::pin(self.read(move |connection| revoked::holds(connection, list, id)))
     }
 
+    fn first_revoked(
+        &self,
+        entries: [(RevokedList, RevokedId); 2],
+    ) -> BoxFuture<'_, Result<Option<usize>, Unavailable>> {
+        // In one visit to a reading thread, which costs more than what it reads.
+        Box::pin(self.read(move |connection| {
+            for (at, (list, id)) in entries.into_iter().enumerate() {
+                if revoked::holds(connection, list, id)? {
+                    return Ok(Some(at));
+                }
+            }
+            Ok(None)
+        }))
+    }
+
     fn missing_grants(
         &self,
         ids: Vec<RevokedId>,
