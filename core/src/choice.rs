@@ -44,11 +44,12 @@ pub enum Choice {
     Origins,
     May,
     Claims,
+    Cookies,
 }
 
 impl Choice {
     /// Lists all of them, in the order in which they are shown.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::AccessTtl,
         Self::CodeTtl,
         Self::Grace,
@@ -71,6 +72,7 @@ impl Choice {
         Self::Origins,
         Self::May,
         Self::Claims,
+        Self::Cookies,
     ];
 
     /// Returns the name, in settings and in the store.
@@ -99,6 +101,7 @@ impl Choice {
             Self::Origins => "origins",
             Self::May => "may",
             Self::Claims => "claims",
+            Self::Cookies => "cookies",
         }
     }
 
@@ -133,7 +136,8 @@ impl Choice {
             | Self::OnEnded
             | Self::Origins
             | Self::May
-            | Self::Claims => false,
+            | Self::Claims
+            | Self::Cookies => false,
         }
     }
 
@@ -164,7 +168,8 @@ impl Choice {
             | Self::OnEnded
             | Self::Origins
             | Self::May
-            | Self::Claims => (SECOND, CENTURY),
+            | Self::Claims
+            | Self::Cookies => (SECOND, CENTURY),
         };
         if lifetime < shortest || lifetime > longest {
             return Err(PolicyError::LifetimeOutOfRange(self, shortest, longest));
@@ -218,6 +223,7 @@ impl Client {
             Choice::Origins => list(&self.origins),
             Choice::May => list(&self.may),
             Choice::Claims => list(&self.claims),
+            Choice::Cookies => self.cookies.as_ref().map(ToString::to_string),
         }
     }
 
@@ -252,6 +258,7 @@ impl Client {
             Choice::Origins => self.origins = elements(text)?,
             Choice::May => self.may = elements(text)?,
             Choice::Claims => self.claims = elements(text)?,
+            Choice::Cookies => self.cookies = Some(text.parse().map_err(str::to_owned)?),
         }
         Ok(())
     }
@@ -283,6 +290,7 @@ impl Client {
             Choice::Origins => self.origins.clear(),
             Choice::May => self.may.clear(),
             Choice::Claims => self.claims.clear(),
+            Choice::Cookies => self.cookies = None,
         }
     }
 
@@ -439,6 +447,7 @@ mod tests {
                 .map(|origin| origin.parse().unwrap())
                 .to_vec(),
             may: vec![Permission::Link],
+            cookies: "guest".parse().ok(),
             claims: vec![ClaimName::CUSTOMER.parse().unwrap()],
             unknown_choices: [("of_2030".to_owned(), "a b".to_owned())].into(),
             api_keys: Vec::<ApiKey>::new(),

@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::claims::Typ;
+use crate::cookies::CookieName;
 use crate::limits::MAX_BODY_BYTES;
 use crate::params::{Accepts, Parameter, Presence};
 use crate::policy::{Audience, PolicyOverrides};
@@ -49,6 +50,8 @@ pub struct Client {
     pub typ: Option<Typ>,
     /// The claims that it is told of a guest beside those of every token.
     pub claims: Vec<ClaimName>,
+    /// The name of the cookies in which its pages may keep a guest.
+    pub cookies: Option<CookieName>,
     /// Names and texts of choices that were made with a newer version, and have no effect here.
     pub unknown_choices: BTreeMap<String, String>,
     /// The keys it may authenticate with; several, so that one can replace another without a gap.
@@ -74,6 +77,7 @@ impl Client {
             origins: Vec::new(),
             may: Vec::new(),
             claims: Vec::new(),
+            cookies: None,
             unknown_choices: BTreeMap::new(),
             api_keys: Vec::new(),
             created_at,
@@ -99,6 +103,14 @@ impl Client {
         self.claims
             .iter()
             .any(|name| name.as_str() != ClaimName::CUSTOMER)
+    }
+
+    /// Returns whether its pages are on that origin, as a browser writes it.
+    #[must_use]
+    pub fn has_origin(&self, origin: &[u8]) -> bool {
+        self.origins
+            .iter()
+            .any(|known| known.as_str().as_bytes() == origin)
     }
 
     /// Checks that it may do that.
@@ -244,6 +256,26 @@ impl FromStr for Origin {
         (scheme_ok && host_ok && port_ok)
             .then(|| Self(text.to_owned()))
             .ok_or(PROBLEM)
+    }
+}
+
+impl Origin {
+    /// Returns whether what is sent there and comes from there can't be read on its way: it is https, or on this machine.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        let Some(authority) = self.0.strip_prefix("http://") else {
+            return self.0.starts_with("https://");
+        };
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => authority,
+        };
+        host == "localhost"
+            || host.ends_with(".localhost")
+            || host == "[::1]"
+            || host
+                .parse::<std::net::Ipv4Addr>()
+                .is_ok_and(|address| address.is_loopback())
     }
 }
 

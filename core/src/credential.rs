@@ -13,6 +13,7 @@ use crate::base64url::BASE64URL;
 use crate::client::ApiKey;
 use crate::grant::{Generation, GrantId};
 use crate::refusal::Refusal;
+use crate::time::Timestamp;
 
 /// Identifies a code or refresh token: the plaintext of what a client holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,6 +44,15 @@ pub enum CredentialKind {
     RefreshToken,
 }
 
+/// The seed of a guest: the ids that it will have once a browser has given a cookie back. Nothing is stored of it before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Seed {
+    /// The time at which it was made.
+    pub made_at: Timestamp,
+    /// The guest and its first grant.
+    pub grant: GrantId,
+}
+
 /// Seals and opens the credentials of one installation.
 pub struct SealingKey {
     key: LessSafeKey,
@@ -65,7 +75,17 @@ impl SealingKey {
     /// Encrypts a credential into its text, which is always the same for the same credential.
     #[must_use]
     pub fn seal(&self, credential: Credential) -> String {
-        let mut bytes = plaintext(credential).to_vec();
+        self.seal_bytes(plaintext(credential))
+    }
+
+    /// Encrypts a seed into its text, which no endpoint takes for a credential.
+    #[must_use]
+    pub fn seal_seed(&self, seed: Seed) -> String {
+        self.seal_bytes(plaintext_of_seed(seed))
+    }
+
+    fn seal_bytes(&self, plaintext: [u8; 32]) -> String {
+        let mut bytes = plaintext.to_vec();
         self.key
             .seal_in_place_append_tag(fixed_nonce(), Aad::from(&self.associated_data), &mut bytes)
             .expect("32 bytes are not too long");
@@ -75,6 +95,24 @@ impl SealingKey {
     /// Decrypts the text of a credential. `None` unless this key sealed exactly that text.
     #[must_use]
     pub fn open(&self, text: &str) -> Option<Credential> {
+        let opened = self.open_bytes(text)?;
+        let (number, grant) = parts(&opened)?;
+        let generation = Generation::from_u64(number);
+        let credential = Credential { grant, generation };
+        (opened == plaintext(credential)).then_some(credential)
+    }
+
+    /// Decrypts the text of a seed. `None` unless this key sealed exactly that text.
+    #[must_use]
+    pub fn open_seed(&self, text: &str) -> Option<Seed> {
+        let opened = self.open_bytes(text)?;
+        let (number, grant) = parts(&opened)?;
+        let made_at = Timestamp::from_millis(i64::try_from(number).ok()?);
+        let seed = Seed { made_at, grant };
+        (opened == plaintext_of_seed(seed)).then_some(seed)
+    }
+
+    fn open_bytes(&self, text: &str) -> Option<[u8; 32]> {
         let mut bytes = [0; SEALED_BYTES];
         let length = BASE64URL.decode_slice(text, &mut bytes).ok()?;
         if length != SEALED_BYTES {
@@ -84,10 +122,7 @@ impl SealingKey {
             .key
             .open_in_place(fixed_nonce(), Aad::from(&self.associated_data), &mut bytes)
             .ok()?;
-        let grant = GrantId::from_bytes(opened[8..24].try_into().ok()?)?;
-        let generation = Generation::from_u64(u64::from_be_bytes(opened[..8].try_into().ok()?));
-        let credential = Credential { grant, generation };
-        (opened == plaintext(credential)).then_some(credential)
+        (&*opened).try_into().ok()
     }
 }
 
@@ -107,14 +142,32 @@ pub fn refusal_of_unopened(text: &str) -> Refusal {
 
 /// Lays out generation, grant and a filler that names the format and the kind. Opening checks every byte.
 fn plaintext(credential: Credential) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&credential.generation.as_u64().to_be_bytes());
-    bytes[8..24].copy_from_slice(&credential.grant.to_bytes());
-    bytes[24..].copy_from_slice(match credential.kind() {
+    let filler = match credential.kind() {
         CredentialKind::Code => b"1-code--",
         CredentialKind::RefreshToken => b"1-refr--",
-    });
+    };
+    laid_out(credential.generation.as_u64(), credential.grant, filler)
+}
+
+/// Lays out a seed in the same way, with the time of its making where the others have the generation.
+fn plaintext_of_seed(seed: Seed) -> [u8; 32] {
+    let made_at = u64::try_from(seed.made_at.as_millis()).unwrap_or_default();
+    laid_out(made_at, seed.grant, b"1-seed--")
+}
+
+fn laid_out(number: u64, grant: GrantId, filler: &[u8; 8]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&number.to_be_bytes());
+    bytes[8..24].copy_from_slice(&grant.to_bytes());
+    bytes[24..].copy_from_slice(filler);
     bytes
+}
+
+/// Reads the number and the grant of a plaintext.
+fn parts(plaintext: &[u8; 32]) -> Option<(u64, GrantId)> {
+    let number = u64::from_be_bytes(plaintext[..8].try_into().ok()?);
+    let grant = GrantId::from_bytes(plaintext[8..24].try_into().ok()?)?;
+    Some((number, grant))
 }
 
 fn fixed_nonce() -> Nonce {
@@ -146,6 +199,21 @@ mod tests {
             assert_eq!(text.len(), 64);
             assert_eq!(text, key(1).seal(credential(generation)));
             assert_eq!(key(1).open(&text), Some(credential(generation)));
+        }
+    }
+
+    #[test]
+    fn a_seed_is_no_credential_nor_the_other_way_round() {
+        let seed = Seed {
+            made_at: Timestamp::from_millis(1_800_000_000_000),
+            grant: credential(0).grant,
+        };
+        let text = key(1).seal_seed(seed);
+        assert_eq!((text.len(), key(1).open_seed(&text)), (64, Some(seed)));
+        assert!(key(1).open(&text).is_none() && key(2).open_seed(&text).is_none());
+        for generation in [0, 1, 1_800_000_000_000] {
+            let text = key(1).seal(credential(generation));
+            assert!(key(1).open_seed(&text).is_none());
         }
     }
 

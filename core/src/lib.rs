@@ -15,6 +15,7 @@
 //! | RFC 6749 §2.3, §3.2.1: client authentication, with API keys and origins | [`client`] |
 //! | RFC 7636 §4.1, §4.2, §4.6: grammar and verification, S256 only | [`pkce`] |
 //! | RFC 6749 §10.10: codes and refresh tokens that can't be guessed or forged | [`credential`] |
+//! | RFC 6265bis: the cookies in which a browser keeps a guest | [`cookies`] |
 //! | RFC 6749 §4.1.2, §6, RFC 9700 §4.14: one use of a code, rotation, retry and replay | [`grant`] |
 //! | lifetimes and choices, the server's and each client's | [`policy`], [`choice`] |
 //! | what may become of a client | [`client`] |
@@ -34,6 +35,7 @@ pub mod base64url;
 pub mod choice;
 pub mod claims;
 pub mod client;
+pub mod cookies;
 pub mod credential;
 pub mod customer;
 pub mod event;

@@ -120,7 +120,8 @@ impl Policy {
             | Choice::Typ
             | Choice::Origins
             | Choice::May
-            | Choice::Claims => RateLimit::OFF,
+            | Choice::Claims
+            | Choice::Cookies => RateLimit::OFF,
         }
     }
 

@@ -1,5 +1,5 @@
-//! The parameters of a request about a token: to revoke it (RFC 7009 §2.1) or to introspect it (RFC 7662 §2.1), or to say
-//! something of its guest.
+//! The parameters of a request about a token: to revoke it (RFC 7009 §2.1) or to introspect it (RFC 7662 §2.1), to say
+//! something of its guest, or to keep it in cookies.
 
 use crate::attributes::MAX_CHANGES_BYTES;
 use crate::authorize::CLIENT_ID;
@@ -66,6 +66,9 @@ pub const ATTRIBUTES_PARAMETERS: &[Parameter] = &[
     OWN_CLIENT_ID,
     CLIENT_SECRET,
 ];
+
+/// Lists the parameters of a request for a page's session.
+pub const SESSION_PARAMETERS: &[Parameter] = &[OWN_CLIENT_ID, CLIENT_SECRET];
 
 const GUEST_TOKEN: Parameter = Parameter {
     name: "token",

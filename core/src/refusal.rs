@@ -87,6 +87,18 @@ pub enum Refusal {
     /// The guest is linked to another customer.
     LinkedToAnother,
 
+    // Cookies.
+    /// The client has no cookies.
+    CookiesOff,
+    /// The request doesn't say from which page it comes.
+    OriginMissing,
+    /// The request comes from a page that isn't the client's.
+    OriginForeign,
+    /// The page and the server are on different sites.
+    CrossSite,
+    /// A cookie is there with two values.
+    CookiesDisagree,
+
     // Codes and refresh tokens.
     /// The text was never issued here, or its sealing key is gone; nor is it anything else that a client holds.
     CredentialUnknown,
@@ -302,6 +314,11 @@ const ALL: &[Refusal] = &[
     Refusal::AttributesMalformed,
     Refusal::AttributesTooLong,
     Refusal::LinkedToAnother,
+    Refusal::CookiesOff,
+    Refusal::OriginMissing,
+    Refusal::OriginForeign,
+    Refusal::CrossSite,
+    Refusal::CookiesDisagree,
     Refusal::CredentialUnknown,
     Refusal::RefreshTokenAsCode,
     Refusal::CodeAsRefreshToken,

@@ -30,11 +30,21 @@ pub struct Tokens {
     pub refresh_token: String,
     /// Seconds, equal to `exp - iat` of the access token.
     pub expires_in: i64,
+    /// The guest.
+    pub profile: ProfileId,
+    /// The guest's `subn`.
+    pub network_id: NetworkId,
+    /// The time of the answer.
+    pub issued_at: Timestamp,
+    /// The time from which on the refresh token is no good, if it isn't used before.
+    pub refresh_ends_at: Timestamp,
+    /// What became of the grant: `advance`, `repeat`, `reissue` or `recover`.
+    pub decision: &'static str,
 }
 
 /// A redemption that isn't granted.
 pub(crate) struct Denied {
-    refusal: Refusal,
+    pub(crate) refusal: Refusal,
     /// The grant that ends for it.
     ends: Option<(GrantId, Revocation)>,
 }
@@ -189,7 +199,11 @@ impl App {
             Decision::Strike(refusal) | Decision::Refuse(refusal) => return denied(refusal, None),
         };
         self.note_granted(proof, name);
-        Ok(self.mint(client, policy, &grant, token_id, at))
+        let tokens = self.mint(client, policy, &grant, token_id, at);
+        Ok(Tokens {
+            decision: name,
+            ..tokens
+        })
     }
 
     /// Ends the grant of a redemption that was denied, if that was decided, and returns the refusal.
@@ -253,6 +267,11 @@ impl App {
                 generation: grant.generation,
             }),
             expires_in: expires_at.as_seconds() - now.as_seconds(),
+            profile: grant.id.profile,
+            network_id: grant.network_id,
+            issued_at: now,
+            refresh_ends_at: grant.expires_at,
+            decision: "create",
         }
     }
 }

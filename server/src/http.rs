@@ -36,6 +36,7 @@ mod openapi;
 mod profile;
 mod respond;
 mod revoke;
+mod session;
 mod token;
 mod unlink;
 mod verify;
@@ -66,6 +67,7 @@ pub fn router(app: Arc<App>) -> Router {
         (&attributes::ENDPOINT, post(attributes::post)),
         (&link::ENDPOINT, post(link::post)),
         (&unlink::ENDPOINT, post(unlink::post)),
+        (&session::ENDPOINT, post(session::post)),
         (&verify::ENDPOINT, verify::methods()),
         (
             &profile::ENDPOINT,

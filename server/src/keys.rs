@@ -15,7 +15,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use guestpass_core::claims::{Claims, Typ};
 use guestpass_core::client::ClientNumber;
-use guestpass_core::credential::{Credential, SealingKey};
+use guestpass_core::credential::{Credential, SealingKey, Seed};
 use guestpass_core::customer::CustomerId;
 use guestpass_core::grant::GrantId;
 use guestpass_core::profile::{NetworkId, ProfileId};
@@ -60,6 +60,18 @@ impl Keys {
     #[must_use]
     pub fn seal(&self, credential: Credential) -> String {
         self.sealing[0].seal(credential)
+    }
+
+    /// Seals the seed of a guest.
+    #[must_use]
+    pub fn seal_seed(&self, seed: Seed) -> String {
+        self.sealing[0].seal_seed(seed)
+    }
+
+    /// Opens the text of a seed. `None` if none of the keys has sealed it.
+    #[must_use]
+    pub fn open_seed(&self, text: &str) -> Option<Seed> {
+        self.sealing.iter().find_map(|key| key.open_seed(text))
     }
 
     /// Opens the text of a code or refresh token. `None` if none of the keys has sealed it.

@@ -35,6 +35,7 @@ pub mod restore;
 pub mod resumption;
 pub mod revocation;
 pub mod revocation_filter;
+pub mod sessions;
 mod setting_file;
 pub mod source;
 pub mod start;

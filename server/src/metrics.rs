@@ -32,6 +32,8 @@ pub struct Metrics {
     pub links: Family<Linked, Counter>,
     /// Events, and what became of them.
     pub(crate) events: EventMetrics,
+    /// Sessions of pages, by what became of them.
+    pub sessions: Family<SessionLabels, Counter>,
     clock_trusted: Gauge,
     /// Without labels; a family, so that it is absent where there is no certificate.
     certificate_expires: Family<Vec<(String, String)>, Gauge>,
@@ -76,6 +78,13 @@ pub struct Linked {
     pub outcome: &'static str,
 }
 
+/// Labels of a session.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct SessionLabels {
+    /// `seed`, `create`, `current`, `advance`, `repeat`, `reissue` or `recover`.
+    pub decision: &'static str,
+}
+
 /// Labels of a revocation.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct Revoked {
@@ -115,6 +124,12 @@ impl Metrics {
             links.clone(),
         );
         let events = EventMetrics::register(&mut registry);
+        let sessions = Family::default();
+        registry.register(
+            "sessions",
+            "Sessions of pages, by what became of them",
+            sessions.clone(),
+        );
         let clock_trusted = Gauge::default();
         clock_trusted.set(1);
         registry.register(
@@ -143,6 +158,7 @@ impl Metrics {
             rate_limited,
             links,
             events,
+            sessions,
             clock_trusted,
             certificate_expires,
         }

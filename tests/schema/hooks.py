@@ -15,6 +15,8 @@ import schemathesis
 
 URL = os.environ["URL"]
 CLIENT_ID = os.environ["CLIENT_ID"]
+PAGES_CLIENT_ID = os.environ["PAGES_CLIENT_ID"]
+ORIGIN = os.environ["ORIGIN"]
 API_KEY = os.environ["API_KEY"]
 VERIFIER = "1tBnEmtSImyCykPHxHYBdzpSFhKEj0Q1LuiHd4fdDlY"
 ABOUT_GUESTS = ["/oauth/link", "/oauth/unlink", "/oauth/attributes"]
@@ -24,13 +26,16 @@ CHALLENGE = "p7CN1Zi4o5ARn1mYNvNFvj2r5cKkr2k6y7a573eHJXQ"
 
 @schemathesis.hook
 def before_load_schema(context, raw_schema):
-    """Narrows the description to the one client that exists, and to the challenge of the verifier in its links."""
+    """Narrows the description to the two clients that exist, and to the challenge of the verifier in its links."""
     schemas = raw_schema["components"]["schemas"]
     for name in ["AuthorizationCodeRequest", "RefreshTokenRequest", "PresentedToken", *REQUESTS_ABOUT_GUESTS]:
         schemas[name]["properties"]["client_id"] = {"const": CLIENT_ID}
         schemas[name]["examples"][0]["client_id"] = CLIENT_ID
         # A second form of authentication beside `x-api-key`, and a made-up key.
         del schemas[name]["properties"]["client_secret"]
+    schemas["SessionRequest"]["properties"]["client_id"] = {"const": PAGES_CLIENT_ID}
+    schemas["SessionRequest"]["examples"][0]["client_id"] = PAGES_CLIENT_ID
+    del schemas["SessionRequest"]["properties"]["client_secret"]
     # Required beside `x-api-key`.
     for name in ["PresentedToken", *REQUESTS_ABOUT_GUESTS]:
         schemas[name]["required"].append("client_id")
@@ -71,6 +76,19 @@ class Guest:
 
     def set(self, case, token, context):
         case.headers["Authorization"] = f"Bearer {token}"
+
+
+@schemathesis.auth(refresh_interval=None).apply_to(path_regex="/session$")
+class Page:
+    """A page of the public client, in a browser that has kept its first cookie: a new guest for each request."""
+
+    def get(self, case, context):
+        answer = requests.post(f"{URL}/oauth/session", {"client_id": PAGES_CLIENT_ID}, headers={"Origin": ORIGIN}, timeout=60)
+        return answer.headers["set-cookie"].split(";")[0]
+
+    def set(self, case, cookie, context):
+        case.headers["Origin"] = ORIGIN
+        case.headers["Cookie"] = cookie
 
 
 @schemathesis.check

@@ -21,6 +21,8 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 HERE = Path(__file__).parent
 CLIENT_ID = "shop-backend"
+PAGES_CLIENT_ID = "shop-web"
+ORIGIN = "https://shop.example"
 
 
 def main(guestpass):
@@ -31,6 +33,7 @@ def main(guestpass):
             test("the_document_is_openapi", lambda: check_document(document))
             test("examples_keep_to_their_schemas", lambda: check_examples(document))
             environment = {"URL": url, "CLIENT_ID": CLIENT_ID, "API_KEY": api_key}
+            environment |= {"PAGES_CLIENT_ID": PAGES_CLIENT_ID, "ORIGIN": ORIGIN}
             output = run_schemathesis(work, environment)
         if not (work / "junit.xml").exists():
             sys.exit(output.stdout)
@@ -89,10 +92,12 @@ def check_grants(answered):
 
 @contextmanager
 def served(guestpass, work):
-    """Runs a server with one confidential client; yields its URL and the client's key."""
+    """Runs a server with a confidential client and one for pages; yields its URL and the client's key."""
     data = ["--data-dir", str(work / "data")]
     add = [guestpass, *data, "client", "add", CLIENT_ID, "--confidential", "--may", "link,attributes", "--json"]
     added = subprocess.run(add, check=True, capture_output=True, text=True)
+    pages = ["client", "add", PAGES_CLIENT_ID, "--origin", ORIGIN, "--cookies", "guest"]
+    subprocess.run([guestpass, *data, *pages], check=True, capture_output=True)
     with open(work / "log", "w") as log:
         serve = [guestpass, *data, "serve", "--listen", "127.0.0.1:0"]
         server = subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=log, text=True)

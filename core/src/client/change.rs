@@ -4,6 +4,7 @@
 use crate::answer_size;
 use crate::choice::Choice;
 use crate::claims::Typ;
+use crate::cookies::CookieName;
 use crate::policy::{Policy, PolicyError, PolicyOverrides};
 use crate::time::Timestamp;
 
@@ -69,6 +70,8 @@ pub struct ClientSettings {
     pub may: Option<Vec<Permission>>,
     /// All claims that it is told, in place of those before.
     pub claims: Option<Vec<ClaimName>>,
+    /// The name of its cookies.
+    pub cookies: Option<CookieName>,
 }
 
 /// Holds what the server's settings say for every client.
@@ -101,6 +104,14 @@ pub enum ChangeError {
     ResumeWithOrigin,
     /// The client would be public and have permissions.
     MayPublic,
+    /// The client would have cookies and be confidential.
+    CookiesConfidential,
+    /// The client would have cookies and no origin from whose pages they may come.
+    CookiesWithoutOrigin,
+    /// The client would have cookies and an origin from which others could read them on their way.
+    CookiesInsecure(Origin),
+    /// Another client has cookies of that name.
+    CookiesTaken(ClientId),
     /// The client's choices and the server's defaults don't make a valid policy.
     PolicyInvalid(PolicyError),
     /// An answer to the client could have so many bytes more than [`answer_size::MAX_BYTES`], by the claims that it is told.
@@ -129,14 +140,16 @@ impl Change {
                     return Err(ChangeError::ClientExists);
                 }
                 let mut client = Client::new(next, id.clone(), *now).change(settings)?;
+                client.check_beside(&clients)?;
                 if let Some(key) = api_key {
                     client.add_api_key(key.clone())?;
                 }
                 clients.push(client);
             }
             Self::SetClient { id, settings } => {
-                let client = find(&mut clients, id)?;
-                *client = client.change(settings)?;
+                let changed = find(&mut clients, id)?.change(settings)?;
+                changed.check_beside(&clients)?;
+                *find(&mut clients, id)? = changed;
             }
             Self::RemoveClient(id) => {
                 find(&mut clients, id)?;
@@ -189,8 +202,22 @@ impl Client {
         if let Some(claims) = &settings.claims {
             client.claims = sorted(claims);
         }
+        if settings.cookies.is_some() {
+            client.cookies.clone_from(&settings.cookies);
+        }
         client.check(settings.defaults.as_ref())?;
         Ok(client)
+    }
+
+    /// Checks the rules that hold between clients: in a browser's jar, cookies of one name are one.
+    fn check_beside(&self, clients: &[Self]) -> Result<(), ChangeError> {
+        let has_name = |other: &&Self| {
+            self.cookies.is_some() && other.number != self.number && other.cookies == self.cookies
+        };
+        match clients.iter().find(has_name) {
+            Some(other) => Err(ChangeError::CookiesTaken(other.id.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Checks the rules that hold for a client whatever has been changed; those for its policy only over given defaults.
@@ -205,6 +232,17 @@ impl Client {
         }
         if !self.may.is_empty() && !self.confidential {
             return Err(ChangeError::MayPublic);
+        }
+        if self.cookies.is_some() {
+            if self.confidential {
+                return Err(ChangeError::CookiesConfidential);
+            }
+            if self.origins.is_empty() {
+                return Err(ChangeError::CookiesWithoutOrigin);
+            }
+            if let Some(origin) = self.origins.iter().find(|origin| !origin.is_secure()) {
+                return Err(ChangeError::CookiesInsecure(origin.clone()));
+            }
         }
         if self.audience_restricted && self.overrides.audience.is_none() {
             return Err(ChangeError::RestrictedToNothing);

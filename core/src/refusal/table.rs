@@ -241,6 +241,36 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "Somebody else has logged in on this device before. Let the device authorize anew, and link the new guest: the \
              histories of two customers must not mix. If the first link was a mistake, undo it: `guestpass customer unlink`.",
         ),
+        Refusal::CookiesOff => new(
+            "cookies_off",
+            UnauthorizedClient,
+            "the client does not keep guests in cookies",
+            "Allow it, with a name for its cookies: `guestpass client set ID --cookies guest`.",
+        ),
+        Refusal::OriginMissing => new(
+            "origin_missing",
+            UnauthorizedClient,
+            "the request does not say from which page it comes",
+            "Only pages ask for a session, and every browser sends `Origin` with a POST. A proxy must pass it on, and a server can't ask.",
+        ),
+        Refusal::OriginForeign => new(
+            "origin_foreign",
+            UnauthorizedClient,
+            "the page is not one of the client's",
+            "Register the page's origin, as the browser writes it: `guestpass client set ID --origin https://shop.example`. If it isn't yours, somebody's page tries to give your visitors another guest.",
+        ),
+        Refusal::CrossSite => new(
+            "cross_site",
+            InvalidRequest,
+            "cookies need the page and the server on one site",
+            "Serve /oauth on the page's own host, or on a host of the same site: browsers keep the cookies of another site from pages.",
+        ),
+        Refusal::CookiesDisagree => new(
+            "cookies_disagree",
+            InvalidRequest,
+            "a cookie was sent with two values",
+            "One of the two may have been planted, by a host of the same site or for a longer path. Neither is chosen. It passes when the visitor clears the site's cookies.",
+        ),
         Refusal::CredentialUnknown => new(
             "credential_unknown",
             InvalidGrant,

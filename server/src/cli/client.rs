@@ -5,10 +5,12 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Subcommand;
+use guestpass_core::choice::Choice;
 use guestpass_core::claims::Typ;
 use guestpass_core::client::{
     Change, ChangeError, ClaimName, Client, ClientId, ClientSettings, Defaults, Origin, Permission,
 };
+use guestpass_core::cookies::CookieName;
 use guestpass_core::grant::GrantId;
 use guestpass_core::policy::PolicyOverrides;
 use guestpass_core::profile::ProfileId;
@@ -117,16 +119,24 @@ pub(super) struct Guests {
     /// takes it back
     #[arg(long, value_name = "LIST", value_parser = elements::<ClaimName>)]
     claims: Option<Elements<ClaimName>>,
+    /// Let its pages keep a guest in cookies of this name, for public clients with origins
+    #[arg(long, value_name = "NAME", overrides_with = "no_cookies")]
+    cookies: Option<CookieName>,
+    /// Let its pages keep no guest in cookies; those that are out are left to expire
+    #[arg(long)]
+    no_cookies: bool,
 }
 
 impl Guests {
     /// Adds what the flags ask for to settings.
-    fn add_to(self, settings: ClientSettings) -> ClientSettings {
-        ClientSettings {
-            may: self.may.map(|Elements(may)| may),
-            claims: self.claims.map(|Elements(claims)| claims),
-            ..settings
+    fn add_to(self, mut settings: ClientSettings) -> ClientSettings {
+        settings.may = self.may.map(|Elements(may)| may);
+        settings.claims = self.claims.map(|Elements(claims)| claims);
+        settings.cookies = self.cookies;
+        if self.no_cookies {
+            settings.unset.push(Choice::Cookies);
         }
+        settings
     }
 }
 
@@ -494,6 +504,19 @@ pub(super) fn explain(error: ChangeFailed, id: &ClientId) -> Failure {
         ChangeError::MayPublic => format!(
             "{id} can't be public and be allowed anything: its requests prove nothing. Add --confidential, or --may none"
         ),
+        ChangeError::CookiesConfidential => format!(
+            "{id} can't be confidential and keep guests in cookies: a page can't keep an API key. Add a public client for the page"
+        ),
+        ChangeError::CookiesWithoutOrigin => format!(
+            "{id} can't have cookies without an origin: they are set for its pages alone. Add --origin https://shop.example"
+        ),
+        ChangeError::CookiesInsecure(origin) => format!(
+            "{id} can't have cookies and the origin {origin}: others could read them on their way. Leave it out (--no-origin {origin}), \
+             or serve that page by https"
+        ),
+        ChangeError::CookiesTaken(other) => format!(
+            "{other} has cookies of that name already, and in a browser they would be the same. Choose another name"
+        ),
         ChangeError::PolicyInvalid(problem) => format!(
             "{id} can't have what comes of this and the defaults: {problem}. Add {}",
             remedy(problem)
@@ -525,6 +548,7 @@ fn described(client: &Client, config: &Config) -> Value {
         "on_ended": client.on_ended.name(),
         "typ": client.typ.map(Typ::as_str),
         "may": client.may.iter().map(|may| may.name()).collect::<Vec<_>>(),
+        "cookies": client.cookies.as_ref().map(CookieName::as_str),
         "claims": client.claims.iter().map(ClaimName::as_str).collect::<Vec<_>>(),
         "policy": policy::shown(client, config),
         "unknown_choices": client.unknown_choices,

@@ -22,6 +22,12 @@ impl Issuer {
         &self.0
     }
 
+    /// Returns whether it is https: one that isn't is on loopback.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.0.starts_with("https://")
+    }
+
     /// Returns its scheme, host and port.
     #[must_use]
     pub fn origin(&self) -> &str {

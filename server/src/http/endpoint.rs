@@ -49,6 +49,8 @@ pub(super) enum Caller {
     /// A client with a key, on behalf of a guest whose access token is a parameter. Both are refused with 400, a bad token as
     /// `invalid_grant`, and no page may read the answer.
     BackEnd,
+    /// A page of a public client with cookies, which proves itself by its origin. Whatever it is refused for is a 400.
+    Page,
     /// Whoever holds a guest's access token (RFC 6750).
     Guest,
     /// An operator, or what reads the metrics for one. No page may read what it gets.

@@ -47,7 +47,7 @@ impl Received {
     /// Tells whether the handler may write something for its caller, and so has to run to its end.
     fn may_write(&self) -> bool {
         match self.endpoint.map(|endpoint| endpoint.caller) {
-            Some(Caller::Client(_) | Caller::BackEnd) => true,
+            Some(Caller::Client(_) | Caller::BackEnd | Caller::Page) => true,
             Some(Caller::Guest) => !self.method.is_safe(),
             Some(
                 Caller::Anyone | Caller::ConfidentialClient | Caller::Operator | Caller::Gateway,

@@ -17,6 +17,16 @@ pub(super) fn check_or_beacon(headers: &HeaderMap) -> Result<(), Refusal> {
     check_modes(headers, &["cors", "same-origin", "no-cors"])
 }
 
+/// Refuses what a browser sends ahead of its use, and nothing else.
+pub(super) fn check_use(headers: &HeaderMap) -> Result<(), Refusal> {
+    let fields = ["sec-purpose", "purpose", "x-purpose", "x-moz"];
+    let mut values = fields.iter().flat_map(|name| headers.get_all(*name));
+    match values.any(is_ahead_of_use) {
+        true => Err(Refusal::Prefetch),
+        false => Ok(()),
+    }
+}
+
 /// Looks at each field once: most requests have few, and none of these.
 fn check_modes(headers: &HeaderMap, modes: &[&str]) -> Result<(), Refusal> {
     let mut is_readable = true;

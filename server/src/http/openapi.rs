@@ -196,7 +196,9 @@ fn errors(endpoint: &Endpoint, method: &str) -> Vec<Error> {
         }
         match endpoint.caller {
             Caller::Anyone | Caller::Operator => {}
-            Caller::Client(_) | Caller::ConfidentialClient => refusals.push(Refusal::ClientUnknown),
+            Caller::Client(_) | Caller::ConfidentialClient | Caller::Page => {
+                refusals.push(Refusal::ClientUnknown);
+            }
             Caller::BackEnd => refusals.extend([Refusal::ClientUnknown, Refusal::LinkedToAnother]),
             Caller::Guest | Caller::Gateway => refusals.push(Refusal::AccessTokenMissing),
         }

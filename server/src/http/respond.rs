@@ -239,6 +239,7 @@ fn wire_code(refusal: Refusal, received: &Received) -> WireCode {
         | Caller::Client(_)
         | Caller::ConfidentialClient
         | Caller::BackEnd
+        | Caller::Page
         | Caller::Guest
         | Caller::Operator
         | Caller::Gateway => code,
@@ -275,7 +276,8 @@ pub fn statuses(refusal: Refusal) -> Vec<StatusCode> {
 fn refusal_status(refusal: Refusal, caller: Caller, tries_basic: bool) -> StatusCode {
     let status = usual_status(refusal);
     let is_invalid_client = refusal.wire_code() == WireCode::InvalidClient;
-    if is_invalid_client && (tries_basic || caller == Caller::ConfidentialClient) {
+    let is_challenged = tries_basic && caller != Caller::Page;
+    if is_invalid_client && (is_challenged || caller == Caller::ConfidentialClient) {
         // RFC 6749 §5.2: a client that used HTTP authentication gets a 401. RFC 7662 §2.3: introspection always does
         // so.
         return StatusCode::UNAUTHORIZED;
@@ -330,6 +332,11 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
         | Refusal::CustomerMalformed
         | Refusal::AttributesMalformed
         | Refusal::AttributesTooLong
+        | Refusal::CookiesOff
+        | Refusal::OriginMissing
+        | Refusal::OriginForeign
+        | Refusal::CrossSite
+        | Refusal::CookiesDisagree
         | Refusal::CredentialUnknown
         | Refusal::RefreshTokenAsCode
         | Refusal::CodeAsRefreshToken

@@ -213,6 +213,7 @@ fn to_json(tokens: &Tokens) -> String {
         access_token,
         refresh_token,
         expires_in,
+        ..
     } = tokens;
     [
         r#"{"access_token":""#,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use guestpass_core::credential::Credential;
+use guestpass_core::credential::{Credential, Seed};
 use guestpass_core::time::Timestamp;
 use tokio::sync::Mutex;
 
@@ -160,7 +160,22 @@ impl KeyRing {
     /// # Errors
     /// [`Unavailable`] if it looks and can't see.
     pub async fn open(&self, text: &str) -> Result<Option<Credential>, Unavailable> {
-        let opened = self.now().open(text);
+        self.open_by(|keys| keys.open(text)).await
+    }
+
+    /// Opens the text of a seed, in the same way.
+    ///
+    /// # Errors
+    /// As [`KeyRing::open`].
+    pub async fn open_seed(&self, text: &str) -> Result<Option<Seed>, Unavailable> {
+        self.open_by(|keys| keys.open_seed(text)).await
+    }
+
+    async fn open_by<T>(
+        &self,
+        open: impl Fn(&Keys) -> Option<T>,
+    ) -> Result<Option<T>, Unavailable> {
+        let opened = open(&self.now());
         if opened.is_some() || !self.may_be_stale() {
             return Ok(opened);
         }
@@ -168,7 +183,7 @@ impl KeyRing {
             .await
             .map_err(|_| Unavailable("the keys can't be read".into()))?
             .map_err(|error| Unavailable(error.to_string()))?;
-        Ok(self.now().open(text))
+        Ok(open(&self.now()))
     }
 
     /// Decides whether a key may be in use that this node doesn't know.

@@ -19,7 +19,7 @@ mod quickstart;
 mod serve;
 mod sqlite;
 
-const CLIENT: &str = "audience_restricted claims client_id confidential created_at disabled key_ids may on_ended origins \
+const CLIENT: &str = "audience_restricted claims client_id confidential cookies created_at disabled key_ids may on_ended origins \
                       policy[name origin value] resume_with_jwt typ unknown_choices";
 const KEY: &str = "algorithm created_at current_at kid needed_until retiring_at state use";
 const GUEST: &str = "attributes client_id created_at customer \

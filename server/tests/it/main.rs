@@ -37,6 +37,7 @@ mod restore;
 mod resumption;
 mod revoke;
 mod rotation;
+mod sessions;
 mod sharding;
 mod sockets;
 mod store_contract;

@@ -67,7 +67,7 @@ pub(crate) use log::{TextLog, lines_of};
 pub(crate) use overheard::{Overheard, Statement};
 pub(crate) use request::{
     Sent, attributes, authorize, exchange, introspect, link, percent, profile, refresh, request,
-    revoke, verify,
+    revoke, session, verify,
 };
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) use shim::shim;

@@ -31,6 +31,8 @@ pub(super) fn security(caller: Caller) -> Value {
         // A key may also stand in the body.
         Caller::Client(_) | Caller::BackEnd => json!([{}, {"apiKey": []}, {"basic": []}]),
         Caller::ConfidentialClient => json!([{"apiKey": []}, {"basic": []}]),
+        // Whoever has no cookie gets one.
+        Caller::Page => json!([{}, {"refreshCookie": []}]),
         Caller::Guest => json!([{"bearer": []}, {"userJwt": []}]),
         // With `mode=soft` a request needs none.
         Caller::Gateway => json!([{"bearer": []}, {"userJwt": []}, {}]),
@@ -56,6 +58,12 @@ pub(super) fn security_schemes() -> Value {
             "scheme": "bearer",
             "bearerFormat": "JWT",
             "description": "The guest's access token (RFC 6750).",
+        },
+        "refreshCookie": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": "__Host-guest-r",
+            "description": "The guest's refresh token. `guest` stands for the name of the client's cookies.",
         },
         "userJwt": {
             "type": "apiKey",
@@ -248,6 +256,10 @@ pub(super) fn headers() -> Value {
             "required": true,
             "description": "How many seconds any cache may keep the document.",
             "schema": {"type": "string", "pattern": "^public, max-age=[0-9]+$"},
+        },
+        "set-cookie": {
+            "description": "The cookies of the client, `HttpOnly`. Absent if they stay as they are.",
+            "schema": text(),
         },
         "etag": {
             "required": true,

@@ -101,7 +101,9 @@ fn variants(endpoint: &Endpoint) -> Vec<(String, Option<&'static str>)> {
             .into()
     } else {
         let name = match (endpoint.caller, endpoint.operations) {
-            (Caller::BackEnd, [operation, ..]) => format!("{}Request", capitalized(operation.id)),
+            (Caller::BackEnd | Caller::Page, [operation, ..]) => {
+                format!("{}Request", capitalized(operation.id))
+            }
             _ => "PresentedToken".to_owned(),
         };
         vec![(name, None)]

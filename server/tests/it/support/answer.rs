@@ -167,13 +167,22 @@ impl Answer {
     }
 
     pub(super) fn secrets(&self) -> Vec<String> {
-        let Ok(json) = serde_json::from_slice::<Value>(&self.body) else {
-            return Vec::new();
-        };
-        let members = ["code", "access_token", "refresh_token"].map(|member| json[member].as_str());
+        let json = serde_json::from_slice::<Value>(&self.body).unwrap_or_default();
+        let members =
+            ["code", "access_token", "refresh_token", "ticket"].map(|member| json[member].as_str());
+        let cookies = self
+            .headers
+            .get_all("set-cookie")
+            .iter()
+            .filter_map(|field| {
+                let (pair, _) = field.to_str().ok()?.split_once(';')?;
+                pair.split_once('=').map(|(_, value)| value)
+            });
         members
             .into_iter()
             .flatten()
+            .chain(cookies)
+            .filter(|secret| !secret.is_empty())
             .map(ToOwned::to_owned)
             .collect()
     }

@@ -84,6 +84,11 @@ pub(crate) fn attributes(access_token: &str, changes: &str) -> Sent {
         .with(&[("token", access_token), ("attributes", changes)])
 }
 
+/// `SE`: returns a request of a page for its session, whose origin must be set.
+pub(crate) fn session(client_id: &str) -> Sent {
+    Sent::new(Method::POST, "/oauth/session", Form::Body).with(&[("client_id", client_id)])
+}
+
 /// `FA`: returns a forward-auth request with that access token.
 pub(crate) fn verify(access_token: &str) -> Sent {
     request("GET", "/oauth/verify").bearer(access_token)
@@ -276,11 +281,18 @@ impl Sent {
             .headers
             .iter()
             .filter(|(name, _)| SECRET_HEADERS.contains(&name.as_str()));
-        let headers = headers.filter_map(|(_, value)| {
-            let text = str::from_utf8(value).ok()?;
-            // Behind the scheme, if there is one.
-            Some(text.rsplit(' ').next()?.to_owned())
+        let headers = headers.flat_map(|(name, value)| {
+            let text = str::from_utf8(value).unwrap_or_default();
+            match name == "cookie" {
+                true => text
+                    .split("; ")
+                    .filter_map(|pair| Some(pair.split_once('=')?.1))
+                    .collect(),
+                // Behind the scheme, if there is one.
+                false => Vec::from_iter(text.rsplit(' ').next()),
+            }
         });
+        let headers = headers.map(ToOwned::to_owned);
         let secrets = parameters
             .map(|(_, value)| value.clone())
             .chain(headers)

@@ -363,7 +363,8 @@ fn unset(overrides: &mut PolicyOverrides, choice: Choice) {
         | Choice::Typ
         | Choice::Origins
         | Choice::May
-        | Choice::Claims => {}
+        | Choice::Claims
+        | Choice::Cookies => {}
     }
 }
 

@@ -1,0 +1,230 @@
+//! The cookies in which a browser keeps a guest: their names, how they are read from a request, and how they are set.
+//!
+//! There are three for each client, all `HttpOnly`: the access token, the refresh token, and for the first minute of a guest's
+//! life a seed. The prefix `__Host-` (RFC 6265bis §4.1.3) keeps sibling hosts from planting them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The name of a client's cookies: 1 to 32 ASCII letters, digits, `_` and `-`.
+///
+/// It doesn't begin with `__`, as the prefixes of browsers do, nor end in `-r` or `-s`, by which the cookies are told apart.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct CookieName(Box<str>);
+
+impl CookieName {
+    /// Returns the name as text.
+    #[must_use]
+    pub const fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the whole name of one of the cookies. Without TLS, which only a server on loopback does without, it has no
+    /// prefix: a browser would refuse it.
+    #[must_use]
+    pub fn of(&self, cookie: Cookie, is_secure: bool) -> String {
+        let prefix = if is_secure { "__Host-" } else { "" };
+        let suffix = match cookie {
+            Cookie::AccessToken => "",
+            Cookie::RefreshToken => "-r",
+            Cookie::Seed => "-s",
+        };
+        format!("{prefix}{}{suffix}", self.0)
+    }
+}
+
+impl FromStr for CookieName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        let is_name = (1..=32).contains(&text.len()) && text.bytes().all(allowed);
+        let is_taken = text.starts_with("__") || text.ends_with("-r") || text.ends_with("-s");
+        if is_name && !is_taken {
+            Ok(Self(text.into()))
+        } else {
+            Err(
+                "the name of cookies is 1 to 32 letters, digits, `_` and `-`, without `__` before or `-r` or `-s` behind, for \
+                 example `guest`",
+            )
+        }
+    }
+}
+
+impl fmt::Display for CookieName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Names the three cookies of a client.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cookie {
+    /// The access token.
+    AccessToken,
+    /// The refresh token.
+    RefreshToken,
+    /// The seed of a guest who isn't made yet.
+    Seed,
+}
+
+/// A cookie of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Found<'a> {
+    /// It isn't there.
+    Absent,
+    /// It has this value.
+    Value(&'a [u8]),
+    /// It is there with two values. Neither is chosen: one of them may have been planted.
+    Different,
+}
+
+/// Finds a cookie in the fields `Cookie` of a request, byte for byte: nothing is decoded, quoted or normalised, or a name that a
+/// browser doesn't protect could stand for one that it does.
+pub fn find<'a>(fields: impl IntoIterator<Item = &'a [u8]>, name: &str) -> Found<'a> {
+    let mut found = Found::Absent;
+    let pairs = fields
+        .into_iter()
+        .flat_map(|field| field.split(|byte| *byte == b';'));
+    for pair in pairs {
+        let pair = trimmed(pair);
+        let Some(at) = pair.iter().position(|byte| *byte == b'=') else {
+            continue;
+        };
+        let (known, value) = (&pair[..at], &pair[at + 1..]);
+        if known != name.as_bytes() {
+            continue;
+        }
+        match found {
+            Found::Absent => found = Found::Value(value),
+            Found::Value(other) if other == value => {}
+            Found::Value(_) | Found::Different => return Found::Different,
+        }
+    }
+    found
+}
+
+/// Trims space and tab, and no other character that some take for a space.
+fn trimmed(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// Renders a field `Set-Cookie`. A cookie of no value and no age is cleared.
+#[must_use]
+pub fn set(name: &str, cookie: Cookie, value: &str, max_age: Duration, is_secure: bool) -> String {
+    let secure = if is_secure { "; Secure" } else { "" };
+    // Where a jar is full, Chromium evicts what is less important first.
+    let priority = match cookie {
+        Cookie::RefreshToken => "; Priority=High",
+        Cookie::AccessToken | Cookie::Seed => "",
+    };
+    let max_age = max_age.as_secs();
+    format!("{name}={value}; Path=/; Max-Age={max_age}{secure}; HttpOnly; SameSite=Lax{priority}")
+}
+
+/// The longest life that browsers give to a cookie (RFC 6265bis §5.5).
+pub const LONGEST: Duration = Duration::from_secs(400 * 86_400);
+
+/// The time for which a seed is good before and after the time in it, for the clocks of nodes differ.
+pub const SEED_TTL: Duration = Duration::from_secs(60);
+
+/// Returns the life of the cookie that holds an access token: it never outlives its token, whatever the way to the browser takes.
+#[must_use]
+pub fn access_max_age(expires_in: Duration) -> Duration {
+    let margin = Duration::from_secs(60).min(expires_in / 10);
+    expires_in.saturating_sub(margin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_leaves_room_for_what_is_put_around_it() {
+        for name in ["guest", "a", "A_b-1", &"g".repeat(32), "r", "s-"] {
+            assert!(name.parse::<CookieName>().is_ok(), "{name}");
+        }
+        for name in [
+            "",
+            "a b",
+            "a=b",
+            "a;b",
+            "é",
+            "__Host-a",
+            "guest-r",
+            "guest-s",
+            &"g".repeat(33),
+        ] {
+            assert!(name.parse::<CookieName>().is_err(), "{name}");
+        }
+        let name: CookieName = "guest".parse().unwrap();
+        assert_eq!(name.of(Cookie::AccessToken, true), "__Host-guest");
+        assert_eq!(name.of(Cookie::RefreshToken, true), "__Host-guest-r");
+        assert_eq!(name.of(Cookie::Seed, false), "guest-s");
+    }
+
+    #[test]
+    fn c334_a_cookie_is_found_byte_for_byte() {
+        let name = "__Host-guest-r";
+        for (fields, expected) in [
+            (&["__Host-guest-r=a"][..], Found::Value(b"a")),
+            (&["x=1; __Host-guest-r=a=b;y=2"], Found::Value(b"a=b")),
+            (&["x=1", " \t__Host-guest-r=a\t "], Found::Value(b"a")),
+            (&["__Host-guest-r=a; __Host-guest-r=a"], Found::Value(b"a")),
+            (&["__Host-guest-r=a", "__Host-guest-r=b"], Found::Different),
+            (&["__Host-guest-r="], Found::Value(b"")),
+            (&["__Host-guest-r"], Found::Absent),
+            (
+                &["__host-guest-r=a", "__Host-guest=a", "__Host-guest-rr=a"],
+                Found::Absent,
+            ),
+            (
+                &["\u{2000}__Host-guest-r=a", "\u{a0}__Host-guest-r=a"],
+                Found::Absent,
+            ),
+            (
+                &["%5F%5FHost-guest-r=a", "\"__Host-guest-r\"=a"],
+                Found::Absent,
+            ),
+            (
+                &["$Version=1, __Host-guest-r=a", "\x0b__Host-guest-r=a"],
+                Found::Absent,
+            ),
+            (&["__Host-guest-r =a"], Found::Absent),
+            (&["__Host-guest-r=\"a\""], Found::Value(b"\"a\"")),
+        ] {
+            let fields = fields.iter().map(|field| field.as_bytes());
+            assert_eq!(
+                find(fields.clone(), name),
+                expected,
+                "{:?}",
+                Vec::from_iter(fields)
+            );
+        }
+    }
+
+    #[test]
+    fn c317_an_access_tokens_cookie_ends_before_its_token() {
+        let seconds = Duration::from_secs;
+        for (expires_in, expected) in [(86_400, 86_340), (300, 270), (10, 9), (0, 0)] {
+            assert_eq!(access_max_age(seconds(expires_in)), seconds(expected));
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_set_for_this_host_alone() {
+        let set = |cookie, is_secure| set("n", cookie, "v", Duration::from_secs(9), is_secure);
+        assert_eq!(
+            set(Cookie::RefreshToken, true),
+            "n=v; Path=/; Max-Age=9; Secure; HttpOnly; SameSite=Lax; Priority=High"
+        );
+        assert_eq!(
+            set(Cookie::Seed, false),
+            "n=v; Path=/; Max-Age=9; HttpOnly; SameSite=Lax"
+        );
+    }
+}

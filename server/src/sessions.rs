@@ -1,0 +1,266 @@
+//! Sessions: keeps a guest in the cookies of a browser.
+//!
+//! A page asks for its session at each load. It is answered from the access token while that is fresh, and refreshes otherwise. A
+//! guest is made only for a browser that has given a cookie back: the first request gets a seed, which is sealed and stored
+//! nowhere, and the second the guest with the ids in it. So a frame, a blocked cookie or a bot makes none, and requests that
+//! repeat or race make one.
+
+use std::time::Duration;
+
+use guestpass_core::client::Client;
+use guestpass_core::cookies::SEED_TTL;
+use guestpass_core::credential::{Credential, CredentialKind, Seed};
+use guestpass_core::grant::{Generation, Grant, GrantId};
+use guestpass_core::profile::{NetworkId, Profile, ProfileId};
+use guestpass_core::refusal::Refusal;
+
+use crate::access_tokens::VerifiedToken;
+use crate::app::App;
+use crate::clock::Reading;
+use crate::error::Error;
+use crate::grants::Tokens;
+use crate::metrics::SessionLabels;
+use crate::request_context;
+use crate::source::Source;
+use crate::store::{Outcome, Proof, RevokedList, Unavailable, Write};
+
+/// The cookies of a request, as texts: one that isn't text is no token either.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Jar<'a> {
+    /// The access token; `None` also if there are two.
+    pub access_token: Option<&'a str>,
+    /// The refresh token.
+    pub refresh_token: Option<&'a str>,
+    /// The seed.
+    pub seed: Option<&'a str>,
+}
+
+/// The session of a page.
+pub enum Session {
+    /// The access token is fresh: nothing was read or written.
+    Current {
+        /// The guest's `sub`.
+        sub: String,
+        /// The guest's `subn`.
+        subn: String,
+        /// The time that is left of the access token.
+        expires_in: Duration,
+    },
+    /// New tokens, to be set as cookies.
+    Kept {
+        /// The tokens.
+        tokens: Tokens,
+        /// They are of a guest who was made for a seed.
+        is_new: bool,
+    },
+    /// Nobody yet: a seed, to be set as a cookie. The page asks once more.
+    Again(String),
+}
+
+impl App {
+    /// Ensures that the browser of this jar has a guest, or can have one.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`] if its `source` or client has had enough new guests; [`Unavailable`] if the store can't answer, only
+    /// a clock in doubt says that a guest is over, or a newer refresh token is in the jar by now.
+    pub async fn ensure_session(
+        &self,
+        client: &Client,
+        jar: Jar<'_>,
+        source: Option<Source>,
+    ) -> Result<Session, Error> {
+        if let Some(refresh_token) = self.opened(jar.refresh_token).await? {
+            if let Some(current) = self
+                .current(client, jar.access_token, refresh_token.grant)
+                .await?
+            {
+                self.count_session("current");
+                return Ok(current);
+            }
+            if let Some(tokens) = self.renewed(client, refresh_token).await? {
+                self.count_session(tokens.decision);
+                let is_new = false;
+                return Ok(Session::Kept { tokens, is_new });
+            }
+        }
+        if let Some(seed) = self.good_seed(jar.seed).await?
+            && let Some(tokens) = self.sown(client, seed, source).await?
+        {
+            self.count_session("create");
+            let is_new = true;
+            return Ok(Session::Kept { tokens, is_new });
+        }
+        self.count_session("seed");
+        Ok(Session::Again(self.new_seed()))
+    }
+
+    async fn opened(&self, text: Option<&str>) -> Result<Option<Credential>, Unavailable> {
+        let Some(text) = text else { return Ok(None) };
+        let opened = self.keys.open(text).await?;
+        let is_refresh_token = |opened: &Credential| opened.kind() == CredentialKind::RefreshToken;
+        Ok(opened.filter(is_refresh_token))
+    }
+
+    /// Answers from an access token of that grant, if it is good and a quarter of its life is left.
+    async fn current(
+        &self,
+        client: &Client,
+        access_token: Option<&str>,
+        grant: GrantId,
+    ) -> Result<Option<Session>, Error> {
+        let Some(text) = access_token else {
+            return Ok(None);
+        };
+        let Ok(token) = self.verify(text) else {
+            return Ok(None);
+        };
+        let VerifiedToken { claims, .. } = &token;
+        let left = claims.expires_at - self.clock.now().as_seconds();
+        let life = claims.expires_at - claims.issued_at;
+        let is_fresh = left > 0 && left.saturating_mul(4) >= life;
+        if token.client.number != client.number || token.grant != grant || !is_fresh {
+            return Ok(None);
+        }
+        // What can't be told now is told by the row.
+        if self.check_recent(&token).await.is_err() {
+            return Ok(None);
+        }
+        request_context::grant(grant);
+        Ok(Some(Session::Current {
+            sub: claims.subject.clone(),
+            subn: claims.network_id.clone().unwrap_or_default(),
+            expires_in: Duration::from_secs(left.unsigned_abs()),
+        }))
+    }
+
+    /// Refreshes. `None` of a token that is dead: another guest may take its place.
+    async fn renewed(
+        &self,
+        client: &Client,
+        refresh_token: Credential,
+    ) -> Result<Option<Tokens>, Error> {
+        let policy = self.clients.policy_of(client);
+        let proof = Proof::RefreshToken(refresh_token.generation);
+        let token_id = self.random.bytes();
+        let redemption = self.redemption(client, &policy, refresh_token.grant, proof);
+        let Some(redeemed) = self.grants.redeem(redemption).await? else {
+            return Ok(None);
+        };
+        match self.granted(client, &policy, proof, redeemed, token_id) {
+            Ok(tokens) => {
+                request_context::grant(refresh_token.grant);
+                Ok(Some(tokens))
+            }
+            Err(denied) => {
+                self.check_dead(denied.refusal)?;
+                // A replay ends the grant, as at the token endpoint.
+                self.deny(client, denied).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Checks that a refusal is the last word about a refresh token.
+    fn check_dead(&self, refusal: Refusal) -> Result<(), Unavailable> {
+        let is_by_time = matches!(refusal, Refusal::RefreshTokenExpired | Refusal::GrantEnded);
+        if refusal == Refusal::RefreshTokenOvertaken {
+            Err(Unavailable(
+                "a newer refresh token is in the jar".to_owned(),
+            ))
+        } else if is_by_time && self.clock.is_doubted() {
+            Err(Reading::doubt())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Opens a seed that was made about now.
+    async fn good_seed(&self, text: Option<&str>) -> Result<Option<Seed>, Unavailable> {
+        let Some(text) = text else { return Ok(None) };
+        let (seed, now) = (self.keys.open_seed(text).await?, self.clock.now());
+        let is_good = |seed: &Seed| {
+            seed.made_at.since(now) <= SEED_TTL && now.since(seed.made_at) <= SEED_TTL
+        };
+        Ok(seed.filter(is_good))
+    }
+
+    fn new_seed(&self) -> String {
+        let made_at = self.clock.now();
+        let profile = ProfileId::new(made_at, self.random.bytes());
+        let grant = GrantId::new(profile, self.random.bytes());
+        self.keys.now().seal_seed(Seed { made_at, grant })
+    }
+
+    /// Makes the guest of a seed; if it is there already, the seed counts as generation 0 of its grant. `None` if nothing good can
+    /// come of the seed, which never ends a grant.
+    async fn sown(
+        &self,
+        client: &Client,
+        seed: Seed,
+        source: Option<Source>,
+    ) -> Result<Option<Tokens>, Error> {
+        let id = seed.grant;
+        if self.is_erased(id.profile).await? {
+            return Ok(None);
+        }
+        self.check_new_guest(client, source)?;
+        let policy = self.clients.policy_of(client);
+        let token_id = self.random.bytes();
+        let reading = self.clock.reading();
+        let network_id = NetworkId::new(self.random.bytes());
+        let profile = Profile::new(id.profile, network_id, client.number, reading.now);
+        let grant = Grant::succeed(id, client.number, network_id, &policy, reading.now)
+            .ending_from(reading.earliest, &policy)
+            .ok_or_else(Reading::doubt)?;
+        let write = Write::InsertGuest(profile, grant.clone());
+        if self.grants.write(write).await? == Outcome::Done {
+            request_context::grant(id);
+            request_context::decision("create");
+            let tokens = self.mint(client, &policy, &grant, token_id, reading.now);
+            return Ok(Some(tokens));
+        }
+        let proof = Proof::RefreshToken(Generation::CODE);
+        let redemption = self.redemption(client, &policy, id, proof);
+        // Without such a grant, the guest's id was taken by chance.
+        let Some(redeemed) = self.grants.redeem(redemption).await? else {
+            return Ok(None);
+        };
+        match self.granted(client, &policy, proof, redeemed, token_id) {
+            Ok(tokens) => {
+                request_context::grant(id);
+                Ok(Some(tokens))
+            }
+            Err(denied) => {
+                self.check_dead(denied.refusal)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Returns whether a guest was erased lately, as this node knows.
+    async fn is_erased(&self, guest: ProfileId) -> Result<bool, Unavailable> {
+        let age = self.revocations.age(self.clock.monotonic());
+        if age > self.verification.max_staleness {
+            return Err(Unavailable(
+                "what is known of erasures is too old".to_owned(),
+            ));
+        }
+        let hash = self.keys.now().tombstone(guest);
+        self.revocations.is_revoked(RevokedList::Guests, hash).await
+    }
+
+    fn count_session(&self, decision: &'static str) {
+        let counter = self
+            .metrics
+            .sessions
+            .get_or_create(&SessionLabels { decision });
+        counter.inc();
+    }
+}
+
+/// Returns the time for which the cookie of a refresh token is kept.
+#[must_use]
+pub fn refresh_max_age(tokens: &Tokens) -> Duration {
+    let left = tokens.refresh_ends_at.since(tokens.issued_at);
+    left.min(guestpass_core::cookies::LONGEST)
+}
