@@ -45,11 +45,14 @@ pub enum Choice {
     May,
     Claims,
     Cookies,
+    CookieDomain,
+    PageToken,
+    TicketTo,
 }
 
 impl Choice {
     /// Lists all of them, in the order in which they are shown.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::AccessTtl,
         Self::CodeTtl,
         Self::Grace,
@@ -73,6 +76,9 @@ impl Choice {
         Self::May,
         Self::Claims,
         Self::Cookies,
+        Self::CookieDomain,
+        Self::PageToken,
+        Self::TicketTo,
     ];
 
     /// Returns the name, in settings and in the store.
@@ -102,6 +108,9 @@ impl Choice {
             Self::May => "may",
             Self::Claims => "claims",
             Self::Cookies => "cookies",
+            Self::CookieDomain => "cookie_domain",
+            Self::PageToken => "page_token",
+            Self::TicketTo => "ticket_to",
         }
     }
 
@@ -137,7 +146,10 @@ impl Choice {
             | Self::Origins
             | Self::May
             | Self::Claims
-            | Self::Cookies => false,
+            | Self::Cookies
+            | Self::CookieDomain
+            | Self::PageToken
+            | Self::TicketTo => false,
         }
     }
 
@@ -169,7 +181,10 @@ impl Choice {
             | Self::Origins
             | Self::May
             | Self::Claims
-            | Self::Cookies => (SECOND, CENTURY),
+            | Self::Cookies
+            | Self::CookieDomain
+            | Self::PageToken
+            | Self::TicketTo => (SECOND, CENTURY),
         };
         if lifetime < shortest || lifetime > longest {
             return Err(PolicyError::LifetimeOutOfRange(self, shortest, longest));
@@ -224,6 +239,9 @@ impl Client {
             Choice::May => list(&self.may),
             Choice::Claims => list(&self.claims),
             Choice::Cookies => self.cookies.as_ref().map(ToString::to_string),
+            Choice::CookieDomain => self.cookie_domain.as_ref().map(ToString::to_string),
+            Choice::PageToken => self.page_token.then(|| true.to_string()),
+            Choice::TicketTo => list(&self.ticket_to),
         }
     }
 
@@ -259,6 +277,11 @@ impl Client {
             Choice::May => self.may = elements(text)?,
             Choice::Claims => self.claims = elements(text)?,
             Choice::Cookies => self.cookies = Some(text.parse().map_err(str::to_owned)?),
+            Choice::CookieDomain => {
+                self.cookie_domain = Some(text.parse().map_err(str::to_owned)?);
+            }
+            Choice::PageToken => self.page_token = yes_or_no(text)?,
+            Choice::TicketTo => self.ticket_to = elements(text)?,
         }
         Ok(())
     }
@@ -291,6 +314,9 @@ impl Client {
             Choice::May => self.may.clear(),
             Choice::Claims => self.claims.clear(),
             Choice::Cookies => self.cookies = None,
+            Choice::CookieDomain => self.cookie_domain = None,
+            Choice::PageToken => self.page_token = false,
+            Choice::TicketTo => self.ticket_to.clear(),
         }
     }
 
@@ -448,6 +474,9 @@ mod tests {
                 .to_vec(),
             may: vec![Permission::Link],
             cookies: "guest".parse().ok(),
+            cookie_domain: "shop.example".parse().ok(),
+            page_token: true,
+            ticket_to: vec!["back-end".parse().unwrap()],
             claims: vec![ClaimName::CUSTOMER.parse().unwrap()],
             unknown_choices: [("of_2030".to_owned(), "a b".to_owned())].into(),
             api_keys: Vec::<ApiKey>::new(),

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::claims::Typ;
-use crate::cookies::CookieName;
+use crate::cookies::{CookieDomain, CookieName, Naming};
 use crate::limits::MAX_BODY_BYTES;
 use crate::params::{Accepts, Parameter, Presence};
 use crate::policy::{Audience, PolicyOverrides};
@@ -52,6 +52,12 @@ pub struct Client {
     pub claims: Vec<ClaimName>,
     /// The name of the cookies in which its pages may keep a guest.
     pub cookies: Option<CookieName>,
+    /// The host below which all hosts get the cookie of the access token, instead of the server's own alone.
+    pub cookie_domain: Option<CookieDomain>,
+    /// Its pages are told the access token, too, which the cookie hides from scripts.
+    pub page_token: bool,
+    /// The clients that it may hand its guests over to.
+    pub ticket_to: Vec<ClientId>,
     /// Names and texts of choices that were made with a newer version, and have no effect here.
     pub unknown_choices: BTreeMap<String, String>,
     /// The keys it may authenticate with; several, so that one can replace another without a gap.
@@ -78,6 +84,9 @@ impl Client {
             may: Vec::new(),
             claims: Vec::new(),
             cookies: None,
+            cookie_domain: None,
+            page_token: false,
+            ticket_to: Vec::new(),
             unknown_choices: BTreeMap::new(),
             api_keys: Vec::new(),
             created_at,
@@ -111,6 +120,17 @@ impl Client {
         self.origins
             .iter()
             .any(|known| known.as_str().as_bytes() == origin)
+    }
+
+    /// Returns the names of its cookies, if it has any, at a server with TLS or one without.
+    #[must_use]
+    pub fn naming(&self, is_secure: bool) -> Option<Naming<'_>> {
+        let name = self.cookies.as_ref()?;
+        Some(Naming {
+            name,
+            domain: self.cookie_domain.as_ref(),
+            is_secure,
+        })
     }
 
     /// Checks that it may do that.
@@ -260,16 +280,23 @@ impl FromStr for Origin {
 }
 
 impl Origin {
+    /// Returns its host, without the port.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let authority = self.0.split_once("://").map_or(&*self.0, |(_, rest)| rest);
+        match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => authority,
+        }
+    }
+
     /// Returns whether what is sent there and comes from there can't be read on its way: it is https, or on this machine.
     #[must_use]
     pub fn is_secure(&self) -> bool {
-        let Some(authority) = self.0.strip_prefix("http://") else {
+        if !self.0.starts_with("http://") {
             return self.0.starts_with("https://");
-        };
-        let host = match authority.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-            _ => authority,
-        };
+        }
+        let host = self.host();
         host == "localhost"
             || host.ends_with(".localhost")
             || host == "[::1]"

@@ -4,8 +4,11 @@
 //! life a seed. The prefix `__Host-` (RFC 6265bis §4.1.3) keeps sibling hosts from planting them.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::time::Duration;
+
+use crate::client::Origin;
 
 /// The name of a client's cookies: 1 to 32 ASCII letters, digits, `_` and `-`.
 ///
@@ -18,19 +21,6 @@ impl CookieName {
     #[must_use]
     pub const fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// Returns the whole name of one of the cookies. Without TLS, which only a server on loopback does without, it has no
-    /// prefix: a browser would refuse it.
-    #[must_use]
-    pub fn of(&self, cookie: Cookie, is_secure: bool) -> String {
-        let prefix = if is_secure { "__Host-" } else { "" };
-        let suffix = match cookie {
-            Cookie::AccessToken => "",
-            Cookie::RefreshToken => "-r",
-            Cookie::Seed => "-s",
-        };
-        format!("{prefix}{}{suffix}", self.0)
     }
 }
 
@@ -58,7 +48,55 @@ impl fmt::Display for CookieName {
     }
 }
 
-/// Names the three cookies of a client.
+/// The host below which all hosts get the cookie of the access token (RFC 6265bis §4.1.2.3), in lower case.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CookieDomain(Box<str>);
+
+impl CookieDomain {
+    /// Returns the host as text.
+    #[must_use]
+    pub const fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns whether a page of that origin gets the cookie: its host is this one, or below it.
+    #[must_use]
+    pub fn covers(&self, origin: &Origin) -> bool {
+        let above = origin.host().strip_suffix(&*self.0);
+        above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+    }
+}
+
+impl FromStr for CookieDomain {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_label = |label: &str| {
+            let allowed =
+                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            !label.is_empty() && label.bytes().all(allowed)
+        };
+        // Browsers refuse a single label, and an address has no hosts below it.
+        let is_host = text.len() <= 253
+            && text.contains('.')
+            && text.split('.').all(is_label)
+            && text.parse::<Ipv4Addr>().is_err();
+        match is_host {
+            true => Ok(Self(text.into())),
+            false => {
+                Err("the domain of a cookie is a host in lower case, for example `shop.example`")
+            }
+        }
+    }
+}
+
+impl fmt::Display for CookieDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Tells the three cookies of a client apart.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cookie {
     /// The access token.
@@ -67,6 +105,64 @@ pub enum Cookie {
     RefreshToken,
     /// The seed of a guest who isn't made yet.
     Seed,
+}
+
+/// Names a client's cookies, and says how they are set.
+#[derive(Clone, Copy, Debug)]
+pub struct Naming<'a> {
+    /// The name that the client has chosen.
+    pub name: &'a CookieName,
+    /// The domain of the access token, if it isn't for this host alone.
+    pub domain: Option<&'a CookieDomain>,
+    /// Whether the issuer has TLS. Without, as only one on loopback is, browsers would refuse the prefix and `Secure`.
+    pub is_secure: bool,
+}
+
+impl Naming<'_> {
+    /// Returns the name of one of the cookies.
+    #[must_use]
+    pub fn name_of(&self, cookie: Cookie) -> String {
+        let prefix = match (self.is_secure, self.domain_of(cookie)) {
+            (false, _) => "",
+            (true, Some(_)) => "__Secure-",
+            (true, None) => "__Host-",
+        };
+        let suffix = match cookie {
+            Cookie::AccessToken => "",
+            Cookie::RefreshToken => "-r",
+            Cookie::Seed => "-s",
+        };
+        [prefix, self.name.as_str(), suffix].concat()
+    }
+
+    /// Renders a field `Set-Cookie`.
+    #[must_use]
+    pub fn set(&self, cookie: Cookie, value: &str, max_age: Duration) -> String {
+        let name = self.name_of(cookie);
+        let max_age = max_age.as_secs();
+        let domain = self
+            .domain_of(cookie)
+            .map_or_else(String::new, |domain| format!("; Domain={domain}"));
+        let secure = if self.is_secure { "; Secure" } else { "" };
+        // Where a jar is full, Chromium evicts what is less important first.
+        let priority = match cookie {
+            Cookie::RefreshToken => "; Priority=High",
+            Cookie::AccessToken | Cookie::Seed => "",
+        };
+        format!(
+            "{name}={value}; Path=/{domain}; Max-Age={max_age}{secure}; HttpOnly; SameSite=Lax{priority}"
+        )
+    }
+
+    /// Renders a field `Set-Cookie` that deletes the cookie: with the attributes that it was set with, or browsers keep it.
+    #[must_use]
+    pub fn clear(&self, cookie: Cookie) -> String {
+        self.set(cookie, "", Duration::ZERO)
+    }
+
+    fn domain_of(&self, cookie: Cookie) -> Option<&CookieDomain> {
+        self.domain.filter(|_| cookie == Cookie::AccessToken)
+    }
 }
 
 /// A cookie of a request.
@@ -113,19 +209,6 @@ fn trimmed(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Renders a field `Set-Cookie`. A cookie of no value and no age is cleared.
-#[must_use]
-pub fn set(name: &str, cookie: Cookie, value: &str, max_age: Duration, is_secure: bool) -> String {
-    let secure = if is_secure { "; Secure" } else { "" };
-    // Where a jar is full, Chromium evicts what is less important first.
-    let priority = match cookie {
-        Cookie::RefreshToken => "; Priority=High",
-        Cookie::AccessToken | Cookie::Seed => "",
-    };
-    let max_age = max_age.as_secs();
-    format!("{name}={value}; Path=/; Max-Age={max_age}{secure}; HttpOnly; SameSite=Lax{priority}")
-}
-
 /// The longest life that browsers give to a cookie (RFC 6265bis §5.5).
 pub const LONGEST: Duration = Duration::from_secs(400 * 86_400);
 
@@ -161,10 +244,37 @@ mod tests {
         ] {
             assert!(name.parse::<CookieName>().is_err(), "{name}");
         }
-        let name: CookieName = "guest".parse().unwrap();
-        assert_eq!(name.of(Cookie::AccessToken, true), "__Host-guest");
-        assert_eq!(name.of(Cookie::RefreshToken, true), "__Host-guest-r");
-        assert_eq!(name.of(Cookie::Seed, false), "guest-s");
+    }
+
+    #[test]
+    fn a_domain_is_a_host_with_others_below_it() {
+        for domain in ["shop.example", "a-b.shop.example", "shop.localhost"] {
+            assert!(domain.parse::<CookieDomain>().is_ok(), "{domain}");
+        }
+        for domain in [
+            "",
+            "example",
+            ".shop.example",
+            "shop.example.",
+            "Shop.example",
+            "a;b.example",
+            "127.0.0.1",
+        ] {
+            assert!(domain.parse::<CookieDomain>().is_err(), "{domain}");
+        }
+        let domain: CookieDomain = "shop.example".parse().unwrap();
+        for (origin, expected) in [
+            ("https://shop.example", true),
+            ("https://www.shop.example:8443", true),
+            ("https://notshop.example", false),
+            ("https://example", false),
+        ] {
+            assert_eq!(
+                domain.covers(&origin.parse().unwrap()),
+                expected,
+                "{origin}"
+            );
+        }
     }
 
     #[test]
@@ -216,15 +326,29 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_is_set_for_this_host_alone() {
-        let set = |cookie, is_secure| set("n", cookie, "v", Duration::from_secs(9), is_secure);
+    fn a_cookie_is_set_for_this_host_alone_unless_a_domain_says_otherwise() {
+        let (name, domain) = ("n".parse().unwrap(), "shop.example".parse().unwrap());
+        let naming = |domain, is_secure| Naming {
+            name: &name,
+            domain,
+            is_secure,
+        };
+        let nine = Duration::from_secs(9);
         assert_eq!(
-            set(Cookie::RefreshToken, true),
-            "n=v; Path=/; Max-Age=9; Secure; HttpOnly; SameSite=Lax; Priority=High"
+            naming(Some(&domain), true).set(Cookie::RefreshToken, "v", nine),
+            "__Host-n-r=v; Path=/; Max-Age=9; Secure; HttpOnly; SameSite=Lax; Priority=High"
         );
         assert_eq!(
-            set(Cookie::Seed, false),
-            "n=v; Path=/; Max-Age=9; HttpOnly; SameSite=Lax"
+            naming(None, true).set(Cookie::AccessToken, "v", nine),
+            "__Host-n=v; Path=/; Max-Age=9; Secure; HttpOnly; SameSite=Lax"
+        );
+        assert_eq!(
+            naming(Some(&domain), true).clear(Cookie::AccessToken),
+            "__Secure-n=; Path=/; Domain=shop.example; Max-Age=0; Secure; HttpOnly; SameSite=Lax"
+        );
+        assert_eq!(
+            naming(None, false).set(Cookie::Seed, "v", nine),
+            "n-s=v; Path=/; Max-Age=9; HttpOnly; SameSite=Lax"
         );
     }
 }

@@ -356,22 +356,30 @@ impl Grant {
         now < self.ended_at() && self.revoked.is_none()
     }
 
-    /// Starts one more grant of the same guest and client, with its code outstanding. It ends when this one would.
+    /// Starts one more grant of the same guest, for that client, with its code outstanding. It ends when this one would, or
+    /// earlier by the client's policy.
     #[must_use]
-    pub fn resume(
+    pub fn one_more(
         &self,
+        client: ClientNumber,
         random: [u8; 8],
         challenge: Challenge,
         policy: &Policy,
         now: Timestamp,
     ) -> Self {
         let id = GrantId::new(self.id.profile, random);
-        let resumed = Self::issue(id, self.client, self.network_id, challenge, policy, now);
+        let issued = Self::issue(id, client, self.network_id, challenge, policy, now);
         Self {
-            expires_at: resumed.expires_at.min(self.ends_at),
-            ends_at: self.ends_at,
-            ..resumed
+            expires_at: issued.expires_at.min(self.ends_at),
+            ends_at: issued.ends_at.min(self.ends_at),
+            ..issued
         }
+    }
+
+    /// Returns whether its code is outstanding: nobody has redeemed it yet.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.generation == Generation::CODE
     }
 
     /// Returns the time from which no credential of the grant works: the earlier of its revocation and its expiry.
@@ -402,7 +410,7 @@ impl Grant {
 /// The number of wrong verifiers with which a code dies.
 pub const MAX_STRIKES: u8 = 5;
 
-/// The most grants that one guest may have live at once (only `resume_with_jwt` makes a second).
+/// The most grants of one client that one guest may have live at once (only `resume_with_jwt` and tickets make a second).
 pub const MAX_LIVE: usize = 8;
 
 /// The retention period of ended grants; the cleaner removes them after it.
@@ -504,7 +512,7 @@ pub enum RevocationReason {
     RetriedLate,
     /// The client asked for it (RFC 7009).
     RevokedByClient,
-    /// The guest had more than [`MAX_LIVE`] grants, of which this was the least recently used.
+    /// The guest had more than [`MAX_LIVE`] grants of the client, of which this was the least recently used.
     Superseded,
     /// The stored name is unknown here: a newer version of this program wrote it.
     Unrecognized,

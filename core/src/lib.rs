@@ -48,5 +48,6 @@ pub mod presented_token;
 pub mod profile;
 pub mod rate_limit;
 pub mod refusal;
+pub mod ticket;
 pub mod time;
 pub mod token_request;

@@ -29,6 +29,12 @@ impl Challenge {
         (length == bytes.len()).then_some(Self(bytes))
     }
 
+    /// Returns the challenge of a verifier.
+    #[must_use]
+    pub const fn of(verifier: Verifier) -> Self {
+        Self(verifier.0)
+    }
+
     /// Makes a challenge from the bytes in the store.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {

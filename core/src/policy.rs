@@ -121,7 +121,10 @@ impl Policy {
             | Choice::Origins
             | Choice::May
             | Choice::Claims
-            | Choice::Cookies => RateLimit::OFF,
+            | Choice::Cookies
+            | Choice::CookieDomain
+            | Choice::PageToken
+            | Choice::TicketTo => RateLimit::OFF,
         }
     }
 

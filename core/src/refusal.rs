@@ -98,6 +98,22 @@ pub enum Refusal {
     CrossSite,
     /// A cookie is there with two values.
     CookiesDisagree,
+    /// A refresh token and a ticket were sent together.
+    GuestRepeated,
+    /// The ticket is of another guest than the cookies.
+    GuestDiffers,
+    /// `erase` says something but `yes`.
+    EraseUnsupported,
+
+    // Tickets.
+    /// The page has no cookie of a refresh token.
+    SessionMissing,
+    /// The refresh token wouldn't get an answer.
+    RefreshTokenDead,
+    /// The text is no ticket.
+    TicketMalformed,
+    /// The client may not hand guests over to that one, or there is none.
+    TicketTargetDisallowed,
 
     // Codes and refresh tokens.
     /// The text was never issued here, or its sealing key is gone; nor is it anything else that a client holds.
@@ -319,6 +335,13 @@ const ALL: &[Refusal] = &[
     Refusal::OriginForeign,
     Refusal::CrossSite,
     Refusal::CookiesDisagree,
+    Refusal::GuestRepeated,
+    Refusal::GuestDiffers,
+    Refusal::EraseUnsupported,
+    Refusal::SessionMissing,
+    Refusal::RefreshTokenDead,
+    Refusal::TicketMalformed,
+    Refusal::TicketTargetDisallowed,
     Refusal::CredentialUnknown,
     Refusal::RefreshTokenAsCode,
     Refusal::CodeAsRefreshToken,

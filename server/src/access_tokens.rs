@@ -111,6 +111,18 @@ impl App {
         }
     }
 
+    /// Lists the audiences of a token that the client would be issued now.
+    pub(crate) fn audiences_of(&self, client: &Client) -> Vec<String> {
+        let policy = self.clients.policy_of(client);
+        let own = policy
+            .audience
+            .as_ref()
+            .map(|audience| audience.as_str().to_owned());
+        let is_sole = client.sole_audience().is_some();
+        let issuer = (!is_sole).then(|| self.issuer.as_str().to_owned());
+        own.into_iter().chain(issuer).collect()
+    }
+
     /// A token that has expired by the clock, but perhaps not in truth, is neither good nor refused.
     fn verify_signed(
         &self,

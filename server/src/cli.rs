@@ -35,6 +35,7 @@ mod journaled_store;
 mod key;
 mod lock;
 mod master_key;
+mod pages;
 mod places;
 mod policy;
 mod profile;

@@ -117,6 +117,15 @@ impl Clients {
         self.snapshot().origins.contains(origin)
     }
 
+    /// Tells whether any client has registered that web origin and keeps guests in cookies.
+    #[must_use]
+    pub fn any_keeps_cookies_at(&self, origin: &str) -> bool {
+        let snapshot = self.snapshot();
+        let keeps =
+            |client: &Arc<Client>| client.cookies.is_some() && client.has_origin(origin.as_bytes());
+        snapshot.by_id.values().any(keeps)
+    }
+
     /// Reads all clients again if anything has changed since.
     ///
     /// # Errors

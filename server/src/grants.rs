@@ -157,6 +157,24 @@ impl App {
         }
     }
 
+    /// Returns the grant of a client's refresh token that would still get an answer. It changes nothing.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the store can't answer, or the answer depends on a clock in doubt.
+    pub(crate) async fn grant_of(
+        &self,
+        client: &Client,
+        refresh_token: Credential,
+    ) -> Result<Option<Grant>, Unavailable> {
+        let Some(grant) = self.grants.load(refresh_token.grant).await? else {
+            return Ok(None);
+        };
+        let reading = self.clock.reading();
+        let is_active = |now| grant.is_active_for(refresh_token.generation, now);
+        let works = grant.client == client.number && reading.decide(is_active, bool::eq)?;
+        Ok(works.then_some(grant))
+    }
+
     pub(crate) fn redemption(
         &self,
         client: &Client,

@@ -20,6 +20,7 @@ mod back_end;
 mod body;
 mod charset;
 pub mod client_auth;
+mod cookies;
 mod cors;
 mod document;
 mod endpoint;
@@ -37,6 +38,7 @@ mod profile;
 mod respond;
 mod revoke;
 mod session;
+mod ticket;
 mod token;
 mod unlink;
 mod verify;
@@ -67,7 +69,11 @@ pub fn router(app: Arc<App>) -> Router {
         (&attributes::ENDPOINT, post(attributes::post)),
         (&link::ENDPOINT, post(link::post)),
         (&unlink::ENDPOINT, post(unlink::post)),
-        (&session::ENDPOINT, post(session::post)),
+        (
+            &session::ENDPOINT,
+            post(session::post).delete(session::delete),
+        ),
+        (&ticket::ENDPOINT, post(ticket::post)),
         (&verify::ENDPOINT, verify::methods()),
         (
             &profile::ENDPOINT,

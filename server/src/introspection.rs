@@ -97,20 +97,11 @@ impl App {
         client: &Client,
         credential: Credential,
     ) -> Result<Option<Claims>, Unavailable> {
-        let Some(grant) = self.grants.load(credential.grant).await? else {
+        let Some(grant) = self.grant_of(client, credential).await? else {
             return Ok(None);
         };
-        let reading = self.clock.reading();
-        let works = grant.client == client.number
-            && reading.decide(
-                |now| grant.is_active_for(credential.generation, now),
-                bool::eq,
-            )?;
-        let told = match works {
-            true => self.told(client, grant.id.profile).await?,
-            false => Told::default(),
-        };
-        Ok(works.then(|| Claims {
+        let told = self.told(client, grant.id.profile).await?;
+        Ok(Some(Claims {
             token_type: "refresh_token",
             iss: self.issuer.as_str().to_owned(),
             sub: grant.id.profile.to_string(),

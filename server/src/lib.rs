@@ -43,6 +43,7 @@ pub mod store;
 mod succession;
 pub mod telemetry;
 mod terminal;
+pub mod tickets;
 pub mod timekeeper;
 mod timing;
 pub mod upkeep;

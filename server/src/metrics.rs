@@ -34,6 +34,9 @@ pub struct Metrics {
     pub(crate) events: EventMetrics,
     /// Sessions of pages, by what became of them.
     pub sessions: Family<SessionLabels, Counter>,
+    tickets: Family<TicketLabels, Counter>,
+    /// Requests that a gateway has asked about and that were a guest's, by what said so.
+    pub verified: Family<VerifiedLabels, Counter>,
     clock_trusted: Gauge,
     /// Without labels; a family, so that it is absent where there is no certificate.
     certificate_expires: Family<Vec<(String, String)>, Gauge>,
@@ -85,6 +88,19 @@ pub struct SessionLabels {
     pub decision: &'static str,
 }
 
+/// Labels of a ticket.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct TicketLabels {
+    event: &'static str,
+}
+
+/// Labels of a request that a gateway has asked about.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct VerifiedLabels {
+    /// `header`, `access_cookie` or `refresh_cookie`.
+    pub by: &'static str,
+}
+
 /// Labels of a revocation.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct Revoked {
@@ -130,6 +146,18 @@ impl Metrics {
             "Sessions of pages, by what became of them",
             sessions.clone(),
         );
+        let tickets = Family::default();
+        registry.register(
+            "tickets",
+            "Tickets that were minted, and those that were redeemed for cookies",
+            tickets.clone(),
+        );
+        let verified = Family::default();
+        registry.register(
+            "verified",
+            "Requests of guests that a gateway has asked about, by what said whose",
+            verified.clone(),
+        );
         let clock_trusted = Gauge::default();
         clock_trusted.set(1);
         registry.register(
@@ -159,9 +187,16 @@ impl Metrics {
             links,
             events,
             sessions,
+            tickets,
+            verified,
             clock_trusted,
             certificate_expires,
         }
+    }
+
+    /// Counts a ticket, `minted` or `redeemed`.
+    pub(crate) fn count_ticket(&self, event: &'static str) {
+        self.tickets.get_or_create(&TicketLabels { event }).inc();
     }
 
     /// Says whether the clock is in doubt.

@@ -8,7 +8,8 @@
 use guestpass_core::authorize::AuthorizeRequest;
 use guestpass_core::client::Client;
 use guestpass_core::credential::Credential;
-use guestpass_core::grant::{Grant, MAX_LIVE, Revocation, RevocationReason};
+use guestpass_core::grant::{Grant, GrantId, MAX_LIVE, Revocation, RevocationReason};
+use guestpass_core::pkce::Challenge;
 use guestpass_core::time::Timestamp;
 
 use crate::app::App;
@@ -56,43 +57,61 @@ impl App {
         grant: &Grant,
         request: &AuthorizeRequest<'_>,
     ) -> Result<Option<String>, Unavailable> {
-        let now = self.clock.now();
-        let policy = self.clients.policy_of(client);
-        let resumed = grant.resume(self.random.bytes(), request.challenge, &policy, now);
-        let code = self.keys.now().seal(Credential {
-            grant: resumed.id,
-            generation: resumed.generation,
-        });
-        let id = resumed.id;
-        if self.grants.write(Write::InsertGrant(resumed)).await? == Outcome::Conflict {
+        let Some((id, code)) = self.add_grant(grant, client, request.challenge).await? else {
             return Ok(None);
-        }
+        };
         request_context::grant(id);
         tracing::warn!(
             target: "guestpass::security",
             { request.id = request_context::request(), grant.id = %id, from = %grant.id, client.id = %client.id },
             "guest resumed with an access token"
         );
-        // Read when the grant is there for all to see: whoever links the guest from now on finds it as well.
-        if let Some(guest) = self.upkeep.profile(id.profile).await? {
-            mend_copies(&*self.grants, &guest).await?;
-            self.end_surplus(client, guest.grants, now).await?;
-        }
         Ok(Some(code))
     }
 
-    /// Revokes the grants of a guest beyond [`MAX_LIVE`], the least recently advanced first. Of two concurrent calls,
-    /// the one that reads last sees all grants, so no more are left.
+    /// Gives the guest of `grant` one more grant, for that client. Returns its id and its code; `None` if the guest was erased
+    /// meanwhile.
+    pub(crate) async fn add_grant(
+        &self,
+        grant: &Grant,
+        client: &Client,
+        challenge: Challenge,
+    ) -> Result<Option<(GrantId, String)>, Unavailable> {
+        let now = self.clock.now();
+        let policy = self.clients.policy_of(client);
+        let random = self.random.bytes();
+        let added = grant.one_more(client.number, random, challenge, &policy, now);
+        let (id, generation) = (added.id, added.generation);
+        if self.grants.write(Write::InsertGrant(added)).await? == Outcome::Conflict {
+            return Ok(None);
+        }
+        // Read when the grant is there for all to see: whoever links the guest from now on finds it as well.
+        if let Some(guest) = self.upkeep.profile(id.profile).await? {
+            mend_copies(&*self.grants, &guest).await?;
+            self.end_surplus(client, guest.grants, id, now).await?;
+        }
+        let code = self.keys.now().seal(Credential {
+            grant: id,
+            generation,
+        });
+        Ok(Some((id, code)))
+    }
+
+    /// Revokes the grants of a guest and a client beyond [`MAX_LIVE`], but never the new one: first those whose code nobody has
+    /// redeemed, the oldest first, then the one advanced longest ago. A page that asks for codes and doesn't redeem them must not
+    /// end a grant that is used. Of two concurrent calls, the one that reads last sees all grants, so no more are left.
     async fn end_surplus(
         &self,
         client: &Client,
-        mut live: Vec<Grant>,
+        mut others: Vec<Grant>,
+        new: GrantId,
         now: Timestamp,
     ) -> Result<(), Unavailable> {
-        live.retain(|grant| grant.is_live(now));
-        live.sort_by_key(|grant| (grant.advanced_at, grant.id));
-        let surplus = live.len().saturating_sub(MAX_LIVE);
-        for grant in &live[..surplus] {
+        others
+            .retain(|grant| grant.client == client.number && grant.is_live(now) && grant.id != new);
+        others.sort_by_key(|grant| (!grant.is_pending(), grant.advanced_at, grant.id));
+        let surplus = (others.len() + 1).saturating_sub(MAX_LIVE);
+        for grant in &others[..surplus] {
             let reason = RevocationReason::Superseded;
             self.end_grant(client, grant.id, Revocation { at: now, reason })
                 .await?;

@@ -5,6 +5,7 @@
 //! nowhere, and the second the guest with the ids in it. So a frame, a blocked cookie or a bot makes none, and requests that
 //! repeat or race make one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use guestpass_core::client::Client;
@@ -13,6 +14,8 @@ use guestpass_core::credential::{Credential, CredentialKind, Seed};
 use guestpass_core::grant::{Generation, Grant, GrantId};
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::refusal::Refusal;
+use guestpass_core::ticket::Ticket;
+use guestpass_core::token_request::TokenRequest;
 
 use crate::access_tokens::VerifiedToken;
 use crate::app::App;
@@ -35,6 +38,15 @@ pub struct Jar<'a> {
     pub seed: Option<&'a str>,
 }
 
+/// Says whose guest the page would have, if its cookies hold none.
+#[derive(Clone, Copy)]
+pub enum Brought<'a> {
+    /// The guest of a refresh token that the page has kept elsewhere so far.
+    RefreshToken(&'a str),
+    /// The guest that another client hands over.
+    Ticket(Ticket<'a>),
+}
+
 /// The session of a page.
 pub enum Session {
     /// The access token is fresh: nothing was read or written.
@@ -45,6 +57,8 @@ pub enum Session {
         subn: String,
         /// The time that is left of the access token.
         expires_in: Duration,
+        /// Its text.
+        access_token: String,
     },
     /// New tokens, to be set as cookies.
     Kept {
@@ -61,40 +75,135 @@ impl App {
     /// Ensures that the browser of this jar has a guest, or can have one.
     ///
     /// # Errors
-    /// [`Refusal::RateLimited`] if its `source` or client has had enough new guests; [`Unavailable`] if the store can't answer, only
-    /// a clock in doubt says that a guest is over, or a newer refresh token is in the jar by now.
+    /// A refusal of a ticket; [`Refusal::RateLimited`] if its `source` or client has had enough new guests; [`Unavailable`] if the
+    /// store can't answer, only a clock in doubt says that a guest is over, or a newer refresh token is in the jar by now.
     pub async fn ensure_session(
         &self,
         client: &Client,
         jar: Jar<'_>,
+        brought: Option<Brought<'_>>,
         source: Option<Source>,
     ) -> Result<Session, Error> {
         if let Some(refresh_token) = self.opened(jar.refresh_token).await? {
+            if let Some(Brought::Ticket(ticket)) = brought {
+                self.check_same_guest(client, refresh_token, ticket).await?;
+            }
             if let Some(current) = self
                 .current(client, jar.access_token, refresh_token.grant)
                 .await?
             {
-                self.count_session("current");
-                return Ok(current);
+                return Ok(self.counted("current", current));
             }
             if let Some(tokens) = self.renewed(client, refresh_token).await? {
-                self.count_session(tokens.decision);
-                let is_new = false;
-                return Ok(Session::Kept { tokens, is_new });
+                return Ok(self.kept(tokens, false));
             }
         }
-        if let Some(seed) = self.good_seed(jar.seed).await?
-            && let Some(tokens) = self.sown(client, seed, source).await?
-        {
-            self.count_session("create");
-            let is_new = true;
-            return Ok(Session::Kept { tokens, is_new });
+        if let Some(Brought::Ticket(ticket)) = brought {
+            let tokens = self.adopted(client, ticket).await?;
+            return Ok(self.kept(tokens, false));
         }
-        self.count_session("seed");
-        Ok(Session::Again(self.new_seed()))
+        // Only now, for the browser keeps cookies: or each load would use up the refresh token that the page has brought, and after
+        // some its grant would be over.
+        if let Some(seed) = self.good_seed(jar.seed).await? {
+            if let Some(Brought::RefreshToken(text)) = brought
+                && let Some(refresh_token) = self.opened(Some(text)).await?
+                && let Some(tokens) = self.renewed(client, refresh_token).await?
+            {
+                return Ok(self.kept(tokens, false));
+            }
+            if let Some(tokens) = self.sown(client, seed, source).await? {
+                return Ok(self.kept(tokens, true));
+            }
+        }
+        Ok(self.counted("seed", Session::Again(self.new_seed())))
     }
 
-    async fn opened(&self, text: Option<&str>) -> Result<Option<Credential>, Unavailable> {
+    /// Ends the session of this jar: revokes its grant, or erases its guest. Whatever is there that isn't good is no error.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the journal or the store can't be written.
+    pub async fn end_session(
+        self: &Arc<Self>,
+        client: &Client,
+        jar: Jar<'_>,
+        erases: bool,
+    ) -> Result<(), Unavailable> {
+        if !erases {
+            let Some(text) = jar.refresh_token else {
+                return Ok(());
+            };
+            return Error::none_if_refused(self.revoke(Some(client), text).await).map(drop);
+        }
+        match self.guest_in(client, jar).await? {
+            Some(guest) => self.erase(guest).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the guest of this jar, by the refresh token if it is good, else by the access token.
+    async fn guest_in(
+        &self,
+        client: &Client,
+        jar: Jar<'_>,
+    ) -> Result<Option<ProfileId>, Unavailable> {
+        if let Some(refresh_token) = self.opened(jar.refresh_token).await?
+            && let Some(grant) = self.grant_of(client, refresh_token).await?
+        {
+            return Ok(Some(grant.id.profile));
+        }
+        let Some(text) = jar.access_token else {
+            return Ok(None);
+        };
+        let Some(token) = Error::none_if_refused(self.verify_for_guest(text))? else {
+            return Ok(None);
+        };
+        let is_own = token
+            .client
+            .as_ref()
+            .is_some_and(|owner| owner.number == client.number);
+        let is_good = Error::none_if_refused(self.check_rows_for_guest(&token).await)?.is_some();
+        Ok((is_own && is_good).then_some(token.grant.profile))
+    }
+
+    /// Checks that a ticket doesn't replace a guest whom the browser has.
+    async fn check_same_guest(
+        &self,
+        client: &Client,
+        refresh_token: Credential,
+        ticket: Ticket<'_>,
+    ) -> Result<(), Error> {
+        let Some(code) = self.keys.open(ticket.code).await? else {
+            return Ok(());
+        };
+        let differs = code.grant.profile != refresh_token.grant.profile;
+        match differs && self.grant_of(client, refresh_token).await?.is_some() {
+            true => Err(Refusal::GuestDiffers.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Redeems a ticket.
+    async fn adopted(&self, client: &Client, ticket: Ticket<'_>) -> Result<Tokens, Error> {
+        let Ticket { code, verifier } = ticket;
+        let request = TokenRequest::AuthorizationCode { code, verifier };
+        let tokens = self.redeem(client, &request, None).await?;
+        self.metrics.count_ticket("redeemed");
+        Ok(tokens)
+    }
+
+    fn kept(&self, tokens: Tokens, is_new: bool) -> Session {
+        let decision = if is_new { "create" } else { tokens.decision };
+        self.counted(decision, Session::Kept { tokens, is_new })
+    }
+
+    /// Opens the text of a refresh token. `None` if it is none of ours.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if a key may be missing that can't be read.
+    pub(crate) async fn opened(
+        &self,
+        text: Option<&str>,
+    ) -> Result<Option<Credential>, Unavailable> {
         let Some(text) = text else { return Ok(None) };
         let opened = self.keys.open(text).await?;
         let is_refresh_token = |opened: &Credential| opened.kind() == CredentialKind::RefreshToken;
@@ -130,6 +239,7 @@ impl App {
             sub: claims.subject.clone(),
             subn: claims.network_id.clone().unwrap_or_default(),
             expires_in: Duration::from_secs(left.unsigned_abs()),
+            access_token: text.to_owned(),
         }))
     }
 
@@ -249,12 +359,13 @@ impl App {
         self.revocations.is_revoked(RevokedList::Guests, hash).await
     }
 
-    fn count_session(&self, decision: &'static str) {
+    fn counted(&self, decision: &'static str, session: Session) -> Session {
         let counter = self
             .metrics
             .sessions
             .get_or_create(&SessionLabels { decision });
         counter.inc();
+        session
     }
 }
 

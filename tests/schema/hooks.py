@@ -28,7 +28,7 @@ CHALLENGE = "p7CN1Zi4o5ARn1mYNvNFvj2r5cKkr2k6y7a573eHJXQ"
 def before_load_schema(context, raw_schema):
     """Narrows the description to the two clients that exist, and to the challenge of the verifier in its links."""
     schemas = raw_schema["components"]["schemas"]
-    for name in ["AuthorizationCodeRequest", "RefreshTokenRequest", "PresentedToken", *REQUESTS_ABOUT_GUESTS]:
+    for name in ["AuthorizationCodeRequest", "RefreshTokenRequest", "PresentedToken", "TicketRequest", *REQUESTS_ABOUT_GUESTS]:
         schemas[name]["properties"]["client_id"] = {"const": CLIENT_ID}
         schemas[name]["examples"][0]["client_id"] = CLIENT_ID
         # A second form of authentication beside `x-api-key`, and a made-up key.
@@ -36,6 +36,17 @@ def before_load_schema(context, raw_schema):
     schemas["SessionRequest"]["properties"]["client_id"] = {"const": PAGES_CLIENT_ID}
     schemas["SessionRequest"]["examples"][0]["client_id"] = PAGES_CLIENT_ID
     del schemas["SessionRequest"]["properties"]["client_secret"]
+    # Made up, neither a refresh token nor a ticket is anybody's; together they are refused.
+    for name in ["refresh_token", "ticket"]:
+        del schemas["SessionRequest"]["properties"][name]
+    schemas["TicketRequest"]["properties"]["target"] = {"const": PAGES_CLIENT_ID}
+    schemas["TicketRequest"]["examples"][0]["target"] = PAGES_CLIENT_ID
+    # Required of a client without cookies.
+    schemas["TicketRequest"]["required"].append("refresh_token")
+    schemas["TicketRequest"]["properties"]["refresh_token"]["minLength"] = 1
+    for parameter in raw_schema["paths"]["/oauth/session"]["delete"]["parameters"]:
+        if parameter["name"] == "client_id":
+            parameter["schema"] = {"const": PAGES_CLIENT_ID}
     # Required beside `x-api-key`.
     for name in ["PresentedToken", *REQUESTS_ABOUT_GUESTS]:
         schemas[name]["required"].append("client_id")
@@ -48,7 +59,7 @@ def before_load_schema(context, raw_schema):
             parameter["schema"]["enum"] = [CHALLENGE]
 
 
-@schemathesis.auth(refresh_interval=None).apply_to(path_regex="/(authorize|token|revoke|introspect|link|unlink|attributes)$")
+@schemathesis.auth(refresh_interval=None).apply_to(path_regex="/(authorize|token|revoke|introspect|link|unlink|attributes|ticket)$")
 class Client:
     """The confidential client."""
 
@@ -94,7 +105,7 @@ class Page:
 @schemathesis.check
 def a_described_token_request_fails_for_its_grant_only(context, response, case):
     """Accepts the refusal of a request that is valid but has a made-up code or token."""
-    takes_grant = is_token(case) or case.operation.path in ABOUT_GUESTS
+    takes_grant = is_token(case) or case.operation.path in [*ABOUT_GUESTS, "/oauth/ticket"]
     if takes_grant and case.meta.generation.mode.is_positive and response.status_code == 400:
         error = response.json()["error"]
         assert error == "invalid_grant", f"refused as {error}"

@@ -94,10 +94,11 @@ def check_grants(answered):
 def served(guestpass, work):
     """Runs a server with a confidential client and one for pages; yields its URL and the client's key."""
     data = ["--data-dir", str(work / "data")]
-    add = [guestpass, *data, "client", "add", CLIENT_ID, "--confidential", "--may", "link,attributes", "--json"]
-    added = subprocess.run(add, check=True, capture_output=True, text=True)
     pages = ["client", "add", PAGES_CLIENT_ID, "--origin", ORIGIN, "--cookies", "guest"]
     subprocess.run([guestpass, *data, *pages], check=True, capture_output=True)
+    may = ["--may", "link,attributes", "--ticket-to", PAGES_CLIENT_ID]
+    add = [guestpass, *data, "client", "add", CLIENT_ID, "--confidential", *may, "--json"]
+    added = subprocess.run(add, check=True, capture_output=True, text=True)
     with open(work / "log", "w") as log:
         serve = [guestpass, *data, "serve", "--listen", "127.0.0.1:0"]
         server = subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=log, text=True)

@@ -4,7 +4,7 @@
 use crate::answer_size;
 use crate::choice::Choice;
 use crate::claims::Typ;
-use crate::cookies::CookieName;
+use crate::cookies::{CookieDomain, CookieName};
 use crate::policy::{Policy, PolicyError, PolicyOverrides};
 use crate::time::Timestamp;
 
@@ -72,6 +72,14 @@ pub struct ClientSettings {
     pub claims: Option<Vec<ClaimName>>,
     /// The name of its cookies.
     pub cookies: Option<CookieName>,
+    /// The domain of the cookie with its access token.
+    pub cookie_domain: Option<CookieDomain>,
+    /// Its pages are told the access token.
+    pub page_token: Option<bool>,
+    /// Clients to add to those that it may hand its guests over to; one that is there already is no error.
+    pub add_ticket_to: Vec<ClientId>,
+    /// Clients to remove from them.
+    pub remove_ticket_to: Vec<ClientId>,
 }
 
 /// Holds what the server's settings say for every client.
@@ -110,8 +118,19 @@ pub enum ChangeError {
     CookiesWithoutOrigin,
     /// The client would have cookies and an origin from which others could read them on their way.
     CookiesInsecure(Origin),
-    /// Another client has cookies of that name.
-    CookiesTaken(ClientId),
+    /// Two clients would have cookies of one name.
+    CookiesTaken(ClientId, ClientId),
+    /// A page on that origin wouldn't get the client's cookie with this domain.
+    CookieDomainElsewhere(CookieDomain, Origin),
+    /// It can't hand a guest over to itself.
+    TicketToItself,
+    /// There is no such client to hand guests over to.
+    TicketTargetUnknown(ClientId),
+    /// The client doesn't hand guests over to that one.
+    TicketTargetAbsent(ClientId),
+    /// The first client has cookies, and would hand guests over to the second, a public one: a script in its page would have a
+    /// refresh token.
+    TicketTargetPublic(ClientId, ClientId),
     /// The client's choices and the server's defaults don't make a valid policy.
     PolicyInvalid(PolicyError),
     /// An answer to the client could have so many bytes more than [`answer_size::MAX_BYTES`], by the claims that it is told.
@@ -140,20 +159,24 @@ impl Change {
                     return Err(ChangeError::ClientExists);
                 }
                 let mut client = Client::new(next, id.clone(), *now).change(settings)?;
-                client.check_beside(&clients)?;
                 if let Some(key) = api_key {
                     client.add_api_key(key.clone())?;
                 }
                 clients.push(client);
+                check_together(&clients)?;
             }
             Self::SetClient { id, settings } => {
-                let changed = find(&mut clients, id)?.change(settings)?;
-                changed.check_beside(&clients)?;
-                *find(&mut clients, id)? = changed;
+                let client = find(&mut clients, id)?;
+                *client = client.change(settings)?;
+                check_together(&clients)?;
             }
             Self::RemoveClient(id) => {
                 find(&mut clients, id)?;
                 clients.retain(|client| client.id != *id);
+                for client in &mut clients {
+                    // Or another client of the same id would be handed their guests.
+                    client.ticket_to.retain(|target| target != id);
+                }
             }
             Self::AddApiKey(id, key) => find(&mut clients, id)?.add_api_key(key.clone())?,
             Self::RevokeApiKey(id, key, at) => find(&mut clients, id)?.revoke_api_key(key, *at)?,
@@ -167,6 +190,36 @@ fn find<'a>(clients: &'a mut [Client], id: &ClientId) -> Result<&'a mut Client, 
     clients
         .find(|client| client.id == *id)
         .ok_or(ChangeError::ClientUnknown)
+}
+
+/// Checks the rules that hold between clients.
+fn check_together(clients: &[Client]) -> Result<(), ChangeError> {
+    for (at, client) in clients.iter().enumerate() {
+        // In a browser's jar, cookies of one name are one.
+        let has_name =
+            |other: &&Client| client.cookies.is_some() && other.cookies == client.cookies;
+        if let Some(other) = clients[..at].iter().find(has_name) {
+            return Err(ChangeError::CookiesTaken(
+                other.id.clone(),
+                client.id.clone(),
+            ));
+        }
+        for id in &client.ticket_to {
+            let Some(target) = clients.iter().find(|other| other.id == *id) else {
+                return Err(ChangeError::TicketTargetUnknown(id.clone()));
+            };
+            if target.number == client.number {
+                return Err(ChangeError::TicketToItself);
+            }
+            if client.cookies.is_some() && !target.confidential {
+                return Err(ChangeError::TicketTargetPublic(
+                    client.id.clone(),
+                    id.clone(),
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Client {
@@ -205,19 +258,20 @@ impl Client {
         if settings.cookies.is_some() {
             client.cookies.clone_from(&settings.cookies);
         }
+        if settings.cookie_domain.is_some() {
+            client.cookie_domain.clone_from(&settings.cookie_domain);
+        }
+        client.page_token = settings.page_token.unwrap_or(self.page_token);
+        client.ticket_to.extend_from_slice(&settings.add_ticket_to);
+        client.ticket_to.sort();
+        client.ticket_to.dedup();
+        for target in &settings.remove_ticket_to {
+            let place = client.ticket_to.iter().position(|known| known == target);
+            let place = place.ok_or_else(|| ChangeError::TicketTargetAbsent(target.clone()))?;
+            client.ticket_to.remove(place);
+        }
         client.check(settings.defaults.as_ref())?;
         Ok(client)
-    }
-
-    /// Checks the rules that hold between clients: in a browser's jar, cookies of one name are one.
-    fn check_beside(&self, clients: &[Self]) -> Result<(), ChangeError> {
-        let has_name = |other: &&Self| {
-            self.cookies.is_some() && other.number != self.number && other.cookies == self.cookies
-        };
-        match clients.iter().find(has_name) {
-            Some(other) => Err(ChangeError::CookiesTaken(other.id.clone())),
-            None => Ok(()),
-        }
     }
 
     /// Checks the rules that hold for a client whatever has been changed; those for its policy only over given defaults.
@@ -242,6 +296,12 @@ impl Client {
             }
             if let Some(origin) = self.origins.iter().find(|origin| !origin.is_secure()) {
                 return Err(ChangeError::CookiesInsecure(origin.clone()));
+            }
+            if let Some(domain) = &self.cookie_domain
+                && let Some(origin) = self.origins.iter().find(|origin| !domain.covers(origin))
+            {
+                let (domain, origin) = (domain.clone(), origin.clone());
+                return Err(ChangeError::CookieDomainElsewhere(domain, origin));
             }
         }
         if self.audience_restricted && self.overrides.audience.is_none() {

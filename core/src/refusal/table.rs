@@ -271,6 +271,48 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "a cookie was sent with two values",
             "One of the two may have been planted, by a host of the same site or for a longer path. Neither is chosen. It passes when the visitor clears the site's cookies.",
         ),
+        Refusal::GuestRepeated => new(
+            "guest_repeated",
+            InvalidRequest,
+            "a refresh token and a ticket were sent together",
+            "Each says which guest is to be kept. Send one of them.",
+        ),
+        Refusal::GuestDiffers => new(
+            "guest_differs",
+            InvalidGrant,
+            "the browser keeps another guest",
+            "A ticket doesn't replace a guest that the browser has: who sends a link with a ticket would make the reader his own guest. If the page means it, it ends the session first: `DELETE /oauth/session`.",
+        ),
+        Refusal::EraseUnsupported => new(
+            "erase_unsupported",
+            InvalidRequest,
+            "erase must be yes",
+            "`erase=yes` erases the guest; without `erase` the grant of the cookies ends.",
+        ),
+        Refusal::SessionMissing => new(
+            "session_missing",
+            InvalidGrant,
+            "the browser has no guest",
+            "The request came without the cookie of the refresh token. Let the page ask for its session first: `POST /oauth/session`.",
+        ),
+        Refusal::RefreshTokenDead => new(
+            "refresh_token_dead",
+            InvalidGrant,
+            CREDENTIAL,
+            "The refresh token is spent, over or another client's: it would get no answer at the token endpoint either. Mint a ticket with the outstanding one.",
+        ),
+        Refusal::TicketMalformed => new(
+            "ticket_malformed",
+            InvalidGrant,
+            CREDENTIAL,
+            "Not a ticket. Send the text as `/oauth/ticket` has answered it: 108 characters, with a dot.",
+        ),
+        Refusal::TicketTargetDisallowed => new(
+            "ticket_target_disallowed",
+            UnauthorizedClient,
+            "the client may not hand guests over to that one",
+            "Allow it: `guestpass client set ID --ticket-to TARGET`. A target that is unknown, disabled or the client itself is refused alike.",
+        ),
         Refusal::CredentialUnknown => new(
             "credential_unknown",
             InvalidGrant,

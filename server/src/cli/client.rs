@@ -5,12 +5,11 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Subcommand;
-use guestpass_core::choice::Choice;
 use guestpass_core::claims::Typ;
 use guestpass_core::client::{
     Change, ChangeError, ClaimName, Client, ClientId, ClientSettings, Defaults, Origin, Permission,
 };
-use guestpass_core::cookies::CookieName;
+use guestpass_core::cookies::{CookieDomain, CookieName};
 use guestpass_core::grant::GrantId;
 use guestpass_core::policy::PolicyOverrides;
 use guestpass_core::profile::ProfileId;
@@ -18,6 +17,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::database::{self, Opened};
+use super::pages::Pages;
 use super::{Failure, Output, api_key, issuer, policy, rfc3339, table, unprinted};
 use crate::clients::{self, remedy};
 use crate::config::Config;
@@ -47,6 +47,8 @@ pub(super) enum Command {
         #[command(flatten)]
         guests: Guests,
         #[command(flatten)]
+        pages: Pages,
+        #[command(flatten)]
         policy: policy::Args,
     },
     /// Change a client
@@ -72,8 +74,13 @@ pub(super) enum Command {
         /// Remove a web origin (repeatable)
         #[arg(long = "no-origin", value_name = "URL")]
         no_origins: Vec<Origin>,
+        /// Give its cookies another name, although every browser then forgets its guest
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         guests: Guests,
+        #[command(flatten)]
+        pages: Pages,
         #[command(flatten)]
         policy: policy::Args,
     },
@@ -119,12 +126,6 @@ pub(super) struct Guests {
     /// takes it back
     #[arg(long, value_name = "LIST", value_parser = elements::<ClaimName>)]
     claims: Option<Elements<ClaimName>>,
-    /// Let its pages keep a guest in cookies of this name, for public clients with origins
-    #[arg(long, value_name = "NAME", overrides_with = "no_cookies")]
-    cookies: Option<CookieName>,
-    /// Let its pages keep no guest in cookies; those that are out are left to expire
-    #[arg(long)]
-    no_cookies: bool,
 }
 
 impl Guests {
@@ -132,10 +133,6 @@ impl Guests {
     fn add_to(self, mut settings: ClientSettings) -> ClientSettings {
         settings.may = self.may.map(|Elements(may)| may);
         settings.claims = self.claims.map(|Elements(claims)| claims);
-        settings.cookies = self.cookies;
-        if self.no_cookies {
-            settings.unset.push(Choice::Cookies);
-        }
         settings
     }
 }
@@ -162,12 +159,13 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             confidential,
             origins,
             guests,
+            pages,
             policy,
         } => {
             let settings = ClientSettings {
                 confidential: Some(confidential),
                 add_origins: origins,
-                ..guests.add_to(policy.settings())
+                ..pages.add_to(guests.add_to(policy.settings()))
             };
             add(config, output, id, settings).await
         }
@@ -177,16 +175,18 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             no_confidential,
             origins,
             no_origins,
+            force,
             guests,
+            pages,
             policy,
         } => {
             let settings = ClientSettings {
                 confidential: switch(confidential, no_confidential),
                 add_origins: origins,
                 remove_origins: no_origins,
-                ..guests.add_to(policy.settings())
+                ..pages.add_to(guests.add_to(policy.settings()))
             };
-            set(config, output, &id, settings).await
+            set(config, output, &id, settings, force).await
         }
         Command::List => list(config, output).await,
         Command::Show { id } => show(config, output, &id).await,
@@ -305,8 +305,12 @@ async fn set(
     output: Output,
     id: &ClientId,
     settings: ClientSettings,
+    force: bool,
 ) -> Result<(), Failure> {
     let store = database::open(config).await?.store;
+    if !force {
+        require_same_cookies(&find(&*store, id).await?, &settings)?;
+    }
     let change = Change::SetClient {
         id: id.clone(),
         settings: beside_defaults(settings, config, &*store).await?,
@@ -324,6 +328,18 @@ async fn set(
         Vec::from_iter([format!("changed {id}")].into_iter().chain(hint))
     })?;
     Ok(())
+}
+
+/// Refuses to rename the cookies of a client unasked.
+fn require_same_cookies(client: &Client, settings: &ClientSettings) -> Result<(), Failure> {
+    match (&client.cookies, &settings.cookies) {
+        (Some(old), Some(new)) if old != new => Err(Failure(format!(
+            "the cookies of {id} are named {old}: under another name every browser forgets its guest, for good. If you mean it, \
+             type: guestpass client set {id} --cookies {new} --force",
+            id = client.id
+        ))),
+        (Some(_) | None, Some(_) | None) => Ok(()),
+    }
 }
 
 async fn disable(
@@ -426,6 +442,10 @@ async fn show(config: &Config, output: Output, id: &ClientId) -> Result<(), Fail
             ("typ", typ(&client)),
             ("may", joined(&client.may)),
             ("claims", joined(&client.claims)),
+            ("cookies", joined(client.cookies.as_slice())),
+            ("cookie_domain", joined(client.cookie_domain.as_slice())),
+            ("page_token", client.page_token.to_string()),
+            ("ticket_to", joined(&client.ticket_to)),
         ];
         let policy = policy::shown(&client, config).into_iter().map(|choice| {
             let value = match choice.value.as_str() {
@@ -463,6 +483,7 @@ async fn change(config: &Config, id: &ClientId, change: Change) -> Result<(), Fa
         .map_err(|error| explain(error, id))
 }
 
+#[expect(clippy::too_many_lines, reason = "each error has its sentence")]
 pub(super) fn explain(error: ChangeFailed, id: &ClientId) -> Failure {
     let refused = match error {
         ChangeFailed::Refused(refused) => refused,
@@ -514,8 +535,29 @@ pub(super) fn explain(error: ChangeFailed, id: &ClientId) -> Failure {
             "{id} can't have cookies and the origin {origin}: others could read them on their way. Leave it out (--no-origin {origin}), \
              or serve that page by https"
         ),
-        ChangeError::CookiesTaken(other) => format!(
-            "{other} has cookies of that name already, and in a browser they would be the same. Choose another name"
+        ChangeError::CookieDomainElsewhere(domain, origin) => format!(
+            "a page on {origin} wouldn't get the cookie of {id} with the domain {domain}. Choose a host that all its origins are \
+             below, or leave it out: --no-cookie-domain"
+        ),
+        ChangeError::TicketToItself => {
+            format!(
+                "{id} has its guests already: it can't hand them over to itself. Name another client: --ticket-to ID"
+            )
+        }
+        ChangeError::TicketTargetUnknown(target) => {
+            format!("there is no client {target} to hand guests over to. See guestpass client list")
+        }
+        ChangeError::TicketTargetAbsent(target) => {
+            format!("{id} doesn't hand guests over to {target}. See guestpass client show {id}")
+        }
+        ChangeError::TicketTargetPublic(from, target) => format!(
+            "{from} keeps guests in cookies, and {target} is public: with a ticket, a script in a page of {from} would get the refresh \
+             token that the cookie hides from it. Hand over to a confidential client, or take it back: guestpass client set {from} \
+             --no-ticket-to {target}"
+        ),
+        ChangeError::CookiesTaken(one, another) => format!(
+            "{} has cookies of that name already, and in a browser they would be the same. Choose another name",
+            if one == *id { another } else { one }
         ),
         ChangeError::PolicyInvalid(problem) => format!(
             "{id} can't have what comes of this and the defaults: {problem}. Add {}",
@@ -549,6 +591,9 @@ fn described(client: &Client, config: &Config) -> Value {
         "typ": client.typ.map(Typ::as_str),
         "may": client.may.iter().map(|may| may.name()).collect::<Vec<_>>(),
         "cookies": client.cookies.as_ref().map(CookieName::as_str),
+        "cookie_domain": client.cookie_domain.as_ref().map(CookieDomain::as_str),
+        "page_token": client.page_token,
+        "ticket_to": client.ticket_to.iter().map(ClientId::as_str).collect::<Vec<_>>(),
         "claims": client.claims.iter().map(ClaimName::as_str).collect::<Vec<_>>(),
         "policy": policy::shown(client, config),
         "unknown_choices": client.unknown_choices,

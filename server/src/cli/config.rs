@@ -89,7 +89,8 @@ async fn check(config: &Config, output: Output) -> Result<(), Failure> {
     ];
     advice.extend(of_settings.into_iter().flatten().map(Finding::of_all));
     for client in &clients {
-        let (wrong, careless) = findings_about(client, config, &issuer);
+        let (wrong, mut careless) = findings_about(client, config, &issuer);
+        careless.extend(advice_on_tickets(client, &clients, config));
         errors.extend(wrong.into_iter().map(Finding::of(client)));
         advice.extend(careless.into_iter().map(Finding::of(client)));
         if let Some(opened) = &opened
@@ -140,6 +141,9 @@ fn findings_about(client: &Client, config: &Config, issuer: &str) -> (Vec<String
     }
     if client.on_ended == OnEnded::NewGuest {
         advice.push(advice_on_new_guests());
+    }
+    if client.cookies.is_some() {
+        advice.extend(advice_on_cookies(client, &policy));
     }
     if !client.unknown_choices.is_empty() {
         advice.push(unknown(client));
@@ -263,6 +267,60 @@ fn advice_on_customer(client: &Client) -> String {
          id. If only back ends need it, let them ask by introspection, and type: guestpass client set {id} --claims none"
     )
 }
+
+/// Advises on choices with which a client's cookies lose guests, are read by others or are written too often.
+fn advice_on_cookies(client: &Client, policy: &Policy) -> Vec<String> {
+    let id = &client.id;
+    let mut advice = Vec::new();
+    if let Some(domain) = &client.cookie_domain {
+        advice.push(format!(
+            "its access tokens are sent to every host below {domain}, one that somebody has taken over included, and each of them can \
+             plant one. Where the server that renders pages and Guestpass share a host, type: guestpass client set {id} \
+             --no-cookie-domain"
+        ));
+    }
+    if policy.grace.is_zero() || policy.late_retry == LateRetry::Revoke {
+        advice.push(format!(
+            "it keeps guests in cookies, and an answer whose Set-Cookie is lost ends the guest (grace = 0s or late_retry = revoke). \
+             Type: guestpass client set {id} --grace default --late-retry default"
+        ));
+    }
+    if policy.access_ttl < SHORTEST_IN_COOKIES {
+        advice.push(format!(
+            "it keeps guests in cookies, which are written again whenever three quarters of access_ttl are over: {} is short. Type: \
+             guestpass client set {id} --access-ttl default",
+            words_of(policy.access_ttl)
+        ));
+    }
+    advice
+}
+
+/// The access_ttl below which the cookies of a page are written often.
+const SHORTEST_IN_COOKIES: Duration = Duration::from_secs(300);
+
+/// Advises on public clients that a public client hands its guests over to: a refresh token that was stolen becomes a second one,
+/// without a trace in its own grant.
+fn advice_on_tickets(client: &Client, clients: &[Client], config: &Config) -> Vec<String> {
+    let is_lasting = |target: &&Client| {
+        let policy = config.policy.with(&target.overrides);
+        client.ticket_to.contains(&target.id)
+            && !client.confidential
+            && !target.confidential
+            && policy.refresh_max > LONGEST_BY_TICKET
+    };
+    let advice = |target: &Client| {
+        format!(
+            "it is public and hands its guests over to {0}, which is public, too: whoever steals a refresh token of the one has one of \
+             the other, that outlives it. The app mints a ticket again anyway, so type: guestpass client set {0} --refresh-max 30d \
+             --refresh-idle 30d",
+            target.id
+        )
+    };
+    clients.iter().filter(is_lasting).map(advice).collect()
+}
+
+/// The refresh_max above which a grant that came of a public client's ticket lasts long.
+const LONGEST_BY_TICKET: Duration = Duration::from_secs(30 * 86_400);
 
 fn advice_on_new_guests() -> String {
     "its apps get a new guest in place of one that is over, also of one that was erased (on_ended = new_guest). Where an erasure \

@@ -4,9 +4,12 @@ use std::io::{IsTerminal, Read};
 use std::sync::Arc;
 
 use guestpass_core::client::{Client, OnEnded};
-use guestpass_core::credential::{Credential, CredentialKind};
+use guestpass_core::cookies::SEED_TTL;
+use guestpass_core::credential::{Credential, CredentialKind, Seed};
 use guestpass_core::grant::{Decision, Grant, GrantId};
+use guestpass_core::pkce;
 use guestpass_core::refusal::Refusal;
+use guestpass_core::ticket::Ticket;
 use guestpass_core::time::Timestamp;
 use guestpass_verify::{AccessToken, Verifier};
 use serde_json::{Value, json};
@@ -35,7 +38,7 @@ pub(super) struct Args {
     /// The x-request-id of a refused request
     #[arg(value_name = "ID", required_unless_present = "token")]
     id: Option<String>,
-    /// Explain an access token, refresh token or code instead, read from standard input
+    /// Explain an access token, refresh token, code, ticket or seed instead, read from standard input
     #[arg(long, conflicts_with = "id")]
     token: bool,
 }
@@ -198,20 +201,34 @@ impl Explainer {
 
     async fn token(&self, config: &Config, token: &str) -> Result<Explanation, Failure> {
         let keys = self.keys.now();
-        match keys.open(token) {
-            Some(credential) => self.credential(credential).await,
+        if let Some(credential) = keys.open(token) {
+            return self.credential(credential, None).await;
+        }
+        if let Ok(ticket) = Ticket::parse(token)
+            && let Some(credential) = keys.open(ticket.code)
+        {
+            return self.credential(credential, Some(ticket.verifier)).await;
+        }
+        match keys.open_seed(token) {
+            Some(seed) => self.seed(seed).await,
             None => self.access_token(config, &keys, token).await,
         }
     }
 
-    async fn credential(&self, credential: Credential) -> Result<Explanation, Failure> {
+    /// Explains a code or refresh token; a code with its verifier is a ticket.
+    async fn credential(
+        &self,
+        credential: Credential,
+        verifier: Option<pkce::Verifier>,
+    ) -> Result<Explanation, Failure> {
         let mut explanation = Explanation(Vec::new());
         let kind = credential.kind();
         explanation.add(
             "token",
-            match kind {
-                CredentialKind::Code => "a code",
-                CredentialKind::RefreshToken => "a refresh token",
+            match (kind, verifier) {
+                (CredentialKind::Code, None) => "a code",
+                (CredentialKind::Code, Some(_)) => "a ticket: a code with its verifier",
+                (CredentialKind::RefreshToken, _) => "a refresh token",
             },
         );
         let grant = self.store.load(credential.grant).await?;
@@ -229,9 +246,35 @@ impl Explainer {
             Some(grant) if self.now >= grant.expires_at => {
                 explanation.add_refusal(Refusal::CodeExpired);
             }
-            Some(_) => explanation.add("now", "works, with the verifier behind its challenge"),
+            Some(grant) => match verifier {
+                None => explanation.add("now", "works, with the verifier behind its challenge"),
+                Some(verifier) if grant.challenge.is_met_by(&verifier) => {
+                    explanation.add("now", "works, for its client");
+                }
+                Some(_) => explanation.add_refusal(Refusal::VerifierWrong),
+            },
         }
         self.add_grant(&mut explanation, credential.grant).await?;
+        Ok(explanation)
+    }
+
+    async fn seed(&self, seed: Seed) -> Result<Explanation, Failure> {
+        let mut explanation = Explanation(Vec::new());
+        explanation.add(
+            "token",
+            "a seed: the guest that a browser gets when it gives this cookie back",
+        );
+        explanation.add("made", rfc3339(seed.made_at));
+        let age = self.now.since(seed.made_at);
+        if age > SEED_TTL {
+            explanation.add("now", "is over: a page that shows it gets another");
+        } else {
+            explanation.add("now", "works, for a minute from its making");
+        }
+        match self.store.load(seed.grant).await? {
+            Some(_) => self.add_grant(&mut explanation, seed.grant).await?,
+            None => explanation.add("guest", "not made yet"),
+        }
         Ok(explanation)
     }
 

@@ -31,6 +31,7 @@ static METRICS: Endpoint = Endpoint {
     caller: Caller::Operator,
     operations: &[Operation {
         methods: &["GET", "HEAD"],
+        query: None,
         id: "metrics",
         summary: "Metrics",
         about: "Counters and histograms of this node, in the OpenMetrics text format.",

@@ -25,6 +25,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     caller: Caller::BackEnd,
     operations: &[Operation {
         methods: &["POST"],
+        query: None,
         id: "attributes",
         summary: "Set attributes of a guest",
         about: "For confidential clients that may (`guestpass client set ID --may attributes`). The access token proves that the \

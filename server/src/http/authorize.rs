@@ -30,6 +30,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     caller: Caller::Client(WireCode::UnauthorizedClient),
     operations: &[Operation {
         methods: &["GET"],
+        query: None,
         id: "authorize",
         summary: "Create a guest and issue a code",
         about: "Every call creates a guest: call it only if there is no refresh token. There is no login and no redirect; \

@@ -2,14 +2,15 @@
 //! registered its origin.
 
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, VARY,
 };
 use axum::http::{HeaderMap, HeaderValue, Method};
 use guestpass_core::client::Client;
 
 use super::endpoint::{Caller, Endpoint};
 use super::envelope::Received;
+use super::{session, ticket};
 use crate::app::App;
 
 /// Adds the CORS headers to `headers`. If the client isn't known, as in a preflight or an early refusal, an origin that
@@ -33,13 +34,23 @@ pub(super) fn apply(
     };
     let Ok(text) = origin.to_str() else { return };
     let allowed = match client {
-        Some(client) => client.origins.iter().any(|known| known.as_str() == text),
+        Some(client) => client.has_origin(text.as_bytes()),
         None => app.clients.any_has_origin(text),
     };
     if !allowed {
         return;
     }
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    let keeps_cookies = match client {
+        Some(client) => client.cookies.is_some(),
+        None => app.clients.any_keeps_cookies_at(text),
+    };
+    if READ_COOKIES.contains(&endpoint.path) && keeps_cookies {
+        headers.insert(
+            ACCESS_CONTROL_ALLOW_CREDENTIALS,
+            HeaderValue::from_static("true"),
+        );
+    }
     headers.insert(
         ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static("retry-after, ratelimit, ratelimit-policy, x-request-id"),
@@ -56,6 +67,9 @@ pub(super) fn apply(
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     }
 }
+
+/// The endpoints to which a page sends its cookies (credentials, Fetch standard), from a sibling host too.
+const READ_COOKIES: [&str; 2] = [session::ENDPOINT.path, ticket::ENDPOINT.path];
 
 /// Names what is read here, and what tracing libraries add to the requests of a page (W3C Trace Context, Baggage): it isn't
 /// read, and carries no credential, but a browser would block the whole call for it.

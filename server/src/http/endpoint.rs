@@ -89,6 +89,8 @@ impl Endpoint {
 #[derive(Debug)]
 pub(super) struct Operation {
     pub(super) methods: &'static [&'static str],
+    /// Its own parameters, in the query, in place of those of the endpoint.
+    pub(super) query: Option<&'static [Parameter]>,
     /// The `operationId`, from which generated code takes its names. Every method but the first is appended to it.
     pub(super) id: &'static str,
     pub(super) summary: &'static str,

@@ -20,6 +20,7 @@ static LIVE: Endpoint = Endpoint {
     caller: Caller::Anyone,
     operations: &[Operation {
         methods: &["GET", "HEAD"],
+        query: None,
         id: "live",
         summary: "Liveness check",
         about: "Answers without reading anything. Restart a process that doesn't answer.",
@@ -41,6 +42,7 @@ static READY: Endpoint = Endpoint {
     caller: Caller::Anyone,
     operations: &[Operation {
         methods: &["GET", "HEAD"],
+        query: None,
         id: "ready",
         summary: "Readiness check",
         about: "Reads the database and writes to it, checks that the files of the database and of the journal are in their places and that the \

@@ -33,6 +33,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     caller: Caller::ConfidentialClient,
     operations: &[Operation {
         methods: &["POST"],
+        query: None,
         id: "introspect",
         summary: "Introspect a token",
         about: "RFC 7662, for confidential clients. A client may introspect its own refresh tokens, and access tokens \

@@ -20,6 +20,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     caller: Caller::Anyone,
     operations: &[Operation {
         methods: &["GET", "HEAD"],
+        query: None,
         id: "jwks",
         summary: "Keys that verify access tokens",
         about: "A JSON Web Key Set (RFC 7517). A key is published here before anything is signed with it. Keys for HS256 \

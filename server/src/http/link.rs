@@ -26,6 +26,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     caller: Caller::BackEnd,
     operations: &[Operation {
         methods: &["POST"],
+        query: None,
         id: "link",
         summary: "Link a guest to a customer",
         about: "For confidential clients that may (`guestpass client set ID --may link`), at every login, **after** the shop has \

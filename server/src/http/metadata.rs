@@ -20,6 +20,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     caller: Caller::Anyone,
     operations: &[Operation {
         methods: &["GET", "HEAD"],
+        query: None,
         id: "metadata",
         summary: "Authorization server metadata",
         about: "RFC 8414, for libraries that configure themselves. If the issuer has a path, the same document is in two \

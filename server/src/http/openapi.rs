@@ -30,6 +30,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     caller: Caller::Anyone,
     operations: &[Operation {
         methods: &["GET", "HEAD"],
+        query: None,
         id: "openapi",
         summary: "This document",
         about: "The description of this API (OpenAPI 3.1). It changes with the server's version and configuration.",
@@ -145,7 +146,7 @@ fn operation_of(endpoint: &Endpoint, operation: &Operation, method: &str, append
     if !parameters.is_empty() {
         described["parameters"] = parameters.into();
     }
-    if let Some(body) = request::body(endpoint) {
+    if let Some(body) = request::body(endpoint, operation) {
         described["requestBody"] = body;
     }
     described

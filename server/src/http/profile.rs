@@ -31,6 +31,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     operations: &[
         Operation {
             methods: &["GET", "HEAD"],
+            query: None,
             id: "profile",
             summary: "Read the guest's profile",
             about: "For the guest: what is stored about the guest, except secrets and the grants that have ended, which go \
@@ -46,6 +47,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
         },
         Operation {
             methods: &["DELETE"],
+            query: None,
             id: "erase",
             summary: "Erase the guest",
             about: "For the guest: ends all grants, and deletes them and the profile. It can't be undone. Any access token \

@@ -337,6 +337,13 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
         | Refusal::OriginForeign
         | Refusal::CrossSite
         | Refusal::CookiesDisagree
+        | Refusal::GuestRepeated
+        | Refusal::GuestDiffers
+        | Refusal::EraseUnsupported
+        | Refusal::SessionMissing
+        | Refusal::RefreshTokenDead
+        | Refusal::TicketMalformed
+        | Refusal::TicketTargetDisallowed
         | Refusal::CredentialUnknown
         | Refusal::RefreshTokenAsCode
         | Refusal::CodeAsRefreshToken

@@ -26,6 +26,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     caller: Caller::Client(WireCode::InvalidClient),
     operations: &[Operation {
         methods: &["POST"],
+        query: None,
         id: "revoke",
         summary: "Revoke a token",
         about: "RFC 7009. Revoking a refresh token, or an access token of a confidential client, ends the whole grant; \

@@ -33,6 +33,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     caller: Caller::Client(WireCode::InvalidClient),
     operations: &[Operation {
         methods: &["POST"],
+        query: None,
         id: "token",
         summary: "Exchange a code or a refresh token for new tokens",
         about: "Replace the stored tokens by those of the answer, both at once. After a 503, or if no answer arrives, keep \
@@ -61,6 +62,15 @@ const LINKS: &[Link] = &[
         about: "Exchanges the refresh token for the next tokens.",
         body: &[
             ("grant_type", REFRESH_TOKEN),
+            ("client_id", "$request.body#/client_id"),
+            ("refresh_token", "$response.body#/refresh_token"),
+        ],
+    },
+    Link {
+        name: "handOver",
+        to: "ticket",
+        about: "Hands the guest over to another client.",
+        body: &[
             ("client_id", "$request.body#/client_id"),
             ("refresh_token", "$response.body#/refresh_token"),
         ],

@@ -22,6 +22,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     caller: Caller::BackEnd,
     operations: &[Operation {
         methods: &["POST"],
+        query: None,
         id: "unlink",
         summary: "Undo the link of a guest to a customer",
         about: "For confidential clients that may link. Nothing else of the guest changes, and it can be linked anew, to the same \

@@ -19,8 +19,8 @@ mod quickstart;
 mod serve;
 mod sqlite;
 
-const CLIENT: &str = "audience_restricted claims client_id confidential cookies created_at disabled key_ids may on_ended origins \
-                      policy[name origin value] resume_with_jwt typ unknown_choices";
+const CLIENT: &str = "audience_restricted claims client_id confidential cookie_domain cookies created_at disabled key_ids may on_ended origins \
+                      page_token policy[name origin value] resume_with_jwt ticket_to typ unknown_choices";
 const KEY: &str = "algorithm created_at current_at kid needed_until retiring_at state use";
 const GUEST: &str = "attributes client_id created_at customer \
                      grants[advanced_at client_id expires_at generation issued_at sid state] linked_at seen_at sub subn";

@@ -43,6 +43,7 @@ mod sockets;
 mod store_contract;
 mod succession;
 mod support;
+mod tickets;
 mod tls;
 mod upkeep;
 mod verifiers;

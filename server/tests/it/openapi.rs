@@ -124,6 +124,7 @@ async fn operations_have_names_of_their_own_and_links_lead_to_them() {
         "link",
         "profile",
         "revoke",
+        "ticket",
         "token",
         "unlink",
         "verify",
@@ -193,10 +194,21 @@ async fn every_table_of_parameters_is_described() {
         members("RefreshTokenRequest"),
         names(token_request::PARAMETERS, &["code", "code_verifier"])
     );
-    assert_eq!(
-        members("PresentedToken"),
-        names(presented_token::PARAMETERS, &[])
-    );
+    for (schema, table) in [
+        ("PresentedToken", presented_token::PARAMETERS),
+        ("SessionRequest", presented_token::SESSION_PARAMETERS),
+        ("TicketRequest", presented_token::TICKET_PARAMETERS),
+    ] {
+        assert_eq!(members(schema), names(table, &[]), "{schema}");
+    }
+    let end = operation("/oauth/session", "delete");
+    let end: Vec<_> = end["parameters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(end, ["client_id", "erase"]);
 }
 
 /// The tables agree with the parsers: a request fails without a parameter that they call required, and doesn't without

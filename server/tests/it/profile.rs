@@ -55,7 +55,13 @@ async fn another_grant(test: &TestApp, tokens: &Tokens, client_id: &str) -> Gran
     let sid = test.app.verify(&tokens.access_token).unwrap().grant;
     let first = test.store.load(sid).await.unwrap().unwrap();
     let (challenge, now) = (Challenge::from_bytes([7; 32]), test.clock.now());
-    let resumed = first.resume(random.bytes(), challenge, &Policy::default(), now);
+    let resumed = first.one_more(
+        first.client,
+        random.bytes(),
+        challenge,
+        &Policy::default(),
+        now,
+    );
     let client = test.app.clients().by_id(client_id).unwrap().number;
     let grant = Grant { client, ..resumed };
     let insert = Write::InsertGrant(grant.clone());

@@ -1,5 +1,10 @@
 //! A guest in the cookies of a browser: `/oauth/session`.
 
+mod ending;
+mod gateway;
+mod moving;
+mod naming;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Answer, DAY, Sent, TestApp, config, exchange, introspect, refresh, request, revoke, session,
-    thorough, verify,
+    thorough, ticket, verify,
 };
 
 const WEB: &str = "web";
@@ -91,6 +96,14 @@ fn with_cookies(name: &str) -> ClientSettings {
     }
 }
 
+/// A client without cookies, with pages.
+fn bare(origin: &str) -> ClientSettings {
+    ClientSettings {
+        add_origins: vec![origin.parse().unwrap()],
+        ..ClientSettings::default()
+    }
+}
+
 impl Browser {
     fn with(cookies: &[(&str, &str)]) -> Self {
         let cookies = cookies.iter();
@@ -103,6 +116,23 @@ impl Browser {
         match self.jar.is_empty() {
             true => request,
             false => request.header("cookie", self.header()),
+        }
+    }
+
+    /// Returns a request of the page for a ticket.
+    fn ticket(&self, target: &str) -> Sent {
+        ticket(WEB, target)
+            .header("origin", ORIGIN)
+            .header("cookie", self.header())
+    }
+
+    /// `SD`: returns a request to end the session.
+    fn end(&self, more: &str) -> Sent {
+        let sent = request("DELETE", &format!("/oauth/session?client_id={WEB}{more}"));
+        let sent = sent.header("origin", ORIGIN);
+        match self.jar.is_empty() {
+            true => sent,
+            false => sent.header("cookie", self.header()),
         }
     }
 
@@ -337,7 +367,7 @@ async fn c308_who_has_no_cookies_gets_none() {
     for method in ["GET", "HEAD", "PUT"] {
         let answer = test.send(request(method, "/oauth/session")).await;
         assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
-        assert_eq!(answer.header("allow"), Some("POST, OPTIONS"));
+        assert_eq!(answer.header("allow"), Some("POST, DELETE, OPTIONS"));
     }
 }
 
@@ -714,7 +744,10 @@ async fn the_rules_of_a_client_with_cookies() {
     };
     assert_eq!(
         set("second", with_cookies("guest")).await,
-        Some(ChangeError::CookiesTaken(WEB.parse().unwrap()))
+        Some(ChangeError::CookiesTaken(
+            "second".parse().unwrap(),
+            WEB.parse().unwrap()
+        ))
     );
     let bare = ClientSettings {
         add_origins: Vec::new(),

@@ -67,7 +67,7 @@ pub(crate) use log::{TextLog, lines_of};
 pub(crate) use overheard::{Overheard, Statement};
 pub(crate) use request::{
     Sent, attributes, authorize, exchange, introspect, link, percent, profile, refresh, request,
-    revoke, session, verify,
+    revoke, session, ticket, verify,
 };
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) use shim::shim;
@@ -276,6 +276,9 @@ impl TestApp {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let answer = self.send_http(request).await;
         answer.check(&method);
+        let reads_cookies = path.ends_with("/session") || path.ends_with("/ticket");
+        let allows_them = answer.header("access-control-allow-credentials").is_some();
+        assert!(reads_cookies || !allows_them, "{answer:?}");
         described::check(&self.router, &method, &path, &answer).await;
         log::assert_free_of(log_start, secrets.iter().chain(&answer.secrets()));
         answer

@@ -5,14 +5,15 @@ use guestpass_core::params::{Accepts, MAX_COUNT, MAX_NAME_CHARS, Parameter, Pres
 use guestpass_core::token_request::GRANT_TYPES;
 use serde_json::{Map, Value, json};
 
-use super::super::endpoint::{Caller, Endpoint, Operation, ParameterLocation};
+use super::super::endpoint::{Endpoint, Operation, ParameterLocation};
 use super::capitalized;
 
 /// Describes the parameters in the query and the header.
 pub(super) fn parameters(endpoint: &Endpoint, operation: &Operation) -> Vec<Value> {
-    let in_query = match endpoint.location {
-        ParameterLocation::Query => endpoint.parameters,
-        ParameterLocation::Body => &[],
+    let in_query = match (operation.query, endpoint.location) {
+        (Some(own), _) => own,
+        (None, ParameterLocation::Query) => endpoint.parameters,
+        (None, ParameterLocation::Body) => &[],
     };
     let mut parameters: Vec<_> = in_query
         .iter()
@@ -43,9 +44,9 @@ pub(super) fn parameters(endpoint: &Endpoint, operation: &Operation) -> Vec<Valu
     parameters
 }
 
-/// Describes the body, if the endpoint reads one.
-pub(super) fn body(endpoint: &Endpoint) -> Option<Value> {
-    if endpoint.location != ParameterLocation::Body {
+/// Describes the body, if the operation reads one.
+pub(super) fn body(endpoint: &Endpoint, operation: &Operation) -> Option<Value> {
+    if endpoint.location != ParameterLocation::Body || operation.query.is_some() {
         return None;
     }
     let schema = match variants(endpoint).as_slice() {
@@ -100,11 +101,17 @@ fn variants(endpoint: &Endpoint) -> Vec<(String, Option<&'static str>)> {
             .map(|grant_type| (format!("{}Request", name(grant_type)), Some(grant_type)))
             .into()
     } else {
-        let name = match (endpoint.caller, endpoint.operations) {
-            (Caller::BackEnd | Caller::Page, [operation, ..]) => {
-                format!("{}Request", capitalized(operation.id))
-            }
-            _ => "PresentedToken".to_owned(),
+        let name = match endpoint.operations {
+            // Both have one table.
+            [
+                Operation {
+                    id: "revoke" | "introspect",
+                    ..
+                },
+                ..,
+            ]
+            | [] => "PresentedToken".to_owned(),
+            [operation, ..] => format!("{}Request", capitalized(operation.id)),
         };
         vec![(name, None)]
     }

@@ -89,6 +89,12 @@ pub(crate) fn session(client_id: &str) -> Sent {
     Sent::new(Method::POST, "/oauth/session", Form::Body).with(&[("client_id", client_id)])
 }
 
+/// `TI`: returns a request for a ticket, which lacks the refresh token.
+pub(crate) fn ticket(client_id: &str, target: &str) -> Sent {
+    Sent::new(Method::POST, "/oauth/ticket", Form::Body)
+        .with(&[("client_id", client_id), ("target", target)])
+}
+
 /// `FA`: returns a forward-auth request with that access token.
 pub(crate) fn verify(access_token: &str) -> Sent {
     request("GET", "/oauth/verify").bearer(access_token)
@@ -286,7 +292,7 @@ impl Sent {
             match name == "cookie" {
                 true => text
                     .split("; ")
-                    .filter_map(|pair| Some(pair.split_once('=')?.1))
+                    .map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value))
                     .collect(),
                 // Behind the scheme, if there is one.
                 false => Vec::from_iter(text.rsplit(' ').next()),

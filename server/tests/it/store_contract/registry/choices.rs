@@ -364,7 +364,10 @@ fn unset(overrides: &mut PolicyOverrides, choice: Choice) {
         | Choice::Origins
         | Choice::May
         | Choice::Claims
-        | Choice::Cookies => {}
+        | Choice::Cookies
+        | Choice::CookieDomain
+        | Choice::PageToken
+        | Choice::TicketTo => {}
     }
 }
 
