@@ -283,7 +283,7 @@ impl Connection {
             .initial_stream_window_size(BUFFER_U32)
             .initial_connection_window_size(4 * BUFFER_U32)
             .max_pending_accept_reset_streams(MAX_RESETS)
-            .max_local_error_reset_streams(MAX_RESETS)
+            .max_local_error_reset_streams(MAX_REFUSALS)
             .serve_connection(TokioIo::new(stream), requests);
         let mut connection = std::pin::pin!(connection);
         let leaves = async {
@@ -367,3 +367,7 @@ const SOCKET_BUFFER: usize = 16 * 1024;
 const MAX_STREAMS: u32 = 128;
 /// The resets after which an HTTP/2 connection is taken for an attack (CVE-2023-44487).
 const MAX_RESETS: usize = 32;
+
+/// The requests of an HTTP/2 connection that are refused or reset for an error, before it is closed: more than a client opens at
+/// once while it doesn't know yet how many it may (RFC 9113 §5.1.2). It sends those that were refused again.
+const MAX_REFUSALS: usize = 1024;

@@ -218,21 +218,30 @@ impl Client {
         }
     }
 
-    /// Sends a request and reads its answer, which is checked for what every answer must have.
+    /// Sends a request and reads its answer, which is checked for what every answer must have. One that was refused because too many
+    /// were under way is sent again (RFC 9113 §8.7): the client may not have known yet how many are allowed.
     async fn send(&self, sent: &Sent) -> Answer {
-        let request = http(sent);
-        let method = request.method().clone();
-        let (head, body) = request.into_parts();
-        let mut sending = self.sending.clone().ready().await.unwrap();
-        let request = Request::from_parts(head, ());
-        let (answer, mut stream) = sending.send_request(request, body.is_empty()).unwrap();
-        if !body.is_empty() {
-            // An error means that the answer came before the whole body.
-            let _ = stream.send_data(body, true);
+        for _ in 0..100 {
+            let request = http(sent);
+            let method = request.method().clone();
+            let (head, body) = request.into_parts();
+            let mut sending = self.sending.clone().ready().await.unwrap();
+            let request = Request::from_parts(head, ());
+            let (answer, mut stream) = sending.send_request(request, body.is_empty()).unwrap();
+            if !body.is_empty() {
+                // An error means that the answer came before the whole body.
+                let _ = stream.send_data(body, true);
+            }
+            match answer.await {
+                Err(error) if error.reason() == Some(Reason::REFUSED_STREAM) => {}
+                answer => {
+                    let answer = read(answer.unwrap()).await;
+                    answer.check(&method);
+                    return answer;
+                }
+            }
         }
-        let answer = read(answer.await.unwrap()).await;
-        answer.check(&method);
-        answer
+        panic!("refused a hundred times");
     }
 }
 
