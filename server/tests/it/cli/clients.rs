@@ -521,3 +521,140 @@ fn followed(server: &Server, status: StatusCode, api_key: Option<&str>, what: &s
     };
     eventually(what, || server.send(&request).status == status);
 }
+
+#[test]
+fn c361_what_would_give_a_guest_away_is_refused_or_named() {
+    let binary = Binary::new();
+    binary.json(&["client", "add", "api", "--confidential"]);
+    binary.json(&["client", "add", "app"]);
+    binary.json(&[
+        "client",
+        "add",
+        "web",
+        "--origin",
+        "https://www.shop.example",
+        "--cookies",
+        "guest",
+    ]);
+    let shown = |id: &str| binary.json(&["client", "show", id]);
+    for (id, flags, said) in [
+        (
+            "api",
+            &["--cookies", "api"][..],
+            "can't be confidential and keep guests in cookies",
+        ),
+        ("app", &["--cookies", "app"], "without an origin"),
+        (
+            "app",
+            &["--origin", "http://m.shop.example", "--cookies", "app"],
+            "http://m.shop.example",
+        ),
+        (
+            "app",
+            &["--origin", "https://m.shop.example", "--cookies", "guest"],
+            "web has cookies of that name",
+        ),
+        ("app", &["--cookies", "a-r"], "the name of cookies is"),
+        (
+            "web",
+            &["--cookie-domain", "other.example"],
+            "wouldn't get the cookie",
+        ),
+        (
+            "web",
+            &["--cookie-domain", "example"],
+            "the domain of a cookie is",
+        ),
+        (
+            "web",
+            &["--no-origin", "https://www.shop.example"],
+            "without an origin",
+        ),
+        (
+            "web",
+            &["--confidential"],
+            "can't be confidential and keep guests in cookies",
+        ),
+        ("web", &["--ticket-to", "app"], "app is public"),
+        (
+            "web",
+            &["--ticket-to", "nobody"],
+            "there is no client nobody",
+        ),
+        (
+            "web",
+            &["--ticket-to", "web"],
+            "can't hand them over to itself",
+        ),
+        (
+            "web",
+            &["--no-ticket-to", "app"],
+            "doesn't hand guests over",
+        ),
+        (
+            "web",
+            &["--cookies", "visitor"],
+            "--cookies visitor --force",
+        ),
+    ] {
+        let before = shown(id);
+        let args = [&["client", "set", id], flags].concat();
+        let failure = match flags.contains(&"a-r") || flags.contains(&"example") {
+            // Refused as an argument.
+            true => binary.run(&args).stderr,
+            false => binary.failure(&args),
+        };
+        assert!(failure.contains(said), "{flags:?}: {failure}");
+        assert_eq!(shown(id), before, "{flags:?}");
+    }
+    binary.json(&["client", "set", "web", "--cookies", "visitor", "--force"]);
+    binary.json(&["client", "set", "web", "--no-cookies"]);
+    binary.json(&["client", "set", "web", "--cookies", "guest"]);
+    assert_eq!(shown("web")["cookies"], "guest");
+
+    binary.json(&["client", "set", "app", "--ticket-to", "web"]);
+    for (flags, said) in [
+        (
+            &["--cookie-domain", "shop.example"][..],
+            "every host below shop.example",
+        ),
+        (
+            &["--grace", "0s", "--late-retry", "revoke"],
+            "Set-Cookie is lost",
+        ),
+        (&["--late-retry", "revoke"], "Set-Cookie is lost"),
+        (&["--access-ttl", "1m"], "1 min is short"),
+        (&[], "one of the other, that outlives it"),
+    ] {
+        binary.json(&[&["client", "set", "web"], flags].concat());
+        let checked = binary.json(&["config", "check"]);
+        let advice = checked["advice"].as_array().unwrap().iter();
+        let texts: Vec<_> = advice.filter_map(|it| it["text"].as_str()).collect();
+        assert!(
+            texts.iter().any(|text| text.contains(said)),
+            "{flags:?}: {texts:?}"
+        );
+        let back = [
+            "--no-cookie-domain",
+            "--grace",
+            "default",
+            "--late-retry",
+            "default",
+            "--access-ttl",
+            "default",
+        ];
+        binary.json(&[&["client", "set", "web"][..], &back].concat());
+    }
+    // With cookies, a page's client can't be what an app hands over to for long.
+    binary.json(&[
+        "client",
+        "set",
+        "web",
+        "--refresh-max",
+        "30d",
+        "--refresh-idle",
+        "30d",
+    ]);
+    let checked = binary.json(&["config", "check"]);
+    assert!(!checked.to_string().contains("outlives it"), "{checked}");
+}

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::support::binary::{Binary, eventually};
-use crate::support::{SHOP, authorize, exchange, refresh, request};
+use crate::support::{SHOP, authorize, exchange, refresh, request, session, ticket};
 
 #[test]
 fn a_refused_request_explains_itself() {
@@ -98,6 +98,44 @@ fn a_token_is_explained_as_it_would_be_answered_now() {
     binary.json(&["profile", "erase", erased.sub()]);
     assert_eq!(explained(&erased.access_token)["guest"], "erased");
     assert_eq!(explained(&erased.refresh_token)["refusal"], "grant_gone");
+}
+
+#[test]
+fn c343_a_ticket_and_a_seed_are_explained() {
+    let binary = Binary::new();
+    binary.json(&["client", "add", SHOP]);
+    binary.json(&[
+        "client",
+        "add",
+        "web",
+        "--origin",
+        "https://shop.example",
+        "--cookies",
+        "guest",
+    ]);
+    binary.json(&["client", "set", SHOP, "--ticket-to", "web"]);
+    let server = binary.serve();
+    let tokens = server.guest();
+    let mint = ticket(SHOP, "web").set("refresh_token", &tokens.refresh_token);
+    let minted = server.send(&mint).text("ticket");
+    let said = explain(&binary, &minted);
+    assert_eq!(said["token"], "a ticket: a code with its verifier");
+    assert_eq!(
+        (&said["now"], said["sub"].as_str()),
+        (&json!("works, for its client"), Some(tokens.sub()))
+    );
+    let other = minted[..65].to_owned() + &"x".repeat(43);
+    assert_eq!(explain(&binary, &other)["refusal"], "verifier_wrong");
+    let page = session("web").header("origin", "https://shop.example");
+    let adopted = server.send(&page.clone().set("ticket", &minted));
+    assert_eq!(adopted.status, 200, "{adopted:?}");
+    assert_eq!(explain(&binary, &minted)["refusal"], "code_spent");
+
+    let seeded = server.send(&page);
+    let cookie = seeded.header("set-cookie").unwrap();
+    let seed = cookie.split_once('=').unwrap().1.split(';').next().unwrap();
+    let said = explain(&binary, seed);
+    assert_eq!(said["guest"], "not made yet", "{said}");
 }
 
 #[test]
