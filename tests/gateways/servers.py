@@ -22,10 +22,15 @@ WORK = pathlib.Path(tempfile.mkdtemp())
 TIMEOUT = 60
 
 
+# The issuer, which decides what the cookies of its pages are called, and the origin of these pages.
+ISSUER = "https://shop.example"
+
+
 class Upstream:
     """Records each request and answers it with a 200."""
 
-    def __init__(self):
+    def __init__(self, fields=""):
+        self.fields = fields
         self.arrived, self.connections = [], 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -42,7 +47,7 @@ class Upstream:
             while request := receive(connection, is_answer=False):
                 self.arrived.append(request)
                 body = b"" if request.method == "HEAD" else b"yes"
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n" + body)
+                connection.sendall(f"HTTP/1.1 200 OK\r\n{self.fields}Content-Length: 3\r\n\r\n".encode() + body)
 
 
 class Program:
@@ -58,10 +63,13 @@ class Program:
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | settings
             )
         try:
-            self.wait_for(lambda: listens(self.port))
+            self.wait_for(self.is_ready)
         except BaseException:
             self.kill()
             raise
+
+    def is_ready(self):
+        return listens(self.port)
 
     def __enter__(self):
         self.start()
@@ -94,10 +102,15 @@ class Guestpass(Program):
         self.url = f"http://127.0.0.1:{self.port}"
         add = [program, "--data-dir", data, "--json", "client", "add"]
         subprocess.run([*add, "shop-app", "--claims", "customer"], check=True, capture_output=True)
+        page = [*add, "shop-web", "--origin", ISSUER, "--cookies", "guest", "--claims", "customer"]
+        subprocess.run(page, check=True, capture_output=True)
         back_end = [*add, "shop-backend", "--confidential", "--may", "link"]
         added = subprocess.run(back_end, check=True, capture_output=True, text=True)
         self.api_key = json.loads(added.stdout)["api_key"]
         super().__init__(program, "--data-dir", data, "serve", "--listen", f"127.0.0.1:{self.port}")
+
+    def start(self, **settings):
+        super().start(**{"GUESTPASS_ISSUER": ISSUER} | settings)
 
     def call(self, target, data=None, headers={}):
         opener = build_opener(ProxyHandler({}))
@@ -121,6 +134,10 @@ class Guestpass(Program):
 class Nginx(Program):
     # The configuration before the recipe in the same nginx, and the base path of Guestpass.
     before, base = "", ""
+    # Whether paths arrive in one spelling instead of being refused; whether of the cookies only Guestpass's own are asked
+    # about; which fields a check has beside those of the recipe; what a strict path says while Guestpass is gone; how many
+    # fields of a request are taken.
+    normalises, picks_cookies, own_fields, gone, max_fields = False, True, set(), {503}, 1000
 
     def __init__(self, program, guestpass, upstream):
         self.port, home = free_port(), pathlib.Path(tempfile.mkdtemp())
@@ -152,6 +169,8 @@ class NginxBesideAnother(Nginx):
 
 class Envoy(Program):
     base = ""
+    normalises, picks_cookies, gone, max_fields = True, True, {503}, 100
+    own_fields = {"x-envoy-internal", "x-envoy-expected-rq-timeout-ms"}
 
     def __init__(self, program, guestpass, upstream):
         self.port = free_port()
@@ -164,6 +183,35 @@ class Envoy(Program):
         text = with_ports(DEPLOY / "envoy/envoy.yaml", ports)
         recipe.write_text(text.replace("/oauth/verify", f"{self.base}/oauth/verify"))
         super().__init__(program, "-c", str(recipe), "--use-dynamic-base-id", "--concurrency", "1", "-l", "warn")
+
+
+class Traefik(Program):
+    base = ""
+    normalises, picks_cookies, gone, max_fields = True, False, {500, 503}, 1000
+    own_fields = {f"x-forwarded-{name}" for name in ("for", "host", "method", "port", "proto", "uri", "server")}
+    own_fields |= {"x-real-ip", "user-agent", "accept-encoding"}
+
+    def __init__(self, program, guestpass, upstream):
+        self.port, checks, home = free_port(), free_port(), pathlib.Path(tempfile.mkdtemp())
+        ports = {
+            "http://127.0.0.1:8080/": f"http://127.0.0.1:{guestpass}/",
+            "http://127.0.0.1:8080\"": f"http://127.0.0.1:{guestpass}\"",
+            ":8081": f":{checks}",
+            ":3000": f":{upstream}",
+        }
+        recipe = with_ports(DEPLOY / "traefik/guestpass.yaml", ports)
+        (home / "guestpass.yaml").write_text(recipe.replace("/oauth/verify", f"{self.base}/oauth/verify"))
+        ports = {
+            '":80"': f'"127.0.0.1:{self.port}"',
+            ":8081": f":{checks}",
+            "filename: guestpass.yaml": f"filename: {home}/guestpass.yaml",
+        }
+        (home / "traefik.yaml").write_text(with_ports(DEPLOY / "traefik/traefik.yaml", ports))
+        super().__init__(program, f"--configFile={home}/traefik.yaml")
+
+    def is_ready(self):
+        # It listens before it has read its routes, and has another text for its 404 until then.
+        return super().is_ready() and ask(self.port, "GET", "/oauth/", []).body != b"404 page not found\n"
 
 
 class HAProxy(Program):
@@ -190,6 +238,7 @@ RECIPES = {
     "haproxy": {"haproxy": HAProxy},
     "nginx": {"nginx": Nginx, "nginx_beside_another": NginxBesideAnother},
     "envoy": {"envoy": Envoy},
+    "traefik": {"traefik": Traefik},
 }
 
 
