@@ -16,6 +16,7 @@ pub(crate) struct Reader {
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Answer<'a> {
     pub(crate) status: u16,
+    pub(crate) head: &'a [u8],
     pub(crate) body: &'a [u8],
     /// Length with the header.
     pub(crate) bytes: usize,
@@ -58,6 +59,7 @@ impl Reader {
         match self.body {
             Some((begin, end)) if self.bytes.len() >= end => Ok(Some(Answer {
                 status: status(&self.bytes).ok_or(io::ErrorKind::InvalidData)?,
+                head: &self.bytes[..begin],
                 body: &self.bytes[begin..end],
                 bytes: end,
             })),
@@ -100,6 +102,14 @@ pub(crate) fn member<'a>(body: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let begin = memmem::find(body, name.as_bytes())? + name.len();
     let length = memchr::memchr(b'"', &body[begin..])?;
     Some(&body[begin..begin + length])
+}
+
+/// Finds the value of a cookie that a header sets, which must come in lower case, as ours does.
+pub(crate) fn cookie<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let field = format!("set-cookie: {name}=");
+    let begin = memmem::find(head, field.as_bytes())? + field.len();
+    let length = memchr::memchr(b';', &head[begin..])?;
+    Some(&head[begin..begin + length])
 }
 
 #[cfg(test)]

@@ -33,6 +33,9 @@ pub(crate) trait Workload {
         false
     }
 
+    /// Takes the header of the answer to the last request of a slot, before the rest.
+    fn header(&mut self, _slot: usize, _head: &[u8]) {}
+
     /// Takes the answer to the last request of a slot.
     fn answer(&mut self, slot: usize, status: u16, body: &[u8]) -> Step;
 
@@ -298,6 +301,7 @@ impl<'a> Run<'a> {
         let step = match connection.receive() {
             Ok(Some(answer)) => {
                 self.outcome.received += answer.bytes as u64;
+                workload.header(slot, answer.head);
                 let step = workload.answer(slot, answer.status, answer.body);
                 if step == Step::Failed {
                     *self.outcome.failed.entry(answer.status).or_default() += 1;

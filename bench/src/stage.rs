@@ -17,13 +17,17 @@ use crate::versions::{Kept, Version};
 use crate::workload::{Fixed, Refresh, Retry, SignUp, Target};
 
 mod life;
+mod page;
 mod postgres;
 mod shop;
 mod tls;
 
 use life::HalfEnded;
+use page::{Page, Shown};
 use postgres::Postgres;
 use shop::{Shop, ShopKind};
+
+pub(crate) use page::ORIGIN;
 
 /// Holds the measurement of one scenario in one round.
 pub(crate) struct Measured {
@@ -158,6 +162,7 @@ pub(crate) struct Stage {
     writing: Option<Process>,
     postgres: Option<Postgres>,
     shops: HashMap<ShopKind, Shop>,
+    page: Option<Page>,
     half_ended: Option<HalfEnded>,
     /// Measured once; it is the same in every round.
     growth: Option<f64>,
@@ -191,6 +196,7 @@ impl Stage {
             writing: None,
             postgres: None,
             shops: HashMap::new(),
+            page: None,
             half_ended: None,
             growth: None,
         })
@@ -251,6 +257,14 @@ impl Stage {
             Scenario::LinkAgain => self.link_again(time),
             Scenario::Introspect => self.introspect(time),
             Scenario::Succession => self.succession(time),
+            Scenario::VerifyHeader => self.verify(Shown::Header, time),
+            Scenario::VerifyAccessCookie => self.verify(Shown::AccessCookie, time),
+            Scenario::VerifyRefreshCookie => self.verify(Shown::RefreshCookie, time),
+            Scenario::SessionCurrent => self.session_current(time),
+            Scenario::SessionSeeding => self.session_seeding(time),
+            Scenario::SessionCreating => self.session_creating(time),
+            Scenario::SessionRenewing => self.session_renewing(time),
+            Scenario::Authorize => self.authorize(time),
             Scenario::NotForgetting => self.beside_retention(false, time),
             Scenario::WhileForgetting => self.beside_retention(true, time),
             Scenario::SizeLinked => self.size_linked(),

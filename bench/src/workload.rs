@@ -3,9 +3,10 @@
 use guestpass::random::{Random, SecureGenerator};
 use guestpass_core::pkce::{EXAMPLE_CHALLENGE, EXAMPLE_VERIFIER};
 
-use crate::answer::member;
+use crate::answer::{cookie, member};
 use crate::generator::{Step, Workload};
 use crate::guests::{Guests, Token};
+use crate::stage::ORIGIN;
 
 /// Names the server and the client of all requests.
 #[derive(Clone, Debug)]
@@ -46,6 +47,22 @@ impl Target {
             "client_id={client_id}&grant_type=authorization_code&redirect_uri={REDIRECT_URI}\
              &code_verifier={EXAMPLE_VERIFIER}&code="
         ))
+    }
+
+    /// Returns a page's request for its session, with that field of cookies.
+    pub(crate) fn session(&self, cookies: &str) -> Vec<u8> {
+        let Self {
+            host,
+            base_path,
+            client_id,
+        } = self;
+        let form = format!("client_id={client_id}");
+        format!(
+            "POST {base_path}/oauth/session HTTP/1.1\r\nhost: {host}\r\norigin: {ORIGIN}\r\n{cookies}\
+             content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
+            form.len()
+        )
+        .into_bytes()
     }
 
     /// Returns a request that makes a guest.
@@ -89,36 +106,49 @@ impl<'a> Refresh<'a> {
     }
 }
 
-impl Workload for Refresh<'_> {
-    fn request(&mut self, slot: usize, request: &mut Vec<u8>) -> bool {
+impl Refresh<'_> {
+    /// Takes a guest for a slot, and returns its token.
+    fn take(&mut self, slot: usize) -> Option<Token> {
         if self.under_way.len() <= slot {
             self.under_way.resize(slot + 1, None);
         }
-        let Some(guest) = (0..1000).find_map(|_| {
+        let guest = (0..1000).find_map(|_| {
             let guest = self.random.below(self.among);
             self.guests.take(guest).then_some(guest)
-        }) else {
-            return false;
-        };
+        })?;
         self.under_way[slot] = Some(guest);
-        request.extend_from_slice(&self.request);
-        request.extend_from_slice(&self.guests.token(guest).0);
-        true
+        Some(self.guests.token(guest))
     }
 
-    fn answer(&mut self, slot: usize, status: u16, body: &[u8]) -> Step {
+    /// Gives the guest of a slot back, with its new token if there is one.
+    fn put_back(&mut self, slot: usize, token: Option<Token>) -> Step {
         let Some(guest) = self.under_way[slot].take() else {
             return Step::Failed;
-        };
-        let token = match status {
-            200 => member(body, "refresh_token").and_then(Token::parse),
-            _ => None,
         };
         self.guests.put_back(guest, token);
         match token {
             Some(_) => Step::Done,
             None => Step::Failed,
         }
+    }
+}
+
+impl Workload for Refresh<'_> {
+    fn request(&mut self, slot: usize, request: &mut Vec<u8>) -> bool {
+        let Some(token) = self.take(slot) else {
+            return false;
+        };
+        request.extend_from_slice(&self.request);
+        request.extend_from_slice(&token.0);
+        true
+    }
+
+    fn answer(&mut self, slot: usize, status: u16, body: &[u8]) -> Step {
+        let token = match status {
+            200 => member(body, "refresh_token").and_then(Token::parse),
+            _ => None,
+        };
+        self.put_back(slot, token)
     }
 
     fn lost(&mut self, slot: usize) {
@@ -377,6 +407,162 @@ impl Workload for Succession {
     }
 
     fn lost(&mut self, _slot: usize) {}
+}
+
+/// Sends one of many requests after the other, again and again.
+pub(crate) struct Requests {
+    requests: Vec<Vec<u8>>,
+    /// Status of each answer.
+    expected: u16,
+    next: usize,
+}
+
+impl Requests {
+    pub(crate) fn new(requests: Vec<Vec<u8>>, expected: u16) -> Self {
+        Self {
+            requests,
+            expected,
+            next: 0,
+        }
+    }
+}
+
+impl Workload for Requests {
+    fn request(&mut self, _slot: usize, request: &mut Vec<u8>) -> bool {
+        request.extend_from_slice(&self.requests[self.next]);
+        self.next = (self.next + 1) % self.requests.len();
+        true
+    }
+
+    fn answer(&mut self, _slot: usize, status: u16, _body: &[u8]) -> Step {
+        if status == self.expected {
+            Step::Done
+        } else {
+            Step::Failed
+        }
+    }
+
+    fn lost(&mut self, _slot: usize) {}
+}
+
+/// Asks for a session as a browser that has kept nothing yet, so often, and then as browsers that have kept their seed.
+pub(crate) struct SessionCreating<'a> {
+    target: &'a Target,
+    bare: Vec<u8>,
+    limit: usize,
+    begun: usize,
+    seeds: Vec<Token>,
+    creates: bool,
+}
+
+impl<'a> SessionCreating<'a> {
+    pub(crate) fn new(target: &'a Target, limit: usize) -> Self {
+        Self {
+            bare: target.session(""),
+            target,
+            limit,
+            begun: 0,
+            seeds: Vec::new(),
+            creates: false,
+        }
+    }
+
+    /// From now on makes the guests of the seeds.
+    pub(crate) fn create(&mut self) {
+        self.creates = true;
+    }
+}
+
+impl Workload for SessionCreating<'_> {
+    fn request(&mut self, _slot: usize, request: &mut Vec<u8>) -> bool {
+        if self.is_exhausted() {
+            return false;
+        }
+        if !self.creates {
+            self.begun += 1;
+            request.extend_from_slice(&self.bare);
+            return true;
+        }
+        let Some(seed) = self.seeds.pop() else {
+            return false;
+        };
+        let seed = String::from_utf8_lossy(&seed.0).into_owned();
+        request.extend_from_slice(&self.target.session(&format!("cookie: guest-s={seed}\r\n")));
+        true
+    }
+
+    fn is_exhausted(&self) -> bool {
+        if self.creates {
+            self.seeds.is_empty()
+        } else {
+            self.begun == self.limit
+        }
+    }
+
+    fn header(&mut self, _slot: usize, head: &[u8]) {
+        if !self.creates {
+            self.seeds
+                .extend(cookie(head, "guest-s").and_then(Token::parse));
+        }
+    }
+
+    fn answer(&mut self, _slot: usize, status: u16, _body: &[u8]) -> Step {
+        match (self.creates, status) {
+            (false, 202) | (true, 200) => Step::Done,
+            _ => Step::Failed,
+        }
+    }
+
+    fn lost(&mut self, _slot: usize) {}
+}
+
+/// Renews the sessions of random guests by their refresh token alone, as when the access token has expired.
+pub(crate) struct SessionRenewing<'a> {
+    refresh: Refresh<'a>,
+    /// The request up to the token, and behind it.
+    parts: [Vec<u8>; 2],
+    renewed: Vec<Option<Token>>,
+}
+
+impl<'a> SessionRenewing<'a> {
+    pub(crate) fn new(target: &Target, guests: &'a mut Guests) -> Self {
+        let request = target.session("cookie: guest-r=TOKEN\r\n");
+        let text = String::from_utf8_lossy(&request).into_owned();
+        let (before, behind) = text.split_once("TOKEN").expect("it has one");
+        Self {
+            refresh: Refresh::new(target, guests, usize::MAX),
+            parts: [before.into(), behind.into()],
+            renewed: Vec::new(),
+        }
+    }
+}
+
+impl Workload for SessionRenewing<'_> {
+    fn request(&mut self, slot: usize, request: &mut Vec<u8>) -> bool {
+        if self.renewed.len() <= slot {
+            self.renewed.resize(slot + 1, None);
+        }
+        let Some(token) = self.refresh.take(slot) else {
+            return false;
+        };
+        request.extend_from_slice(&self.parts[0]);
+        request.extend_from_slice(&token.0);
+        request.extend_from_slice(&self.parts[1]);
+        true
+    }
+
+    fn header(&mut self, slot: usize, head: &[u8]) {
+        self.renewed[slot] = cookie(head, "guest-r").and_then(Token::parse);
+    }
+
+    fn answer(&mut self, slot: usize, status: u16, _body: &[u8]) -> Step {
+        let token = self.renewed[slot].take().filter(|_| status == 200);
+        self.refresh.put_back(slot, token)
+    }
+
+    fn lost(&mut self, slot: usize) {
+        self.refresh.lost(slot);
+    }
 }
 
 /// Sends fixed requests, whatever the answers say.
