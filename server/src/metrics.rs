@@ -11,9 +11,12 @@ use prometheus_client::registry::Registry;
 use crate::store::BatchMetrics;
 
 mod events;
+mod pages;
 
 use events::EventMetrics;
 pub(crate) use events::EventResult;
+use pages::PageMetrics;
+pub use pages::VerifiedBy;
 
 /// Every metric of a process.
 pub struct Metrics {
@@ -32,11 +35,8 @@ pub struct Metrics {
     pub links: Family<Linked, Counter>,
     /// Events, and what became of them.
     pub(crate) events: EventMetrics,
-    /// Sessions of pages, by what became of them.
-    pub sessions: Family<SessionLabels, Counter>,
-    tickets: Family<TicketLabels, Counter>,
-    /// Requests that a gateway has asked about and that were a guest's, by what said so.
-    pub verified: Family<VerifiedLabels, Counter>,
+    /// Sessions of pages, tickets, and what gateways were told.
+    pages: PageMetrics,
     clock_trusted: Gauge,
     /// Without labels; a family, so that it is absent where there is no certificate.
     certificate_expires: Family<Vec<(String, String)>, Gauge>,
@@ -81,26 +81,6 @@ pub struct Linked {
     pub outcome: &'static str,
 }
 
-/// Labels of a session.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-pub struct SessionLabels {
-    /// `seed`, `create`, `current`, `advance`, `repeat`, `reissue` or `recover`.
-    pub decision: &'static str,
-}
-
-/// Labels of a ticket.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct TicketLabels {
-    event: &'static str,
-}
-
-/// Labels of a request that a gateway has asked about.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-pub struct VerifiedLabels {
-    /// `header`, `access_cookie` or `refresh_cookie`.
-    pub by: &'static str,
-}
-
 /// Labels of a revocation.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct Revoked {
@@ -140,24 +120,7 @@ impl Metrics {
             links.clone(),
         );
         let events = EventMetrics::register(&mut registry);
-        let sessions = Family::default();
-        registry.register(
-            "sessions",
-            "Sessions of pages, by what became of them",
-            sessions.clone(),
-        );
-        let tickets = Family::default();
-        registry.register(
-            "tickets",
-            "Tickets that were minted, and those that were redeemed for cookies",
-            tickets.clone(),
-        );
-        let verified = Family::default();
-        registry.register(
-            "verified",
-            "Requests of guests that a gateway has asked about, by what said whose",
-            verified.clone(),
-        );
+        let pages = PageMetrics::register(&mut registry);
         let clock_trusted = Gauge::default();
         clock_trusted.set(1);
         registry.register(
@@ -186,17 +149,25 @@ impl Metrics {
             rate_limited,
             links,
             events,
-            sessions,
-            tickets,
-            verified,
+            pages,
             clock_trusted,
             certificate_expires,
         }
     }
 
+    /// Counts a session of a page, by what became of it.
+    pub(crate) fn count_session(&self, decision: &'static str) {
+        self.pages.count_session(decision);
+    }
+
+    /// Counts a request of a guest that a gateway has asked about.
+    pub(crate) fn count_verified(&self, by: VerifiedBy) {
+        self.pages.count_verified(by);
+    }
+
     /// Counts a ticket, `minted` or `redeemed`.
     pub(crate) fn count_ticket(&self, event: &'static str) {
-        self.tickets.get_or_create(&TicketLabels { event }).inc();
+        self.pages.count_ticket(event);
     }
 
     /// Says whether the clock is in doubt.

@@ -22,7 +22,6 @@ use crate::app::App;
 use crate::clock::Reading;
 use crate::error::Error;
 use crate::grants::Tokens;
-use crate::metrics::SessionLabels;
 use crate::request_context;
 use crate::source::Source;
 use crate::store::{Outcome, Proof, RevokedList, Unavailable, Write};
@@ -360,11 +359,7 @@ impl App {
     }
 
     fn counted(&self, decision: &'static str, session: Session) -> Session {
-        let counter = self
-            .metrics
-            .sessions
-            .get_or_create(&SessionLabels { decision });
-        counter.inc();
+        self.metrics.count_session(decision);
         session
     }
 }

@@ -29,7 +29,7 @@ use super::{cookies, guest_auth, respond};
 use crate::access_tokens::VerifiedToken;
 use crate::app::App;
 use crate::error::Error;
-use crate::metrics::VerifiedLabels;
+use crate::metrics::VerifiedBy;
 use crate::request_context;
 
 pub(super) static ENDPOINT: Endpoint = Endpoint {
@@ -144,8 +144,7 @@ async fn verify(State(app): State<Arc<App>>, request: Request) -> Result<Respons
     let headers = request.headers();
     match verified(&app, headers, pages.as_deref(), audience).await {
         Ok(verified) => {
-            let labels = VerifiedLabels { by: verified.by };
-            app.metrics.verified.get_or_create(&labels).inc();
+            app.metrics.count_verified(verified.by);
             let answer = identity(&verified);
             Ok(respond::to(Some(verified.client), Ok(answer)))
         }
@@ -180,12 +179,12 @@ struct Verified {
     customer: Option<String>,
     /// Until when that is so, in seconds since the epoch.
     expires_at: i64,
-    /// What said so: `header`, `access_cookie` or `refresh_cookie`.
-    by: &'static str,
+    /// What said so.
+    by: VerifiedBy,
 }
 
 impl Verified {
-    fn by(VerifiedToken { claims, client, .. }: VerifiedToken, by: &'static str) -> Self {
+    fn by(VerifiedToken { claims, client, .. }: VerifiedToken, by: VerifiedBy) -> Self {
         Self {
             client,
             sub: claims.subject,
@@ -216,7 +215,7 @@ async fn verified(
     app.check_recent(&token)
         .await
         .map_err(|error| error.about(token.grant))?;
-    Ok(Verified::by(token, "header"))
+    Ok(Verified::by(token, VerifiedBy::Header))
 }
 
 fn check_audience(of_token: &[String], audience: Option<&str>) -> Result<(), Refusal> {
@@ -255,7 +254,7 @@ async fn verified_by_cookies(
     match (by_access_token, refresh_token) {
         (Ok(token), _) => {
             check_audience(&token.claims.audience, audience)?;
-            Ok(Verified::by(token, "access_cookie"))
+            Ok(Verified::by(token, VerifiedBy::AccessCookie))
         }
         // What can't be told now is told by the row.
         (Err(_), Some(refresh_token)) => {
@@ -301,7 +300,7 @@ async fn by_refresh_cookie(
             .filter(|_| client.is_told(ClaimName::CUSTOMER))
             .map(ToString::to_string),
         expires_at: app.clock.now().as_seconds(),
-        by: "refresh_cookie",
+        by: VerifiedBy::RefreshCookie,
         client,
     })
 }

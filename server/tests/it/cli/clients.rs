@@ -522,83 +522,93 @@ fn followed(server: &Server, status: StatusCode, api_key: Option<&str>, what: &s
     eventually(what, || server.send(&request).status == status);
 }
 
-#[test]
-fn c361_what_would_give_a_guest_away_is_refused_or_named() {
+/// What `client set` refuses: the client, the flags, and what is said.
+const REFUSED: &[(&str, &[&str], &str)] = &[
+    (
+        "api",
+        &["--cookies", "api"],
+        "can't be confidential and keep guests in cookies",
+    ),
+    ("app", &["--cookies", "app"], "without an origin"),
+    (
+        "app",
+        &["--origin", "http://m.shop.example", "--cookies", "app"],
+        "http://m.shop.example",
+    ),
+    (
+        "app",
+        &["--origin", "https://m.shop.example", "--cookies", "guest"],
+        "web has cookies of that name",
+    ),
+    ("app", &["--cookies", "a-r"], "the name of cookies is"),
+    (
+        "web",
+        &["--cookie-domain", "other.example"],
+        "wouldn't get the cookie",
+    ),
+    (
+        "web",
+        &["--cookie-domain", "example"],
+        "the domain of a cookie is",
+    ),
+    (
+        "web",
+        &["--no-origin", "https://www.shop.example"],
+        "without an origin",
+    ),
+    (
+        "web",
+        &["--confidential"],
+        "can't be confidential and keep guests in cookies",
+    ),
+    ("web", &["--ticket-to", "app"], "app is public"),
+    (
+        "web",
+        &["--ticket-to", "nobody"],
+        "there is no client nobody",
+    ),
+    (
+        "web",
+        &["--ticket-to", "web"],
+        "can't hand them over to itself",
+    ),
+    (
+        "web",
+        &["--no-ticket-to", "app"],
+        "doesn't hand guests over",
+    ),
+    (
+        "web",
+        &["--cookies", "visitor"],
+        "--cookies visitor --force",
+    ),
+];
+
+/// Adds a confidential client, an app, and pages with cookies.
+fn with_pages() -> Binary {
     let binary = Binary::new();
     binary.json(&["client", "add", "api", "--confidential"]);
     binary.json(&["client", "add", "app"]);
+    let origin = "https://www.shop.example";
     binary.json(&[
         "client",
         "add",
         "web",
         "--origin",
-        "https://www.shop.example",
+        origin,
         "--cookies",
         "guest",
     ]);
+    binary
+}
+
+#[test]
+fn c361_what_would_give_a_guest_away_is_refused() {
+    let binary = with_pages();
     let shown = |id: &str| binary.json(&["client", "show", id]);
-    for (id, flags, said) in [
-        (
-            "api",
-            &["--cookies", "api"][..],
-            "can't be confidential and keep guests in cookies",
-        ),
-        ("app", &["--cookies", "app"], "without an origin"),
-        (
-            "app",
-            &["--origin", "http://m.shop.example", "--cookies", "app"],
-            "http://m.shop.example",
-        ),
-        (
-            "app",
-            &["--origin", "https://m.shop.example", "--cookies", "guest"],
-            "web has cookies of that name",
-        ),
-        ("app", &["--cookies", "a-r"], "the name of cookies is"),
-        (
-            "web",
-            &["--cookie-domain", "other.example"],
-            "wouldn't get the cookie",
-        ),
-        (
-            "web",
-            &["--cookie-domain", "example"],
-            "the domain of a cookie is",
-        ),
-        (
-            "web",
-            &["--no-origin", "https://www.shop.example"],
-            "without an origin",
-        ),
-        (
-            "web",
-            &["--confidential"],
-            "can't be confidential and keep guests in cookies",
-        ),
-        ("web", &["--ticket-to", "app"], "app is public"),
-        (
-            "web",
-            &["--ticket-to", "nobody"],
-            "there is no client nobody",
-        ),
-        (
-            "web",
-            &["--ticket-to", "web"],
-            "can't hand them over to itself",
-        ),
-        (
-            "web",
-            &["--no-ticket-to", "app"],
-            "doesn't hand guests over",
-        ),
-        (
-            "web",
-            &["--cookies", "visitor"],
-            "--cookies visitor --force",
-        ),
-    ] {
+    for (id, flags, said) in REFUSED {
         let before = shown(id);
-        let args = [&["client", "set", id], flags].concat();
+        let args = [&["client", "set", id], *flags].concat();
         let failure = match flags.contains(&"a-r") || flags.contains(&"example") {
             // Refused as an argument.
             true => binary.run(&args).stderr,
@@ -611,7 +621,11 @@ fn c361_what_would_give_a_guest_away_is_refused_or_named() {
     binary.json(&["client", "set", "web", "--no-cookies"]);
     binary.json(&["client", "set", "web", "--cookies", "guest"]);
     assert_eq!(shown("web")["cookies"], "guest");
+}
 
+#[test]
+fn c361_what_deserves_care_is_named() {
+    let binary = with_pages();
     binary.json(&["client", "set", "app", "--ticket-to", "web"]);
     for (flags, said) in [
         (

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{API, APP, BACK_END, SETTINGS, Shop, is_linked, may_all};
 use crate::support::{
     Forged, SHOP, Sent, authorize, config, exchange, link, profile, refresh, revoke, thorough,
+    ticket,
 };
 
 #[tokio::test]
@@ -395,6 +396,31 @@ async fn c213_a_grant_that_is_made_beside_a_link_tells_of_it() {
         let (linked, resumed) = tokio::join!(shop.test.send(link), other.send(resume));
         is_linked(&linked, &tokens, "customer-x", "linked");
         assert_eq!(resumed.status, StatusCode::OK, "{round}: {resumed:?}");
+        assert_eq!(shop.grants_that_differ().await, 0, "{round}");
+    }
+    assert_eq!(
+        shop.test.number("select count(*) from grants").await,
+        2 * shop.linked_guests().await
+    );
+}
+
+#[tokio::test]
+async fn c213_a_ticket_that_is_minted_beside_a_link_tells_of_it() {
+    let shop = Shop::new().await;
+    let hands_over = ClientSettings {
+        add_ticket_to: vec![API.parse().unwrap()],
+        ..ClientSettings::default()
+    };
+    shop.test.set_client(APP, hands_over).await;
+    let other = shop.test.beside(config(SETTINGS)).await;
+    for round in 0..thorough(1_000) {
+        shop.test.clock.advance(Duration::from_millis(1));
+        let tokens = shop.guest_of_app().await;
+        let link = shop.link(&tokens.access_token, "customer-x");
+        let mint = ticket(APP, API).set("refresh_token", &tokens.refresh_token);
+        let (linked, minted) = tokio::join!(shop.test.send(link), other.send(mint));
+        is_linked(&linked, &tokens, "customer-x", "linked");
+        assert_eq!(minted.status, StatusCode::OK, "{round}: {minted:?}");
         assert_eq!(shop.grants_that_differ().await, 0, "{round}");
     }
     assert_eq!(

@@ -12,7 +12,7 @@ use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::time::Timestamp;
 
 use super::{BACK_END, Shop};
-use crate::support::{DAY, TestApp, Tokens, authorize, config, exchange, refresh};
+use crate::support::{DAY, TestApp, Tokens, authorize, config, exchange, refresh, ticket};
 
 /// A client whose grants end after a day, and whose apps go on with a new guest.
 const SHORT: &str = "short";
@@ -220,6 +220,28 @@ async fn c252_a_code_that_nobody_redeemed_takes_no_known_guest_along() {
     test.clock.advance(40 * DAY);
     cleaner.step().await.unwrap();
     assert_eq!(test.counts().await, (2, 0));
+}
+
+#[tokio::test]
+async fn c252_a_ticket_that_nobody_redeemed_takes_no_known_guest_along() {
+    let shop = shop().await;
+    let test = &shop.test;
+    let hands_over = ClientSettings {
+        add_ticket_to: vec![BACK_END.parse().unwrap()],
+        ..ClientSettings::default()
+    };
+    test.set_client(SHORT, hands_over).await;
+    let guest = guest_of_short(&shop).await;
+    let mint = ticket(SHORT, BACK_END).set("refresh_token", &guest.refresh_token);
+    assert_eq!(test.send(mint).await.status, StatusCode::OK);
+    let keep = config(&[("cleaning.orphans", "30d")]).keep;
+    let mut cleaner = Cleaner::new(&test.app, keep, false);
+    // First the older grant goes, then the one that never was redeemed.
+    for (days, grants) in [(10, 1), (31, 0)] {
+        test.clock.advance(days * DAY);
+        cleaner.step().await.unwrap();
+        assert_eq!(test.counts().await, (1, grants), "{days}");
+    }
 }
 
 #[tokio::test]
