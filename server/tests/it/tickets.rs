@@ -489,16 +489,38 @@ async fn c232_an_erased_guest_takes_the_grants_of_its_tickets_along() {
 async fn c253_a_refresh_token_that_is_over_becomes_no_ticket() {
     let shop = Shop::new().await;
     let test = &shop.test;
-    for over in ["revoked", "idle", "erased"] {
+    for over in [
+        "revoked",
+        "superseded",
+        "idle",
+        "too old",
+        "erased",
+        "cleaned",
+    ] {
         let app = shop.app().await;
+        let sub = app.sub();
         match over {
             "revoked" => {
                 let revoke = revoke(&app.refresh_token).set("client_id", APP);
                 test.send(revoke).await;
             }
+            "superseded" => {
+                let ended = format!(
+                    "update grants set revoked_at = 1, revocation_reason = 'superseded' where profile_id = {sub}"
+                );
+                test.sql(&ended).await;
+            }
+            "too old" => {
+                let ended = format!("update grants set ends_at = 1 where profile_id = {sub}");
+                test.sql(&ended).await;
+            }
             "erased" => {
                 let erase = request("DELETE", "/oauth/profile").bearer(&app.access_token);
                 test.send(erase).await;
+            }
+            "cleaned" => {
+                test.sql(&format!("delete from grants where profile_id = {sub}"))
+                    .await;
             }
             _ => {
                 test.clock.advance(366 * DAY);
