@@ -119,7 +119,8 @@ pub(super) fn is_host_name(name: &str) -> bool {
 
 fn is_loopback(host: &Host<&str>) -> bool {
     match host {
-        Host::Domain(name) => *name == "localhost",
+        // RFC 6761 §6.3: so are the names below it.
+        Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
         Host::Ipv4(address) => address.is_loopback(),
         Host::Ipv6(address) => address.is_loopback(),
     }
@@ -144,6 +145,7 @@ mod tests {
             "https://192.0.2.1",
             "https://[2001:db8::1]:8443/x",
             "http://localhost:8080",
+            "http://www.shop.localhost:8080",
             "http://127.0.0.1:8080",
             "http://[::1]:8080",
         ] {
