@@ -4,7 +4,6 @@
 //! life a seed. The prefix `__Host-` (RFC 6265bis §4.1.3) keeps sibling hosts from planting them.
 
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -80,7 +79,7 @@ impl FromStr for CookieDomain {
         let is_host = text.len() <= 253
             && text.contains('.')
             && text.split('.').all(is_label)
-            && text.parse::<Ipv4Addr>().is_err();
+            && !text.ends_with(|last: char| last.is_ascii_digit());
         match is_host {
             true => Ok(Self(text.into())),
             false => {
@@ -210,7 +209,7 @@ fn trimmed(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// The longest life that browsers give to a cookie (RFC 6265bis §5.5).
-pub const LONGEST: Duration = Duration::from_secs(400 * 86_400);
+const LONGEST: Duration = Duration::from_secs(400 * 86_400);
 
 /// The time for which a seed is good before and after the time in it, for the clocks of nodes differ.
 pub const SEED_TTL: Duration = Duration::from_secs(60);
@@ -220,6 +219,12 @@ pub const SEED_TTL: Duration = Duration::from_secs(60);
 pub fn access_max_age(expires_in: Duration) -> Duration {
     let margin = Duration::from_secs(60).min(expires_in / 10);
     expires_in.saturating_sub(margin)
+}
+
+/// Returns the life of the cookie that holds a refresh token which is good for so long.
+#[must_use]
+pub fn refresh_max_age(left: Duration) -> Duration {
+    left.min(LONGEST)
 }
 
 #[cfg(test)]
@@ -259,6 +264,7 @@ mod tests {
             "Shop.example",
             "a;b.example",
             "127.0.0.1",
+            "0.0.1",
         ] {
             assert!(domain.parse::<CookieDomain>().is_err(), "{domain}");
         }

@@ -102,6 +102,8 @@ pub enum Refusal {
     GuestRepeated,
     /// The ticket is of another guest than the cookies.
     GuestDiffers,
+    /// The refresh token or seed came late: a newer refresh token is in the browser by now.
+    SessionOvertaken,
     /// `erase` says something but `yes`.
     EraseUnsupported,
 
@@ -337,6 +339,7 @@ const ALL: &[Refusal] = &[
     Refusal::CookiesDisagree,
     Refusal::GuestRepeated,
     Refusal::GuestDiffers,
+    Refusal::SessionOvertaken,
     Refusal::EraseUnsupported,
     Refusal::SessionMissing,
     Refusal::RefreshTokenDead,

@@ -37,6 +37,7 @@ mod openapi;
 mod profile;
 mod respond;
 mod revoke;
+mod script;
 mod session;
 mod ticket;
 mod token;
@@ -80,6 +81,7 @@ pub fn router(app: Arc<App>) -> Router {
             get(profile::get).delete(profile::delete),
         ),
         (&jwks::ENDPOINT, get(jwks::get)),
+        (&script::ENDPOINT, get(document::handler(script::document))),
     ];
     let description = {
         let app = Arc::clone(&app);

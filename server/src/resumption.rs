@@ -99,7 +99,8 @@ impl App {
 
     /// Revokes the grants of a guest and a client beyond [`MAX_LIVE`], but never the new one: first those whose code nobody has
     /// redeemed, the oldest first, then the one advanced longest ago. A page that asks for codes and doesn't redeem them must not
-    /// end a grant that is used. Of two concurrent calls, the one that reads last sees all grants, so no more are left.
+    /// end one grant after the other that is used. Codes that are newer are no concern of this call, but of theirs: so of two that are
+    /// made at once, the later one counts the earlier, and not both each other.
     async fn end_surplus(
         &self,
         client: &Client,
@@ -107,8 +108,12 @@ impl App {
         new: GrantId,
         now: Timestamp,
     ) -> Result<(), Unavailable> {
-        others
-            .retain(|grant| grant.client == client.number && grant.is_live(now) && grant.id != new);
+        let order = |grant: &Grant| (grant.issued_at, grant.id);
+        let own = others.iter().find(|grant| grant.id == new).map(order);
+        others.retain(|grant| {
+            let is_newer = grant.is_pending() && own.is_some_and(|own| order(grant) > own);
+            grant.client == client.number && grant.is_live(now) && grant.id != new && !is_newer
+        });
         others.sort_by_key(|grant| (!grant.is_pending(), grant.advanced_at, grant.id));
         let surplus = (others.len() + 1).saturating_sub(MAX_LIVE);
         for grant in &others[..surplus] {

@@ -21,7 +21,8 @@ use crate::store::{Outcome, RevokedAccessToken, RevokedList, Tombstone, Unavaila
 use crate::timing::REQUEST_DEADLINE;
 
 impl App {
-    /// Revokes a grant, and logs it: as a warning unless the client asked for it, because a token may have been stolen.
+    /// Revokes a grant, and logs it: as a warning unless the client asked for it, or the guest has newer ones, because a token may
+    /// have been stolen.
     ///
     /// # Errors
     /// [`Unavailable`] if the journal or the store can't be written; the grant is revoked as soon as they can.
@@ -39,7 +40,11 @@ impl App {
                 .revocations
                 .get_or_create(&RevokedLabel { reason })
                 .inc();
-            if revocation.reason == RevocationReason::RevokedByClient {
+            let is_ordinary = matches!(
+                revocation.reason,
+                RevocationReason::RevokedByClient | RevocationReason::Superseded
+            );
+            if is_ordinary {
                 tracing::info!(
                     target: "guestpass::security",
                     { request.id = request_context::request(), grant.id = %grant, client.id = %client.id, reason },

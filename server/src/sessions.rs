@@ -21,7 +21,7 @@ use crate::access_tokens::VerifiedToken;
 use crate::app::App;
 use crate::clock::Reading;
 use crate::error::Error;
-use crate::grants::Tokens;
+use crate::grants::{Denied, Tokens};
 use crate::request_context;
 use crate::source::Source;
 use crate::store::{Outcome, Proof, RevokedList, Unavailable, Write};
@@ -42,8 +42,8 @@ pub struct Jar<'a> {
 pub enum Brought<'a> {
     /// The guest of a refresh token that the page has kept elsewhere so far.
     RefreshToken(&'a str),
-    /// The guest that another client hands over.
-    Ticket(Ticket<'a>),
+    /// The guest that another client hands over, by the text of a ticket.
+    Ticket(&'a str),
 }
 
 /// The session of a page.
@@ -71,11 +71,13 @@ pub enum Session {
 }
 
 impl App {
-    /// Ensures that the browser of this jar has a guest, or can have one.
+    /// Ensures that the browser of this jar has a guest, or can have one. The first that fits decides, in this order: a ticket of
+    /// another guest; the refresh token in the jar, with a fresh access token or without; a ticket; the seed in the jar, by which
+    /// a refresh token that was brought counts, or a guest is made; a new seed.
     ///
     /// # Errors
-    /// A refusal of a ticket; [`Refusal::RateLimited`] if its `source` or client has had enough new guests; [`Unavailable`] if the
-    /// store can't answer, only a clock in doubt says that a guest is over, or a newer refresh token is in the jar by now.
+    /// A refusal of a ticket; [`Refusal::RateLimited`] if its `source` or client has had enough new guests;
+    /// [`Refusal::SessionOvertaken`]; [`Unavailable`] if the store can't answer, or only a clock in doubt says that a guest is over.
     pub async fn ensure_session(
         &self,
         client: &Client,
@@ -83,38 +85,39 @@ impl App {
         brought: Option<Brought<'_>>,
         source: Option<Source>,
     ) -> Result<Session, Error> {
-        if let Some(refresh_token) = self.opened(jar.refresh_token).await? {
+        let mut decision = "seed";
+        if let Some(refresh_token) = self.open_refresh_token(jar.refresh_token).await? {
             if let Some(Brought::Ticket(ticket)) = brought {
                 self.check_same_guest(client, refresh_token, ticket).await?;
             }
-            if let Some(current) = self
-                .current(client, jar.access_token, refresh_token.grant)
-                .await?
-            {
-                return Ok(self.counted("current", current));
+            let grant = refresh_token.grant;
+            if let Some(current) = self.current(client, jar.access_token, grant).await? {
+                return Ok(self.counted("current", "current", current));
             }
-            if let Some(tokens) = self.renewed(client, refresh_token).await? {
-                return Ok(self.kept(tokens, false));
+            match self.refresh_session(client, refresh_token).await? {
+                Ok(tokens) => return Ok(self.kept(tokens, false)),
+                // Says in the log why the visitor becomes somebody else.
+                Err(refusal) => decision = refusal.name(),
             }
         }
         if let Some(Brought::Ticket(ticket)) = brought {
-            let tokens = self.adopted(client, ticket).await?;
+            let tokens = self.redeem_ticket(client, ticket).await?;
             return Ok(self.kept(tokens, false));
         }
         // Only now, for the browser keeps cookies: or each load would use up the refresh token that the page has brought, and after
         // some its grant would be over.
-        if let Some(seed) = self.good_seed(jar.seed).await? {
+        if let Some(seed) = self.open_seed(jar.seed).await? {
             if let Some(Brought::RefreshToken(text)) = brought
-                && let Some(refresh_token) = self.opened(Some(text)).await?
-                && let Some(tokens) = self.renewed(client, refresh_token).await?
+                && let Some(refresh_token) = self.open_refresh_token(Some(text)).await?
+                && let Ok(tokens) = self.refresh_session(client, refresh_token).await?
             {
                 return Ok(self.kept(tokens, false));
             }
-            if let Some(tokens) = self.sown(client, seed, source).await? {
+            if let Some(tokens) = self.redeem_seed(client, seed, source).await? {
                 return Ok(self.kept(tokens, true));
             }
         }
-        Ok(self.counted("seed", Session::Again(self.new_seed())))
+        Ok(self.counted("seed", decision, Session::Again(self.new_seed())))
     }
 
     /// Ends the session of this jar: revokes its grant, or erases its guest. Whatever is there that isn't good is no error.
@@ -145,7 +148,7 @@ impl App {
         client: &Client,
         jar: Jar<'_>,
     ) -> Result<Option<ProfileId>, Unavailable> {
-        if let Some(refresh_token) = self.opened(jar.refresh_token).await?
+        if let Some(refresh_token) = self.open_refresh_token(jar.refresh_token).await?
             && let Some(grant) = self.grant_of(client, refresh_token).await?
         {
             return Ok(Some(grant.id.profile));
@@ -164,13 +167,16 @@ impl App {
         Ok((is_own && is_good).then_some(token.grant.profile))
     }
 
-    /// Checks that a ticket doesn't replace a guest whom the browser has.
+    /// Checks that a ticket doesn't replace a guest whom the browser has. What is no ticket replaces nobody.
     async fn check_same_guest(
         &self,
         client: &Client,
         refresh_token: Credential,
-        ticket: Ticket<'_>,
+        ticket: &str,
     ) -> Result<(), Error> {
+        let Ok(ticket) = Ticket::parse(ticket) else {
+            return Ok(());
+        };
         let Some(code) = self.keys.open(ticket.code).await? else {
             return Ok(());
         };
@@ -181,9 +187,8 @@ impl App {
         }
     }
 
-    /// Redeems a ticket.
-    async fn adopted(&self, client: &Client, ticket: Ticket<'_>) -> Result<Tokens, Error> {
-        let Ticket { code, verifier } = ticket;
+    async fn redeem_ticket(&self, client: &Client, ticket: &str) -> Result<Tokens, Error> {
+        let Ticket { code, verifier } = Ticket::parse(ticket)?;
         let request = TokenRequest::AuthorizationCode { code, verifier };
         let tokens = self.redeem(client, &request, None).await?;
         self.metrics.count_ticket("redeemed");
@@ -191,15 +196,15 @@ impl App {
     }
 
     fn kept(&self, tokens: Tokens, is_new: bool) -> Session {
-        let decision = if is_new { "create" } else { tokens.decision };
-        self.counted(decision, Session::Kept { tokens, is_new })
+        let decision = tokens.decision;
+        self.counted(decision, decision, Session::Kept { tokens, is_new })
     }
 
     /// Opens the text of a refresh token. `None` if it is none of ours.
     ///
     /// # Errors
     /// [`Unavailable`] if a key may be missing that can't be read.
-    pub(crate) async fn opened(
+    pub(crate) async fn open_refresh_token(
         &self,
         text: Option<&str>,
     ) -> Result<Option<Credential>, Unavailable> {
@@ -242,49 +247,62 @@ impl App {
         }))
     }
 
-    /// Refreshes. `None` of a token that is dead: another guest may take its place.
-    async fn renewed(
+    /// Refreshes. A token that is dead is refused, and another guest may take its place; a replay ends its grant, as at the token
+    /// endpoint.
+    async fn refresh_session(
         &self,
         client: &Client,
         refresh_token: Credential,
-    ) -> Result<Option<Tokens>, Error> {
-        let policy = self.clients.policy_of(client);
+    ) -> Result<Result<Tokens, Refusal>, Error> {
+        request_context::grant(refresh_token.grant);
         let proof = Proof::RefreshToken(refresh_token.generation);
-        let token_id = self.random.bytes();
-        let redemption = self.redemption(client, &policy, refresh_token.grant, proof);
-        let Some(redeemed) = self.grants.redeem(redemption).await? else {
-            return Ok(None);
-        };
-        match self.granted(client, &policy, proof, redeemed, token_id) {
-            Ok(tokens) => {
-                request_context::grant(refresh_token.grant);
-                Ok(Some(tokens))
-            }
-            Err(denied) => {
-                self.check_dead(denied.refusal)?;
-                // A replay ends the grant, as at the token endpoint.
+        match self.redeem_at(client, refresh_token.grant, proof).await? {
+            Ok(tokens) => Ok(Ok(tokens)),
+            Err(None) => Ok(Err(Refusal::GrantGone)),
+            Err(Some(denied)) => {
+                let refusal = denied.refusal;
                 self.deny(client, denied).await?;
-                Ok(None)
+                Ok(Err(refusal))
             }
         }
     }
 
-    /// Checks that a refusal is the last word about a refresh token.
-    fn check_dead(&self, refusal: Refusal) -> Result<(), Unavailable> {
+    /// Redeems what proves a right to a grant, unless the refusal isn't the last word. `None` if there is no such grant.
+    async fn redeem_at(
+        &self,
+        client: &Client,
+        grant: GrantId,
+        proof: Proof,
+    ) -> Result<Result<Tokens, Option<Denied>>, Error> {
+        let policy = self.clients.policy_of(client);
+        let token_id = self.random.bytes();
+        let redemption = self.redemption(client, &policy, grant, proof);
+        let Some(redeemed) = self.grants.redeem(redemption).await? else {
+            return Ok(Err(None));
+        };
+        match self.granted(client, &policy, proof, redeemed, token_id) {
+            Ok(tokens) => Ok(Ok(tokens)),
+            Err(denied) => {
+                self.check_dead(denied.refusal)?;
+                Ok(Err(Some(denied)))
+            }
+        }
+    }
+
+    /// Checks that a refusal is the last word about a refresh token or a seed.
+    fn check_dead(&self, refusal: Refusal) -> Result<(), Error> {
         let is_by_time = matches!(refusal, Refusal::RefreshTokenExpired | Refusal::GrantEnded);
         if refusal == Refusal::RefreshTokenOvertaken {
-            Err(Unavailable(
-                "a newer refresh token is in the jar".to_owned(),
-            ))
+            Err(Refusal::SessionOvertaken.into())
         } else if is_by_time && self.clock.is_doubted() {
-            Err(Reading::doubt())
+            Err(Reading::doubt().into())
         } else {
             Ok(())
         }
     }
 
     /// Opens a seed that was made about now.
-    async fn good_seed(&self, text: Option<&str>) -> Result<Option<Seed>, Unavailable> {
+    async fn open_seed(&self, text: Option<&str>) -> Result<Option<Seed>, Unavailable> {
         let Some(text) = text else { return Ok(None) };
         let (seed, now) = (self.keys.open_seed(text).await?, self.clock.now());
         let is_good = |seed: &Seed| {
@@ -302,7 +320,7 @@ impl App {
 
     /// Makes the guest of a seed; if it is there already, the seed counts as generation 0 of its grant. `None` if nothing good can
     /// come of the seed, which never ends a grant.
-    async fn sown(
+    async fn redeem_seed(
         &self,
         client: &Client,
         seed: Seed,
@@ -312,7 +330,27 @@ impl App {
         if self.is_erased(id.profile).await? {
             return Ok(None);
         }
-        self.check_new_guest(client, source)?;
+        let limited = self.check_new_guest(client, source).err();
+        if limited.is_none()
+            && let Some(tokens) = self.make_guest(client, id).await?
+        {
+            return Ok(Some(tokens));
+        }
+        // Without such a grant, the guest's id was taken by chance.
+        let proof = Proof::RefreshToken(Generation::CODE);
+        match (self.redeem_at(client, id, proof).await?, limited) {
+            (Ok(tokens), _) => {
+                request_context::grant(id);
+                Ok(Some(tokens))
+            }
+            // Whoever is there already isn't made again, and no limit holds.
+            (Err(None), Some(limited)) => Err(limited.into()),
+            (Err(_), _) => Ok(None),
+        }
+    }
+
+    /// Makes a guest of those ids. `None` if they are taken.
+    async fn make_guest(&self, client: &Client, id: GrantId) -> Result<Option<Tokens>, Error> {
         let policy = self.clients.policy_of(client);
         let token_id = self.random.bytes();
         let reading = self.clock.reading();
@@ -322,28 +360,12 @@ impl App {
             .ending_from(reading.earliest, &policy)
             .ok_or_else(Reading::doubt)?;
         let write = Write::InsertGuest(profile, grant.clone());
-        if self.grants.write(write).await? == Outcome::Done {
-            request_context::grant(id);
-            request_context::decision("create");
-            let tokens = self.mint(client, &policy, &grant, token_id, reading.now);
-            return Ok(Some(tokens));
-        }
-        let proof = Proof::RefreshToken(Generation::CODE);
-        let redemption = self.redemption(client, &policy, id, proof);
-        // Without such a grant, the guest's id was taken by chance.
-        let Some(redeemed) = self.grants.redeem(redemption).await? else {
+        if self.grants.write(write).await? == Outcome::Conflict {
             return Ok(None);
-        };
-        match self.granted(client, &policy, proof, redeemed, token_id) {
-            Ok(tokens) => {
-                request_context::grant(id);
-                Ok(Some(tokens))
-            }
-            Err(denied) => {
-                self.check_dead(denied.refusal)?;
-                Ok(None)
-            }
         }
+        request_context::grant(id);
+        let tokens = self.mint(client, &policy, &grant, token_id, reading.now);
+        Ok(Some(tokens))
     }
 
     /// Returns whether a guest was erased lately, as this node knows.
@@ -358,15 +380,10 @@ impl App {
         self.revocations.is_revoked(RevokedList::Guests, hash).await
     }
 
-    fn counted(&self, decision: &'static str, session: Session) -> Session {
+    /// Counts a session by its decision, and says what the log is to say of it.
+    fn counted(&self, decision: &'static str, logged: &'static str, session: Session) -> Session {
         self.metrics.count_session(decision);
+        request_context::decision(logged);
         session
     }
-}
-
-/// Returns the time for which the cookie of a refresh token is kept.
-#[must_use]
-pub fn refresh_max_age(tokens: &Tokens) -> Duration {
-    let left = tokens.refresh_ends_at.since(tokens.issued_at);
-    left.min(guestpass_core::cookies::LONGEST)
 }

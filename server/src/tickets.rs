@@ -56,13 +56,14 @@ impl App {
         request_context::grant(grant.id);
         tracing::info!(
             target: "guestpass::security",
-            { request.id = request_context::request(), grant.id = %id, from = %grant.id, client.id = %target.id },
+            { request.id = request_context::request(), grant.id = %id, from = %grant.id, client.id = %client.id, target.id = %target.id },
             "ticket minted"
         );
         self.metrics.count_ticket("minted");
+        let left = grant.ends_at.since(self.clock.now());
         Ok(Minted {
             ticket: Ticket::text(&code, &text),
-            expires_in: self.clients.policy_of(&target).code_ttl,
+            expires_in: self.clients.policy_of(&target).code_ttl.min(left),
         })
     }
 

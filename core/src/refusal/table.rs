@@ -283,6 +283,12 @@ pub(super) const fn row(refusal: Refusal) -> Row {
             "the browser keeps another guest",
             "A ticket doesn't replace a guest that the browser has: who sends a link with a ticket would make the reader his own guest. If the page means it, it ends the session first: `DELETE /oauth/session`.",
         ),
+        Refusal::SessionOvertaken => new(
+            "session_overtaken",
+            TemporarilyUnavailable,
+            "a newer answer has set other cookies",
+            "Two requests of a browser have raced, and the other one has set a newer refresh token. The page asks again, with that.",
+        ),
         Refusal::EraseUnsupported => new(
             "erase_unsupported",
             InvalidRequest,

@@ -143,7 +143,7 @@ fn findings_about(client: &Client, config: &Config, issuer: &str) -> (Vec<String
         advice.push(advice_on_new_guests());
     }
     if client.cookies.is_some() {
-        advice.extend(advice_on_cookies(client, &policy));
+        advice.extend(advice_on_cookies(client, &policy, issuer));
     }
     if !client.unknown_choices.is_empty() {
         advice.push(unknown(client));
@@ -269,7 +269,7 @@ fn advice_on_customer(client: &Client) -> String {
 }
 
 /// Advises on choices with which a client's cookies lose guests, are read by others or are written too often.
-fn advice_on_cookies(client: &Client, policy: &Policy) -> Vec<String> {
+fn advice_on_cookies(client: &Client, policy: &Policy, issuer: &str) -> Vec<String> {
     let id = &client.id;
     let mut advice = Vec::new();
     if let Some(domain) = &client.cookie_domain {
@@ -277,6 +277,14 @@ fn advice_on_cookies(client: &Client, policy: &Policy) -> Vec<String> {
             "its access tokens are sent to every host below {domain}, one that somebody has taken over included, and each of them can \
              plant one. Where the server that renders pages and Guestpass share a host, type: guestpass client set {id} \
              --no-cookie-domain"
+        ));
+    }
+    if let (Some(domain), Ok(own)) = (&client.cookie_domain, origin_of(issuer).parse())
+        && !domain.covers(&own)
+    {
+        advice.push(format!(
+            "browsers don't keep its access tokens: the issuer {issuer} is no host of {domain}, and each load of a page is written to \
+             the database. Serve Guestpass on a host below it, or type: guestpass client set {id} --no-cookie-domain"
         ));
     }
     if policy.grace.is_zero() || policy.late_retry == LateRetry::Revoke {
@@ -295,6 +303,15 @@ fn advice_on_cookies(client: &Client, policy: &Policy) -> Vec<String> {
     advice
 }
 
+/// Returns scheme, host and port of an issuer.
+fn origin_of(issuer: &str) -> &str {
+    let authority = issuer.find("://").map_or(0, |scheme| scheme + 3);
+    let end = issuer[authority..]
+        .find('/')
+        .map_or(issuer.len(), |path| authority + path);
+    &issuer[..end]
+}
+
 /// The access_ttl below which the cookies of a page are written often.
 const SHORTEST_IN_COOKIES: Duration = Duration::from_secs(300);
 
@@ -311,8 +328,9 @@ fn advice_on_tickets(client: &Client, clients: &[Client], config: &Config) -> Ve
     let advice = |target: &Client| {
         format!(
             "it is public and hands its guests over to {0}, which is public, too: whoever steals a refresh token of the one has one of \
-             the other, that outlives it. The app mints a ticket again anyway, so type: guestpass client set {0} --refresh-max 30d \
-             --refresh-idle 30d",
+             the other, that outlives it. The app mints a ticket again anyway, so if nobody else comes by {0}, type: guestpass \
+             client set {0} --refresh-max 30d --refresh-idle 30d; if pages are to keep guests for longer, give web views a client \
+             of their own",
             target.id
         )
     };
@@ -330,9 +348,14 @@ fn advice_on_new_guests() -> String {
 
 fn advice_on_logs(client: &Client) -> String {
     let id = &client.id;
+    // With cookies, it would end guests whose answers are lost.
+    let otherwise = match client.cookies {
+        None => format!(", or: guestpass client set {id} --late-retry revoke"),
+        Some(_) => String::new(),
+    };
     format!(
         "it may send tokens in the query, which proxies like to log, and with late_retry = reissue a refresh token from \
          such a log works until its successor has been used. Keep query strings out of the log of every proxy, or type: \
-         guestpass client set {id} --no-query-params, or: guestpass client set {id} --late-retry revoke"
+         guestpass client set {id} --no-query-params{otherwise}"
     )
 }

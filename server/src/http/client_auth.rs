@@ -60,6 +60,22 @@ impl Presented {
         })
     }
 
+    /// Does the same as [`Presented::read`] for a page, but that Basic authentication isn't read: a browser adds that of the
+    /// shop's own host to every request.
+    pub(super) fn of_page(headers: &HeaderMap, params: &Params<'_>) -> Result<Self, Refusal> {
+        let api_keys = headers.get_all(API_KEY).iter().map(HeaderValue::as_bytes);
+        let secret = params.get(CLIENT_SECRET.name).map(str::as_bytes);
+        let mut keys = api_keys.chain(secret);
+        let key = keys.next();
+        if keys.next().is_some() {
+            return Err(Refusal::AuthenticationRepeated);
+        }
+        Ok(Self {
+            client_id: params.required("client_id")?.to_owned(),
+            api_key: key.map(<[u8]>::to_vec),
+        })
+    }
+
     /// Does the same as [`Presented::read`] where a request need not name a client. `None` if it doesn't.
     pub(super) fn read_if_any(
         headers: &HeaderMap,

@@ -11,15 +11,15 @@ use guestpass_core::refusal::Refusal;
 
 use super::fetch_metadata;
 use crate::error::Error;
-use crate::sessions::{Jar, Session, refresh_max_age};
+use crate::sessions::{Jar, Session};
 
 /// Checks that the request comes from a page of this client, on the server's site, and is made for use. Browsers send `Origin`
 /// with every POST, and would store the cookies that answer a form of a foreign page.
 pub(super) fn check_page(headers: &HeaderMap, client: &Client) -> Result<(), Refusal> {
-    match has_foreign_origin(headers, client) {
-        None => return Err(Refusal::OriginMissing),
-        Some(true) => return Err(Refusal::OriginForeign),
-        Some(false) => {}
+    match PageOrigin::of(headers, client) {
+        PageOrigin::Absent | PageOrigin::Null => return Err(Refusal::OriginMissing),
+        PageOrigin::Foreign => return Err(Refusal::OriginForeign),
+        PageOrigin::Own => {}
     }
     let mut sites = headers.get_all("sec-fetch-site").iter();
     if sites.any(|site| site == "cross-site") {
@@ -28,16 +28,42 @@ pub(super) fn check_page(headers: &HeaderMap, client: &Client) -> Result<(), Ref
     fetch_metadata::check_use(headers)
 }
 
-/// Returns whether the request says that it comes from a page that isn't the client's. `None` if it says nothing, or `null`.
-pub(super) fn has_foreign_origin(headers: &HeaderMap, client: &Client) -> Option<bool> {
-    let mut origins = headers
-        .get_all(ORIGIN)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .peekable();
-    match origins.peek() {
-        None | Some(&b"null") => None,
-        Some(_) => Some(!origins.all(|origin| client.has_origin(origin))),
+/// Tells from which page a request says to come (Fetch standard, `Origin`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum PageOrigin {
+    /// It says nothing.
+    Absent,
+    /// From one that the browser doesn't name.
+    Null,
+    /// From the client's.
+    Own,
+    /// From another one.
+    Foreign,
+}
+
+impl PageOrigin {
+    pub(super) fn of(headers: &HeaderMap, client: &Client) -> Self {
+        let mut origins = headers.get_all(ORIGIN).iter().map(HeaderValue::as_bytes);
+        match origins.next() {
+            None => Self::Absent,
+            Some(b"null") => Self::Null,
+            Some(first)
+                if client.has_origin(first) && origins.all(|other| client.has_origin(other)) =>
+            {
+                Self::Own
+            }
+            Some(_) => Self::Foreign,
+        }
+    }
+}
+
+/// Reads the cookies of a request whose session ends: of two values, none.
+pub(super) fn last_jar<'a>(naming: Naming<'_>, headers: &'a HeaderMap) -> Jar<'a> {
+    let find = |cookie| find(naming, cookie, headers).unwrap_or(None);
+    Jar {
+        access_token: find(Cookie::AccessToken),
+        refresh_token: find(Cookie::RefreshToken),
+        seed: None,
     }
 }
 
@@ -51,7 +77,7 @@ pub(super) fn jar<'a>(naming: Naming<'_>, headers: &'a HeaderMap) -> Result<Jar<
     })
 }
 
-/// Reads a cookie. One that isn't text is as good as none that was ever set.
+/// Reads a cookie. One that isn't text is read as empty: no token is.
 pub(super) fn find<'a>(
     naming: Naming<'_>,
     cookie: Cookie,
@@ -75,7 +101,8 @@ pub(super) fn set(
         Session::Current { .. } => Ok(()),
         Session::Again(seed) => append(response, &naming.set(Cookie::Seed, seed, SEED_TTL)),
         Session::Kept { tokens, is_new } => {
-            let age = refresh_max_age(tokens);
+            let left = tokens.refresh_ends_at.since(tokens.issued_at);
+            let age = cookies::refresh_max_age(left);
             append(
                 response,
                 &naming.set(Cookie::RefreshToken, &tokens.refresh_token, age),
@@ -102,7 +129,7 @@ pub(super) fn clear(naming: Naming<'_>, response: &mut Response) -> Result<(), E
     Ok(())
 }
 
-/// It never fails: names and tokens are of letters that a header may have.
+/// Appends a field, which never fails: names and tokens are of letters that a header may have.
 fn append(response: &mut Response, cookie: &str) -> Result<(), Error> {
     let value =
         HeaderValue::from_str(cookie).map_err(|error| Error::Internal(error.to_string()))?;

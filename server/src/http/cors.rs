@@ -10,7 +10,7 @@ use guestpass_core::client::Client;
 
 use super::endpoint::{Caller, Endpoint};
 use super::envelope::Received;
-use super::{session, ticket};
+use super::{script, session, ticket};
 use crate::app::App;
 
 /// Adds the CORS headers to `headers`. If the client isn't known, as in a preflight or an early refusal, an origin that
@@ -26,6 +26,11 @@ pub(super) fn apply(
         return;
     }
     headers.append(VARY, HeaderValue::from_static("Origin"));
+    if endpoint.path == script::ENDPOINT.path {
+        // Of any page, and without its cookies.
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        return;
+    }
     if endpoint.caller == Caller::BackEnd {
         return;
     }

@@ -1,4 +1,4 @@
-//! Public JSON documents with an `ETag` and a lifetime in caches.
+//! Public documents with an `ETag` and a lifetime in caches.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::body::Bytes;
@@ -10,21 +10,28 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// Holds a JSON document that is rendered once, and whose bytes all answers share: whoever takes none of them must not cost a
+/// Holds a document that is rendered once, and whose bytes all answers share: whoever takes none of them must not cost a
 /// copy.
 pub(super) struct Document {
     body: Bytes,
     etag: String,
     max_age: Duration,
+    media_type: &'static str,
 }
 
 impl Document {
+    /// Makes a JSON document.
     pub(super) fn new(body: String, max_age: Duration) -> Self {
-        let etag = URL_SAFE_NO_PAD.encode(&digest(&SHA256, body.as_bytes()).as_ref()[..12]);
+        Self::of_type("application/json", body.into(), max_age)
+    }
+
+    pub(super) fn of_type(media_type: &'static str, body: Bytes, max_age: Duration) -> Self {
+        let etag = URL_SAFE_NO_PAD.encode(&digest(&SHA256, &body).as_ref()[..12]);
         Self {
-            body: body.into(),
+            body,
             etag: format!("\"{etag}\""),
             max_age,
+            media_type,
         }
     }
 
@@ -40,8 +47,8 @@ impl Document {
         let mut response = if known {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
-            let json = [(CONTENT_TYPE, "application/json")];
-            (json, self.body.clone()).into_response()
+            let media_type = [(CONTENT_TYPE, self.media_type)];
+            (media_type, self.body.clone()).into_response()
         };
         for (name, value) in [(CACHE_CONTROL, &cache_control), (ETAG, &self.etag)] {
             let value = HeaderValue::from_str(value).expect("digits and base64url");

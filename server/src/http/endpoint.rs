@@ -105,6 +105,7 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) about: &'static str,
     pub(super) body: Option<Schema>,
+    pub(super) media_type: &'static str,
     /// True for a document that caches may keep.
     pub(super) is_cacheable: bool,
     /// The names of its headers beside those of every answer.
@@ -146,6 +147,7 @@ impl Answer {
             status,
             about,
             body: None,
+            media_type: "application/json",
             is_cacheable: false,
             headers: &[],
             links: &[],

@@ -125,7 +125,7 @@ fn operations(endpoint: &Endpoint, appended: &str) -> Map<String, Value> {
         "summary": "List the allowed methods",
         "description": "Also answers the CORS preflight of a browser, which allows the origins that clients have registered.",
         "security": [],
-        "responses": responses(endpoint, "OPTIONS", &[]),
+        "responses": responses(endpoint, "OPTIONS", false, &[]),
     }));
     item
 }
@@ -135,12 +135,13 @@ fn operation_of(endpoint: &Endpoint, operation: &Operation, method: &str, append
     if operation.methods.first() != Some(&method) {
         id.push_str(&capitalized(&method.to_lowercase()));
     }
+    let reads_body = endpoint.location == ParameterLocation::Body && operation.query.is_none();
     let mut described = json!({
         "operationId": id,
         "summary": operation.summary,
         "description": operation.about,
         "security": components::security(endpoint.caller),
-        "responses": responses(endpoint, method, operation.answers),
+        "responses": responses(endpoint, method, reads_body, operation.answers),
     });
     let parameters = request::parameters(endpoint, operation);
     if !parameters.is_empty() {
@@ -152,9 +153,9 @@ fn operation_of(endpoint: &Endpoint, operation: &Operation, method: &str, append
     described
 }
 
-fn responses(endpoint: &Endpoint, method: &str, answers: &[Answer]) -> Value {
+fn responses(endpoint: &Endpoint, method: &str, reads_body: bool, answers: &[Answer]) -> Value {
     let mut responses = Map::new();
-    for error in errors(endpoint, method) {
+    for error in errors(endpoint, method, reads_body) {
         for tries_basic in [false, true] {
             let status = respond::status(&error, endpoint.caller, tries_basic);
             let response = if method == "HEAD" {
@@ -178,14 +179,14 @@ fn responses(endpoint: &Endpoint, method: &str, answers: &[Answer]) -> Value {
 }
 
 /// Lists an error for each status that the middleware, the parsers and the authentication of an endpoint can answer.
-fn errors(endpoint: &Endpoint, method: &str) -> Vec<Error> {
+fn errors(endpoint: &Endpoint, method: &str, reads_body: bool) -> Vec<Error> {
     let mut refusals = vec![
         Refusal::RequestMalformed,
         Refusal::TargetTooLong,
         Refusal::HeadersTooLong,
     ];
     if method != "OPTIONS" || endpoint.caller == Caller::Gateway {
-        if endpoint.location == ParameterLocation::Body {
+        if reads_body {
             refusals.extend([
                 Refusal::BodyTooSlow,
                 Refusal::BodyTooLong,
@@ -224,7 +225,7 @@ fn response(answer: &Answer, method: &str) -> Value {
         "headers": components::headers_of(answer.is_cacheable, answer.headers),
     });
     if let (Some(schema), true) = (&answer.body, method != "HEAD") {
-        response["content"] = components::json_content(schema.name);
+        response["content"] = components::content(answer.media_type, schema.name);
     }
     if !answer.links.is_empty() {
         response["links"] = answer

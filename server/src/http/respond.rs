@@ -397,7 +397,7 @@ const fn usual_status(refusal: Refusal) -> StatusCode {
         Refusal::MediaTypeUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Refusal::HeadersTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Refusal::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-        Refusal::Prefetch => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Prefetch | Refusal::SessionOvertaken => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

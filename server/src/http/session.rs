@@ -6,12 +6,11 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use guestpass_core::client::Client;
+use guestpass_core::client::{CLIENT_SECRET, Client};
 use guestpass_core::cookies::Naming;
 use guestpass_core::params::Params;
 use guestpass_core::presented_token::{SESSION_END_PARAMETERS, SESSION_PARAMETERS, YES};
 use guestpass_core::refusal::Refusal;
-use guestpass_core::ticket::Ticket;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -126,7 +125,7 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Resul
     let body = body::read(&parts.headers, body, deadline).await?;
     let query = parts.uri.query().unwrap_or_default();
     let params = body::params_in_body(ENDPOINT.parameters, &parts.headers, query, &body)?;
-    let presented = Presented::read(&parts.headers, &params)?;
+    let presented = Presented::of_page(&parts.headers, &params)?;
     let client = presented.client(&app);
     let answered = ensure(&app, &presented, client.as_deref(), &parts, &params).await;
     Ok(respond::to(client, answered))
@@ -138,8 +137,9 @@ pub(super) async fn delete(
 ) -> Result<Response, Error> {
     let (parts, _) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
+    Params::check_lacks(query, CLIENT_SECRET.name)?;
     let params = Params::from_form(SESSION_END_PARAMETERS, query.as_bytes())?;
-    let presented = Presented::read(&parts.headers, &params)?;
+    let presented = Presented::of_page(&parts.headers, &params)?;
     let client = presented.client(&app);
     let answered = end(&app, &presented, client.as_deref(), &parts, &params).await;
     Ok(respond::to(client, answered))
@@ -157,7 +157,7 @@ async fn ensure(
     let brought = match (params.get("refresh_token"), params.get("ticket")) {
         (Some(_), Some(_)) => return Err(Refusal::GuestRepeated.into()),
         (Some(refresh_token), None) => Some(Brought::RefreshToken(refresh_token)),
-        (None, Some(ticket)) => Some(Brought::Ticket(Ticket::parse(ticket)?)),
+        (None, Some(ticket)) => Some(Brought::Ticket(ticket)),
         (None, None) => None,
     };
     let source = Visitor::of_request(app, parts).source(Some(client))?;
@@ -180,7 +180,7 @@ async fn end(
         Some(YES) => true,
         Some(_) => return Err(Refusal::EraseUnsupported.into()),
     };
-    let jar = cookies::jar(naming, &parts.headers)?;
+    let jar = cookies::last_jar(naming, &parts.headers);
     let source = Visitor::of_request(app, parts).source(Some(client))?;
     app.check_ending(Some(client), source)?;
     app.end_session(client, jar, erases).await?;

@@ -76,7 +76,11 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request) -> Resul
     let body = body::read(&parts.headers, body, deadline).await?;
     let query = parts.uri.query().unwrap_or_default();
     let params = body::params_in_body(ENDPOINT.parameters, &parts.headers, query, &body)?;
-    let presented = Presented::read(&parts.headers, &params)?;
+    let named = params.get("client_id").and_then(|id| app.clients.by_id(id));
+    let presented = match named {
+        Some(client) if client.cookies.is_some() => Presented::of_page(&parts.headers, &params)?,
+        Some(_) | None => Presented::read(&parts.headers, &params)?,
+    };
     let client = presented.client(&app);
     let answered = mint(&app, &presented, client.as_deref(), &parts, &params).await;
     Ok(respond::to(client, answered))

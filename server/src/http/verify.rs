@@ -21,6 +21,7 @@ use guestpass_core::params::{Accepts, Parameter, Params, Presence};
 use guestpass_core::refusal::{Refusal, WireCode};
 use serde_json::{Value, json};
 
+use super::cookies::PageOrigin;
 use super::endpoint::{
     Answer, Caller, Endpoint, Operation, ParameterLocation, Schema, seconds, sub,
 };
@@ -238,15 +239,17 @@ async fn verified_by_cookies(
     let missing = Refusal::AccessTokenMissing;
     let naming = pages.naming(app.issuer.is_secure()).ok_or(missing)?;
     // Browsers send `Origin` with every unsafe method, also to the page's own host: a foreign form is nobody's.
-    let is_foreign =
-        cookies::has_foreign_origin(headers, pages).unwrap_or_else(|| headers.contains_key(ORIGIN));
-    if is_foreign || pages.disabled {
+    let is_ours = matches!(
+        PageOrigin::of(headers, pages),
+        PageOrigin::Absent | PageOrigin::Own
+    );
+    if !is_ours || pages.disabled {
         return Err(missing.into());
     }
     let access_token = cookies::find(naming, Cookie::AccessToken, headers).map_err(|_| missing)?;
     let refresh_token =
         cookies::find(naming, Cookie::RefreshToken, headers).map_err(|_| missing)?;
-    let refresh_token = app.opened(refresh_token).await?;
+    let refresh_token = app.open_refresh_token(refresh_token).await?;
     let by_access_token = match access_token {
         Some(text) => by_access_cookie(app, text, pages, refresh_token).await,
         None => Err(missing.into()),

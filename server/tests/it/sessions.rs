@@ -4,6 +4,7 @@ mod ending;
 mod gateway;
 mod moving;
 mod naming;
+mod script;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -719,6 +720,66 @@ async fn c325_the_refresh_token_alone_says_who_is_here() {
         let answer = shop.ask(&mut lacking).await;
         assert_ne!(answer.json()["sub"], guest["sub"]);
     }
+}
+
+#[tokio::test]
+async fn a_seed_that_comes_again_counts_for_no_limit() {
+    let test = TestApp::with_config(config(&[("limits.guests_per_client", "2/1h")])).await;
+    test.add_client(WEB, with_cookies("guest")).await;
+    let shop = Shop {
+        test: Arc::new(test),
+    };
+    let mut seeded = Browser::default();
+    shop.ask(&mut seeded).await;
+    let guest = shop.test.send(seeded.request()).await.json();
+    for _ in 0..8 {
+        let answer = shop.test.send(seeded.request()).await;
+        assert_eq!(answer.json()["sub"], guest["sub"], "{answer:?}");
+    }
+    let mut other = Browser::default();
+    shop.ask(&mut other).await;
+    let answer = shop.test.send(other.request()).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(cookies_of(&answer).is_empty());
+}
+
+#[tokio::test]
+async fn a_shop_behind_basic_authentication_keeps_its_guests() {
+    let shop = Shop::new().await;
+    let basic = |sent: Sent| {
+        sent.header(
+            "authorization",
+            "Basic c3RhZ2luZzpzZWNyZXQtb2YtdGhlLXNob3A=",
+        )
+    };
+    let (browser, guest) = shop.guest().await;
+    let answer = shop.test.send(basic(browser.request())).await;
+    assert_eq!(answer.json()["sub"], guest["sub"]);
+    let answer = shop.test.send(basic(browser.end(""))).await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn the_log_says_what_became_of_a_session() {
+    let shop = Shop::new().await;
+    let decision = |answer: &Answer| {
+        let lines = lines_of(answer.log_name());
+        let line = lines
+            .iter()
+            .find(|line| line["message"] == "answered")
+            .unwrap();
+        line["decision"].as_str().unwrap_or_default().to_owned()
+    };
+    let mut browser = Browser::default();
+    assert_eq!(decision(&shop.ask(&mut browser).await), "seed");
+    let seeded = browser.clone();
+    assert_eq!(decision(&shop.ask(&mut browser).await), "create");
+    assert_eq!(decision(&shop.test.send(seeded.request()).await), "repeat");
+    assert_eq!(decision(&shop.ask(&mut browser).await), "current");
+    shop.test
+        .send(revoke(&browser.jar[R]).set("client_id", WEB))
+        .await;
+    assert_eq!(decision(&shop.ask(&mut browser).await), "grant_revoked");
 }
 
 #[tokio::test]

@@ -452,6 +452,29 @@ async fn c347_tickets_that_nobody_redeems_end_no_grant_that_is_used() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_tickets_that_are_minted_at_once_the_last_one_works() {
+    let shop = Shop::new().await;
+    let test = &shop.test;
+    let app = shop.app().await;
+    for _ in 1..MAX_LIVE {
+        test.clock.advance_secs(1);
+        let ticket = shop.mint(LOGIN, &app).await;
+        test.granted(shop.redeem(LOGIN, &ticket)).await;
+    }
+    for round in 0..20 {
+        test.clock.advance_secs(1);
+        let minted = test.at_once(vec![by_app(LOGIN, &app); 2]).await;
+        let mut works = 0;
+        for answer in minted {
+            let redeem = shop.redeem(LOGIN, &answer.text("ticket"));
+            let answer = test.send(redeem).await;
+            works += u32::from(answer.status == StatusCode::OK);
+        }
+        assert!(works >= 1, "{round}");
+    }
+}
+
 #[tokio::test]
 async fn c209_a_ticket_is_no_access_token() {
     let shop = Shop::new().await;

@@ -35,7 +35,9 @@ pub(super) fn security(caller: Caller) -> Value {
         Caller::Page => json!([{}, {"refreshCookie": []}]),
         Caller::Guest => json!([{"bearer": []}, {"userJwt": []}]),
         // With `mode=soft` a request needs none.
-        Caller::Gateway => json!([{"bearer": []}, {"userJwt": []}, {}]),
+        Caller::Gateway => {
+            json!([{"bearer": []}, {"userJwt": []}, {"accessCookie": []}, {"refreshCookie": []}, {}])
+        }
     }
 }
 
@@ -58,6 +60,12 @@ pub(super) fn security_schemes() -> Value {
             "scheme": "bearer",
             "bearerFormat": "JWT",
             "description": "The guest's access token (RFC 6750).",
+        },
+        "accessCookie": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": "__Host-guest",
+            "description": "The guest's access token. `guest` stands for the name of the client's cookies.",
         },
         "refreshCookie": {
             "type": "apiKey",
@@ -124,7 +132,11 @@ pub(super) fn name(status: StatusCode) -> String {
 }
 
 pub(super) fn json_content(schema: &str) -> Value {
-    json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}})
+    content("application/json", schema)
+}
+
+pub(super) fn content(media_type: &str, schema: &str) -> Value {
+    json!({media_type: {"schema": {"$ref": format!("#/components/schemas/{schema}")}}})
 }
 
 /// Builds references to the headers of an answer: those of all answers, its own, and those about caching.

@@ -58,6 +58,23 @@ async fn c314_a_session_that_ends_takes_its_grant_along_or_its_guest() {
 }
 
 #[tokio::test]
+async fn who_has_been_planted_a_cookie_can_withdraw() {
+    let shop = Shop::new().await;
+    let (browser, _) = shop.guest().await;
+    for name in [R, S, A] {
+        for more in ["", "&erase=yes"] {
+            let jar = format!("{name}=planted; {name}=twice; {}", browser.header());
+            let sent = request("DELETE", &format!("/oauth/session?client_id={WEB}{more}"))
+                .header("origin", ORIGIN)
+                .header("cookie", jar);
+            let answer = shop.test.send(sent).await;
+            assert_eq!(answer.status, StatusCode::NO_CONTENT, "{name}");
+            assert_eq!(cookies_of(&answer).len(), 3);
+        }
+    }
+}
+
+#[tokio::test]
 async fn only_a_page_of_the_client_ends_a_session_and_only_its_own() {
     let shop = Shop::new().await;
     let (browser, _) = shop.guest().await;
