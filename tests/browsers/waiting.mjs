@@ -1,0 +1,18 @@
+// Waiting without a verdict by the clock: the deadlines are longer than anything takes on the busiest
+// machine.
+export const DEADLINE_MS = 60_000;
+
+export function pause(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+// Asks again until the answer is truthy, and returns it. For what neither a driver nor the shop reports.
+export async function until(ask, what = String(ask)) {
+  const end = Date.now() + DEADLINE_MS;
+  for (;;) {
+    const answer = await ask();
+    if (answer) return answer;
+    if (Date.now() > end) throw new Error(`not within a minute: ${what}`);
+    await pause(25);
+  }
+}
