@@ -1,5 +1,5 @@
 .POSIX:
-.PHONY: quickstart test fuzz faults count cluster drill bench bench-full flood docs audit clean
+.PHONY: quickstart demo test fuzz faults count cluster drill bench bench-full flood docs audit clean
 
 CARGO = cargo
 
@@ -9,6 +9,13 @@ quickstart:
 	@echo 'Building. The first time takes some minutes.'
 	@$(CARGO) build --quiet --locked
 	@./target/debug/guestpass quickstart
+
+# A small shop in front of Guestpass, to click through in a browser. PORT=8089 chooses another port.
+demo:
+	@command -v $(CARGO) >/dev/null || { echo 'Needs Rust: install it with rustup, then try again.' >&2; exit 1; }
+	@echo 'Building. The first time takes some minutes.'
+	@$(CARGO) build --quiet --locked
+	@demo/run ./target/debug/guestpass
 
 # Everything that continuous integration checks.
 test:
