@@ -1,6 +1,6 @@
 // Usage: node page.mjs SNIPPET
 //
-// What the README shows for a page, in pages of https://shop.example as far as it matters: SNIPPET exports its `guest`.
+// What docs/browser.md shows for a page that keeps its tokens itself, in pages of https://shop.example as far as it matters: SNIPPET exports its `guest`.
 // Each tab has a copy of it, and all of them one storage. Like a browser's, `fetch` says the page's origin, and shows the
 // page no answer that isn't meant for it. First without Web Locks, as in browsers that lack them, then with them.
 import assert from 'node:assert/strict';
@@ -77,16 +77,23 @@ for (const locks of [undefined, oneAtATime()]) {
     assert.deepEqual([sub(one), sub(next)], [sub(first), sub(first)]);
   }
 
-  // The guest has ended, and the other tab has made another one meanwhile: that one stays, too.
-  const ended = hold();
+  // The guest has ended, and the other tab has made another one before this one reads its refusal: that one stays, in both.
   storage.set('guest', JSON.stringify({ ...known, refresh_token: 'dead' }));
-  const late = guest();
-  await ended.begun;
-  const another = { ...known, refresh_token: 'of another guest' };
-  storage.set('guest', JSON.stringify(another));
-  ended.release();
-  assert.deepEqual(await late, another);
-  assert.deepEqual(stored(), another);
+  if (!locks) {
+    const ended = hold();
+    const late = guest();
+    await ended.begun;
+    const another = await guestOfTheOtherTab();
+    ended.release();
+    assert.deepEqual(await late, another);
+    assert.deepEqual(ended.statuses, [400]);
+    assert.deepEqual(stored(), another);
+    assert.notEqual(sub(another), sub(first));
+  } else {
+    const [one, other] = await Promise.all([guest(), guestOfTheOtherTab()]);
+    assert.equal(sub(other), sub(one));
+    assert.notEqual(sub(one), sub(first));
+  }
 
   // What is refused for good, and is still what is stored, makes way for another guest.
   storage.set('guest', JSON.stringify({ ...known, refresh_token: 'dead' }));

@@ -24,7 +24,8 @@ ROOT = HERE.parent.parent
 RUN = ["README.md#Run it", "README.md#curl"]
 SESSIONS = {
     "readme": ["README.md"],
-    "page": ["README.md#Run it", "README.md#JavaScript"],
+    "page": ["README.md#Run it", "docs/browser.md#By hand"],
+    "browser": [*RUN, "docs/browser.md#top", "docs/browser.md#Hand a guest over"],
     "calling": [*RUN, "docs/calling.md"],
     "verifying": [*RUN, "docs/verifying.md"],
     "keys": [*RUN, "docs/keys.md"],
