@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
 // Each test speaks to the real server, and is given as long as the busiest machine may need.
-const common = { testTimeout: 120_000, hookTimeout: 120_000, globals: false, unstubGlobals: true };
+const common = { testTimeout: 600_000, hookTimeout: 120_000, globals: false, unstubGlobals: true };
 
 export default defineConfig({
     test: {

@@ -32,7 +32,7 @@ export function cookieMode(send: Send, migration?: Migration): Mode {
             if (old) {
                 await attempted(async () => {
                     const proof = await ask();
-                    if (proof) await migration!.remove();
+                    if (proof.sub === known.sub) await migration!.remove();
                     else if (proof.new) await end(true);
                 });
             }

@@ -1,5 +1,5 @@
 import { basename } from 'node:path';
-import type { Reporter, TestCase, TestModule } from 'vitest/node';
+import type { Reporter, SerializedError, TestCase, TestModule } from 'vitest/node';
 
 const fileOf = ({ moduleId }: TestModule): string => basename(moduleId, '.test.ts');
 
@@ -17,17 +17,16 @@ export default class implements Reporter {
         );
     }
 
-    onTestModuleEnd(module: TestModule): void {
-        const errors = module.errors();
-        if (errors.length > 0) this.#report(fileOf(module), false, errors);
-    }
-
-    onTestRunEnd(_: unknown, unhandled: readonly { message?: string; stack?: string }[]): void {
+    onTestRunEnd(modules: readonly TestModule[], unhandled: readonly SerializedError[]): void {
+        for (const module of modules) {
+            const errors = module.errors();
+            if (errors.length > 0) this.#report(fileOf(module), false, errors);
+        }
         if (unhandled.length > 0) this.#report('unhandled_errors', false, unhandled);
         console.log(`${this.#passed} passed, ${this.#failed} failed`);
     }
 
-    #report(name: string, isPassed: boolean, errors?: readonly { message?: string; stack?: string }[]): void {
+    #report(name: string, isPassed: boolean, errors?: readonly SerializedError[]): void {
         if (isPassed) this.#passed++;
         else this.#failed++;
         console.log(`test sdk::${name} ... ${isPassed ? 'ok' : 'FAILED'}`);
