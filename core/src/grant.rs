@@ -179,10 +179,10 @@ impl Grant {
         }
     }
 
-    /// Starts the grant of a guest that follows from another: its first refresh token is outstanding, and the token that it
-    /// follows from counts as generation 0, so that the rules of [`Grant::refresh`] say what becomes of retries. It has no code.
+    /// Starts a grant without a code: its first refresh token is outstanding, and what it came of (a seed, or the refresh token of
+    /// a guest that it follows) counts as generation 0, so that the rules of [`Grant::refresh`] say what becomes of retries.
     #[must_use]
-    pub fn succeed(
+    pub fn issue_active(
         id: GrantId,
         client: ClientNumber,
         network_id: NetworkId,

@@ -48,6 +48,7 @@ pub mod presented_token;
 pub mod profile;
 pub mod rate_limit;
 pub mod refusal;
+pub mod session;
 pub mod ticket;
 pub mod time;
 pub mod token_request;

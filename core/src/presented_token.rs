@@ -1,13 +1,12 @@
-//! The parameters of a request about a token: to revoke it (RFC 7009 §2.1) or to introspect it (RFC 7662 §2.1), to say
-//! something of its guest, or to keep it in cookies.
+//! The parameters of a request about a token: to revoke it (RFC 7009 §2.1) or to introspect it (RFC 7662 §2.1), or to say
+//! something of its guest.
 
 use crate::attributes::MAX_CHANGES_BYTES;
 use crate::authorize::CLIENT_ID;
 use crate::client::CLIENT_SECRET;
 use crate::customer::{CustomerId, MAX_BYTES};
-use crate::limits::{MAX_CLIENT_ID_BYTES, MAX_CREDENTIAL_BYTES};
+use crate::limits::MAX_CLIENT_ID_BYTES;
 use crate::params::{Accepts, Parameter, Presence};
-use crate::ticket::{EXAMPLE_TICKET, Ticket};
 use crate::token_request::EXAMPLE_REFRESH_TOKEN;
 
 /// Lists the parameters of both endpoints. The limits of all but the secret, together with a real secret, stay below the
@@ -67,78 +66,6 @@ pub const ATTRIBUTES_PARAMETERS: &[Parameter] = &[
     OWN_CLIENT_ID,
     CLIENT_SECRET,
 ];
-
-/// Lists the parameters of a request for a page's session.
-pub const SESSION_PARAMETERS: &[Parameter] = &[
-    PAGES_CLIENT_ID,
-    Parameter {
-        name: "refresh_token",
-        max_bytes: MAX_CREDENTIAL_BYTES,
-        presence: Presence::Optional,
-        accepts: Accepts::Text {
-            example: EXAMPLE_REFRESH_TOKEN,
-        },
-        about: "A refresh token that the page has kept so far. Its guest moves into the cookies, if they have none and come back.",
-    },
-    Parameter {
-        name: "ticket",
-        max_bytes: MAX_CREDENTIAL_BYTES,
-        presence: Presence::Optional,
-        accepts: TICKET,
-        about: "A ticket for this client. Its guest moves into the cookies, if they have none. Not beside `refresh_token`.",
-    },
-    CLIENT_SECRET,
-];
-
-/// Lists the parameters of a request to end a page's session, in the query.
-pub const SESSION_END_PARAMETERS: &[Parameter] = &[
-    PAGES_CLIENT_ID,
-    Parameter {
-        name: "erase",
-        max_bytes: 8,
-        presence: Presence::Optional,
-        accepts: Accepts::OneOf(&[YES]),
-        about: "`yes` erases the guest, with all grants of all clients.",
-    },
-];
-
-/// The only value of `erase`.
-pub const YES: &str = "yes";
-
-/// Lists the parameters of a request for a ticket.
-pub const TICKET_PARAMETERS: &[Parameter] = &[
-    PAGES_CLIENT_ID,
-    Parameter {
-        name: "target",
-        max_bytes: MAX_CLIENT_ID_BYTES,
-        presence: Presence::Required,
-        accepts: CLIENT_ID,
-        about: "The client that will redeem the ticket.",
-    },
-    Parameter {
-        name: "refresh_token",
-        max_bytes: MAX_CREDENTIAL_BYTES,
-        presence: Presence::Optional,
-        accepts: Accepts::Text {
-            example: EXAMPLE_REFRESH_TOKEN,
-        },
-        about: "The guest's refresh token; it stays as it is. Required, but for a client with cookies, whose cookie counts instead.",
-    },
-    CLIENT_SECRET,
-];
-
-const TICKET: Accepts = Accepts::Match {
-    pattern: Ticket::PATTERN,
-    example: EXAMPLE_TICKET,
-};
-
-const PAGES_CLIENT_ID: Parameter = Parameter {
-    name: "client_id",
-    max_bytes: MAX_CLIENT_ID_BYTES,
-    presence: Presence::Required,
-    accepts: CLIENT_ID,
-    about: "The id of the client.",
-};
 
 const GUEST_TOKEN: Parameter = Parameter {
     name: "token",

@@ -2,8 +2,14 @@
 //!
 //! It is redeemed as any code is (RFC 6749 §4.1.3), so it lives as long, works once, and ends what came of it if it is used twice.
 
+use crate::authorize::CLIENT_ID;
+use crate::client::CLIENT_SECRET;
+use crate::limits::{MAX_CLIENT_ID_BYTES, MAX_CREDENTIAL_BYTES};
+use crate::params::{Accepts, Parameter, Presence};
 use crate::pkce::Verifier;
 use crate::refusal::Refusal;
+use crate::session::OWN_CLIENT_ID;
+use crate::token_request::EXAMPLE_REFRESH_TOKEN;
 
 /// The two halves of a ticket.
 #[derive(Clone, Copy)]
@@ -38,6 +44,28 @@ impl<'a> Ticket<'a> {
         Ok(Self { code, verifier })
     }
 }
+
+/// Lists the parameters of a request for a ticket.
+pub const PARAMETERS: &[Parameter] = &[
+    OWN_CLIENT_ID,
+    Parameter {
+        name: "target",
+        max_bytes: MAX_CLIENT_ID_BYTES,
+        presence: Presence::Required,
+        accepts: CLIENT_ID,
+        about: "The client that will redeem the ticket.",
+    },
+    Parameter {
+        name: "refresh_token",
+        max_bytes: MAX_CREDENTIAL_BYTES,
+        presence: Presence::Optional,
+        accepts: Accepts::Text {
+            example: EXAMPLE_REFRESH_TOKEN,
+        },
+        about: "The guest's refresh token; it stays as it is. Required, but for a client with cookies, whose cookie counts instead.",
+    },
+    CLIENT_SECRET,
+];
 
 #[cfg(test)]
 mod tests {

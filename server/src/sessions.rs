@@ -356,7 +356,7 @@ impl App {
         let reading = self.clock.reading();
         let network_id = NetworkId::new(self.random.bytes());
         let profile = Profile::new(id.profile, network_id, client.number, reading.now);
-        let grant = Grant::succeed(id, client.number, network_id, &policy, reading.now)
+        let grant = Grant::issue_active(id, client.number, network_id, &policy, reading.now)
             .ending_from(reading.earliest, &policy)
             .ok_or_else(Reading::doubt)?;
         let write = Write::InsertGuest(profile, grant.clone());

@@ -16,8 +16,8 @@ use guestpass_core::profile::ProfileId;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::cookies::CookieArgs;
 use super::database::{self, Opened};
-use super::pages::Pages;
 use super::{Failure, Output, api_key, issuer, policy, rfc3339, table, unprinted};
 use crate::clients::{self, remedy};
 use crate::config::Config;
@@ -47,7 +47,7 @@ pub(super) enum Command {
         #[command(flatten)]
         guests: Guests,
         #[command(flatten)]
-        pages: Pages,
+        cookies: CookieArgs,
         #[command(flatten)]
         policy: policy::Args,
     },
@@ -80,7 +80,7 @@ pub(super) enum Command {
         #[command(flatten)]
         guests: Guests,
         #[command(flatten)]
-        pages: Pages,
+        cookies: CookieArgs,
         #[command(flatten)]
         policy: policy::Args,
     },
@@ -159,13 +159,13 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             confidential,
             origins,
             guests,
-            pages,
+            cookies,
             policy,
         } => {
             let settings = ClientSettings {
                 confidential: Some(confidential),
                 add_origins: origins,
-                ..pages.add_to(guests.add_to(policy.settings()))
+                ..cookies.add_to(guests.add_to(policy.settings()))
             };
             add(config, output, id, settings).await
         }
@@ -177,14 +177,14 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> Re
             no_origins,
             force,
             guests,
-            pages,
+            cookies,
             policy,
         } => {
             let settings = ClientSettings {
                 confidential: switch(confidential, no_confidential),
                 add_origins: origins,
                 remove_origins: no_origins,
-                ..pages.add_to(guests.add_to(policy.settings()))
+                ..cookies.add_to(guests.add_to(policy.settings()))
             };
             set(config, output, &id, settings, force).await
         }

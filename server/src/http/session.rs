@@ -9,8 +9,9 @@ use axum::response::{IntoResponse, Response};
 use guestpass_core::client::{CLIENT_SECRET, Client};
 use guestpass_core::cookies::Naming;
 use guestpass_core::params::Params;
-use guestpass_core::presented_token::{SESSION_END_PARAMETERS, SESSION_PARAMETERS, YES};
+
 use guestpass_core::refusal::Refusal;
+use guestpass_core::session::{SESSION_END_PARAMETERS, SESSION_PARAMETERS, YES};
 use serde::Serialize;
 use serde_json::{Value, json};
 

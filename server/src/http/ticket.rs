@@ -8,9 +8,8 @@ use axum::response::{IntoResponse, Response};
 use guestpass_core::client::Client;
 use guestpass_core::cookies::Cookie;
 use guestpass_core::params::Params;
-use guestpass_core::presented_token::TICKET_PARAMETERS;
 use guestpass_core::refusal::{Refusal, WireCode};
-use guestpass_core::ticket::{EXAMPLE_TICKET, Ticket};
+use guestpass_core::ticket::{EXAMPLE_TICKET, PARAMETERS, Ticket};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -25,7 +24,7 @@ use crate::listen::Deadline;
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/ticket",
     allow: "POST, OPTIONS",
-    parameters: TICKET_PARAMETERS,
+    parameters: PARAMETERS,
     location: ParameterLocation::Body,
     caller: Caller::Client(WireCode::InvalidClient),
     operations: &[Operation {

@@ -8,7 +8,7 @@ use std::path::Path;
 use axum::http::StatusCode;
 use guestpass::config::Config;
 use guestpass_core::params::{Parameter, Presence};
-use guestpass_core::{authorize, presented_token, token_request};
+use guestpass_core::{authorize, presented_token, session, ticket, token_request};
 use serde_json::Value;
 
 use super::support::{Answer, TestApp, request};
@@ -196,8 +196,8 @@ async fn every_table_of_parameters_is_described() {
     );
     for (schema, table) in [
         ("PresentedToken", presented_token::PARAMETERS),
-        ("SessionRequest", presented_token::SESSION_PARAMETERS),
-        ("TicketRequest", presented_token::TICKET_PARAMETERS),
+        ("SessionRequest", session::SESSION_PARAMETERS),
+        ("TicketRequest", ticket::PARAMETERS),
     ] {
         assert_eq!(members(schema), names(table, &[]), "{schema}");
     }

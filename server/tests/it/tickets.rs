@@ -4,10 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use guestpass::clock::Clock as _;
 use guestpass::store::ChangeFailed;
-use guestpass_core::client::{Change, ChangeError, ClientSettings, Permission};
-use guestpass_core::grant::MAX_LIVE;
+use guestpass_core::client::{Change, ChangeError, ClientId, ClientSettings, Permission};
+use guestpass_core::grant::{GrantId, MAX_LIVE};
 use guestpass_core::policy::PolicyOverrides;
+use serde_json::Value;
 
 use crate::support::{
     Answer, DAY, Sent, TestApp, Tokens, attributes, authorize, config, exchange, link, refresh,
@@ -145,7 +149,7 @@ impl Page {
     }
 }
 
-fn ids(ids: &[&str]) -> Vec<guestpass_core::client::ClientId> {
+fn ids(ids: &[&str]) -> Vec<ClientId> {
     ids.iter().map(|id| id.parse().unwrap()).collect()
 }
 
@@ -171,33 +175,37 @@ fn jar(answer: &Answer) -> String {
         .join("; ")
 }
 
-/// Returns the end of a grant, by the token that it has issued.
-async fn ends_at(test: &TestApp, access_token: &str) -> i64 {
-    let token = guestpass_verify_claims(access_token);
-    let sid = token["sid"].as_str().unwrap().to_owned();
-    let grant: guestpass_core::grant::GrantId = {
-        use base64::Engine;
-        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
-            .decode(sid)
-            .unwrap();
-        guestpass_core::grant::GrantId::from_bytes(bytes.try_into().unwrap()).unwrap()
-    };
-    test.store
-        .load(grant)
-        .await
-        .unwrap()
-        .unwrap()
-        .ends_at
-        .as_millis()
+/// Returns the access token that an answer sets.
+fn access_token_in(answer: &Answer) -> String {
+    let cookies = jar(answer);
+    let pairs = cookies.split("; ").filter_map(|pair| pair.split_once('='));
+    let mut tokens = pairs.filter(|(name, _)| *name == "__Host-guest");
+    tokens.next().unwrap().1.to_owned()
 }
 
-fn guestpass_verify_claims(access_token: &str) -> serde_json::Value {
-    use base64::Engine;
+/// A client whose grants last for so many seconds.
+fn lasting(seconds: u64) -> ClientSettings {
+    ClientSettings {
+        overrides: PolicyOverrides {
+            refresh_max: Some(Duration::from_secs(seconds)),
+            refresh_idle: Some(Duration::from_secs(seconds)),
+            ..PolicyOverrides::default()
+        },
+        ..ClientSettings::default()
+    }
+}
+
+/// Returns the end of a grant, by the token that it has issued.
+async fn ends_at(test: &TestApp, access_token: &str) -> i64 {
+    let sid = URL_SAFE_NO_PAD.decode(claims(access_token)["sid"].as_str().unwrap());
+    let grant = GrantId::from_bytes(sid.unwrap().try_into().unwrap()).unwrap();
+    let grant = test.store.load(grant).await.unwrap().unwrap();
+    grant.ends_at.as_millis()
+}
+
+fn claims(access_token: &str) -> Value {
     let payload = access_token.split('.').nth(1).unwrap();
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
-        .decode(payload)
-        .unwrap();
-    serde_json::from_slice(&bytes).unwrap()
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
 
 #[tokio::test]
@@ -211,17 +219,10 @@ async fn c342_an_app_hands_its_guest_over_to_a_web_view() {
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     assert_eq!(answer.text("sub"), app.sub());
     assert_eq!(answer.json()["subn"], app.claims["subn"]);
-    let cookies = jar(&answer);
-    let token = cookies
-        .split("__Host-guest=")
-        .nth(1)
-        .unwrap()
-        .split(';')
-        .next()
-        .unwrap();
-    assert_ne!(guestpass_verify_claims(token)["sid"], app.claims["sid"]);
+    let token = access_token_in(&answer);
+    assert_ne!(claims(&token)["sid"], app.claims["sid"]);
     assert_eq!(
-        ends_at(test, token).await,
+        ends_at(test, &token).await,
         ends_at(test, &app.access_token).await
     );
     // The app's own token is the outstanding one still, and no predecessor.
@@ -229,26 +230,12 @@ async fn c342_an_app_hands_its_guest_over_to_a_web_view() {
     let generations = "select count(*) from grants where generation = 1";
     assert_eq!(test.number(generations).await, 2);
 
-    let brief = ClientSettings {
-        overrides: PolicyOverrides {
-            refresh_max: Some(Duration::from_secs(3_600)),
-            refresh_idle: Some(Duration::from_secs(3_600)),
-            ..PolicyOverrides::default()
-        },
-        ..ClientSettings::default()
-    };
+    let brief = lasting(3_600);
     test.set_client(WEB, brief).await;
     let answer = shop.adopt(&shop.mint(WEB, &app).await).await;
-    let cookies = jar(&answer);
-    let token = cookies
-        .split("__Host-guest=")
-        .nth(1)
-        .unwrap()
-        .split(';')
-        .next()
-        .unwrap();
-    let now = guestpass::clock::Clock::now(&*test.clock).as_millis();
-    assert_eq!(ends_at(test, token).await, now + 3_600_000);
+    let token = access_token_in(&answer);
+    let now = test.clock.now().as_millis();
+    assert_eq!(ends_at(test, &token).await, now + 3_600_000);
 }
 
 #[tokio::test]
@@ -577,24 +564,10 @@ async fn c261_a_login_elsewhere_links_the_guest_of_a_page() {
         .header("origin", ORIGIN)
         .header("cookie", format!("__Host-guest-r={}", page.refresh_token));
     let renewed = test.send(again).await;
-    let cookies = jar(&renewed);
-    let token = cookies
-        .split("__Host-guest=")
-        .nth(1)
-        .unwrap()
-        .split(';')
-        .next()
-        .unwrap();
-    assert_eq!(guestpass_verify_claims(token)["customer"], "customer-x");
+    let token = access_token_in(&renewed);
+    assert_eq!(claims(&token)["customer"], "customer-x");
 
-    let brief = ClientSettings {
-        overrides: PolicyOverrides {
-            refresh_max: Some(Duration::from_secs(900)),
-            refresh_idle: Some(Duration::from_secs(900)),
-            ..PolicyOverrides::default()
-        },
-        ..ClientSettings::default()
-    };
+    let brief = lasting(900);
     test.set_client(LOGIN, brief).await;
     let page = shop.pages_guest().await;
     let ticket = test.send(page.ticket(LOGIN)).await.text("ticket");

@@ -1,4 +1,4 @@
-//! Flags of `guestpass client add | set`: how a client's pages keep a guest, and whom it hands guests over to.
+//! Flags of `guestpass client add | set`: the cookies of a client's pages, and the clients that it hands guests over to.
 
 use guestpass_core::choice::Choice;
 use guestpass_core::client::{ClientId, ClientSettings};
@@ -6,10 +6,10 @@ use guestpass_core::cookies::{CookieDomain, CookieName};
 
 use super::client::switch;
 
-/// Says how the client's pages keep a guest.
+/// Says how the client's pages keep a guest, and who may take it over.
 #[derive(clap::Args)]
-#[command(next_help_heading = "Guests of web pages")]
-pub(super) struct Pages {
+#[command(next_help_heading = "Cookies of its pages, and tickets")]
+pub(super) struct CookieArgs {
     /// Let its pages keep a guest in cookies of this name, for public clients with origins
     #[arg(long, value_name = "NAME", overrides_with = "no_cookies")]
     cookies: Option<CookieName>,
@@ -36,7 +36,7 @@ pub(super) struct Pages {
     no_ticket_to: Vec<ClientId>,
 }
 
-impl Pages {
+impl CookieArgs {
     /// Adds what the flags ask for to settings.
     pub(super) fn add_to(self, mut settings: ClientSettings) -> ClientSettings {
         settings.cookies = self.cookies;
