@@ -16,7 +16,7 @@ import traceback
 from urllib.parse import urlencode
 
 import yaml
-from servers import DEPLOY, ISSUER, RECIPES, TIMEOUT, Guestpass, Upstream, ask
+from servers import DEPLOY, ISSUER, RECIPES, TIMEOUT, Guestpass, NginxThatCaches, Upstream, ask
 
 STRICT, SOFT = "/account/orders", "/orders"
 NAMES = ["x-guestpass-sub", "x-guestpass-subn", "x-guestpass-client", "x-guestpass-customer"]
@@ -41,6 +41,8 @@ def main(guestpass_program, *gateways):
             with guestpass, gateway:
                 shop = Shop(upstream, guestpass, gateway)
                 tests = TESTS_OF_THE_CLUSTER if kind == "haproxy" else TESTS
+                if name == "nginx":
+                    tests = [c340_a_shared_cache_serves_no_session_twice, *TESTS]
                 outcomes += [passes(test, name, shop) for test in tests]
     outcomes += [passes(test, "recipes", None) for test in TESTS_OF_THE_FILES]
     print(f"{outcomes.count(True)} passed, {outcomes.count(False)} failed")
@@ -362,6 +364,26 @@ def c338_what_a_header_says_counts_more_than_a_cookie(shop):
     # Of another client.
     shop.assert_nobody([f"Cookie: {A}={guest.access_token}"])
     shop.assert_nobody([f"Cookie: {R}={guest.refresh_token}"])
+
+
+def c340_a_shared_cache_serves_no_session_twice(shop):
+    with NginxThatCaches(shop.gateway.command[0], shop.guestpass.port) as cache:
+        one, other = Page(), Page()
+        for page in (one, other):
+            page.ask(cache)
+        assert one.jar[R] != other.jar[R] and one.jar[A] != other.jar[A]
+        subs = set()
+        for page in (one, other):
+            answers = [page.post(cache) for _ in range(3)]
+            subs |= {json.loads(answer.body)["sub"] for answer in answers}
+            assert len({answer.body for answer in answers}) <= 2, answers
+            for answer in [*answers, page.post(cache, origin="https://evil.example"), page.end(cache)]:
+                assert answer.values("cache-control") == ["no-store"], answer
+                assert answer.values("x-cache") != ["HIT"], answer
+        assert len(subs) == 2, subs
+        # It does keep what it may.
+        script = [ask(cache.port, "GET", "/oauth/guestpass.js", []) for _ in range(2)]
+        assert [answer.values("x-cache") for answer in script] == [["MISS"], ["HIT"]], script
 
 
 def a_guest_who_withdraws_is_nobody_at_once(shop):

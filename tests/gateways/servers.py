@@ -167,6 +167,29 @@ class NginxBesideAnother(Nginx):
     )
 
 
+class NginxThatCaches(Program):
+    """A shared cache in front of Guestpass, told to keep whatever may be kept, for any browser."""
+
+    def __init__(self, program, guestpass):
+        self.port, home = free_port(), pathlib.Path(tempfile.mkdtemp())
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = " ".join(f"{kind}_temp_path {home}/{kind};" for kind in kinds)
+        user = "user root;" if os.geteuid() == 0 else ""
+        (home / "nginx.conf").write_text(
+            f"daemon off; {user} pid {home}/pid; events {{}}\n"
+            f"http {{ access_log off; {temporary} proxy_cache_path {home}/cache keys_zone=all:1m;\n"
+            f"server {{ listen 127.0.0.1:{self.port}; location / {{ proxy_pass http://127.0.0.1:{guestpass};\n"
+            "proxy_set_header Host $http_host; proxy_cache all; proxy_cache_methods GET HEAD POST;\n"
+            "proxy_cache_key $request_method$request_uri; proxy_cache_valid any 1h;\n"
+            "add_header X-Cache $upstream_cache_status always; } } }\n"
+        )
+        super().__init__(program, "-p", str(home), "-e", str(home / "error.log"), "-c", str(home / "nginx.conf"))
+
+    def send(self, method, path, fields, body=b""):
+        """As a shop does: the answer, and what has arrived at an upstream, which there is none of."""
+        return ask(self.port, method, path, fields, body), None
+
+
 class Envoy(Program):
     base = ""
     normalises, picks_cookies, gone, max_fields = True, True, {503}, 100
