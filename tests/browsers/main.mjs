@@ -11,6 +11,7 @@ import * as webkitgtk from './engines/webkitgtk.mjs';
 import { openShop } from './shop.mjs';
 import { pause } from './waiting.mjs';
 import * as attacks from './cases/attacks.mjs';
+import * as demo from './cases/demo.mjs';
 import * as helper from './cases/helper.mjs';
 import * as served from './cases/served.mjs';
 import * as session from './cases/session.mjs';
@@ -19,7 +20,7 @@ import * as storage from './cases/storage.mjs';
 const CASE_DEADLINE_MS = 300_000;
 const [guestpass, directory, ...words] = process.argv.slice(2);
 const { authority, identity } = certify(directory);
-const cases = Object.entries({ ...session, ...attacks, ...helper, ...storage, ...served });
+const cases = Object.entries({ ...session, ...attacks, ...helper, ...storage, ...served, ...demo });
 for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
 let passed = 0;
 let failed = 0;
@@ -50,6 +51,9 @@ async function runIn(engine) {
   }
   const world = {
     engine: engine.name,
+    guestpass,
+    // For programs of a case's own.
+    home: home('case'),
     shop,
     browser,
     // Starts the engine once more, with a profile of its own, or with that of the name if there is one.

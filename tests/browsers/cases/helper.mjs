@@ -35,28 +35,37 @@ export async function c349_one_guest_from_the_first_visit_on({ shop, jar, launch
 
 export async function c350_six_tabs_get_consent_at_once({ shop, browser, engine }) {
   // One guest for all of them.
-  assert.deepEqual(await inSixTabs({ shop, browser }), { guests: 1, subs: 1 });
+  assert.deepEqual(await inTabs({ shop, browser }), { guests: 1, subs: 1 });
 
   // Without locks two may come about.
   const without = () => Object.defineProperty(navigator, 'locks', { value: undefined });
-  const { guests, subs } = await inSixTabs({ shop, browser }, { prepare: without });
+  const { guests, subs } = await inTabs({ shop, browser }, { prepare: without });
   assert.ok(guests <= 2, `${guests} guests`);
   assert.ok(subs <= 2, `${subs} identities`);
 
   // A tab that never lets go of the lock: nobody waits for it for long.
-  await inSixTabs({ shop, browser }, { before: holdTheLock, inTime: true });
-  if (engine === 'chromium') await inSixTabs({ shop, browser }, { before: freezeWithTheLock, inTime: true });
+  await inTabs({ shop, browser }, { before: holdTheLock, inTime: true });
+  if (engine === 'chromium') await inTabs({ shop, browser }, { before: freezeWithTheLock, inTime: true });
 }
 
-// Opens six tabs in a new jar, tells all of them at once that there is consent, and counts guests and
+twenty_tabs_get_consent_at_once.engines = ['chromium'];
+
+export async function twenty_tabs_get_consent_at_once({ shop, browser }) {
+  assert.deepEqual(await inTabs({ shop, browser }, { number: 20 }), { guests: 1, subs: 1 });
+}
+
+// Opens tabs in a new jar, tells all of them at once that there is consent, and counts guests and
 // identities.
-async function inSixTabs({ shop, browser }, { prepare = () => {}, before = async () => {}, inTime = false } = {}) {
+async function inTabs(
+  { shop, browser },
+  { number = 6, prepare = () => {}, before = async () => {}, inTime = false } = {},
+) {
   const jar = await browser.jar();
   try {
     const settled = await before({ shop, jar });
     const count = await shop.count();
     const tabs = [];
-    for (let tab = 0; tab < 6; tab += 1) {
+    for (let tab = 0; tab < number; tab += 1) {
       const page = await jar.open(shop.url('/helper'));
       await page.run(prepare);
       await page.run(() => begin());

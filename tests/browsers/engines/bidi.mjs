@@ -110,6 +110,16 @@ class BidiPage {
     await this.bidi.send('browsingContext.traverseHistory', { context: this.context, delta: -1 });
   }
 
+  async resize(viewport) {
+    await this.bidi.send('browsingContext.setViewport', { context: this.context, viewport });
+  }
+
+  // Returns what is to be seen, as PNG.
+  async picture() {
+    const { data } = await this.bidi.send('browsingContext.captureScreenshot', { context: this.context });
+    return Buffer.from(data, 'base64');
+  }
+
   // Stops the page, as browsers do with tabs in the background. Chromium alone can be told to.
   async freeze() {
     const { session } = await this.bidi.send('goog:cdp.getSession', { context: this.context });
