@@ -88,7 +88,7 @@ impl App {
         // Read when the grant is there for all to see: whoever links the guest from now on finds it as well.
         if let Some(guest) = self.upkeep.profile(id.profile).await? {
             mend_copies(&*self.grants, &guest).await?;
-            self.end_surplus(client, guest.grants, id, now).await?;
+            self.end_surplus(client, guest.grants, now).await?;
         }
         let code = self.keys.now().seal(Credential {
             grant: id,
@@ -97,26 +97,31 @@ impl App {
         Ok(Some((id, code)))
     }
 
-    /// Revokes the grants of a guest and a client beyond [`MAX_LIVE`], but never the new one: first those whose code nobody has
-    /// redeemed, the oldest first, then the one advanced longest ago. A page that asks for codes and doesn't redeem them must not
-    /// end one grant after the other that is used. Codes that are newer are no concern of this call, but of theirs: so of two that are
-    /// made at once, the later one counts the earlier, and not both each other.
+    /// Revokes the live grants of a guest and a client beyond [`MAX_LIVE`]: first those whose code nobody has redeemed, the
+    /// oldest first and the newest never, then the one advanced longest ago. A page that asks for codes and doesn't redeem
+    /// them must not end one grant after the other that is used.
+    ///
+    /// Which ones these are follows from the grants alone, and one more grant spares none of them. So calls at the same time
+    /// end the same ones, and the call that reads last, which sees all grants, leaves just as many as may live.
     async fn end_surplus(
         &self,
         client: &Client,
-        mut others: Vec<Grant>,
-        new: GrantId,
+        mut grants: Vec<Grant>,
         now: Timestamp,
     ) -> Result<(), Unavailable> {
-        let order = |grant: &Grant| (grant.issued_at, grant.id);
-        let own = others.iter().find(|grant| grant.id == new).map(order);
-        others.retain(|grant| {
-            let is_newer = grant.is_pending() && own.is_some_and(|own| order(grant) > own);
-            grant.client == client.number && grant.is_live(now) && grant.id != new && !is_newer
+        grants.retain(|grant| grant.client == client.number && grant.is_live(now));
+        let surplus = grants.len().saturating_sub(MAX_LIVE);
+        let age = |grant: &Grant| (grant.advanced_at, grant.id);
+        let newest = grants
+            .iter()
+            .filter(|grant| grant.is_pending())
+            .map(age)
+            .max();
+        grants.sort_by_key(|grant| {
+            let age = age(grant);
+            (Some(age) == newest, !grant.is_pending(), age)
         });
-        others.sort_by_key(|grant| (!grant.is_pending(), grant.advanced_at, grant.id));
-        let surplus = (others.len() + 1).saturating_sub(MAX_LIVE);
-        for grant in &others[..surplus] {
+        for grant in &grants[..surplus] {
             let reason = RevocationReason::Superseded;
             self.end_grant(client, grant.id, Revocation { at: now, reason })
                 .await?;

@@ -1,11 +1,10 @@
 //! Tests what a running server takes over on SIGHUP.
 
 use std::fs;
-use std::net::TcpListener;
 
 use axum::http::StatusCode;
 
-use crate::support::binary::{Binary, Server, eventually};
+use crate::support::binary::{Binary, Server, eventually, free_address};
 use crate::support::{Connection, SHOP, authorize, request};
 
 /// A server with a file of settings.
@@ -123,9 +122,7 @@ fn f56_sighup_takes_a_bad_file_for_nothing_and_says_what_waits() {
 
 #[test]
 fn f56_sighup_takes_over_the_token_of_the_operators() {
-    let admin = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = admin.local_addr().unwrap();
-    drop(admin);
+    let address = free_address();
     let mut binary = Binary::new();
     binary.json(&["client", "add", SHOP]);
     binary.set_variable("GUESTPASS_ADMIN_LISTEN", &address.to_string());

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
@@ -78,9 +79,7 @@ impl Binary {
 
     /// Has servers listen on one port from now on, and sets the issuer to their address. Returns that.
     pub(crate) fn set_issuer_to_address(&mut self, scheme: &str) -> String {
-        // Nobody else is given the port until it has been used for a while.
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let address = free_address();
         self.listen = Some(address.to_string());
         let issuer = format!("{scheme}://{address}");
         self.set_variable("GUESTPASS_ISSUER", &issuer);
@@ -502,6 +501,19 @@ pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "still not: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Returns an address that nobody listens at. Its port is below those from which the system takes the ports of connections:
+/// one of those could be the near end of another test's connection by the time it is used.
+pub(crate) fn free_address() -> SocketAddr {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    (0..1000)
+        .map(|_| {
+            let port = 20_000 + TAKEN.fetch_add(1, Ordering::Relaxed);
+            SocketAddr::from(([127, 0, 0, 1], port))
+        })
+        .find(|address| TcpListener::bind(address).is_ok())
+        .unwrap()
 }
 
 /// The deadline of any wait: longer than anything takes on the busiest machine.
