@@ -16,7 +16,7 @@ use guestpass_core::token_request::TokenRequest;
 use crate::app::App;
 use crate::clock::Reading;
 use crate::error::Error;
-use crate::metrics::Granted;
+use crate::metrics::GrantType;
 use crate::request_context;
 use crate::source::Source;
 use crate::store::{Outcome, Proof, Redeemed, Redemption, Unavailable, Write};
@@ -236,16 +236,10 @@ impl App {
     /// Counts a granted request, and names its decision in the log.
     pub(crate) fn note_granted(&self, proof: Proof, decision: &'static str) {
         let grant_type = match proof {
-            Proof::Code(_) => "authorization_code",
-            Proof::RefreshToken(_) => "refresh_token",
+            Proof::Code(_) => GrantType::AuthorizationCode,
+            Proof::RefreshToken(_) => GrantType::RefreshToken,
         };
-        self.metrics
-            .tokens
-            .get_or_create(&Granted {
-                grant_type,
-                decision,
-            })
-            .inc();
+        self.metrics.count_granted(grant_type, decision);
         request_context::decision(decision);
     }
 

@@ -11,10 +11,13 @@ use prometheus_client::registry::Registry;
 use crate::store::BatchMetrics;
 
 mod events;
+mod granted;
 mod pages;
 
 use events::EventMetrics;
 pub(crate) use events::EventResult;
+pub use granted::GrantType;
+use granted::GrantedCounters;
 use pages::PageMetrics;
 pub use pages::VerifiedBy;
 
@@ -26,7 +29,7 @@ pub struct Metrics {
     /// Refusals by reason.
     pub refusals: Family<Refused, Counter>,
     /// Granted token requests by grant type and decision.
-    pub tokens: Family<Granted, Counter>,
+    granted: GrantedCounters,
     /// Grants that were ended, by reason.
     pub revocations: Family<Revoked, Counter>,
     /// Requests beyond a rate limit, by limit; in the mode `monitor` they are served.
@@ -58,15 +61,6 @@ pub struct Refused {
     pub refusal: &'static str,
 }
 
-/// Labels of a granted token request.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-pub struct Granted {
-    /// As RFC 6749 names it.
-    pub grant_type: &'static str,
-    /// `advance`, `repeat`, `reissue` or `recover`.
-    pub decision: &'static str,
-}
-
 /// Labels of a request beyond a rate limit.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct RateLimited {
@@ -94,14 +88,10 @@ impl Metrics {
     pub fn new(batches: &BatchMetrics) -> Self {
         let mut registry = Registry::with_prefix("guestpass");
         let (answers, refusals) = (Family::default(), Family::default());
-        let (tokens, revocations) = (Family::default(), Family::default());
+        let revocations = Family::default();
         registry.register("answers", "Answers by endpoint and status", answers.clone());
         registry.register("refusals", "Refusals by reason", refusals.clone());
-        registry.register(
-            "tokens",
-            "Granted token requests by decision",
-            tokens.clone(),
-        );
+        let granted = GrantedCounters::register(&mut registry);
         registry.register(
             "revocations",
             "Grants that were ended, by reason",
@@ -144,7 +134,7 @@ impl Metrics {
             registry,
             answers,
             refusals,
-            tokens,
+            granted,
             revocations,
             rate_limited,
             links,
@@ -153,6 +143,11 @@ impl Metrics {
             clock_trusted,
             certificate_expires,
         }
+    }
+
+    /// Counts a granted token request.
+    pub(crate) fn count_granted(&self, grant_type: GrantType, decision: &'static str) {
+        self.granted.count(grant_type, decision);
     }
 
     /// Counts a session of a page, by what became of it.
