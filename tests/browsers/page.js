@@ -69,5 +69,3 @@ window.fetch = (...args) => {
   window.sent?.();
   return realFetch(...args);
 };
-
-window.ready = true;

@@ -286,8 +286,10 @@ const PAGES = {
   '/plant': ({ searchParams }) => ({ headers: { 'set-cookie': searchParams.getAll('cookie') }, body: 'planted' }),
 };
 
+// Modules run in the order in which a page has them, so the last one says that all have begun.
 function page(content) {
-  return `<!doctype html><title>A page</title>${content}`;
+  return `<!doctype html><title>A page</title><script>window.loaded = false;</script>${content}
+    <script type="module">window.loaded = true;</script>`;
 }
 
 function script(body) {

@@ -2,6 +2,11 @@
 // machine.
 export const DEADLINE_MS = 60_000;
 
+// Waits until the scripts of a page have run: a driver may say that it is loaded before its modules have.
+export async function isLoaded(page) {
+  await until(() => page.run(() => document.readyState === 'complete' && window.loaded !== false), 'loaded');
+}
+
 export function pause(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

@@ -1,5 +1,6 @@
 // A browser that is driven by WebDriver BiDi (W3C), over a WebSocket.
 import { WebSocket } from 'ws';
+import { isLoaded } from '../waiting.mjs';
 
 const DEADLINE_MS = 60_000;
 
@@ -79,6 +80,8 @@ class BidiJar {
     const { context } = await this.bidi.send('browsingContext.create', { type: 'tab', userContext: this.userContext });
     const page = new BidiPage(this.bidi, context);
     this.#pages.push(page);
+    // An empty page that is still being loaded would end the navigation.
+    await isLoaded(page);
     if (url) await page.goto(url);
     return page;
   }
@@ -100,10 +103,12 @@ class BidiPage {
 
   async goto(url) {
     await this.bidi.send('browsingContext.navigate', { context: this.context, url, wait: 'complete' });
+    await isLoaded(this);
   }
 
   async reload() {
     await this.bidi.send('browsingContext.reload', { context: this.context, wait: 'complete' });
+    await isLoaded(this);
   }
 
   async back() {

@@ -1,5 +1,6 @@
 // A browser that is driven by WebDriver (W3C), over HTTP. One session is one jar: its cookies and storage
 // end with it.
+import { isLoaded } from '../waiting.mjs';
 import { cookiesOf } from './bidi.mjs';
 
 const DEADLINE_MS = 60_000;
@@ -70,10 +71,12 @@ class WebDriverPage {
 
   async goto(url) {
     await this.#send('POST', '/url', { url });
+    await isLoaded(this);
   }
 
   async reload() {
     await this.#send('POST', '/refresh', {});
+    await isLoaded(this);
   }
 
   async back() {
