@@ -137,20 +137,28 @@ impl Naming<'_> {
     /// Renders a field `Set-Cookie`.
     #[must_use]
     pub fn set(&self, cookie: Cookie, value: &str, max_age: Duration) -> String {
-        let name = self.name_of(cookie);
-        let max_age = max_age.as_secs();
-        let domain = self
-            .domain_of(cookie)
-            .map_or_else(String::new, |domain| format!("; Domain={domain}"));
-        let secure = if self.is_secure { "; Secure" } else { "" };
-        // Where a jar is full, Chromium evicts what is less important first.
-        let priority = match cookie {
-            Cookie::RefreshToken => "; Priority=High",
-            Cookie::AccessToken | Cookie::Seed => "",
+        let (attribute, domain) = match self.domain_of(cookie) {
+            Some(domain) => ("; Domain=", domain.as_str()),
+            None => ("", ""),
         };
-        format!(
-            "{name}={value}; Path=/{domain}; Max-Age={max_age}{secure}; HttpOnly; SameSite=Lax{priority}"
-        )
+        [
+            self.name_of(cookie).as_str(),
+            "=",
+            value,
+            "; Path=/",
+            attribute,
+            domain,
+            "; Max-Age=",
+            &max_age.as_secs().to_string(),
+            if self.is_secure { "; Secure" } else { "" },
+            "; HttpOnly; SameSite=Lax",
+            // Where a jar is full, Chromium evicts what is less important first.
+            match cookie {
+                Cookie::RefreshToken => "; Priority=High",
+                Cookie::AccessToken | Cookie::Seed => "",
+            },
+        ]
+        .concat()
     }
 
     /// Renders a field `Set-Cookie` that deletes the cookie: with the attributes that it was set with, or browsers keep it.
@@ -179,18 +187,11 @@ pub enum Found<'a> {
 /// browser doesn't protect could stand for one that it does.
 pub fn find<'a>(fields: impl IntoIterator<Item = &'a [u8]>, name: &str) -> Found<'a> {
     let mut found = Found::Absent;
-    let pairs = fields
-        .into_iter()
-        .flat_map(|field| field.split(|byte| *byte == b';'));
-    for pair in pairs {
-        let pair = trimmed(pair);
-        let Some(at) = pair.iter().position(|byte| *byte == b'=') else {
+    for pair in fields.into_iter().flat_map(pairs) {
+        let behind_name = trimmed(pair).strip_prefix(name.as_bytes());
+        let Some([b'=', value @ ..]) = behind_name else {
             continue;
         };
-        let (known, value) = (&pair[..at], &pair[at + 1..]);
-        if known != name.as_bytes() {
-            continue;
-        }
         match found {
             Found::Absent => found = Found::Value(value),
             Found::Value(other) if other == value => {}
@@ -198,6 +199,18 @@ pub fn find<'a>(fields: impl IntoIterator<Item = &'a [u8]>, name: &str) -> Found
         }
     }
     found
+}
+
+/// Splits a field at its semicolons.
+fn pairs(field: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut ends = memchr::memchr_iter(b';', field).chain([field.len()]);
+    let mut begin = 0;
+    std::iter::from_fn(move || {
+        let end = ends.next()?;
+        let pair = &field[begin..end];
+        begin = end + 1;
+        Some(pair)
+    })
 }
 
 /// Trims space and tab, and no other character that some take for a space.

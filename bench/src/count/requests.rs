@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use axum::http::{HeaderValue, Request, StatusCode};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, ORIGIN as ORIGIN_HEADER, SET_COOKIE,
+};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use guestpass::clock::{Clock, SteadyClock};
 use guestpass::config::Config;
 use guestpass::keys::{KeyRing, MasterKey, MasterKeySource};
@@ -57,6 +59,12 @@ pub(crate) enum Operation {
     Verify,
     /// An authorization that a rate limit refuses.
     RateLimited,
+    /// A session whose access token has expired.
+    SessionRenewing,
+    /// A session that makes a guest.
+    SessionCreating,
+    /// A gateway's question about a browser.
+    VerifyCookie,
 }
 
 impl Operation {
@@ -67,6 +75,9 @@ impl Operation {
             Self::Refresh => "refresh",
             Self::Verify => "verify",
             Self::RateLimited => "rate-limited",
+            Self::SessionRenewing => "session-renewing",
+            Self::SessionCreating => "session-creating",
+            Self::VerifyCookie => "verify-cookie",
         }
     }
 }
@@ -86,6 +97,11 @@ pub(crate) fn run(repeat: &Repeat) -> Result<(), Failure> {
         };
         let server = Server::start(&repeat.directory, repeat.unlimited).await?;
         let mut guests = Guests::sign_up(server, codes).await?;
+        match repeat.operation {
+            Operation::SessionRenewing | Operation::VerifyCookie => guests.begin_sessions().await?,
+            Operation::SessionCreating => guests.fetch_seeds(2 * TIMES).await?,
+            _ => {}
+        }
         if let Operation::RateLimited = repeat.operation {
             guests.server.empty_bucket(FLOODER).await?;
         }
@@ -97,11 +113,14 @@ pub(crate) fn run(repeat: &Repeat) -> Result<(), Failure> {
     })
 }
 
-/// Holds guests that are signed up, and codes of others.
+/// Holds guests that are signed up, and codes of others; or browsers, by the cookie that each sends.
 struct Guests {
     server: Server,
     codes: Vec<String>,
     tokens: Vec<Tokens>,
+    cookies: Vec<String>,
+    /// The same browsers, each with the cookie of its access token.
+    all_cookies: Vec<String>,
     next: usize,
 }
 
@@ -124,8 +143,31 @@ impl Guests {
             server,
             codes,
             tokens,
+            cookies: Vec::new(),
+            all_cookies: Vec::new(),
             next: 0,
         })
+    }
+
+    /// Fetches the seeds of so many browsers.
+    async fn fetch_seeds(&mut self, count: usize) -> Result<(), Failure> {
+        for _ in 0..count {
+            let answer = self.server.session(None).await?;
+            self.cookies.push(cookie_of(&answer, SEED)?);
+        }
+        Ok(())
+    }
+
+    /// Makes the guests of some browsers.
+    async fn begin_sessions(&mut self) -> Result<(), Failure> {
+        self.fetch_seeds(GUESTS).await?;
+        for cookie in &mut self.cookies {
+            let answer = self.server.session(Some(cookie)).await?;
+            *cookie = cookie_of(&answer, REFRESH_TOKEN)?;
+            self.all_cookies
+                .push(format!("{}; {cookie}", cookie_of(&answer, ACCESS_TOKEN)?));
+        }
+        Ok(())
     }
 
     async fn carry_out(&mut self, operation: Operation) -> Result<(), Failure> {
@@ -141,6 +183,20 @@ impl Guests {
             }
             Operation::Verify => self.server.verify(&tokens.access).await,
             Operation::RateLimited => self.server.refused(FLOODER).await,
+            Operation::SessionRenewing => {
+                let cookie = &mut self.cookies[at % GUESTS];
+                let answer = self.server.session(Some(cookie)).await?;
+                *cookie = cookie_of(&answer, REFRESH_TOKEN)?;
+                Ok(())
+            }
+            Operation::SessionCreating => {
+                let answer = self.server.session(Some(&self.cookies[at])).await?;
+                cookie_of(&answer, REFRESH_TOKEN).map(drop)
+            }
+            Operation::VerifyCookie => {
+                let cookies = &self.all_cookies[at % GUESTS];
+                self.server.verify_cookies(cookies).await
+            }
         }
     }
 }
@@ -173,7 +229,13 @@ impl Server {
         let clock = Arc::new(StepClock::default());
         SqliteStore::migrate(&file, &*random)?;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&file, config.synchronous)?);
-        add_client(&*store, clock.now()).await?;
+        add_client(&*store, CLIENT_ID, ClientSettings::default(), clock.now()).await?;
+        let of_page = ClientSettings {
+            add_origins: vec![ORIGIN.parse().expect("this is an origin")],
+            cookies: Some("guest".parse().expect("this is a name")),
+            ..ClientSettings::default()
+        };
+        add_client(&*store, PAGE, of_page, clock.now()).await?;
         let source = MasterKeySource {
             present: None,
             make: &|| Ok(MasterKey::generate(&*random)),
@@ -206,7 +268,7 @@ impl Server {
 
     /// Signs up guests from one address until no more are let in.
     async fn empty_bucket(&self, address: Ipv4Addr) -> Result<(), Failure> {
-        while self.send_from(address, authorization()?).await?.0 == StatusCode::OK {}
+        while self.send_from(address, authorization()?).await?.status() == StatusCode::OK {}
         Ok(())
     }
 
@@ -247,24 +309,44 @@ impl Server {
         self.send(request.body(Body::empty())?).await.map(drop)
     }
 
+    async fn verify_cookies(&self, cookies: &str) -> Result<(), Failure> {
+        let path = format!("/oauth/verify?client_id={PAGE}");
+        let request = Request::get(path).header(COOKIE, cookies);
+        self.send(request.body(Body::empty())?).await.map(drop)
+    }
+
+    /// Asks for the session of a browser that sends this cookie, and returns the headers of the answer.
+    async fn session(&self, cookie: Option<&str>) -> Result<HeaderMap, Failure> {
+        let mut request = Request::post("/oauth/session")
+            .header(ORIGIN_HEADER, ORIGIN)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if let Some(cookie) = cookie {
+            request = request.header(COOKIE, cookie);
+        }
+        let answer = self.answered(request.body(format!("client_id={PAGE}").into())?);
+        Ok(answer.await?.into_parts().0.headers)
+    }
+
     /// Sends a request that must succeed and returns the body of the answer.
     async fn send(&self, request: Request<Body>) -> Result<Bytes, Failure> {
+        Ok(self.answered(request).await?.into_body())
+    }
+
+    async fn answered(&self, request: Request<Body>) -> Result<Response<Bytes>, Failure> {
         let address = Ipv4Addr::from_bits(NETWORK + self.sent.fetch_add(1, Ordering::Relaxed));
-        let (status, body) = self.send_from(address, request).await?;
-        match status.is_success() {
-            true => Ok(body),
-            false => Err(Failure(format!(
-                "{status}: {}",
-                String::from_utf8_lossy(&body)
-            ))),
+        let answer = self.send_from(address, request).await?;
+        if answer.status().is_success() {
+            return Ok(answer);
         }
+        let said = String::from_utf8_lossy(answer.body());
+        Err(Failure(format!("{}: {said}", answer.status())))
     }
 
     async fn send_from(
         &self,
         address: Ipv4Addr,
         mut request: Request<Body>,
-    ) -> Result<(StatusCode, Bytes), Failure> {
+    ) -> Result<Response<Bytes>, Failure> {
         self.clock.step();
         request
             .headers_mut()
@@ -272,11 +354,30 @@ impl Server {
         request
             .extensions_mut()
             .insert(Peer::from(SocketAddr::new(IpAddr::V4(address), 443)));
-        let answer = self.router.clone().oneshot(request).await?;
-        let status = answer.status();
-        let body = to_bytes(answer.into_body(), usize::MAX).await?;
-        Ok((status, body))
+        let (head, body) = self.router.clone().oneshot(request).await?.into_parts();
+        let body = to_bytes(body, usize::MAX).await?;
+        Ok(Response::from_parts(head, body))
     }
+}
+
+/// The client of a page, with the cookies of its guests.
+const PAGE: &str = "page";
+const ORIGIN: &str = "https://id.example";
+const SEED: &str = "__Host-guest-s";
+const ACCESS_TOKEN: &str = "__Host-guest";
+const REFRESH_TOKEN: &str = "__Host-guest-r";
+
+/// Returns a cookie of an answer as the browser sends it.
+fn cookie_of(answer: &HeaderMap, name: &str) -> Result<String, Failure> {
+    let fields = answer.get_all(SET_COOKIE).iter();
+    let mut texts = fields.filter_map(|field| field.to_str().ok()?.split(';').next());
+    let found = texts.find(|text| {
+        let value = text.strip_prefix(name);
+        value.is_some_and(|value| value.starts_with('='))
+    });
+    found
+        .map(ToOwned::to_owned)
+        .ok_or_else(|| Failure(format!("an answer sets no {name}")))
 }
 
 /// 10.0.0.0, from which the addresses of callers count up.
@@ -295,10 +396,15 @@ fn authorization() -> Result<Request<Body>, Failure> {
     Ok(request.body(Body::empty())?)
 }
 
-async fn add_client(store: &dyn Registry, now: Timestamp) -> Result<(), Failure> {
+async fn add_client(
+    store: &dyn Registry,
+    id: &str,
+    settings: ClientSettings,
+    now: Timestamp,
+) -> Result<(), Failure> {
     let change = Change::AddClient {
-        id: CLIENT_ID.parse().expect("this is an id"),
-        settings: ClientSettings::default(),
+        id: id.parse().expect("this is an id"),
+        settings,
         api_key: None,
         now,
     };

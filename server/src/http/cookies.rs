@@ -21,11 +21,7 @@ pub(super) fn check_page(headers: &HeaderMap, client: &Client) -> Result<(), Ref
         PageOrigin::Foreign => return Err(Refusal::OriginForeign),
         PageOrigin::Own => {}
     }
-    let mut sites = headers.get_all("sec-fetch-site").iter();
-    if sites.any(|site| site == "cross-site") {
-        return Err(Refusal::CrossSite);
-    }
-    fetch_metadata::check_use(headers)
+    fetch_metadata::check_use_within_site(headers)
 }
 
 /// Tells from which page a request says to come (Fetch standard, `Origin`).
@@ -99,22 +95,22 @@ pub(super) fn set(
 ) -> Result<(), Error> {
     match session {
         Session::Current { .. } => Ok(()),
-        Session::Again(seed) => append(response, &naming.set(Cookie::Seed, seed, SEED_TTL)),
+        Session::Again(seed) => append(response, naming.set(Cookie::Seed, seed, SEED_TTL)),
         Session::Kept { tokens, is_new } => {
             let left = tokens.refresh_ends_at.since(tokens.issued_at);
             let age = cookies::refresh_max_age(left);
             append(
                 response,
-                &naming.set(Cookie::RefreshToken, &tokens.refresh_token, age),
+                naming.set(Cookie::RefreshToken, &tokens.refresh_token, age),
             )?;
             let age = Duration::from_secs(tokens.expires_in.unsigned_abs());
             let age = cookies::access_max_age(age);
             append(
                 response,
-                &naming.set(Cookie::AccessToken, &tokens.access_token, age),
+                naming.set(Cookie::AccessToken, &tokens.access_token, age),
             )?;
             match is_new {
-                true => append(response, &naming.clear(Cookie::Seed)),
+                true => append(response, naming.clear(Cookie::Seed)),
                 false => Ok(()),
             }
         }
@@ -124,15 +120,15 @@ pub(super) fn set(
 /// Deletes all cookies of the client.
 pub(super) fn clear(naming: Naming<'_>, response: &mut Response) -> Result<(), Error> {
     for cookie in [Cookie::RefreshToken, Cookie::AccessToken, Cookie::Seed] {
-        append(response, &naming.clear(cookie))?;
+        append(response, naming.clear(cookie))?;
     }
     Ok(())
 }
 
 /// Appends a field, which never fails: names and tokens are of letters that a header may have.
-fn append(response: &mut Response, cookie: &str) -> Result<(), Error> {
+fn append(response: &mut Response, cookie: String) -> Result<(), Error> {
     let value =
-        HeaderValue::from_str(cookie).map_err(|error| Error::Internal(error.to_string()))?;
+        HeaderValue::try_from(cookie).map_err(|error| Error::Internal(error.to_string()))?;
     response.headers_mut().append(SET_COOKIE, value);
     Ok(())
 }

@@ -17,13 +17,20 @@ pub(super) fn check_or_beacon(headers: &HeaderMap) -> Result<(), Refusal> {
     check_modes(headers, &["cors", "same-origin", "no-cors"])
 }
 
-/// Refuses what a browser sends ahead of its use, and nothing else.
-pub(super) fn check_use(headers: &HeaderMap) -> Result<(), Refusal> {
-    let fields = ["sec-purpose", "purpose", "x-purpose", "x-moz"];
-    let mut values = fields.iter().flat_map(|name| headers.get_all(*name));
-    match values.any(is_ahead_of_use) {
-        true => Err(Refusal::Prefetch),
-        false => Ok(()),
+/// Refuses what a browser sends for a page of another site, or ahead of its use.
+pub(super) fn check_use_within_site(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut is_ahead = false;
+    for (name, value) in headers {
+        match name.as_str() {
+            "sec-purpose" | "purpose" | "x-purpose" | "x-moz" => is_ahead |= is_ahead_of_use(value),
+            SITE if value == "cross-site" => return Err(Refusal::CrossSite),
+            _ => {}
+        }
+    }
+    if is_ahead {
+        Err(Refusal::Prefetch)
+    } else {
+        Ok(())
     }
 }
 

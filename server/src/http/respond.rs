@@ -36,9 +36,14 @@ pub(super) fn to(client: Option<Arc<Client>>, answer: Result<Response, Error>) -
 
 /// Returns a 200 with a JSON body, with capacity for the headers that [`finish`] adds.
 pub(super) fn json(text: String) -> Response {
+    json_with_room(text, 0)
+}
+
+/// Returns the same, with capacity for so many more headers.
+pub(super) fn json_with_room(text: String, more: usize) -> Response {
     let mut response = Response::new(text.into());
     let headers = response.headers_mut();
-    headers.reserve(ROOM);
+    headers.reserve(ROOM + more);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -208,8 +208,9 @@ fn of_page<'a>(
 fn shown(session: &Session, tells_token: bool) -> Response {
     let (sub, subn, expires_in, new, access_token) = match session {
         Session::Again(_) => {
-            let again = axum::Json(json!({"again": true}));
-            return (StatusCode::ACCEPTED, again).into_response();
+            let mut again = respond::json_with_room(AGAIN.to_owned(), ROOM);
+            *again.status_mut() = StatusCode::ACCEPTED;
+            return again;
         }
         Session::Current {
             sub,
@@ -231,12 +232,18 @@ fn shown(session: &Session, tells_token: bool) -> Response {
             &tokens.access_token,
         ),
     };
-    axum::Json(Shown {
+    let shown = Shown {
         sub: &sub,
         subn: &subn,
         expires_in,
         new,
         access_token: tells_token.then_some(access_token),
-    })
-    .into_response()
+    };
+    let text = serde_json::to_string(&shown).expect("texts become JSON");
+    respond::json_with_room(text, ROOM)
 }
+
+const AGAIN: &str = r#"{"again":true}"#;
+
+/// The header fields that pages get beside those that every answer has: cookies, and the permission to read it.
+const ROOM: usize = 5;
