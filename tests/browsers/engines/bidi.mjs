@@ -62,6 +62,12 @@ export class BidiBrowser {
     return new BidiJar(this.bidi, userContext);
   }
 
+  // Returns the page that the browser has begun with.
+  async firstPage() {
+    const { contexts } = await this.bidi.send('browsingContext.getTree', { maxDepth: 0 });
+    return new BidiPage(this.bidi, contexts[0].context);
+  }
+
   // Returns the jar of the profile, which outlives the process.
   profile() {
     return new BidiJar(this.bidi, 'default');

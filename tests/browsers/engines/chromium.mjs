@@ -7,7 +7,7 @@ import { command } from './webdriver.mjs';
 
 export const name = 'chromium';
 
-export async function launch(home, authority, { cookies = true } = {}) {
+export async function launch(home, authority, { cookies = true, privately = false } = {}) {
   makeHome(home, () => {
     const database = join(home, '.pki/nssdb');
     if (!existsSync(database)) trust(authority, database);
@@ -23,6 +23,7 @@ export async function launch(home, authority, { cookies = true } = {}) {
           args: [
             ...['--headless=new', '--disable-gpu', '--disable-dev-shm-usage'],
             `--user-data-dir=${join(home, 'profile')}`,
+            ...(privately ? ['--incognito'] : []),
           ],
           prefs: cookies ? {} : { 'profile.default_content_setting_values.cookies': 2 },
         },

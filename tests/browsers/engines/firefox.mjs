@@ -17,12 +17,16 @@ const QUIET = {
   'toolkit.telemetry.enabled': false,
 };
 
-export async function launch(home, authority, { cookies = true } = {}) {
+export async function launch(home, authority, { cookies = true, privately = false } = {}) {
   const profile = join(home, 'profile');
   makeHome(home, () => {
     if (existsSync(profile)) return;
     trust(authority, profile);
-    const settings = { ...QUIET, 'network.cookie.cookieBehavior': cookies ? 5 : 2 };
+    const settings = {
+      ...QUIET,
+      'network.cookie.cookieBehavior': cookies ? 5 : 2,
+      'browser.privatebrowsing.autostart': privately,
+    };
     const lines = Object.entries(settings).map(([key, value]) => `user_pref("${key}", ${JSON.stringify(value)});\n`);
     writeFileSync(join(profile, 'user.js'), lines.join(''));
   });
