@@ -512,7 +512,8 @@ pub enum RevocationReason {
     RetriedLate,
     /// The client asked for it (RFC 7009).
     RevokedByClient,
-    /// The guest had more than [`MAX_LIVE`] grants of the client, of which this was the least recently used.
+    /// The guest had more than [`MAX_LIVE`] grants of the client, and this one had to go first: its code was not redeemed, or it
+    /// was advanced longest ago.
     Superseded,
     /// The stored name is unknown here: a newer version of this program wrote it.
     Unrecognized,

@@ -10,7 +10,6 @@ use guestpass_core::client::Client;
 use guestpass_core::credential::Credential;
 use guestpass_core::grant::{Grant, GrantId, MAX_LIVE, Revocation, RevocationReason};
 use guestpass_core::pkce::Challenge;
-use guestpass_core::time::Timestamp;
 
 use crate::app::App;
 use crate::error::Error;
@@ -88,7 +87,7 @@ impl App {
         // Read when the grant is there for all to see: whoever links the guest from now on finds it as well.
         if let Some(guest) = self.upkeep.profile(id.profile).await? {
             mend_copies(&*self.grants, &guest).await?;
-            self.end_surplus(client, guest.grants, now).await?;
+            self.end_surplus(client, guest.grants).await?;
         }
         let code = self.keys.now().seal(Credential {
             grant: id,
@@ -101,22 +100,21 @@ impl App {
     /// oldest first and the newest never, then the one advanced longest ago. A page that asks for codes and doesn't redeem
     /// them must not end one grant after the other that is used.
     ///
-    /// Which ones these are follows from the grants alone, and one more grant spares none of them. So calls at the same time
-    /// end the same ones, and the call that reads last, which sees all grants, leaves just as many as may live.
+    /// Which ones these are follows from the grants and the clock alone, and one more grant spares none of them. So calls at the
+    /// same time end the same ones, and the call that reads last, which sees all grants, leaves just as many as may live. The
+    /// newest is none of a clock that is ahead: else the grant that was just added, and is seen here, wouldn't be it.
     async fn end_surplus(
         &self,
         client: &Client,
         mut grants: Vec<Grant>,
-        now: Timestamp,
     ) -> Result<(), Unavailable> {
+        // Not the time at which the grant was made: others that were made meanwhile are newer, and are seen as well.
+        let now = self.clock.now();
         grants.retain(|grant| grant.client == client.number && grant.is_live(now));
         let surplus = grants.len().saturating_sub(MAX_LIVE);
         let age = |grant: &Grant| (grant.advanced_at, grant.id);
-        let newest = grants
-            .iter()
-            .filter(|grant| grant.is_pending())
-            .map(age)
-            .max();
+        let may_be_newest = |grant: &&Grant| grant.is_pending() && grant.advanced_at <= now;
+        let newest = grants.iter().filter(may_be_newest).map(age).max();
         grants.sort_by_key(|grant| {
             let age = age(grant);
             (Some(age) == newest, !grant.is_pending(), age)

@@ -59,7 +59,7 @@ pub(crate) enum Operation {
     Verify,
     /// An authorization that a rate limit refuses.
     RateLimited,
-    /// A session whose access token has expired.
+    /// A session of a browser that has dropped its access token, which has expired.
     SessionRenewing,
     /// A session that makes a guest.
     SessionCreating,
@@ -120,7 +120,7 @@ struct Guests {
     tokens: Vec<Tokens>,
     cookies: Vec<String>,
     /// The same browsers, each with the cookie of its access token.
-    all_cookies: Vec<String>,
+    jars: Vec<String>,
     next: usize,
 }
 
@@ -144,7 +144,7 @@ impl Guests {
             codes,
             tokens,
             cookies: Vec::new(),
-            all_cookies: Vec::new(),
+            jars: Vec::new(),
             next: 0,
         })
     }
@@ -164,7 +164,7 @@ impl Guests {
         for cookie in &mut self.cookies {
             let answer = self.server.session(Some(cookie)).await?;
             *cookie = cookie_of(&answer, REFRESH_TOKEN)?;
-            self.all_cookies
+            self.jars
                 .push(format!("{}; {cookie}", cookie_of(&answer, ACCESS_TOKEN)?));
         }
         Ok(())
@@ -194,7 +194,7 @@ impl Guests {
                 cookie_of(&answer, REFRESH_TOKEN).map(drop)
             }
             Operation::VerifyCookie => {
-                let cookies = &self.all_cookies[at % GUESTS];
+                let cookies = &self.jars[at % GUESTS];
                 self.server.verify_cookies(cookies).await
             }
         }

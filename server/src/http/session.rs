@@ -208,7 +208,7 @@ fn of_page<'a>(
 fn shown(session: &Session, tells_token: bool) -> Response {
     let (sub, subn, expires_in, new, access_token) = match session {
         Session::Again(_) => {
-            let mut again = respond::json_with_room(AGAIN.to_owned(), ROOM);
+            let mut again = respond::json_with_room(AGAIN.to_owned(), ROOM_FOR_PAGES);
             *again.status_mut() = StatusCode::ACCEPTED;
             return again;
         }
@@ -240,10 +240,10 @@ fn shown(session: &Session, tells_token: bool) -> Response {
         access_token: tells_token.then_some(access_token),
     };
     let text = serde_json::to_string(&shown).expect("texts become JSON");
-    respond::json_with_room(text, ROOM)
+    respond::json_with_room(text, ROOM_FOR_PAGES)
 }
 
 const AGAIN: &str = r#"{"again":true}"#;
 
 /// The header fields that pages get beside those that every answer has: cookies, and the permission to read it.
-const ROOM: usize = 5;
+const ROOM_FOR_PAGES: usize = 5;

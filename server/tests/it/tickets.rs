@@ -463,6 +463,29 @@ async fn of_tickets_that_are_minted_at_once_the_last_one_works() {
 }
 
 #[tokio::test]
+async fn a_ticket_works_beside_one_of_a_clock_that_was_ahead() {
+    let shop = Shop::new().await;
+    let test = &shop.test;
+    let app = shop.app().await;
+    for _ in 1..MAX_LIVE {
+        test.clock.advance_secs(1);
+        let ticket = shop.mint(LOGIN, &app).await;
+        test.granted(shop.redeem(LOGIN, &ticket)).await;
+    }
+    test.clock.advance_secs(1);
+    let early = shop.mint(LOGIN, &app).await;
+    // The newest pending one by its time, which is still to come.
+    let ahead = "update grants set issued_at = issued_at + 3000, advanced_at = advanced_at + 3000 \
+         where advanced_at = (select max(advanced_at) from grants)";
+    test.database.sql(ahead).await;
+    test.clock.advance_secs(1);
+    let late = shop.mint(LOGIN, &app).await;
+    test.granted(shop.redeem(LOGIN, &late)).await;
+    test.refused(shop.redeem(LOGIN, &early), "invalid_grant")
+        .await;
+}
+
+#[tokio::test]
 async fn c209_a_ticket_is_no_access_token() {
     let shop = Shop::new().await;
     let app = shop.app().await;

@@ -22,10 +22,7 @@ export async function the_demo_shows_a_guest_from_consent_to_withdrawal({ guestp
     await page.goto(origin);
     await walk(page, origin);
   } finally {
-    await demo.end(async () => {
-      demo.kill('SIGTERM');
-      await demo.ended;
-    });
+    await demo.end();
   }
 }
 

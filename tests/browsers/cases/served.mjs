@@ -70,8 +70,8 @@ export async function c360_the_served_helper({ shop, browser, jar }) {
   const loaded = await foreign.run((url) => new Promise((resolve) => {
     window.addEventListener('error', () => resolve('failed'));
     const script = Object.assign(document.createElement('script'), { type: 'module' });
-    script.textContent = `import { createGuest } from '${url}'; window.loaded(typeof createGuest);`;
-    window.loaded = resolve;
+    script.textContent = `import { createGuest } from '${url}'; window.imported(typeof createGuest);`;
+    window.imported = resolve;
     document.body.append(script);
   }), shop.url('/oauth/guestpass.js'));
   assert.equal(loaded, 'function');

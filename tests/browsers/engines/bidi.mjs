@@ -65,7 +65,9 @@ export class BidiBrowser {
   // Returns the page that the browser has begun with.
   async firstPage() {
     const { contexts } = await this.bidi.send('browsingContext.getTree', { maxDepth: 0 });
-    return new BidiPage(this.bidi, contexts[0].context);
+    const page = new BidiPage(this.bidi, contexts[0].context);
+    await isLoaded(page);
+    return page;
   }
 
   // Returns the jar of the profile, which outlives the process.

@@ -506,10 +506,12 @@ pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 /// Returns an address that nobody listens at. Its port is below those from which the system takes the ports of connections:
 /// one of those could be the near end of another test's connection by the time it is used.
 pub(crate) fn free_address() -> SocketAddr {
-    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    // Another run of the tests begins elsewhere.
+    let first = 20_000 + (std::process::id() % 10) as u16 * 1000;
     (0..1000)
         .map(|_| {
-            let port = 20_000 + TAKEN.fetch_add(1, Ordering::Relaxed);
+            let port = first + TRIED.fetch_add(1, Ordering::Relaxed);
             SocketAddr::from(([127, 0, 0, 1], port))
         })
         .find(|address| TcpListener::bind(address).is_ok())

@@ -1,16 +1,10 @@
 //! A start that waits for something that may never come says so, and ends when it is asked to.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
 
-use crate::support::binary::Binary;
+use crate::support::binary::{Binary, free_address};
 use crate::support::{ISSUER, SHOP};
-
-/// Returns an address that nobody listens on.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
-}
 
 /// Starts a server that must say that line and not be reachable then, and ends it by each of the signals.
 fn ends_while_it_says(binary: &Binary, line: &str) {
