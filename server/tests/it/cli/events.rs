@@ -95,7 +95,8 @@ fn events_are_listed_from_a_minute_ago_and_the_dead_are_woken() {
     assert_eq!(said, "no events that are older than a minute\n");
     binary.sql(
         "update events set at = at - 60000;
-         update events set next_at = null, attempts = 9 where profile_id = (select min(profile_id) from events)",
+         update events set next_at = null, attempts = 9
+         where event_id = (select event_id from events order by at, event_id limit 1)",
     );
     let all = list(&[]);
     let all = all["events"].as_array().unwrap();
