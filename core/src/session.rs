@@ -8,7 +8,7 @@ use crate::ticket::{EXAMPLE_TICKET, Ticket};
 use crate::token_request::EXAMPLE_REFRESH_TOKEN;
 
 /// Lists the parameters of a request for a page's session.
-pub const SESSION_PARAMETERS: &[Parameter] = &[
+pub const PARAMETERS: &[Parameter] = &[
     OWN_CLIENT_ID,
     Parameter {
         name: "refresh_token",
@@ -30,7 +30,7 @@ pub const SESSION_PARAMETERS: &[Parameter] = &[
 ];
 
 /// Lists the parameters of a request to end a page's session, in the query.
-pub const SESSION_END_PARAMETERS: &[Parameter] = &[
+pub const END_PARAMETERS: &[Parameter] = &[
     OWN_CLIENT_ID,
     Parameter {
         name: "erase",

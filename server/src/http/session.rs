@@ -11,7 +11,7 @@ use guestpass_core::cookies::Naming;
 use guestpass_core::params::Params;
 
 use guestpass_core::refusal::Refusal;
-use guestpass_core::session::{SESSION_END_PARAMETERS, SESSION_PARAMETERS, YES};
+use guestpass_core::session::{END_PARAMETERS, PARAMETERS, YES};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ use crate::sessions::{Brought, Session};
 pub(super) static ENDPOINT: Endpoint = Endpoint {
     path: "/oauth/session",
     allow: "POST, DELETE, OPTIONS",
-    parameters: SESSION_PARAMETERS,
+    parameters: PARAMETERS,
     location: ParameterLocation::Body,
     caller: Caller::Page,
     operations: &[OPERATION, END],
@@ -71,7 +71,7 @@ const OPERATION: Operation = Operation {
 
 const END: Operation = Operation {
     methods: &["DELETE"],
-    query: Some(SESSION_END_PARAMETERS),
+    query: Some(END_PARAMETERS),
     id: "endSession",
     summary: "Forget the browser's guest",
     about: "For pages of a client with cookies, when a consent is withdrawn: revokes the grant behind the cookies, or erases the \
@@ -139,7 +139,7 @@ pub(super) async fn delete(
     let (parts, _) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
     Params::check_lacks(query, CLIENT_SECRET.name)?;
-    let params = Params::from_form(SESSION_END_PARAMETERS, query.as_bytes())?;
+    let params = Params::from_form(END_PARAMETERS, query.as_bytes())?;
     let presented = Presented::of_page(&parts.headers, &params)?;
     let client = presented.client(&app);
     let answered = end(&app, &presented, client.as_deref(), &parts, &params).await;

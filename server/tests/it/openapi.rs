@@ -196,7 +196,7 @@ async fn every_table_of_parameters_is_described() {
     );
     for (schema, table) in [
         ("PresentedToken", presented_token::PARAMETERS),
-        ("SessionRequest", session::SESSION_PARAMETERS),
+        ("SessionRequest", session::PARAMETERS),
         ("TicketRequest", ticket::PARAMETERS),
     ] {
         assert_eq!(members(schema), names(table, &[]), "{schema}");
