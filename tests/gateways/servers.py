@@ -145,18 +145,22 @@ class Nginx(Program):
         recipe = with_ports(DEPLOY / "nginx/guestpass.conf", ports)
         (home / "guestpass.conf").write_text(recipe.replace("/oauth/verify", f"{self.base}/oauth/verify"))
         (home / "guestpass_identity.conf").write_text((DEPLOY / "nginx/guestpass_identity.conf").read_text())
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        temporary = " ".join(f"{kind}_temp_path {home}/{kind};" for kind in kinds)
-        # As root, nginx would give its workers a user that can't enter the directory.
-        user = "user root;" if os.geteuid() == 0 else ""
-        (home / "nginx.conf").write_text(
-            f"daemon off; {user} pid {home}/pid; events {{}}\n"
-            f"http {{ access_log off; {temporary} {self.before.format(port=self.port)} include guestpass.conf; }}\n"
-        )
+        write_nginx_conf(home, f"{self.before.format(port=self.port)} include guestpass.conf;")
         command = (program, "-p", str(home), "-e", str(home / "error.log"), "-c", str(home / "nginx.conf"))
         checked = subprocess.run([*command, "-t"], capture_output=True, text=True)
         assert checked.returncode == 0 and "[warn]" not in checked.stderr, checked.stderr
         super().__init__(*command)
+
+
+def write_nginx_conf(home, http):
+    """Writes nginx.conf, which keeps all that nginx writes in its directory; `http` is the inside of that block."""
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = " ".join(f"{kind}_temp_path {home}/{kind};" for kind in kinds)
+    # As root, nginx would give its workers a user that can't enter the directory.
+    user = "user root;" if os.geteuid() == 0 else ""
+    (home / "nginx.conf").write_text(
+        f"daemon off; {user} pid {home}/pid; events {{}}\nhttp {{ access_log off; {temporary} {http} }}\n"
+    )
 
 
 class NginxBesideAnother(Nginx):
@@ -172,16 +176,13 @@ class NginxThatCaches(Program):
 
     def __init__(self, program, guestpass):
         self.port, home = free_port(), pathlib.Path(tempfile.mkdtemp())
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        temporary = " ".join(f"{kind}_temp_path {home}/{kind};" for kind in kinds)
-        user = "user root;" if os.geteuid() == 0 else ""
-        (home / "nginx.conf").write_text(
-            f"daemon off; {user} pid {home}/pid; events {{}}\n"
-            f"http {{ access_log off; {temporary} proxy_cache_path {home}/cache keys_zone=all:1m;\n"
+        write_nginx_conf(
+            home,
+            f"proxy_cache_path {home}/cache keys_zone=all:1m;\n"
             f"server {{ listen 127.0.0.1:{self.port}; location / {{ proxy_pass http://127.0.0.1:{guestpass};\n"
             "proxy_set_header Host $http_host; proxy_cache all; proxy_cache_methods GET HEAD POST;\n"
             "proxy_cache_key $request_method$request_uri; proxy_cache_valid any 1h;\n"
-            "add_header X-Cache $upstream_cache_status always; } } }\n"
+            "add_header X-Cache $upstream_cache_status always; } }",
         )
         super().__init__(program, "-p", str(home), "-e", str(home / "error.log"), "-c", str(home / "nginx.conf"))
 
