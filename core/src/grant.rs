@@ -413,6 +413,27 @@ pub const MAX_STRIKES: u8 = 5;
 /// The most grants of one client that one guest may have live at once (only `resume_with_jwt` and tickets make a second).
 pub const MAX_LIVE: usize = 8;
 
+/// Returns those of a guest's live grants of a client that are beyond [`MAX_LIVE`], and have to end: first those whose code nobody
+/// has redeemed, the oldest first and the newest never, then the one advanced longest ago. A page that asks for codes and doesn't
+/// redeem them must not end one grant after the other that is used.
+///
+/// Which ones these are follows from the grants and the clock alone, and one more grant spares none of them. So of calls at the
+/// same time, each after it has added a grant, all end the same ones, and the one that reads last, which sees all grants, leaves
+/// just as many as may live. The newest is none of a clock that is ahead: else the grant that a caller has just added wouldn't be it.
+#[must_use]
+pub fn surplus(mut grants: Vec<Grant>, client: ClientNumber, now: Timestamp) -> Vec<Grant> {
+    grants.retain(|grant| grant.client == client && grant.is_live(now));
+    let age = |grant: &Grant| (grant.advanced_at, grant.id);
+    let may_be_newest = |grant: &&Grant| grant.is_pending() && grant.advanced_at <= now;
+    let newest = grants.iter().filter(may_be_newest).map(age).max();
+    grants.sort_by_key(|grant| {
+        let age = age(grant);
+        (Some(age) == newest, !grant.is_pending(), age)
+    });
+    grants.truncate(grants.len().saturating_sub(MAX_LIVE));
+    grants
+}
+
 /// The retention period of ended grants; the cleaner removes them after it.
 pub const KEEP_ENDED: Duration = Duration::from_secs(7 * 86_400);
 

@@ -8,7 +8,7 @@
 use guestpass_core::authorize::AuthorizeRequest;
 use guestpass_core::client::Client;
 use guestpass_core::credential::Credential;
-use guestpass_core::grant::{Grant, GrantId, MAX_LIVE, Revocation, RevocationReason};
+use guestpass_core::grant::{Grant, GrantId, Revocation, RevocationReason, surplus};
 use guestpass_core::pkce::Challenge;
 
 use crate::app::App;
@@ -96,30 +96,11 @@ impl App {
         Ok(Some((id, code)))
     }
 
-    /// Revokes the live grants of a guest and a client beyond [`MAX_LIVE`]: first those whose code nobody has redeemed, the
-    /// oldest first and the newest never, then the one advanced longest ago. A page that asks for codes and doesn't redeem
-    /// them must not end one grant after the other that is used.
-    ///
-    /// Which ones these are follows from the grants and the clock alone, and one more grant spares none of them. So calls at the
-    /// same time end the same ones, and the call that reads last, which sees all grants, leaves just as many as may live. The
-    /// newest is none of a clock that is ahead: else the grant that was just added, and is seen here, wouldn't be it.
-    async fn end_surplus(
-        &self,
-        client: &Client,
-        mut grants: Vec<Grant>,
-    ) -> Result<(), Unavailable> {
+    /// Revokes the [`surplus`] of a guest's grants of a client.
+    async fn end_surplus(&self, client: &Client, grants: Vec<Grant>) -> Result<(), Unavailable> {
         // Not the time at which the grant was made: others that were made meanwhile are newer, and are seen as well.
         let now = self.clock.now();
-        grants.retain(|grant| grant.client == client.number && grant.is_live(now));
-        let surplus = grants.len().saturating_sub(MAX_LIVE);
-        let age = |grant: &Grant| (grant.advanced_at, grant.id);
-        let may_be_newest = |grant: &&Grant| grant.is_pending() && grant.advanced_at <= now;
-        let newest = grants.iter().filter(may_be_newest).map(age).max();
-        grants.sort_by_key(|grant| {
-            let age = age(grant);
-            (Some(age) == newest, !grant.is_pending(), age)
-        });
-        for grant in &grants[..surplus] {
+        for grant in surplus(grants, client.number, now) {
             let reason = RevocationReason::Superseded;
             self.end_grant(client, grant.id, Revocation { at: now, reason })
                 .await?;
