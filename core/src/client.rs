@@ -149,8 +149,8 @@ impl Client {
 
     /// Decides whether the caller is the client that it names, which is `None` if there is no such client.
     ///
-    /// A public client needs no key, but a presented one is always checked. Every caller takes the same path, and keys
-    /// are compared in constant time.
+    /// A public client needs no key, but a presented one is always checked. Whoever presents one takes the same path, and
+    /// keys are compared in constant time.
     ///
     /// # Errors
     /// A refusal that the caller can't tell from the others: unknown, disabled, key missing, wrong, expired or revoked.
@@ -159,15 +159,16 @@ impl Client {
         key: Option<&[u8]>,
         now: Timestamp,
     ) -> Result<&'a Self, Refusal> {
-        let presented = ApiKeyHash::of(key.unwrap_or_default());
         let known = client.map_or(&[][..], |client| &client.api_keys);
-        // `fold` rather than `find`: the time that it takes must not show which of the keys matched (CWE-208).
-        let matched = known.iter().fold(None, |matched, known| {
-            if known.hash.matches(&presented) {
-                Some(known)
-            } else {
-                matched
-            }
+        let matched = key.map(ApiKeyHash::of).and_then(|presented| {
+            // `fold` rather than `find`: the time that it takes must not show which of the keys matched (CWE-208).
+            known.iter().fold(None, |matched, known| {
+                if known.hash.matches(&presented) {
+                    Some(known)
+                } else {
+                    matched
+                }
+            })
         });
         let client = client.ok_or(Refusal::ClientUnknown)?;
         if client.disabled {
