@@ -408,7 +408,7 @@ pub(crate) async fn make_keys(
     };
     let now = SystemClock::new().now();
     let ring = KeyRing::load(store, source, Arc::clone(random), schedule, now).await?;
-    Ok(ring.now())
+    Ok(Arc::clone(&ring.now()))
 }
 
 /// Copies an installation while no process has it open.

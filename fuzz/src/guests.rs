@@ -70,7 +70,8 @@ impl Installation {
         };
         let config = Config::from_sources(&[], Vec::new(), None).expect("the defaults are good");
         let keys = KeyRing::load(store.clone(), source, random.clone(), config.schedule, NOW);
-        let keys = keys.await.expect("the installation is new").now();
+        let keys = keys.await.expect("the installation is new");
+        let keys = Arc::clone(&keys.now());
         let (_, clients) = store.clients().await.expect("the store answers");
         let guest = |id: &str, subn| {
             Profile::new(

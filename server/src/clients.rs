@@ -5,9 +5,11 @@
 //! rules for a change are in core ([`Change`]); here is only what it takes to add a client or an API key.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
+use fnv::FnvBuildHasher;
 use guestpass_core::answer_size;
 use guestpass_core::choice::Choice;
 use guestpass_core::client::{
@@ -24,7 +26,7 @@ use crate::store::{ChangeFailed, Registry, Unavailable};
 /// Holds all clients as of some revision, and the policy of each. Reads take a snapshot and never wait for the store.
 pub struct Clients {
     store: Arc<dyn Registry>,
-    snapshot: RwLock<Arc<Snapshot>>,
+    snapshot: ArcSwap<Snapshot>,
     /// One at a time, lest an older list be put over a newer one.
     refreshing: Mutex<()>,
 }
@@ -33,14 +35,17 @@ struct Snapshot {
     revision: i64,
     /// The policy where a client hasn't chosen.
     defaults: Arc<Policy>,
-    by_id: HashMap<String, Arc<Client>>,
-    by_number: HashMap<ClientNumber, Arc<Client>>,
+    by_id: Table<String, Arc<Client>>,
+    by_number: Table<ClientNumber, Arc<Client>>,
     origins: HashSet<String>,
     /// The policy of each client.
-    policies: HashMap<ClientNumber, Arc<Policy>>,
+    policies: Table<ClientNumber, Arc<Policy>>,
     /// The clients of whose choices the operator has been warned.
     warned: HashSet<ClientId>,
 }
+
+/// A table that operators fill, and strangers only look up in: a quick hash does.
+type Table<K, V> = HashMap<K, V, FnvBuildHasher>;
 
 impl Clients {
     /// Reads all clients. `defaults` hold where a client hasn't chosen.
@@ -53,7 +58,7 @@ impl Clients {
         let snapshot = Snapshot::of(revision, clients, defaults, &HashSet::new());
         Ok(Self {
             store,
-            snapshot: RwLock::new(Arc::new(snapshot)),
+            snapshot: ArcSwap::from_pointee(snapshot),
             refreshing: Mutex::new(()),
         })
     }
@@ -153,7 +158,7 @@ impl Clients {
         }
         let _one_at_a_time = self.refreshing.lock().await;
         // Another may have read them meanwhile.
-        let known = self.snapshot();
+        let known = self.snapshot.load_full();
         if revision != known.revision {
             let (revision, clients) = self.store.clients().await?;
             let defaults = Arc::clone(&known.defaults);
@@ -165,7 +170,7 @@ impl Clients {
     /// Takes over the rate limits of another policy, where a client hasn't chosen.
     pub async fn set_limits(&self, of: &Policy) {
         let _one_at_a_time = self.refreshing.lock().await;
-        let known = self.snapshot();
+        let known = self.snapshot.load_full();
         let clients = known.by_id.values().map(|client| Client::clone(client));
         let defaults = Arc::new(known.defaults.with_limits_of(of));
         let revision = known.revision;
@@ -178,10 +183,7 @@ impl Clients {
     }
 
     fn replace(&self, snapshot: Snapshot) {
-        *self
-            .snapshot
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        self.snapshot.store(Arc::new(snapshot));
     }
 
     fn longest(&self, of: impl Fn(&Policy) -> Duration) -> Duration {
@@ -190,8 +192,8 @@ impl Clients {
         of_clients.unwrap_or_default().max(of(&snapshot.defaults))
     }
 
-    fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+    fn snapshot(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
     }
 }
 
@@ -203,7 +205,7 @@ impl Snapshot {
         defaults: Arc<Policy>,
         warned: &HashSet<ClientId>,
     ) -> Self {
-        let mut policies = HashMap::new();
+        let mut policies = Table::default();
         let mut now_warned = HashSet::new();
         for client in &clients {
             let is_new = !warned.contains(&client.id);

@@ -11,12 +11,12 @@ use guestpass_core::policy::{Audience, Policy};
 use guestpass_core::profile::{NetworkId, Profile, ProfileId};
 use guestpass_core::refusal::Refusal;
 use guestpass_core::time::Timestamp;
-use guestpass_core::token_request::TokenRequest;
+use guestpass_core::token_request::{AUTHORIZATION_CODE, REFRESH_TOKEN, TokenRequest};
 
 use crate::app::App;
 use crate::clock::Reading;
 use crate::error::Error;
-use crate::metrics::GrantType;
+use crate::metrics::Granted;
 use crate::request_context;
 use crate::source::Source;
 use crate::store::{Outcome, Proof, Redeemed, Redemption, Unavailable, Write};
@@ -236,10 +236,13 @@ impl App {
     /// Counts a granted request, and names its decision in the log.
     pub(crate) fn note_granted(&self, proof: Proof, decision: &'static str) {
         let grant_type = match proof {
-            Proof::Code(_) => GrantType::AuthorizationCode,
-            Proof::RefreshToken(_) => GrantType::RefreshToken,
+            Proof::Code(_) => AUTHORIZATION_CODE,
+            Proof::RefreshToken(_) => REFRESH_TOKEN,
         };
-        self.metrics.count_granted(grant_type, decision);
+        self.metrics.tokens.inc(&Granted {
+            grant_type,
+            decision,
+        });
         request_context::decision(decision);
     }
 

@@ -134,7 +134,7 @@ impl App {
             }
             Err(_) => return,
         };
-        self.metrics.links.get_or_create(&Linked { outcome }).inc();
+        self.metrics.links.inc(&Linked { outcome });
     }
 
     pub(crate) async fn guest_of(&self, token: &VerifiedToken) -> Result<Profile, Error> {

@@ -1,23 +1,23 @@
 //! The metrics that the operators' `/metrics` exposes. No label holds anything that a client chose.
 
+use std::sync::Arc;
+
 use guestpass_core::time::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::store::BatchMetrics;
 
+mod counters;
 mod events;
-mod granted;
 mod pages;
 
+pub use counters::Counters;
 use events::EventMetrics;
 pub(crate) use events::EventResult;
-pub use granted::GrantType;
-use granted::GrantedCounters;
 use pages::PageMetrics;
 pub use pages::VerifiedBy;
 
@@ -25,17 +25,17 @@ pub use pages::VerifiedBy;
 pub struct Metrics {
     registry: Registry,
     /// Answers by endpoint and status.
-    pub answers: Family<Answered, Counter>,
+    pub answers: Counters<Answered>,
     /// Refusals by reason.
-    pub refusals: Family<Refused, Counter>,
+    pub refusals: Counters<Refused>,
     /// Granted token requests by grant type and decision.
-    granted: GrantedCounters,
+    pub tokens: Counters<Granted>,
     /// Grants that were ended, by reason.
-    pub revocations: Family<Revoked, Counter>,
+    pub revocations: Counters<Revoked>,
     /// Requests beyond a rate limit, by limit; in the mode `monitor` they are served.
-    pub rate_limited: Family<RateLimited, Counter>,
+    pub rate_limited: Arc<Counters<RateLimited>>,
     /// Links of guests to customers, by outcome.
-    pub links: Family<Linked, Counter>,
+    pub links: Counters<Linked>,
     /// Events, and what became of them.
     pub(crate) events: EventMetrics,
     /// Sessions of pages, tickets, and what gateways were told.
@@ -59,6 +59,15 @@ pub struct Answered {
 pub struct Refused {
     /// Its stable name, as in docs/errors.md.
     pub refusal: &'static str,
+}
+
+/// Labels of a granted token request.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct Granted {
+    /// `authorization_code` or `refresh_token`.
+    pub grant_type: &'static str,
+    /// The name of the decision.
+    pub decision: &'static str,
 }
 
 /// Labels of a request beyond a rate limit.
@@ -87,27 +96,28 @@ impl Metrics {
     #[must_use]
     pub fn new(batches: &BatchMetrics) -> Self {
         let mut registry = Registry::with_prefix("guestpass");
-        let (answers, refusals) = (Family::default(), Family::default());
-        let revocations = Family::default();
-        registry.register("answers", "Answers by endpoint and status", answers.clone());
-        registry.register("refusals", "Refusals by reason", refusals.clone());
-        let granted = GrantedCounters::register(&mut registry);
-        registry.register(
+        let answers =
+            Counters::register(&mut registry, "answers", "Answers by endpoint and status");
+        let refusals = Counters::register(&mut registry, "refusals", "Refusals by reason");
+        let tokens = Counters::register(
+            &mut registry,
+            "tokens",
+            "Granted token requests by decision",
+        );
+        let revocations = Counters::register(
+            &mut registry,
             "revocations",
             "Grants that were ended, by reason",
-            revocations.clone(),
         );
-        let rate_limited = Family::default();
-        registry.register(
+        let rate_limited = Counters::register(
+            &mut registry,
             "rate_limited",
             "Requests beyond a rate limit, by limit",
-            rate_limited.clone(),
         );
-        let links = Family::default();
-        registry.register(
+        let links = Counters::register(
+            &mut registry,
             "links",
             "Links of guests to customers, by outcome",
-            links.clone(),
         );
         let events = EventMetrics::register(&mut registry);
         let pages = PageMetrics::register(&mut registry);
@@ -134,20 +144,15 @@ impl Metrics {
             registry,
             answers,
             refusals,
-            granted,
+            tokens,
             revocations,
-            rate_limited,
+            rate_limited: Arc::new(rate_limited),
             links,
             events,
             pages,
             clock_trusted,
             certificate_expires,
         }
-    }
-
-    /// Counts a granted token request.
-    pub(crate) fn count_granted(&self, grant_type: GrantType, decision: &'static str) {
-        self.granted.count(grant_type, decision);
     }
 
     /// Counts a session of a page, by what became of it.

@@ -4,10 +4,11 @@
 
 use std::num::NonZeroU32;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::StateStore;
@@ -19,13 +20,11 @@ use guestpass_core::policy::Policy;
 use guestpass_core::rate_limit::{Exceeded, RateLimit};
 use guestpass_core::refusal::Refusal;
 use lru::LruCache;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 
 use crate::app::App;
 use crate::clock::SteadyClock;
 use crate::listen::Peer;
-use crate::metrics::{Metrics, RateLimited};
+use crate::metrics::{Counters, Metrics, RateLimited};
 use crate::source::{Neighbourhood, Source};
 
 /// Says what becomes of requests beyond a limit.
@@ -54,13 +53,16 @@ impl FromStr for Mode {
 
 /// Counts what each address, client and grant has done lately.
 pub struct RateLimits {
-    mode: RwLock<Mode>,
+    /// The place of the mode among [`MODES`].
+    mode: AtomicU8,
     clock: Arc<SteadyClock>,
-    metrics: Family<RateLimited, Counter>,
+    metrics: Arc<Counters<RateLimited>>,
     has_warned_of_proxy: AtomicBool,
     /// One for each limit that some policy has. They are few: as many as operators have written.
-    limiters: Mutex<Vec<(Choice, Size, Arc<Limiter>)>>,
+    limiters: ArcSwap<Vec<(Choice, Size, Arc<Limiter>)>>,
 }
+
+const MODES: [Mode; 3] = [Mode::Enforce, Mode::Monitor, Mode::Off];
 
 type Limiter = RateLimiter<Asked, Buckets, Monotonic, NoOpMiddleware<Duration>>;
 
@@ -79,21 +81,21 @@ enum Whom {
 impl RateLimits {
     pub(crate) fn new(mode: Mode, clock: Arc<SteadyClock>, metrics: &Metrics) -> Self {
         Self {
-            mode: RwLock::new(mode),
+            mode: AtomicU8::new(mode as u8),
             clock,
             metrics: metrics.rate_limited.clone(),
             has_warned_of_proxy: AtomicBool::new(false),
-            limiters: Mutex::default(),
+            limiters: ArcSwap::default(),
         }
     }
 
     /// Takes over another mode.
     pub(crate) fn set_mode(&self, mode: Mode) {
-        *self.mode.write().unwrap_or_else(PoisonError::into_inner) = mode;
+        self.mode.store(mode as u8, Ordering::Relaxed);
     }
 
     fn mode(&self) -> Mode {
-        *self.mode.read().unwrap_or_else(PoisonError::into_inner)
+        MODES[usize::from(self.mode.load(Ordering::Relaxed))]
     }
 
     /// Warns, once, that a limit has met someone who says for whom it asks, and isn't trusted.
@@ -141,7 +143,7 @@ impl RateLimits {
                 continue;
             };
             let limit = exceeded.limit.name();
-            self.metrics.get_or_create(&RateLimited { limit }).inc();
+            self.metrics.inc(&RateLimited { limit });
             if mode == Mode::Enforce {
                 return Err(Refusal::RateLimited(exceeded));
             }
@@ -156,7 +158,14 @@ impl RateLimits {
             client: bucket.client,
             takes,
         };
-        let until = self.limiter(bucket).check_key(&asked).err()?;
+        let key = (bucket.choice, bucket.size);
+        let limiters = self.limiters.load();
+        let known = limiters.iter().find(|known| (known.0, known.1) == key);
+        let until = match known {
+            Some((_, _, limiter)) => limiter.check_key(&asked),
+            None => self.add_limiter(bucket).check_key(&asked),
+        }
+        .err()?;
         Some(Exceeded {
             limit: bucket.choice,
             bucket: bucket.size,
@@ -164,22 +173,25 @@ impl RateLimits {
         })
     }
 
-    fn limiter(&self, bucket: &Bucket) -> Arc<Limiter> {
-        let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = limiters
-            .iter()
-            .find(|known| (known.0, known.1) == (bucket.choice, bucket.size));
-        if let Some((_, _, limiter)) = known {
-            return Arc::clone(limiter);
-        }
+    fn add_limiter(&self, bucket: &Bucket) -> Arc<Limiter> {
         let (count, period) = bucket.size;
         let quota = Quota::with_period(period / count.get())
             .expect("a period is a second or more, and has a billion parts or fewer")
             .allow_burst(count);
         let clock = Monotonic(self.clock.clone());
         let limiter = Arc::new(RateLimiter::new(quota, Buckets::default(), clock));
-        limiters.push((bucket.choice, bucket.size, Arc::clone(&limiter)));
-        limiter
+        let mut used = Arc::clone(&limiter);
+        self.limiters.rcu(|known| {
+            let mut limiters = Vec::clone(known);
+            let key = (bucket.choice, bucket.size);
+            match limiters.iter().find(|known| (known.0, known.1) == key) {
+                // Another request has added it meanwhile.
+                Some((_, _, known)) => used = Arc::clone(known),
+                None => limiters.push((bucket.choice, bucket.size, Arc::clone(&limiter))),
+            }
+            limiters
+        });
+        used
     }
 }
 
@@ -193,12 +205,16 @@ impl App {
         client: &Client,
         source: Option<Source>,
     ) -> Result<(), Refusal> {
+        self.rate_limits
+            .take(&self.limits_of_guests(client, source))
+    }
+
+    fn limits_of_guests(&self, client: &Client, source: Option<Source>) -> [Option<Bucket>; 3] {
         let policy = self.clients.policy_of(client);
         let of_address = Limit::new(Choice::GuestsPerAddress, &policy, Some(client));
         let of_client = Limit::new(Choice::GuestsPerClient, &policy, Some(client));
         let [own, wide] = of_address.buckets_of(source);
-        let of_client = of_client.bucket(Whom::Client(client.number));
-        self.rate_limits.take(&[own, wide, of_client])
+        [own, wide, of_client.bucket(Whom::Client(client.number))]
     }
 
     /// Counts a failure that may be a guess.

@@ -36,10 +36,7 @@ impl App {
         // Only the request whose write changed the row counts it.
         if outcome == Outcome::Done {
             let reason = revocation.reason.name();
-            self.metrics
-                .revocations
-                .get_or_create(&RevokedLabel { reason })
-                .inc();
+            self.metrics.revocations.inc(&RevokedLabel { reason });
             let is_ordinary = matches!(
                 revocation.reason,
                 RevocationReason::RevokedByClient | RevocationReason::Superseded

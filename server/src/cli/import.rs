@@ -140,7 +140,7 @@ impl<'a> Import<'a> {
             true => None,
             false => Some(Erased {
                 hashes,
-                keys: open_keys(config, opened).await?.now(),
+                keys: Arc::clone(&open_keys(config, opened).await?.now()),
             }),
         };
         Ok(Self {

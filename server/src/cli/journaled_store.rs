@@ -33,7 +33,7 @@ impl<'a> JournaledStore<'a> {
         Ok(Self {
             config,
             opened,
-            keys: open_keys(config, opened).await?.now(),
+            keys: Arc::clone(&open_keys(config, opened).await?.now()),
             recorder: opened.recorder(records),
             journal: journal_of(config, &*opened.store).await?,
         })

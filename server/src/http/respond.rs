@@ -446,7 +446,7 @@ fn log(
         endpoint,
         status: status.as_u16(),
     };
-    app.metrics.answers.get_or_create(&answered).inc();
+    app.metrics.answers.inc(&answered);
     let elapsed = app.clock.monotonic().saturating_sub(received.at);
     // A macro, because tracing wants the level at compile time. The request target is never logged: its query may hold
     // a code, a token or a verifier.
@@ -474,10 +474,7 @@ fn log(
         None => line!(info),
         Some(Error::Refused(refusal, _)) => {
             let refusal = refusal.name();
-            app.metrics
-                .refusals
-                .get_or_create(&Refused { refusal })
-                .inc();
+            app.metrics.refusals.inc(&Refused { refusal });
             line!(info, refusal);
         }
         Some(Error::Unavailable(Unavailable(reason))) => {

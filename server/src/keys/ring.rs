@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use arc_swap::{ArcSwap, Guard};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guestpass_core::credential::{Credential, Seed};
@@ -25,7 +26,7 @@ pub struct KeyRing {
     master_key: MasterKey,
     random: Arc<dyn Random>,
     schedule: Schedule,
-    known: RwLock<Arc<Keys>>,
+    known: ArcSwap<Keys>,
     /// One at a time, lest older keys be put over newer ones.
     refreshing: Mutex<()>,
     /// The moment at which the store was last asked.
@@ -83,7 +84,7 @@ impl KeyRing {
             store.insert_first_keys(master_key.check(), first).await?;
             installation = store.installation().await?;
         }
-        let known = RwLock::new(Arc::new(Keys::unlock(&installation, &master_key)?));
+        let known = ArcSwap::from_pointee(Keys::unlock(&installation, &master_key)?);
         Ok(Self {
             store,
             master_key,
@@ -95,10 +96,10 @@ impl KeyRing {
         })
     }
 
-    /// Returns the keys as they are now.
+    /// Returns the keys as they are now. Whoever keeps them for longer than a request clones the [`Arc`].
     #[must_use]
-    pub fn now(&self) -> Arc<Keys> {
-        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    pub fn now(&self) -> Guard<Arc<Keys>> {
+        self.known.load()
     }
 
     /// Returns the operator's choices for the life of keys.
@@ -144,7 +145,7 @@ impl KeyRing {
         if revision != self.now().revision {
             let installation = self.store.installation().await?;
             let keys = Arc::new(Keys::unlock(&installation, &self.master_key)?);
-            *self.known.write().unwrap_or_else(PoisonError::into_inner) = keys;
+            self.known.store(keys);
         }
         let mut refreshed_at = self
             .refreshed_at

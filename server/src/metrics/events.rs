@@ -3,21 +3,19 @@
 use guestpass_core::event::EventType;
 use guestpass_core::time::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::Counters;
 use crate::store::EventCounts;
 
 /// What became of events, and of guests whom nobody came back as.
-#[derive(Default)]
 pub(crate) struct EventMetrics {
-    events: Family<EventLabels, Counter>,
+    events: Counters<EventLabels>,
     waiting: Gauge,
     oldest: Gauge,
     dead: Gauge,
-    guests_forgotten: Family<Forgotten, Counter>,
+    guests_forgotten: Counters<Forgotten>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -58,12 +56,21 @@ impl EventResult {
 impl EventMetrics {
     /// Registers them, at zero.
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register(
-            "events",
-            "Events by type, and what became of them",
-            metrics.events.clone(),
-        );
+        let metrics = Self {
+            events: Counters::register(
+                registry,
+                "events",
+                "Events by type, and what became of them",
+            ),
+            waiting: Gauge::default(),
+            oldest: Gauge::default(),
+            dead: Gauge::default(),
+            guests_forgotten: Counters::register(
+                registry,
+                "guests_forgotten",
+                "Guests who were forgotten because nobody came back",
+            ),
+        };
         registry.register(
             "events_waiting",
             "Events that wait to be delivered, at most 10001; 0 but on the node that delivers",
@@ -79,25 +86,17 @@ impl EventMetrics {
             "Events that could not be delivered and are not tried any more, at most 10001",
             metrics.dead.clone(),
         );
-        registry.register(
-            "guests_forgotten",
-            "Guests who were forgotten because nobody came back",
-            metrics.guests_forgotten.clone(),
-        );
         metrics
     }
 
     pub(crate) fn count(&self, event_type: EventType, result: EventResult) {
         let (r#type, result) = (event_type.name(), result.name());
-        self.events
-            .get_or_create(&EventLabels { r#type, result })
-            .inc();
+        self.events.inc(&EventLabels { r#type, result });
     }
 
     pub(crate) fn count_forgotten(&self, is_linked: bool) {
         let linked = if is_linked { "true" } else { "false" };
-        let counter = self.guests_forgotten.get_or_create(&Forgotten { linked });
-        counter.inc();
+        self.guests_forgotten.inc(&Forgotten { linked });
     }
 
     /// Says how many events aren't delivered.

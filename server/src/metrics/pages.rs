@@ -1,16 +1,15 @@
 //! What is counted of pages: their sessions, tickets, and what gateways were told of their requests.
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+
+use super::Counters;
 
 /// Holds the metrics of pages.
 pub(super) struct PageMetrics {
-    sessions: Family<SessionLabels, Counter>,
-    tickets: Family<TicketLabels, Counter>,
-    /// Found once, for each request of a gateway counts.
-    verified: [Counter; VerifiedBy::ALL.len()],
+    sessions: Counters<SessionLabels>,
+    tickets: Counters<TicketLabels>,
+    verified: Counters<VerifiedLabels>,
 }
 
 /// `seed`, `create`, `current`, `advance`, `repeat`, `reissue` or `recover`.
@@ -42,8 +41,6 @@ pub enum VerifiedBy {
 }
 
 impl VerifiedBy {
-    const ALL: [Self; 3] = [Self::Header, Self::AccessCookie, Self::RefreshCookie];
-
     const fn name(self) -> &'static str {
         match self {
             Self::Header => "header",
@@ -55,46 +52,34 @@ impl VerifiedBy {
 
 impl PageMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let sessions = Family::default();
-        registry.register(
-            "sessions",
-            "Sessions of pages, by what became of them",
-            sessions.clone(),
-        );
-        let tickets = Family::default();
-        registry.register(
-            "tickets",
-            "Tickets that were minted, and those that were redeemed for cookies",
-            tickets.clone(),
-        );
-        let verified = Family::default();
-        registry.register(
-            "verified",
-            "Requests of guests that a gateway has asked about, by what said whose",
-            verified.clone(),
-        );
-        let verified = VerifiedBy::ALL.map(|by| {
-            let labels = VerifiedLabels { by: by.name() };
-            Counter::clone(&verified.get_or_create(&labels))
-        });
         Self {
-            sessions,
-            tickets,
-            verified,
+            sessions: Counters::register(
+                registry,
+                "sessions",
+                "Sessions of pages, by what became of them",
+            ),
+            tickets: Counters::register(
+                registry,
+                "tickets",
+                "Tickets that were minted, and those that were redeemed for cookies",
+            ),
+            verified: Counters::register(
+                registry,
+                "verified",
+                "Requests of guests that a gateway has asked about, by what said whose",
+            ),
         }
     }
 
     pub(super) fn count_session(&self, decision: &'static str) {
-        self.sessions
-            .get_or_create(&SessionLabels { decision })
-            .inc();
+        self.sessions.inc(&SessionLabels { decision });
     }
 
     pub(super) fn count_ticket(&self, event: &'static str) {
-        self.tickets.get_or_create(&TicketLabels { event }).inc();
+        self.tickets.inc(&TicketLabels { event });
     }
 
     pub(super) fn count_verified(&self, by: VerifiedBy) {
-        self.verified[by as usize].inc();
+        self.verified.inc(&VerifiedLabels { by: by.name() });
     }
 }
