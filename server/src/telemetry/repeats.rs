@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::{Debug, Write};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -263,8 +263,8 @@ struct WithoutDigits<'a>(&'a mut DefaultHasher);
 
 impl Write for WithoutDigits<'_> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let others = text.bytes().filter(|byte| !byte.is_ascii_digit());
-        others.for_each(|byte| byte.hash(self.0));
+        let others = text.as_bytes().split(u8::is_ascii_digit);
+        others.for_each(|part| self.0.write(part));
         Ok(())
     }
 }
