@@ -167,6 +167,19 @@ impl<'a> Params<'a> {
         }
     }
 
+    /// Returns the first value that a query gives a parameter, both written as they are: without percent-encoding. Nothing else
+    /// of the query is looked at.
+    #[must_use]
+    pub fn peek<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+        query.split('&').find_map(|pair| {
+            let value = pair.strip_prefix(name)?;
+            if value.is_empty() {
+                return Some(value);
+            }
+            value.strip_prefix('=')
+        })
+    }
+
     fn empty(table: &'static [Parameter]) -> Self {
         Self {
             table,
@@ -437,6 +450,19 @@ mod tests {
             ("state=&state=x", found("state")),
         ] {
             assert_eq!(Params::check_lacks(query, "state"), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_peek_finds_what_is_written_as_it_is() {
+        for (query, expected) in [
+            ("", None),
+            ("code=1", None),
+            ("state", Some("")),
+            ("%zz&state=a%20b&state=c", Some("a%20b")),
+            ("%73tate=a", None),
+        ] {
+            assert_eq!(Params::peek(query, "state"), expected, "{query}");
         }
     }
 

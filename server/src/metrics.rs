@@ -92,7 +92,7 @@ pub struct Revoked {
 }
 
 impl Metrics {
-    /// Registers all metrics: our counters, at zero, and the store's histograms.
+    /// Registers all metrics: our counters and the store's histograms.
     #[must_use]
     pub fn new(batches: &BatchMetrics) -> Self {
         let mut registry = Registry::with_prefix("guestpass");

@@ -209,6 +209,19 @@ impl App {
             .take(&self.limits_of_guests(client, source))
     }
 
+    /// Checks that one more guest would be within the limits, and counts nothing.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) fn look_for_guest(
+        &self,
+        client: &Client,
+        source: Option<Source>,
+    ) -> Result<(), Refusal> {
+        self.rate_limits
+            .look(&self.limits_of_guests(client, source))
+    }
+
     fn limits_of_guests(&self, client: &Client, source: Option<Source>) -> [Option<Bucket>; 3] {
         let policy = self.clients.policy_of(client);
         let of_address = Limit::new(Choice::GuestsPerAddress, &policy, Some(client));

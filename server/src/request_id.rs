@@ -4,6 +4,7 @@
 //! refused request goes on with an encrypted record of the refusal: any node with the keys can read it, nobody else
 //! learns anything from it, and nothing is stored.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::Hasher;
 
@@ -30,6 +31,16 @@ impl RequestId {
         bytes[0] &= 0x7f;
         Self(bytes)
     }
+
+    /// Writes it in ASCII.
+    #[must_use]
+    pub fn text(self) -> [u8; 16] {
+        let mut text = [0; 16];
+        URL_SAFE_NO_PAD
+            .encode_slice(self.0, &mut text)
+            .expect("of twelve bytes there are sixteen characters");
+        text
+    }
 }
 
 impl fmt::Display for RequestId {
@@ -40,17 +51,17 @@ impl fmt::Display for RequestId {
 
 /// The record of a refused request.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Record {
+pub struct Record<'a> {
     /// The time of the answer.
     pub at: Timestamp,
     /// The node that answered, cut to 16 bytes.
-    pub node: String,
+    pub node: Cow<'a, str>,
     /// The reason, a hash of its stable name ([`Reason::of`]).
     pub reason: Reason,
     /// The grant of the presented credential or token, if that was known.
     pub grant: Option<GrantId>,
     /// The parameter that the reason is about, if it is about one.
-    pub parameter: Option<String>,
+    pub parameter: Option<Cow<'a, str>>,
 }
 
 /// The reason of a refusal: four bytes of the hash of its stable name.
@@ -81,21 +92,25 @@ impl RequestIdKey {
 
     /// Returns the whole id of a refused request: the drawn one, which is also the nonce, and the sealed record.
     #[must_use]
-    pub fn seal(&self, id: RequestId, record: &Record) -> String {
-        let mut sealed = record.to_bytes();
-        self.0
-            .seal_in_place_append_tag(
+    pub fn seal(&self, id: RequestId, record: &Record<'_>) -> String {
+        let mut sealed = Vec::with_capacity(ROOM);
+        sealed.extend(id.0);
+        record.write(&mut sealed);
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(
                 Nonce::assume_unique_for_key(id.0),
                 Aad::from(CONTEXT),
-                &mut sealed,
+                &mut sealed[NONCE_LEN..],
             )
             .expect("a record is not too long");
-        URL_SAFE_NO_PAD.encode([&id.0[..], &sealed].concat())
+        sealed.extend(tag.as_ref());
+        URL_SAFE_NO_PAD.encode(sealed)
     }
 
     /// Opens the record in an id. `None` if it wasn't sealed with this key, or is the bare id of a granted request.
     #[must_use]
-    pub fn open(&self, text: &str) -> Option<Record> {
+    pub fn open(&self, text: &str) -> Option<Record<'static>> {
         let mut bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (nonce, sealed) = bytes.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
@@ -113,21 +128,23 @@ const CONTEXT: &[u8] = b"guestpass request id 1";
 /// its answer does.
 const FIXED: usize = 8 + NODE + 4 + 16;
 const NODE: usize = 16;
+/// The bytes of an id whose record has a parameter of a usual length.
+const ROOM: usize = NONCE_LEN + FIXED + 32 + 16;
 
-impl Record {
-    fn to_bytes(&self) -> Vec<u8> {
+impl Record<'_> {
+    fn write(&self, bytes: &mut Vec<u8>) {
         let mut node = [0; NODE];
         let length = self.node.len().min(NODE);
         node[..length].copy_from_slice(&self.node.as_bytes()[..length]);
-        let mut bytes = Vec::with_capacity(FIXED + 32);
         bytes.extend(self.at.as_millis().to_be_bytes());
         bytes.extend(node);
         bytes.extend(self.reason.0);
         bytes.extend(self.grant.map_or([0; 16], GrantId::to_bytes));
         bytes.extend(self.parameter.iter().flat_map(|name| name.bytes()));
-        bytes
     }
+}
 
+impl Record<'static> {
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (at, rest) = bytes.split_first_chunk()?;
         let (node, rest) = rest.split_first_chunk::<NODE>()?;
@@ -137,10 +154,10 @@ impl Record {
         let parameter = String::from_utf8_lossy(parameter).into_owned();
         Some(Self {
             at: Timestamp::from_millis(i64::from_be_bytes(*at)),
-            node: node.trim_end_matches('\0').to_owned(),
+            node: node.trim_end_matches('\0').to_owned().into(),
             reason: Reason(*reason),
             grant: GrantId::from_bytes(*grant),
-            parameter: (!parameter.is_empty()).then_some(parameter),
+            parameter: (!parameter.is_empty()).then(|| parameter.into()),
         })
     }
 }

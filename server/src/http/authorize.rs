@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
+use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use guestpass_core::authorize::{AuthorizeRequest, EXAMPLE_STATE, PARAMETERS, REDIRECT_URI};
 use guestpass_core::client::{CLIENT_SECRET, Client};
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::client_auth::Presented;
 use super::endpoint::{Answer, Caller, Endpoint, Link, Operation, ParameterLocation, Schema};
+use super::envelope::EarlyRefusal;
 use super::visitor::Visitor;
 use super::{fetch_metadata, respond};
 use crate::app::App;
@@ -85,6 +87,33 @@ fn schema() -> Value {
         "additionalProperties": false,
         "examples": [{"code": EXAMPLE_CODE, "state": EXAMPLE_STATE}],
     })
+}
+
+/// Refuses a public client's request for a guest beyond a limit before its parameters are read. Counts nothing, so whatever it
+/// lets pass is asked again. A confidential client's waits for its key: that says for whom the client asks, and the
+/// request may be for a guest who is there already.
+pub(super) fn check_limits(
+    app: &App,
+    request: &Request,
+    visitor: Visitor,
+) -> Result<(), EarlyRefusal> {
+    if request.method() != Method::GET {
+        return Ok(());
+    }
+    let named = request
+        .uri()
+        .query()
+        .and_then(|query| Params::peek(query, "client_id"))
+        .and_then(|id| app.clients.by_id(id));
+    let Some(client) = named.filter(|client| !client.confidential && !client.disabled) else {
+        return Ok(());
+    };
+    let source = visitor.source(Some(&client))?;
+    app.look_for_guest(&client, source)
+        .map_err(|refusal| EarlyRefusal {
+            refusal,
+            client: Some(client),
+        })
 }
 
 pub(super) async fn get(State(app): State<Arc<App>>, request: Request) -> Result<Response, Error> {

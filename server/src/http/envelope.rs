@@ -12,16 +12,19 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::http::header::ORIGIN;
 use axum::http::{HeaderValue, Method};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{self, BoxFuture};
+use guestpass_core::client::Client;
+use guestpass_core::refusal::Refusal;
 use tokio::runtime::Handle;
 use tower::layer::layer_fn;
 use tower::{Layer, Service};
 
 use super::endpoint::{Caller, Endpoint};
+use super::respond::Unfinished;
 use super::visitor::Visitor;
-use super::{client_auth, limits, respond};
+use super::{authorize, client_auth, limits, respond};
 use crate::app::App;
 use crate::error::Error;
 use crate::listen::{Deadline, Peer};
@@ -63,41 +66,55 @@ pub(super) fn layer<S>(
     endpoint: Option<&'static Endpoint>,
 ) -> impl Layer<S, Service = Envelope<S>> + Clone + use<S> {
     let app = Arc::clone(app);
-    layer_fn(move |inner| Envelope {
-        app: Arc::clone(&app),
-        endpoint,
-        inner,
+    layer_fn(move |inner| {
+        Envelope(Arc::new(Content {
+            app: Arc::clone(&app),
+            endpoint,
+            inner,
+        }))
     })
 }
 
 /// The middleware as a service. With axum's middleware functions the request would be moved twice more, and the handler
-/// boxed anew for each request.
-#[derive(Clone)]
-pub(super) struct Envelope<S> {
+/// boxed anew for each request. The router clones it for each request, too; what is inside isn't cloned before it is called.
+pub(super) struct Envelope<S>(Arc<Content<S>>);
+
+struct Content<S> {
     app: Arc<App>,
     endpoint: Option<&'static Endpoint>,
     inner: S,
 }
 
+impl<S> Clone for Envelope<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
 impl<S> Service<Request> for Envelope<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible>,
+    S: Service<Request, Response = Response, Error = Infallible> + Clone,
     S::Future: Send + 'static,
 {
     type Response = Response;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response, Infallible>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
+    /// Always: a handler is ready.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let app = Arc::clone(&self.app);
+        let Content {
+            app,
+            endpoint,
+            inner,
+        } = &*self.0;
         let peer = request.extensions().get::<Peer>().cloned();
         let received = Received {
             id: RequestId::draw(&*app.random),
-            endpoint: self.endpoint,
+            endpoint: *endpoint,
             method: request.method().clone(),
             origin: request.headers().get(ORIGIN).cloned(),
             tries_basic: client_auth::tries_basic(request.headers()),
@@ -105,19 +122,46 @@ where
             peer,
             at: app.clock.monotonic(),
         };
+        let context = RequestContext::new(received.id);
+        if let Err(refused) = check(app, &request, &received) {
+            let response = respond::finish(app, &received, context, refused.into());
+            return future::ready(Ok(response)).boxed();
+        }
         let deadline = request.extensions().get::<Deadline>().copied();
-        let handler = limits::check(&request, self.endpoint).map(|()| self.inner.call(request));
+        let handler = inner.clone().call(request);
+        let app = Arc::clone(app);
         Box::pin(async move {
-            let context = RequestContext::new(received.id);
-            let (response, context) = match handler {
-                Err(refusal) => (Error::from(refusal).into_response(), context),
-                Ok(handler) => {
-                    let may_write = received.may_write();
-                    handle(&app, handler, may_write, deadline, context).await
-                }
-            };
-            Ok(respond::finish(&app, &received, context, response))
+            let may_write = received.may_write();
+            let (answer, context) = handle(&app, handler, may_write, deadline, context).await;
+            Ok(respond::finish(&app, &received, context, answer))
         })
+    }
+}
+
+/// A refusal that needs no handler, which is the cheapest.
+pub(super) struct EarlyRefusal {
+    pub(super) refusal: Refusal,
+    /// The client that the request names, if it was looked for.
+    pub(super) client: Option<Arc<Client>>,
+}
+
+impl From<Refusal> for EarlyRefusal {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            client: None,
+        }
+    }
+}
+
+/// Refuses what isn't bounded and unambiguous, and in a flood the guests beyond a limit.
+fn check(app: &App, request: &Request, received: &Received) -> Result<(), EarlyRefusal> {
+    limits::check(request, received.endpoint)?;
+    match received.endpoint {
+        Some(endpoint) if endpoint.path == authorize::ENDPOINT.path => {
+            authorize::check_limits(app, request, received.visitor)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -129,18 +173,18 @@ async fn handle(
     may_write: bool,
     deadline: Option<Deadline>,
     context: RequestContext,
-) -> (Response, RequestContext) {
+) -> (Unfinished, RequestContext) {
     let handler = ToItsEnd::new(app, context.scope(handler), may_write);
     let result = match deadline {
         Some(Deadline { answer, .. }) => tokio::time::timeout_at(answer, handler).await,
         None => Ok(handler.await),
     };
     let error = match result {
-        Ok(Ok((Ok(answer), context))) => return (answer, context),
+        Ok(Ok((Ok(response), context))) => return (response.into(), context),
         Ok(Err(panic)) => Error::Internal(message(&*panic)),
         Err(_) => Unavailable("the answer took too long".into()).into(),
     };
-    (error.into_response(), context)
+    (error.into(), context)
 }
 
 /// Returns the message of a panic.

@@ -1,7 +1,7 @@
 //! Finishes every response: renders errors, adds the common headers, writes the log line. The status codes of errors
 //! stand here and nowhere else.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, PRAGMA,
@@ -12,11 +12,10 @@ use axum::response::{IntoResponse, Response};
 use guestpass_core::client::Client;
 use guestpass_core::rate_limit::Exceeded;
 use guestpass_core::refusal::{Refusal, WireCode};
-use serde::Serialize;
 
 use super::cors;
 use super::endpoint::Caller;
-use super::envelope::Received;
+use super::envelope::{EarlyRefusal, Received};
 use crate::app::App;
 use crate::error::Error;
 use crate::metrics::{Answered, Refused};
@@ -24,6 +23,43 @@ use crate::request_context::RequestContext;
 use crate::request_id::{Reason, Record};
 use crate::store::Unavailable;
 use crate::telemetry::TO_SOMEBODY_KNOWN;
+
+/// An answer that isn't finished.
+pub(super) struct Unfinished {
+    response: Result<Response, Error>,
+    /// The client that the request names, for [`cors`] and the log.
+    client: Option<Arc<Client>>,
+}
+
+impl From<Error> for Unfinished {
+    fn from(error: Error) -> Self {
+        Self {
+            response: Err(error),
+            client: None,
+        }
+    }
+}
+
+impl From<EarlyRefusal> for Unfinished {
+    fn from(EarlyRefusal { refusal, client }: EarlyRefusal) -> Self {
+        Self {
+            response: Err(refusal.into()),
+            client,
+        }
+    }
+}
+
+impl From<Response> for Unfinished {
+    /// Takes what a handler has left in the extensions.
+    fn from(mut response: Response) -> Self {
+        let extensions = response.extensions_mut();
+        let (error, client) = (extensions.remove(), extensions.remove());
+        Self {
+            response: error.map_or(Ok(response), Err),
+            client,
+        }
+    }
+}
 
 /// Returns the answer to a request that names `client`, with the client in its extensions for [`cors`] and the log.
 pub(super) fn to(client: Option<Arc<Client>>, answer: Result<Response, Error>) -> Response {
@@ -43,9 +79,30 @@ pub(super) fn json(text: String) -> Response {
 pub(super) fn json_with_room(text: String, more: usize) -> Response {
     let mut response = Response::new(text.into());
     let headers = response.headers_mut();
-    headers.reserve(ROOM + more);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.clone_from(&JSON_HEADERS);
+    headers.reserve(ROOM - JSON_HEADERS.len() + more);
     response
+}
+
+/// The headers of every JSON answer, put together once: to clone them is cheaper than to add one after the other.
+static JSON_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
+    let mut headers = HeaderMap::with_capacity(ROOM);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    add_always(&mut headers);
+    headers
+});
+
+/// Adds the headers that every answer has, unless they are there.
+fn add_always(headers: &mut HeaderMap) {
+    for (name, value) in ALWAYS {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    // RFC 6749 §5.1 asks for both.
+    if headers[CACHE_CONTROL] == "no-store" {
+        headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    }
 }
 
 /// Answers `OPTIONS`. [`finish`] adds `Allow` and the answer to a CORS preflight.
@@ -58,14 +115,16 @@ pub(super) fn finish(
     app: &App,
     received: &Received,
     context: RequestContext,
-    mut response: Response,
+    unfinished: Unfinished,
 ) -> Response {
-    let error = response.extensions_mut().remove::<Error>();
-    let client = response.extensions_mut().remove::<Arc<Client>>();
-    let error = error.map(|error| counted(app, received, client.as_deref(), error));
-    if let Some(error) = &error {
-        response = render(error, received);
-    }
+    let client = unfinished.client.as_deref();
+    let (mut response, error) = match unfinished.response {
+        Ok(response) => (response, None),
+        Err(error) => {
+            let error = counted(app, received, client, error);
+            (render(&error, received), Some(error))
+        }
+    };
     if let (Some(Error::Refused(Refusal::RateLimited(_), _)), Some(peer)) = (&error, &received.peer)
         && received.visitor.is_forwarded()
     {
@@ -73,33 +132,18 @@ pub(super) fn finish(
     }
     let status = response.status();
     let headers = response.headers_mut();
-    headers.reserve(ROOM);
-    for (name, value) in ALWAYS {
-        headers
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
+    if !headers.contains_key(CONTENT_SECURITY_POLICY) {
+        headers.reserve(ROOM.saturating_sub(headers.len()));
+        add_always(headers);
     }
-    // RFC 6749 §5.1 asks for both.
-    if headers[CACHE_CONTROL] == "no-store" {
-        headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-    }
-    if let Ok(id) = HeaderValue::from_str(&request_id(app, received, error.as_ref())) {
-        headers.insert(REQUEST_ID, id);
-    }
+    headers.insert(REQUEST_ID, request_id(app, received, error.as_ref()));
     if let Some(endpoint) = received.endpoint {
         if status == StatusCode::METHOD_NOT_ALLOWED || received.method == Method::OPTIONS {
             headers.insert(ALLOW, HeaderValue::from_static(endpoint.allow));
         }
-        cors::apply(app, endpoint, received, client.as_deref(), headers);
+        cors::apply(app, endpoint, received, client, headers);
     }
-    log(
-        app,
-        received,
-        context,
-        client.as_deref(),
-        status,
-        error.as_ref(),
-    );
+    log(app, received, context, client, status, error.as_ref());
     response
 }
 
@@ -126,25 +170,25 @@ fn counted(app: &App, received: &Received, client: Option<&Client>, error: Error
 }
 
 /// Returns the request's id, for a failed request followed by the sealed record of its failure.
-fn request_id(app: &App, received: &Received, error: Option<&Error>) -> String {
+fn request_id(app: &App, received: &Received, error: Option<&Error>) -> HeaderValue {
     let (name, grant, parameter) = match error {
-        None => return received.id.to_string(),
+        None => return visible(&received.id.text()[..]),
         Some(Error::Refused(refusal, grant)) => (refusal.name(), *grant, refusal.parameter()),
         Some(Error::Unavailable(_)) => (Error::UNAVAILABLE, None, None),
         Some(Error::Internal(_)) => (Error::INTERNAL, None, None),
     };
     let record = Record {
         at: app.clock.now(),
-        node: app.node.clone(),
+        node: app.node.as_str().into(),
         reason: Reason::of(name),
         grant,
-        parameter: parameter.map(ToOwned::to_owned),
+        parameter: parameter.map(Into::into),
     };
-    app.keys.now().request_ids().seal(received.id, &record)
+    visible(app.keys.now().request_ids().seal(received.id, &record))
 }
 
 /// The number of header fields that an answer usually has.
-const ROOM: usize = 10;
+const ROOM: usize = 12;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -157,13 +201,6 @@ const ALWAYS: [(HeaderName, &str); 4] = [
         "default-src 'none'; frame-ancestors 'none'",
     ),
 ];
-
-/// Is the body of every error (RFC 6749 §5.2).
-#[derive(Serialize)]
-struct Body<'a> {
-    error: &'a str,
-    error_description: &'a str,
-}
 
 fn render(error: &Error, received: &Received) -> Response {
     let status = status(error, caller(received), received.tries_basic);
@@ -178,11 +215,7 @@ fn render(error: &Error, received: &Received) -> Response {
             "the server has met an error of its own".into(),
         ),
     };
-    let body = Body {
-        error: code.as_str(),
-        error_description: &text,
-    };
-    let mut response = json(serde_json::to_string(&body).expect("texts become JSON"));
+    let mut response = json(body(code, &text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     if let Error::Refused(refusal, _) = error {
@@ -192,6 +225,19 @@ fn render(error: &Error, received: &Received) -> Response {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
+}
+
+/// Returns the body of an error (RFC 6749 §5.2). Neither text has a character that JSON would escape.
+fn body(code: WireCode, text: &str) -> String {
+    let code = code.as_str();
+    [
+        r#"{"error":""#,
+        code,
+        r#"","error_description":""#,
+        text,
+        r#""}"#,
+    ]
+    .concat()
 }
 
 /// Adds the headers that tell a refused client what to do next.
@@ -217,17 +263,22 @@ fn say_limit(exceeded: Exceeded, headers: &mut HeaderMap) {
         retry_after,
     } = exceeded;
     let name = limit.name();
-    for (header, value) in [
-        (RETRY_AFTER, retry_after.to_string()),
-        (
-            RATE_LIMIT_POLICY,
-            format!("\"{name}\";q={count};w={}", period.as_secs()),
-        ),
-        (RATE_LIMIT, format!("\"{name}\";r=0;t={retry_after}")),
-    ] {
-        // None of these has a character that a header can't have.
-        headers.extend(HeaderValue::from_str(&value).map(|value| (header, value)));
-    }
+    // Pieces rather than formats, for there may be a flood of these.
+    let (mut count_text, mut period_text, mut wait_text) = Default::default();
+    let count = itoa::Buffer::format(&mut count_text, count.get());
+    let period = itoa::Buffer::format(&mut period_text, period.as_secs());
+    let wait = itoa::Buffer::format(&mut wait_text, retry_after);
+    let policy = ["\"", name, "\";q=", count, ";w=", period].concat();
+    let left = ["\"", name, "\";r=0;t=", wait].concat();
+    headers.insert(RETRY_AFTER, visible(wait));
+    headers.insert(RATE_LIMIT_POLICY, visible(policy));
+    headers.insert(RATE_LIMIT, visible(left));
+}
+
+/// Returns the value of a header whose text is ours.
+fn visible<T: TryInto<HeaderValue>>(text: T) -> HeaderValue {
+    let value = text.try_into().ok();
+    value.expect("it has only visible characters of ASCII")
 }
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");

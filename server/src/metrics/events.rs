@@ -54,7 +54,7 @@ impl EventResult {
 }
 
 impl EventMetrics {
-    /// Registers them, at zero.
+    /// Registers them.
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             events: Counters::register(

@@ -17,6 +17,7 @@ use crate::support::{
 
 const HOME: &str = "192.0.2.1";
 const ELSEWHERE: &str = "192.0.2.2";
+const ORIGIN: &str = "https://shop.example";
 
 #[tokio::test]
 async fn c149_guests_are_limited_by_address_and_by_client() {
@@ -60,6 +61,57 @@ async fn c149_guests_are_limited_by_address_and_by_client() {
     assert_eq!(other.status, StatusCode::OK);
     test.clock.advance(retry_after(&answer));
     assert_eq!(send(&test, HOME, of_app()).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_guest_beyond_a_limit_is_refused_before_anything_else_is_read() {
+    let test = limited(&[("limits.guests_per_address", "1/1m")]).await;
+    let page = ClientSettings {
+        add_origins: vec![ORIGIN.parse().unwrap()],
+        ..ClientSettings::default()
+    };
+    test.add_client("page", page).await;
+    let of_page = || {
+        authorize()
+            .set("client_id", "page")
+            .header("origin", ORIGIN)
+    };
+    assert_eq!(send(&test, HOME, of_page()).await.status, StatusCode::OK);
+    // Whatever else is wrong with it; and the page may read how long to wait.
+    for sent in [
+        of_page(),
+        of_page().set("code_challenge", "too short"),
+        of_page().set("state", "\u{7f}"),
+        of_page().header("x-api-key", "wrong"),
+        of_page().header("sec-purpose", "prefetch"),
+    ] {
+        let answer = send(&test, HOME, sent).await;
+        is_limited(&answer, "guests_per_address", 1);
+        assert_eq!(answer.header("access-control-allow-origin"), Some(ORIGIN));
+    }
+    // Who can't be told for sure to be asking for a guest beyond the limit is asked in the usual order.
+    test.add_confidential_client("back").await;
+    for sent in [
+        of_page().set("client_id", "back"),
+        of_page().set("client_id", "nobody"),
+        request("GET", "/oauth/authorize"),
+    ] {
+        let answer = send(&test, HOME, sent).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{answer:?}");
+    }
+    let encoded = of_page().unset("client_id").set_raw("client_id", "%70age");
+    let answer = send(&test, HOME, encoded.set("code_challenge", "too short")).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{answer:?}");
+    // What makes no guest is under no limit: else no page could read the refusal.
+    let asks = of_page()
+        .method("OPTIONS")
+        .header("access-control-request-method", "GET");
+    assert_eq!(send(&test, HOME, asks).await.status, StatusCode::NO_CONTENT);
+    // Looking takes nothing out of a bucket: another address has its whole one.
+    assert_eq!(
+        send(&test, ELSEWHERE, of_page()).await.status,
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]
