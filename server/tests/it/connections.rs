@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -13,7 +14,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 
 use crate::support::binary::{Binary, eventually};
-use crate::support::{Connection, SHOP, TestApp, authorize, exchange, request};
+use crate::support::{Backend, Connection, SHOP, TestApp, authorize, exchange, request};
 
 #[tokio::test]
 async fn c127_a_thousand_slow_headers_are_let_go_within_the_header_deadline() {
@@ -344,6 +345,52 @@ async fn f54_a_server_that_leaves_answers_what_was_sent() {
     // Whoever doesn't is let go.
     is_closed(kept).await;
     serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn f55_what_waits_for_the_store_is_answered_before_the_end_and_finished_after_it() {
+    let test = TestApp::new().await;
+    let before = test.count("profiles").await;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (address, serving) = test
+        .serve_until(Settings::default(), async {
+            let _ = stopped.await;
+        })
+        .await;
+    let held = test.database.hold_writes().await;
+    let mut waits = TcpStream::connect(address).await.unwrap();
+    let mut gone = TcpStream::connect(address).await.unwrap();
+    let target = authorize().target();
+    let asks = format!("GET {target} HTTP/1.1\r\nhost: id.example\r\n\r\n");
+    for stream in [&mut waits, &mut gone] {
+        stream.write_all(asks.as_bytes()).await.unwrap();
+    }
+    tokio::time::pause();
+    sleep(Duration::from_millis(100)).await;
+    drop(gone);
+    stop.send(()).unwrap();
+    serving.await.unwrap();
+    // Here a process would end, so all that is said has been said.
+    let end = Instant::now();
+    let answer = last_answer(&mut waits).await;
+    assert_eq!(Instant::now(), end);
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+    // Both handlers go on, and are waited for.
+    let finishing = tokio::spawn({
+        let app = Arc::clone(&test.app);
+        async move { app.finish().await }
+    });
+    sleep(Duration::from_secs(1)).await;
+    // What PostgreSQL doesn't say in time isn't known, and nobody waits for it.
+    let is_sqlite = matches!(Backend::of_this_run(), Backend::Sqlite);
+    assert!(!is_sqlite || !finishing.is_finished());
+    tokio::time::resume();
+    drop(held);
+    finishing.await.unwrap();
+    if is_sqlite {
+        assert_eq!(test.count("profiles").await, before + 2);
+    }
 }
 
 /// Connects until that fails. A program that another test starts has the listener, too, until it is that program.
