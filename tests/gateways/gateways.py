@@ -620,7 +620,7 @@ def nobody_is_anybody(shop, guest, page):
             assert answer.identity() == {}, answer
 
 
-def cluster_the_readiness_of_the_nodes_is_not_passed_on(shop):
+def f64_the_readiness_of_the_nodes_is_not_passed_on(shop):
     # HAProxy asks each node when it starts.
     shop.gateway.wait_for(lambda: shop.get("/up", [])[0].status == 200)
     for path in ("/readyz", "/readyz?x", "http://shop.example/readyz"):
@@ -629,7 +629,7 @@ def cluster_the_readiness_of_the_nodes_is_not_passed_on(shop):
     assert shop.get("/livez", [])[0].status == 200
 
 
-def cluster_a_source_is_limited_at_every_base_path_together(shop):
+def f64_a_source_is_limited_at_every_base_path_together(shop):
     paths = ["/oauth/authorize?x", "/api/oauth/authorize", "http://shop.example/oauth/authorize"]
     asked = 0
     while shop.get(paths[asked % 3], [])[0].status == 400:
@@ -695,8 +695,8 @@ TESTS_OF_THE_FILES = [
 ]
 
 TESTS_OF_THE_CLUSTER = [
-    cluster_the_readiness_of_the_nodes_is_not_passed_on,
-    cluster_a_source_is_limited_at_every_base_path_together,
+    f64_the_readiness_of_the_nodes_is_not_passed_on,
+    f64_a_source_is_limited_at_every_base_path_together,
     cluster_without_a_node_there_is_nothing_to_be_had,
 ]
 
