@@ -10,7 +10,8 @@ use tokio::task::spawn_blocking;
 use super::Failure;
 use super::usage::without_secrets;
 use crate::app::App;
-use crate::config::{Certificate, Config, OperatorToken, ShownSetting, Webhook};
+use crate::config::{Certificate, Config, Database, OperatorToken, ShownSetting, Webhook};
+use crate::store::postgres::Connection;
 use crate::telemetry::Level;
 use crate::webhooks::Secrets;
 
@@ -27,6 +28,8 @@ pub(super) struct Renewal {
     pub(super) in_use: Vec<ShownSetting>,
     pub(super) level: Level,
     pub(super) token: Option<OperatorToken>,
+    /// What opens connections to the database, if that is PostgreSQL.
+    pub(super) database: Option<Connection>,
     /// The receiver of webhooks, and the secrets that sign what it is sent.
     pub(super) webhook: Option<(Webhook, Secrets)>,
 }
@@ -89,9 +92,17 @@ impl Renewal {
     /// Reads the configuration again, and takes over what needs no new start; all of it or, if a part of the file won't do,
     /// nothing.
     async fn renew_settings(&mut self) {
-        let load = Arc::clone(&self.load);
-        let config = match spawn_blocking(move || load()).await {
-            Ok(Ok(config)) => config,
+        let (load, database) = (Arc::clone(&self.load), self.database.clone());
+        let load_all = move || {
+            let config = load()?;
+            let opener = match (&database, &config.database) {
+                (Some(in_use), Database::Postgres(read)) => in_use.renewed(read)?,
+                _ => None,
+            };
+            Ok((config, opener))
+        };
+        let (config, opener) = match spawn_blocking(load_all).await {
+            Ok(Ok(loaded)) => loaded,
             Ok(Err(Failure(problem))) => {
                 tracing::error!(
                     "the configuration was not read again, and the one in use stays: {}",
@@ -118,6 +129,10 @@ impl Renewal {
             && in_use.replace(read)
         {
             taken_over.push("the token of the operators");
+        }
+        if let (Some(in_use), Some(opener)) = (&self.database, opener) {
+            in_use.take_over(opener);
+            taken_over.push("what opens connections to the database");
         }
         if let Some((webhook, in_use)) = &self.webhook
             && config.events.webhook.as_ref() == Some(webhook)

@@ -80,6 +80,10 @@ pub(super) async fn run(
         certificate: server.certificate.clone(),
         load,
         in_use: config.shown,
+        database: match config.database {
+            Database::Postgres(connection) => Some(*connection),
+            Database::Sqlite(_) => None,
+        },
         token: config.admin.and_then(|admin| admin.token),
         webhook: config.events.webhook.zip(secrets),
         level: log.level(),

@@ -107,7 +107,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "postgres.password_file",
         "",
-        "file with the password, unless the URL has it",
+        "file with the password, unless the URL has it; read at start and on SIGHUP",
     ),
     setting(
         "postgres.connections",

@@ -40,7 +40,7 @@ mod upkeep;
 mod url;
 mod writer;
 
-pub use connection::Connection;
+pub use connection::{Connection, Opener};
 use grants::PROFILE_COLUMNS;
 use pool::Pool;
 pub(crate) use url::may_hold_password;

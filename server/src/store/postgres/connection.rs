@@ -3,23 +3,29 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use deadpool_postgres::{ConfigConnectImpl, Connect};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
 use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::url::{DatabaseUrl, may_hold_password};
 use crate::setting_file;
-use crate::store::Unavailable;
+use crate::store::{BoxFuture, Unavailable};
 
-/// Holds the settings of a connection, and the sizes of the pool and of a batch.
+/// Holds the settings of a connection, and the sizes of the pool and of a batch. Clones share what opens connections, so that a
+/// running server can take over another password.
 #[derive(Clone)]
 pub struct Connection {
-    /// The hosts, the database, the role and its password.
-    pub(super) settings: tokio_postgres::Config,
+    /// The hosts, the database, the role and its password at the start.
+    settings: tokio_postgres::Config,
     /// The file of the certificate authorities that the hosts' certificates are checked against; without it, those of
     /// the system.
     root_certificates: Option<PathBuf>,
@@ -28,6 +34,15 @@ pub struct Connection {
     pub(super) connections: usize,
     /// The most writes that share a statement.
     pub(super) batch: usize,
+    opener: Arc<OnceLock<ArcSwap<Opener>>>,
+}
+
+/// Opens connections, with the password and the certificate authorities as they were last read.
+pub struct Opener {
+    settings: tokio_postgres::Config,
+    tls: MakeRustlsConnect,
+    /// The file of the authorities.
+    roots: Option<Vec<u8>>,
 }
 
 impl fmt::Display for Connection {
@@ -126,6 +141,7 @@ impl Connection {
             is_in_clear_by_default,
             connections,
             batch,
+            opener: Arc::default(),
         })
     }
 
@@ -159,9 +175,45 @@ impl Connection {
         self
     }
 
-    /// Builds the TLS configuration, with the certificate authorities to check the hosts' certificates against.
-    pub(super) fn tls(&self) -> Result<MakeRustlsConnect, Unavailable> {
-        let mut roots = RootCertStore::empty();
+    /// Returns what opens connections. Reads the certificate authorities when it is first asked.
+    pub(super) fn opener(&self) -> Result<Arc<Opener>, Unavailable> {
+        if let Some(opener) = self.opener.get() {
+            return Ok(opener.load_full());
+        }
+        let read = Arc::new(self.read_opener(self.settings.clone())?);
+        Ok(self.opener.get_or_init(|| ArcSwap::new(read)).load_full())
+    }
+
+    /// Reads what is to open connections from now on: the certificate authorities anew, and the password of `read`. `None` if
+    /// that leads elsewhere, or nothing has changed.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the file of the authorities won't do.
+    pub fn renewed(&self, read: &Self) -> Result<Option<Opener>, Unavailable> {
+        let leads_elsewhere = self.to_string() != read.to_string()
+            || self.root_certificates != read.root_certificates;
+        if leads_elsewhere {
+            return Ok(None);
+        }
+        let mut settings = self.settings.clone();
+        if let Some(password) = read.settings.get_password() {
+            settings.password(password);
+        }
+        let (now, renewed) = (self.opener()?, self.read_opener(settings)?);
+        let is_another = now.settings != renewed.settings || now.roots != renewed.roots;
+        Ok(is_another.then_some(renewed))
+    }
+
+    /// Opens connections this way from now on, in all clones. Those that are open stay.
+    pub fn take_over(&self, opener: Opener) {
+        if let Some(now) = self.opener.get() {
+            now.store(Arc::new(opener));
+        }
+    }
+
+    fn read_opener(&self, settings: tokio_postgres::Config) -> Result<Opener, Unavailable> {
+        let mut authorities = RootCertStore::empty();
+        let mut roots = None;
         if let Some(file) = &self.root_certificates {
             let problem = |error: &dyn fmt::Display| {
                 Unavailable(format!("sslrootcert = {}: {error}", file.display()))
@@ -169,21 +221,41 @@ impl Connection {
             let bytes = setting_file::read(file).map_err(|e| problem(&e))?;
             for certificate in CertificateDer::pem_slice_iter(&bytes) {
                 let certificate = certificate.map_err(|e| problem(&e))?;
-                roots.add(certificate).map_err(|e| problem(&e))?;
+                authorities.add(certificate).map_err(|e| problem(&e))?;
             }
-            if roots.is_empty() {
+            if authorities.is_empty() {
                 return Err(problem(&"it holds no certificate; write PEM"));
             }
-        } else if self.settings.get_ssl_mode() != SslMode::Disable {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots = Some(bytes.to_vec());
+        } else if settings.get_ssl_mode() != SslMode::Disable {
+            authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let config = ClientConfig::builder_with_provider(provider.into())
             .with_safe_default_protocol_versions()
             .map_err(|error| Unavailable(error.to_string()))?
-            .with_root_certificates(roots)
+            .with_root_certificates(authorities)
             .with_no_client_auth();
-        Ok(MakeRustlsConnect::new(config))
+        Ok(Opener {
+            settings,
+            tls: MakeRustlsConnect::new(config),
+            roots,
+        })
+    }
+}
+
+impl Connect for Connection {
+    fn connect(
+        &self,
+        _: &tokio_postgres::Config,
+    ) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+        let opener = self
+            .opener()
+            .expect("it was asked for before the pool was made");
+        Box::pin(async move {
+            let tls = opener.tls.clone();
+            ConfigConnectImpl { tls }.connect(&opener.settings).await
+        })
     }
 }
 

@@ -11,7 +11,6 @@ use futures_util::TryStreamExt;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, IsolationLevel, Row};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::connection::Connection;
 use crate::store::Unavailable;
@@ -22,7 +21,6 @@ use crate::timing::{STATEMENT_DEADLINE, STATEMENT_TIMEOUT};
 /// After a failover all connections lead to the wrong host. The first that shows it has the whole pool replaced.
 pub(super) struct Pool {
     connection: Connection,
-    tls: MakeRustlsConnect,
     current: RwLock<Connections>,
 }
 
@@ -105,11 +103,11 @@ impl From<Unavailable> for TransactionError<Unavailable> {
 impl Pool {
     /// Prepares a pool without connecting: a connection is opened when it is first needed.
     pub(super) fn new(connection: Connection) -> Result<Self, Unavailable> {
-        let tls = connection.tls()?;
-        let pool = pool(&connection, &tls);
+        // What it reads may be wrong, which is said now.
+        connection.opener()?;
+        let pool = pool(&connection);
         Ok(Self {
             connection,
-            tls,
             current: RwLock::new(Connections { epoch: 0, pool }),
         })
     }
@@ -246,7 +244,7 @@ impl Pool {
             current.pool.close();
             *current = Connections {
                 epoch: connections.epoch + 1,
-                pool: pool(&self.connection, &self.tls),
+                pool: pool(&self.connection),
             };
         }
     }
@@ -346,10 +344,11 @@ fn session_settings() -> String {
     )
 }
 
-fn pool(connection: &Connection, tls: &MakeRustlsConnect) -> deadpool_postgres::Pool {
-    let manager = Manager::from_config(
-        connection.settings.clone(),
-        tls.clone(),
+fn pool(connection: &Connection) -> deadpool_postgres::Pool {
+    let manager = Manager::from_connect(
+        // The connection has settings of its own.
+        tokio_postgres::Config::new(),
+        connection.clone(),
         ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         },
