@@ -273,6 +273,7 @@ impl Refusal {
             self,
             Self::ClientUnknown
                 | Self::ClientDisabled
+                | Self::ApiKeyMissing
                 | Self::ApiKeyWrong
                 | Self::ApiKeyExpired
                 | Self::ApiKeyRevoked

@@ -147,7 +147,8 @@ impl App {
                 (self.grants.write(write).await?, EventType::GuestErased)
             }
             Ending::Link(grant, tombstone, client) => {
-                let (keys, by) = (self.keys.now(), UnlinkedBy::Client(client));
+                let keys = Arc::clone(&self.keys.now());
+                let by = UnlinkedBy::Client(client);
                 let undone = links::undo(
                     &*self.grants,
                     &keys,

@@ -86,7 +86,7 @@ impl App {
             return Ok(());
         }
         let (store, journal) = (&*self.marks.store, &self.marks.journal);
-        let keys = self.keys.now();
+        let keys = Arc::clone(&self.keys.now());
         let carry_out = async {
             let agreement = restore::agreement(store, journal).await?;
             let recorder = &self.recorder;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use guestpass_core::time::Timestamp;
+use guestpass_core::token_request::{AUTHORIZATION_CODE, REFRESH_TOKEN};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
@@ -70,6 +71,21 @@ pub struct Granted {
     pub decision: &'static str,
 }
 
+impl Granted {
+    const USUAL: [Self; 3] = [
+        Self::by(AUTHORIZATION_CODE, "advance"),
+        Self::by(REFRESH_TOKEN, "advance"),
+        Self::by(REFRESH_TOKEN, "repeat"),
+    ];
+
+    const fn by(grant_type: &'static str, decision: &'static str) -> Self {
+        Self {
+            grant_type,
+            decision,
+        }
+    }
+}
+
 /// Labels of a request beyond a rate limit.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct RateLimited {
@@ -103,7 +119,8 @@ impl Metrics {
             &mut registry,
             "tokens",
             "Granted token requests by decision",
-        );
+        )
+        .at_zero(Granted::USUAL);
         let revocations = Counters::register(
             &mut registry,
             "revocations",

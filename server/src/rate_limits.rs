@@ -4,7 +4,7 @@
 
 use std::num::NonZeroU32;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,16 +53,13 @@ impl FromStr for Mode {
 
 /// Counts what each address, client and grant has done lately.
 pub struct RateLimits {
-    /// The place of the mode among [`MODES`].
-    mode: AtomicU8,
+    mode: ArcSwap<Mode>,
     clock: Arc<SteadyClock>,
     metrics: Arc<Counters<RateLimited>>,
     has_warned_of_proxy: AtomicBool,
     /// One for each limit that some policy has. They are few: as many as operators have written.
     limiters: ArcSwap<Vec<(Choice, Size, Arc<Limiter>)>>,
 }
-
-const MODES: [Mode; 3] = [Mode::Enforce, Mode::Monitor, Mode::Off];
 
 type Limiter = RateLimiter<Asked, Buckets, Monotonic, NoOpMiddleware<Duration>>;
 
@@ -81,7 +78,7 @@ enum Whom {
 impl RateLimits {
     pub(crate) fn new(mode: Mode, clock: Arc<SteadyClock>, metrics: &Metrics) -> Self {
         Self {
-            mode: AtomicU8::new(mode as u8),
+            mode: ArcSwap::from_pointee(mode),
             clock,
             metrics: metrics.rate_limited.clone(),
             has_warned_of_proxy: AtomicBool::new(false),
@@ -91,11 +88,11 @@ impl RateLimits {
 
     /// Takes over another mode.
     pub(crate) fn set_mode(&self, mode: Mode) {
-        self.mode.store(mode as u8, Ordering::Relaxed);
+        self.mode.store(Arc::new(mode));
     }
 
     fn mode(&self) -> Mode {
-        MODES[usize::from(self.mode.load(Ordering::Relaxed))]
+        **self.mode.load()
     }
 
     /// Warns, once, that a limit has met someone who says for whom it asks, and isn't trusted.

@@ -59,7 +59,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Arc<App>, StartError
     }
     // Nothing that is forgotten for its age can be brought back, so age is judged by the earliest time that it may be.
     let earliest = clock.reading().earliest;
-    let known = keys.now();
+    let known = Arc::clone(&keys.now());
     let records = config.events.recorded;
     if store.records_events().await? != records {
         store.write(Write::RecordEvents(records)).await?;

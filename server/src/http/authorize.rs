@@ -8,6 +8,7 @@ use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use guestpass_core::authorize::{AuthorizeRequest, EXAMPLE_STATE, PARAMETERS, REDIRECT_URI};
 use guestpass_core::client::{CLIENT_SECRET, Client};
+use guestpass_core::limits::MAX_CLIENT_ID_BYTES;
 use guestpass_core::params::Params;
 use guestpass_core::pkce::EXAMPLE_VERIFIER;
 use guestpass_core::refusal::WireCode;
@@ -39,7 +40,8 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
                 the code is in the body of the answer. A prefetch by a browser (`Sec-Purpose: prefetch`) gets a 503 and \
                 creates no guest. So does whatever else a browser marks as no fetch whose answer a page could read \
                 (`Sec-Fetch-Mode`, `Sec-Fetch-Dest`, and `Origin` beside `Sec-Fetch-Site`): it gets a 400. So does an `Origin` that \
-                the client has not registered, if it has registered any.\n\nA guest's access token may be sent along, in `x-dressipi-jwt` or as bearer token. It \
+                the client has not registered, if it has registered any. Beyond a limit of new guests a public client's \
+                request gets a 429, whatever else is wrong with it.\n\nA guest's access token may be sent along, in `x-dressipi-jwt` or as bearer token. It \
                 has no effect, unless the client is confidential and set to `resume_with_jwt`: then a valid token that \
                 was issued to this client yields a code for the same guest.",
         answers: &[Answer {
@@ -104,6 +106,7 @@ pub(super) fn check_limits(
         .uri()
         .query()
         .and_then(|query| Params::peek(query, "client_id"))
+        .filter(|id| id.len() <= MAX_CLIENT_ID_BYTES)
         .and_then(|id| app.clients.by_id(id));
     let Some(client) = named.filter(|client| !client.confidential && !client.disabled) else {
         return Ok(());

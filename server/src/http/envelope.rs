@@ -213,7 +213,7 @@ impl<T: Send + 'static> ToItsEnd<T> {
     ) -> Self {
         Self {
             app: Arc::clone(app),
-            // Unwind-safe: handlers share state only behind locks, which a panic poisons.
+            // Unwind-safe: what handlers share is behind locks, which a panic poisons, or replaced whole.
             rest: Some(AssertUnwindSafe(future).catch_unwind().boxed()),
             goes_on,
         }

@@ -132,7 +132,8 @@ pub(super) fn finish(
     }
     let status = response.status();
     let headers = response.headers_mut();
-    if !headers.contains_key(CONTENT_SECURITY_POLICY) {
+    // Nothing but `add_always` sets it.
+    if !headers.contains_key(X_CONTENT_TYPE_OPTIONS) {
         headers.reserve(ROOM.saturating_sub(headers.len()));
         add_always(headers);
     }

@@ -96,7 +96,7 @@ impl KeyRing {
         })
     }
 
-    /// Returns the keys as they are now. Whoever keeps them for longer than a request clones the [`Arc`].
+    /// Returns the keys as they are now. Whoever keeps them while something is waited for clones the [`Arc`].
     #[must_use]
     pub fn now(&self) -> Guard<Arc<Keys>> {
         self.known.load()
@@ -225,8 +225,7 @@ impl KeyRing {
         now: Timestamp,
         forced: bool,
     ) -> Result<bool, RotateError> {
-        let keys = self.now();
-        let steps = life::rotate(&keys.listed, key_use, &self.schedule, now, forced)
+        let steps = life::rotate(&self.now().listed, key_use, &self.schedule, now, forced)
             .map_err(RotateError::Refused)?;
         self.carry_out(steps, now).await.map_err(RotateError::Keys)
     }

@@ -31,6 +31,14 @@ where
         }
     }
 
+    /// Shows those of these labels from the start, at zero: so that the first of them is seen to come.
+    pub(super) fn at_zero(self, all: impl IntoIterator<Item = L>) -> Self {
+        for labels in all {
+            drop(self.family.get_or_create(&labels));
+        }
+        self
+    }
+
     /// Counts one more.
     pub fn inc(&self, labels: &L) {
         if let Some(counter) = self.found.load().get(labels) {

@@ -41,6 +41,8 @@ pub enum VerifiedBy {
 }
 
 impl VerifiedBy {
+    const ALL: [Self; 3] = [Self::Header, Self::AccessCookie, Self::RefreshCookie];
+
     const fn name(self) -> &'static str {
         match self {
             Self::Header => "header",
@@ -67,7 +69,8 @@ impl PageMetrics {
                 registry,
                 "verified",
                 "Requests of guests that a gateway has asked about, by what said whose",
-            ),
+            )
+            .at_zero(VerifiedBy::ALL.map(|by| VerifiedLabels { by: by.name() })),
         }
     }
 

@@ -4,6 +4,8 @@
 //! use is logged out. It needs no entry in the journal, since after a restore the next walk does it again; and no tombstone, but
 //! for a guest whose id follows from an earlier one's token, or it would be made again.
 
+use std::sync::Arc;
+
 use futures_util::{StreamExt, TryStreamExt, stream};
 use guestpass_core::event::EventType;
 use guestpass_core::time::Timestamp;
@@ -54,7 +56,7 @@ impl Cleaner {
         before: IdleBefore,
         now: Timestamp,
     ) -> Result<(), Unavailable> {
-        let keys = self.app.keys.now();
+        let keys = Arc::clone(&self.app.keys.now());
         for guest in idle.iter().filter(|guest| guest.id.is_of_successor()) {
             let hash = keys.tombstone(guest.id);
             let tombstone = Write::InsertTombstone(Tombstone { hash, at: now });

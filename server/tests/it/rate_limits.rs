@@ -134,6 +134,8 @@ async fn c150_guesses_are_limited_and_whoever_holds_a_token_is_not() {
     for guess in [
         refresh(&"B".repeat(64)),
         authorize().set("client_id", "nobody"),
+        // Else it would tell that there is such a client.
+        authorize().set("client_id", "back"),
         profile("x.y.z"),
         exchange(&code).set("code_verifier", WRONG_VERIFIER),
         // The right one has to wait, too: a wrong one would have been written down.
