@@ -28,6 +28,7 @@ use self::requests::Requests;
 pub use self::requests::{Deadline, Peer};
 pub use self::socket::{Listener, Reserved};
 use self::socket::{Socket, Stream};
+use self::strict_transport::StrictTransport;
 use crate::config::TrustedProxies;
 use crate::source::Source;
 use crate::timing::DRAIN;
@@ -37,6 +38,7 @@ mod guarded;
 mod handed_over;
 mod requests;
 mod socket;
+mod strict_transport;
 mod unix_socket;
 
 /// The settings of a listener.
@@ -262,7 +264,10 @@ impl Connection {
             // Above our own limits (`http::limits`), so that those answer, in JSON; this is only what bounds memory.
             .max_headers(256)
             .max_buf_size(BUFFER)
-            .serve_connection(TokioIo::new(stream), requests)
+            .serve_connection(
+                TokioIo::new(StrictTransport::new(stream, S::IS_TLS)),
+                requests,
+            )
             .await;
     }
 

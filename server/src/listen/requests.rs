@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::connections::{Activity, Admitted};
+use super::strict_transport::STRICT_TRANSPORT;
 use super::{Connection, MAX_AGE, Stage};
 use crate::timing::{ANSWER_DEADLINE, ARRIVAL_DEADLINE};
 
@@ -135,10 +136,9 @@ impl Future for Answering {
         let this = self.project();
         let Ok(mut response) = ready!(this.answer.poll(context));
         if *this.is_tls {
-            let year = HeaderValue::from_static("max-age=31536000");
             response
                 .headers_mut()
-                .insert(STRICT_TRANSPORT_SECURITY, year);
+                .insert(STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT);
         }
         if let Some(stage) = this.stage
             && (*stage.borrow() >= Stage::Leaving || this.under_way.0.age() > MAX_AGE)

@@ -225,20 +225,32 @@ async fn f57_over_tls_every_answer_asks_for_tls_from_then_on() {
         tls: Some(certified.tls().read().unwrap()),
         ..Settings::default()
     };
-    let (address, client) = (
-        test.listen_with(settings).await,
-        certified.client(&[&TLS13]),
-    );
-    let stream = shake_hands(address, &Arc::new(client)).unwrap();
-    let mut connection = Connection::over(stream);
+    let address = test.listen_with(settings).await;
+    let client = Arc::new(certified.client(&[&TLS13]));
+    let connect = || Connection::over(shake_hands(address, &client).unwrap());
+    let asks_for_tls = |answer: &Answer| {
+        let hsts = answer.header("strict-transport-security");
+        assert_eq!(hsts, Some("max-age=31536000"), "{answer:?}");
+    };
+    let mut connection = connect();
     for request in [
         authorize(),
         exchange("nonsense"),
         request("GET", "/nothing"),
     ] {
-        let answer = connection.send(&request).unwrap();
-        let hsts = answer.header("strict-transport-security");
-        assert_eq!(hsts, Some("max-age=31536000"), "{answer:?}");
+        asks_for_tls(&connection.send(&request).unwrap());
+    }
+    // What isn't a request is answered by the HTTP library, on this connection and on new ones.
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(300));
+    for (mut connection, raw, status) in [
+        (connection, "nonsense\r\n\r\n", 400),
+        (connect(), "GET / HTTP/1.1\r\nno field\r\n\r\n", 400),
+        (connect(), many.as_str(), 431),
+    ] {
+        connection.write(raw).unwrap();
+        let answer = connection.answer_to(&Method::GET).unwrap();
+        assert_eq!(answer.status, status, "{answer:?}");
+        asks_for_tls(&answer);
     }
 }
 
