@@ -4,11 +4,12 @@
 
 use std::num::NonZeroU32;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::StateStore;
@@ -53,7 +54,8 @@ impl FromStr for Mode {
 
 /// Counts what each address, client and grant has done lately.
 pub struct RateLimits {
-    mode: ArcSwap<Mode>,
+    /// A [`Mode`] as a number.
+    mode: AtomicU8,
     clock: Arc<SteadyClock>,
     metrics: Arc<Counters<RateLimited>>,
     has_warned_of_proxy: AtomicBool,
@@ -78,7 +80,7 @@ enum Whom {
 impl RateLimits {
     pub(crate) fn new(mode: Mode, clock: Arc<SteadyClock>, metrics: &Metrics) -> Self {
         Self {
-            mode: ArcSwap::from_pointee(mode),
+            mode: AtomicU8::new(mode as u8),
             clock,
             metrics: metrics.rate_limited.clone(),
             has_warned_of_proxy: AtomicBool::new(false),
@@ -88,11 +90,14 @@ impl RateLimits {
 
     /// Takes over another mode.
     pub(crate) fn set_mode(&self, mode: Mode) {
-        self.mode.store(Arc::new(mode));
+        self.mode.store(mode as u8, Ordering::Relaxed);
     }
 
     fn mode(&self) -> Mode {
-        **self.mode.load()
+        let number = self.mode.load(Ordering::Relaxed);
+        let mut all = [Mode::Enforce, Mode::Monitor, Mode::Off].into_iter();
+        all.find(|mode| *mode as u8 == number)
+            .expect("it was made of one of these")
     }
 
     /// Warns, once, that a limit has met someone who says for whom it asks, and isn't trusted.
@@ -116,7 +121,7 @@ impl RateLimits {
         if buckets.iter().flatten().nth(1).is_some() {
             self.look(buckets)?;
         }
-        self.refuse_beyond(buckets, Takes::One)
+        self.refuse_beyond(buckets, Takes::One, self.mode())
     }
 
     /// Checks that none of these buckets is empty.
@@ -125,13 +130,17 @@ impl RateLimits {
     /// As [`RateLimits::take`].
     fn look(&self, buckets: &[Option<Bucket>]) -> Result<(), Refusal> {
         match self.mode() {
-            Mode::Enforce => self.refuse_beyond(buckets, Takes::Nothing),
+            mode @ Mode::Enforce => self.refuse_beyond(buckets, Takes::Nothing, mode),
             Mode::Monitor | Mode::Off => Ok(()),
         }
     }
 
-    fn refuse_beyond(&self, buckets: &[Option<Bucket>], takes: Takes) -> Result<(), Refusal> {
-        let mode = self.mode();
+    fn refuse_beyond(
+        &self,
+        buckets: &[Option<Bucket>],
+        takes: Takes,
+        mode: Mode,
+    ) -> Result<(), Refusal> {
         if mode == Mode::Off {
             return Ok(());
         }
@@ -365,12 +374,14 @@ struct Asked {
 }
 
 /// The buckets of a limiter: the latest used are kept, and whoever was forgotten has a full one.
-struct Buckets(Mutex<LruCache<(Whom, Option<ClientNumber>), Nanos>>);
+struct Buckets(Mutex<LruCache<(Whom, Option<ClientNumber>), Nanos, RandomState>>);
 
 impl Default for Buckets {
     fn default() -> Self {
         // Bounded below: this way its memory isn't taken before it is needed.
-        Self(Mutex::new(LruCache::unbounded()))
+        Self(Mutex::new(LruCache::unbounded_with_hasher(
+            RandomState::default(),
+        )))
     }
 }
 
@@ -383,11 +394,16 @@ impl StateStore for Buckets {
     {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (asked.whom, asked.client);
-        let (outcome, after) = decide(buckets.get(&key).copied())?;
-        if asked.takes == Takes::One {
-            buckets.put(key, after);
-            if buckets.len() > BUCKETS {
-                buckets.pop_lru();
+        let mut known = buckets.get_mut(&key);
+        let (outcome, after) = decide(known.as_deref().copied())?;
+        match (asked.takes, &mut known) {
+            (Takes::Nothing, _) => {}
+            (Takes::One, Some(known)) => **known = after,
+            (Takes::One, None) => {
+                buckets.put(key, after);
+                if buckets.len() > BUCKETS {
+                    buckets.pop_lru();
+                }
             }
         }
         Ok(outcome)

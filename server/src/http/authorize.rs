@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::Method;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use guestpass_core::authorize::{AuthorizeRequest, EXAMPLE_STATE, PARAMETERS, REDIRECT_URI};
 use guestpass_core::client::{CLIENT_SECRET, Client};
 use guestpass_core::limits::MAX_CLIENT_ID_BYTES;
@@ -160,9 +159,10 @@ async fn authorize(
             app.authorize(client, &request).await?
         }
     };
-    Ok(Json(Authorization {
+    let authorization = Authorization {
         code,
         state: request.state,
-    })
-    .into_response())
+    };
+    let text = serde_json::to_string(&authorization).expect("texts become JSON");
+    Ok(respond::json(text))
 }

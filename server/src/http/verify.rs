@@ -324,7 +324,7 @@ fn identity(verified: &Verified) -> Response {
     if let Some(customer) = &verified.customer {
         identity["customer"] = customer.as_str().into();
     }
-    let mut response = Json(identity).into_response();
+    let mut response = respond::json_with_room(identity.to_string(), 4);
     let headers = response.headers_mut();
     for (name, value) in [
         (SUB, &*verified.sub),
