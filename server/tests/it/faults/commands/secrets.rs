@@ -149,8 +149,8 @@ fn f24_a_token_or_key_on_the_command_line_is_not_quoted() {
     binary.json(&["client", "add", SHOP]);
     let tokens = binary.serve().guest();
     let key = "gpk_S3cretpw-S3cretpw-S3cretpw-S3cretpw-S3cretpw-S3cretp";
-    // One of 64 begins with a hyphen.
-    let like_flag = format!("-{}", &tokens.refresh_token[1..]);
+    // One of 64 begins with a hyphen. (Were the next one h, it would ask for help.)
+    let like_flag = format!("-k{}", &tokens.refresh_token[2..]);
     for secret in [
         tokens.refresh_token.as_str(),
         tokens.access_token.as_str(),
