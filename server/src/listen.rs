@@ -253,7 +253,7 @@ impl Connection {
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             Box::pin(self.http2(stream)).await;
         } else {
-            self.http1(stream).await;
+            self.http1(StrictTransport::new(stream)).await;
         }
     }
 
@@ -264,10 +264,7 @@ impl Connection {
             // Above our own limits (`http::limits`), so that those answer, in JSON; this is only what bounds memory.
             .max_headers(256)
             .max_buf_size(BUFFER)
-            .serve_connection(
-                TokioIo::new(StrictTransport::new(stream, S::IS_TLS)),
-                requests,
-            )
+            .serve_connection(TokioIo::new(stream), requests)
             .await;
     }
 

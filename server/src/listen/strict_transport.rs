@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use axum::http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::guarded::Transport;
+
 /// For a year.
 pub(super) const STRICT_TRANSPORT: HeaderValue = HeaderValue::from_static(VALUE);
 const VALUE: &str = "max-age=31536000";
@@ -17,18 +19,21 @@ const NAME: &str = "strict-transport-security";
 /// own, so it is put into what is written.
 pub(super) struct StrictTransport<S> {
     stream: S,
-    is_tls: bool,
     /// Such an answer while it is written, and the length that it had.
     own: Option<(Vec<u8>, usize)>,
 }
 
 impl<S> StrictTransport<S> {
-    pub(super) const fn new(stream: S, is_tls: bool) -> Self {
-        Self {
-            stream,
-            is_tls,
-            own: None,
-        }
+    pub(super) const fn new(stream: S) -> Self {
+        Self { stream, own: None }
+    }
+}
+
+impl<S: Transport> Transport for StrictTransport<S> {
+    const IS_TLS: bool = S::IS_TLS;
+
+    fn reset_when_closed(&self) {
+        self.stream.reset_when_closed();
     }
 }
 
@@ -48,7 +53,7 @@ impl<S: AsyncWrite + Unpin> StrictTransport<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Option<Poll<io::Result<usize>>> {
-        if self.own.is_none() && self.is_tls {
+        if self.own.is_none() {
             self.own = completed(bytes).map(|own| (own, bytes.len()));
         }
         let (rest, length) = self.own.as_mut()?;
@@ -122,9 +127,9 @@ mod tests {
     async fn f57_an_answer_of_the_library_has_the_field_however_it_is_written() {
         let own = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n";
         let ours = "HTTP/1.1 404 Not Found\r\nstrict-transport-security: max-age=31536000\r\n\r\n";
-        for (is_tls, room) in [(true, 7), (true, 1024), (false, 7)] {
+        for room in [7, 1024] {
             let (stream, mut peer) = duplex(room);
-            let mut stream = StrictTransport::new(stream, is_tls);
+            let mut stream = StrictTransport::new(stream);
             let write = async move {
                 for answer in [ours, own, "HTTP/1.1 200 OK\r\n\r\n4"] {
                     stream.write_all(answer.as_bytes()).await.unwrap();
@@ -134,7 +139,7 @@ mod tests {
             let ((), read) = tokio::join!(write, peer.read_to_string(&mut arrived));
             read.unwrap();
             let times = arrived.matches(NAME).count();
-            assert_eq!(times, 1 + usize::from(is_tls), "{arrived}");
+            assert_eq!(times, 2, "{arrived}");
             assert_eq!(arrived.matches("connection: close\r\n\r\n").count(), 1);
             assert!(arrived.ends_with("200 OK\r\n\r\n4"), "{arrived}");
         }
