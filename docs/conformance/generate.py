@@ -7,6 +7,7 @@ A case passes if it has tests, whose names begin with its number (`c058_…`, an
 passed, on every database that they ran on. With --check nothing is written; the exit status is 1 if README.md is not what would be written.
 """
 
+import difflib
 import pathlib
 import re
 import sys
@@ -35,8 +36,9 @@ def main(arguments):
         return 1
     if not check:
         readme.write_text(text)
-    elif not readme.exists() or readme.read_text() != text:
-        print("docs/conformance/README.md is stale: `make docs` writes it from the last run")
+    elif (old := readme.read_text()) != text:
+        print("docs/conformance/README.md is stale: `make docs` writes it from the last run. What that changes:")
+        print(*difflib.unified_diff(old.splitlines(), text.splitlines(), lineterm="", n=0), sep="\n")
         return 1
     return 0
 
