@@ -29,6 +29,7 @@ static METRICS: Endpoint = Endpoint {
     parameters: &[],
     location: ParameterLocation::Query,
     caller: Caller::Operator,
+    early_check: None,
     operations: &[Operation {
         methods: &["GET", "HEAD"],
         query: None,

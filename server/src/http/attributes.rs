@@ -23,6 +23,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     parameters: ATTRIBUTES_PARAMETERS,
     location: ParameterLocation::Body,
     caller: Caller::BackEnd,
+    early_check: None,
     operations: &[Operation {
         methods: &["POST"],
         query: None,

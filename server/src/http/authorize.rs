@@ -17,8 +17,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client_auth::Presented;
-use super::endpoint::{Answer, Caller, Endpoint, Link, Operation, ParameterLocation, Schema};
-use super::envelope::EarlyRefusal;
+use super::endpoint::{
+    Answer, Caller, EarlyRefusal, Endpoint, Link, Operation, ParameterLocation, Schema,
+};
 use super::visitor::Visitor;
 use super::{fetch_metadata, respond};
 use crate::app::App;
@@ -30,6 +31,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     parameters: PARAMETERS,
     location: ParameterLocation::Query,
     caller: Caller::Client(WireCode::UnauthorizedClient),
+    early_check: Some(check_limits),
     operations: &[Operation {
         methods: &["GET"],
         query: None,
@@ -93,11 +95,7 @@ fn schema() -> Value {
 /// Refuses a public client's request for a guest beyond a limit before its parameters are read. Counts nothing, so whatever it
 /// lets pass is asked again. A confidential client's waits for its key: that says for whom the client asks, and the
 /// request may be for a guest who is there already.
-pub(super) fn check_limits(
-    app: &App,
-    request: &Request,
-    visitor: Visitor,
-) -> Result<(), EarlyRefusal> {
+fn check_limits(app: &App, request: &Request, visitor: Visitor) -> Result<(), EarlyRefusal> {
     if request.method() != Method::GET {
         return Ok(());
     }

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::routing::{MethodFilter, MethodRouter};
+use guestpass_core::client::Client;
 use guestpass_core::params::Parameter;
 use guestpass_core::refusal::{Refusal, WireCode};
 use serde_json::{Value, json};
 
+use super::visitor::Visitor;
 use super::{envelope, respond};
 use crate::app::App;
 use crate::error::Error;
@@ -25,8 +28,29 @@ pub(super) struct Endpoint {
     pub(super) location: ParameterLocation,
     /// The kind of caller, on which the status and code of a failure depend.
     pub(super) caller: Caller,
+    /// Refuses, in front of the handler, what most of a flood would be refused for.
+    pub(super) early_check: Option<EarlyCheck>,
     /// Its operations but `OPTIONS`, which is the same everywhere but for gateways.
     pub(super) operations: &'static [Operation],
+}
+
+/// A check that reads no more of a request than it needs, and writes nothing.
+pub(super) type EarlyCheck = fn(&App, &Request, Visitor) -> Result<(), EarlyRefusal>;
+
+/// A refusal in front of the handler, which is the cheapest.
+pub(super) struct EarlyRefusal {
+    pub(super) refusal: Refusal,
+    /// The client that the request names, if it was looked for.
+    pub(super) client: Option<Arc<Client>>,
+}
+
+impl From<Refusal> for EarlyRefusal {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            client: None,
+        }
+    }
 }
 
 /// Tells from where an endpoint reads its parameters.

@@ -15,16 +15,14 @@ use axum::http::{HeaderValue, Method};
 use axum::response::Response;
 use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
-use guestpass_core::client::Client;
-use guestpass_core::refusal::Refusal;
 use tokio::runtime::Handle;
 use tower::layer::layer_fn;
 use tower::{Layer, Service};
 
-use super::endpoint::{Caller, Endpoint};
+use super::endpoint::{Caller, EarlyRefusal, Endpoint};
 use super::respond::Unfinished;
 use super::visitor::Visitor;
-use super::{authorize, client_auth, limits, respond};
+use super::{client_auth, limits, respond};
 use crate::app::App;
 use crate::error::Error;
 use crate::listen::{Deadline, Peer};
@@ -138,30 +136,12 @@ where
     }
 }
 
-/// A refusal that needs no handler, which is the cheapest.
-pub(super) struct EarlyRefusal {
-    pub(super) refusal: Refusal,
-    /// The client that the request names, if it was looked for.
-    pub(super) client: Option<Arc<Client>>,
-}
-
-impl From<Refusal> for EarlyRefusal {
-    fn from(refusal: Refusal) -> Self {
-        Self {
-            refusal,
-            client: None,
-        }
-    }
-}
-
-/// Refuses what isn't bounded and unambiguous, and in a flood the guests beyond a limit.
+/// Refuses what needs no handler to be refused.
 fn check(app: &App, request: &Request, received: &Received) -> Result<(), EarlyRefusal> {
     limits::check(request, received.endpoint)?;
-    match received.endpoint {
-        Some(endpoint) if endpoint.path == authorize::ENDPOINT.path => {
-            authorize::check_limits(app, request, received.visitor)
-        }
-        _ => Ok(()),
+    match received.endpoint.and_then(|endpoint| endpoint.early_check) {
+        Some(check) => check(app, request, received.visitor),
+        None => Ok(()),
     }
 }
 

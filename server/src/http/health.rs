@@ -18,6 +18,7 @@ static LIVE: Endpoint = Endpoint {
     parameters: &[],
     location: ParameterLocation::Query,
     caller: Caller::Anyone,
+    early_check: None,
     operations: &[Operation {
         methods: &["GET", "HEAD"],
         query: None,
@@ -40,6 +41,7 @@ static READY: Endpoint = Endpoint {
     parameters: &[],
     location: ParameterLocation::Query,
     caller: Caller::Anyone,
+    early_check: None,
     operations: &[Operation {
         methods: &["GET", "HEAD"],
         query: None,

@@ -28,6 +28,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     parameters: &[],
     location: ParameterLocation::Query,
     caller: Caller::Anyone,
+    early_check: None,
     operations: &[Operation {
         methods: &["GET", "HEAD"],
         query: None,

@@ -14,8 +14,8 @@ use guestpass_core::rate_limit::Exceeded;
 use guestpass_core::refusal::{Refusal, WireCode};
 
 use super::cors;
-use super::endpoint::Caller;
-use super::envelope::{EarlyRefusal, Received};
+use super::endpoint::{Caller, EarlyRefusal};
+use super::envelope::Received;
 use crate::app::App;
 use crate::error::Error;
 use crate::metrics::{Answered, Refused};

@@ -24,6 +24,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     parameters: PARAMETERS,
     location: ParameterLocation::Body,
     caller: Caller::Client(WireCode::InvalidClient),
+    early_check: None,
     operations: &[Operation {
         methods: &["POST"],
         query: None,

@@ -32,6 +32,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     parameters: PARAMETERS,
     location: ParameterLocation::Body,
     caller: Caller::Page,
+    early_check: None,
     operations: &[OPERATION, END],
 };
 

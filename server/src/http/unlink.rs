@@ -20,6 +20,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     parameters: CUSTOMER_PARAMETERS,
     location: ParameterLocation::Body,
     caller: Caller::BackEnd,
+    early_check: None,
     operations: &[Operation {
         methods: &["POST"],
         query: None,
