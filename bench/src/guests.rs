@@ -100,7 +100,7 @@ pub(crate) struct Seed {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Said {
     Nothing,
-    /// Which customer each is.
+    /// Names the customer that each is.
     Customer,
     /// That, and as many attributes as there may be.
     All,

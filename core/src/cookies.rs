@@ -113,7 +113,7 @@ pub struct Naming<'a> {
     pub name: &'a CookieName,
     /// The domain of the access token, if it isn't for this host alone.
     pub domain: Option<&'a CookieDomain>,
-    /// Whether the issuer has TLS. Without, as only one on loopback is, browsers would refuse the prefix and `Secure`.
+    /// Tells whether the issuer has TLS. Without, as only one on loopback is, browsers would refuse the prefix and `Secure`.
     pub is_secure: bool,
 }
 

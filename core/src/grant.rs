@@ -417,7 +417,7 @@ pub const MAX_LIVE: usize = 8;
 /// has redeemed, the oldest first and the newest never, then the one advanced longest ago. A page that asks for codes and doesn't
 /// redeem them must not end one grant after the other that is used.
 ///
-/// Which ones these are follows from the grants and the clock alone, and one more grant spares none of them. So of calls at the
+/// Their choice follows from the grants and the clock alone, and one more grant spares none of them. So of calls at the
 /// same time, each after it has added a grant, all end the same ones, and the one that reads last, which sees all grants, leaves
 /// just as many as may live. The newest is none of a clock that is ahead: else the grant that a caller has just added wouldn't be it.
 #[must_use]

@@ -1,4 +1,4 @@
-//! Which file a path leads to: files are compared by what they are, and not by how a path is spelled.
+//! Tells which file a path leads to: files are compared by what they are, and not by how a path is spelled.
 
 use std::ffi::OsString;
 use std::fs;

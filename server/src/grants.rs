@@ -38,7 +38,7 @@ pub struct Tokens {
     pub issued_at: Timestamp,
     /// The time from which on the refresh token is no good, if it isn't used before.
     pub refresh_ends_at: Timestamp,
-    /// What became of the grant: `advance`, `repeat`, `reissue` or `recover`.
+    /// Names what became of the grant: `advance`, `repeat`, `reissue` or `recover`.
     pub decision: &'static str,
 }
 

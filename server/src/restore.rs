@@ -30,7 +30,7 @@ use crate::store::{
 pub struct Agreement {
     /// The position in the journal behind the last mark that the database has; its beginning if it has none of them.
     pub position: u64,
-    /// That mark.
+    /// The mark itself.
     pub mark: Option<Mark>,
     /// The journal has a mark that some database has had.
     pub is_marked: bool,

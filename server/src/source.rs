@@ -1,4 +1,4 @@
-//! Where a request comes from, as far as one customer of a network provider can be told from the next.
+//! Tells where a request comes from, as far as one customer of a network provider can be told from the next.
 
 use std::net::{IpAddr, Ipv6Addr};
 

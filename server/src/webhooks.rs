@@ -29,14 +29,14 @@ pub struct Deliverer {
     receiver: Arc<Receiver>,
     lease: Leaseholder,
     counted_at: Option<Timestamp>,
-    /// What the store couldn't be told of deliveries. Until it is, nothing more is sent, or it would be sent again.
+    /// Holds what the store couldn't be told of deliveries. Until it is, nothing more is sent, or it would be sent again.
     unnoted: Vec<Write>,
 }
 
 /// The result of one step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
-    /// What was due was tried.
+    /// Everything that was due was tried.
     Tried {
         /// The events that were delivered.
         delivered: usize,
@@ -278,7 +278,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 const WHILE_ELSEWHERE: Duration = Duration::from_secs(10);
 const AFTER_ERROR: Duration = Duration::from_secs(5);
 const COUNT_EVERY: Duration = Duration::from_secs(10);
-/// What waits or is dead is counted up to one more than this many; a count that stands there says that there are more.
+/// Bounds how far what waits or is dead is counted: to one more than this; a count that stands there says that there are more.
 const COUNTED_AT_MOST: usize = 10_001;
 const LEASE: Duration = Duration::from_secs(30);
 /// The rest of a lease with which it is renewed: more than the deadline of a delivery.

@@ -28,7 +28,7 @@ pub(super) struct Renewal {
     pub(super) in_use: Vec<ShownSetting>,
     pub(super) level: Level,
     pub(super) token: Option<OperatorToken>,
-    /// What opens connections to the database, if that is PostgreSQL.
+    /// Opens connections to the database, if that is PostgreSQL.
     pub(super) database: Option<Connection>,
     /// The receiver of webhooks, and the secrets that sign what it is sent.
     pub(super) webhook: Option<(Webhook, Secrets)>,

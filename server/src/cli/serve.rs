@@ -339,7 +339,7 @@ pub(super) fn require_settings(config: &Config) -> Result<Required, Failure> {
     })
 }
 
-/// What was read while the settings were checked.
+/// Holds what was read while the settings were checked.
 pub(super) struct Required {
     /// The certificate of the public listener.
     pub(super) certificate: Option<Arc<Certificate>>,

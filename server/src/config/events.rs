@@ -24,7 +24,7 @@ pub struct Events {
 /// The receiver of events, and the secrets that sign what it is sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Webhook {
-    /// Where events are sent to.
+    /// Says where events are sent to.
     pub url: Url,
     /// The file of the secrets, each of which signs. It is read when something is to be sent.
     pub secret_file: PathBuf,

@@ -1,4 +1,4 @@
-//! Where the public API listens, and what follows from that.
+//! Says where the public API listens, and what follows from that.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -66,6 +66,7 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     ],
     location: ParameterLocation::Query,
     caller: Caller::Gateway,
+    early_check: None,
     operations: &[Operation {
         methods: &[
             "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE",
@@ -180,7 +181,7 @@ struct Verified {
     customer: Option<String>,
     /// Until when that is so, in seconds since the epoch.
     expires_at: i64,
-    /// What said so.
+    /// Names what said so.
     by: VerifiedBy,
 }
 

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use super::Counters;
 use crate::store::EventCounts;
 
-/// What became of events, and of guests whom nobody came back as.
+/// Counts what became of events, and of guests whom nobody came back as.
 pub(crate) struct EventMetrics {
     events: Counters<EventLabels>,
     waiting: Gauge,

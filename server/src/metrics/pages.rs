@@ -1,4 +1,4 @@
-//! What is counted of pages: their sessions, tickets, and what gateways were told of their requests.
+//! Counts what pages do: their sessions, tickets, and what gateways were told of their requests.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::registry::Registry;

@@ -92,7 +92,7 @@ pub enum Table {
     Profiles,
     /// Their grants.
     Grants,
-    /// What the shop is told of them.
+    /// Lists what the shop is told of them.
     Events,
 }
 

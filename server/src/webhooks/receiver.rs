@@ -140,7 +140,7 @@ fn after(text: &str, now: Timestamp) -> Option<Duration> {
 /// Looks names up, one at a time: a name server that hangs holds one of the threads that the store reads on, and no more.
 #[derive(Clone)]
 struct Resolver {
-    /// What a name stands for must be this machine: what is sent there isn't encrypted.
+    /// A name must stand for this machine: what is sent there isn't encrypted.
     only_loopback: bool,
     /// Held until a look-up has really ended, however long ago its delivery was given up.
     permits: Arc<Semaphore>,

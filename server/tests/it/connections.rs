@@ -382,7 +382,7 @@ async fn f55_what_waits_for_the_store_is_answered_before_the_end_and_finished_af
         async move { app.finish().await }
     });
     sleep(Duration::from_secs(1)).await;
-    // What PostgreSQL doesn't say in time isn't known, and nobody waits for it.
+    // PostgreSQL's late answers aren't waited for, so what they would have said isn't known.
     let is_sqlite = matches!(Backend::of_this_run(), Backend::Sqlite);
     assert!(!is_sqlite || !finishing.is_finished());
     tokio::time::resume();

@@ -1,4 +1,4 @@
-//! What has been answered stays, whatever becomes of the process; and it is on the disk before it is answered, so that
+//! Tests that what has been answered stays, whatever becomes of the process; and it is on the disk before it is answered, so that
 //! it stays whatever becomes of the machine.
 
 use std::io;
@@ -50,7 +50,7 @@ fn kills() -> u32 {
     }
 }
 
-/// What a client knows of a guest.
+/// Holds what a client knows of a guest.
 struct Guest {
     code: String,
     /// The newest that was answered. `None` if not even the exchange of the code was.
@@ -218,7 +218,7 @@ mod sqlite {
         events.ends_with(&["write", "sync", "synced", "answer"].map(ToOwned::to_owned))
     }
 
-    /// What a server's process does for each kind of request that writes, in order.
+    /// Lists what a server's process does for each kind of request that writes, in order.
     fn events_of_requests(synchronous: &str) -> [(&'static str, Vec<String>); 3] {
         let mut binary = Binary::new();
         binary.json(&["client", "add", SHOP]);

@@ -1,4 +1,4 @@
-//! What must hold when the clock is wrong, the disk is full or an operator errs: the group "Faults" of
+//! Tests what must hold when the clock is wrong, the disk is full or an operator errs: the group "Faults" of
 //! docs/conformance/cases.md, a file per section.
 
 mod clock;

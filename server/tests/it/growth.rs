@@ -179,7 +179,7 @@ async fn sizes(database: &Client) -> [i64; 2] {
     ]
 }
 
-/// How many updates there were, and how many of them were HOT, once the database has counted so many. It counts those of a
+/// Counts the updates, and those of them that were HOT, once the database has counted so many. It counts those of a
 /// session at its end at the latest.
 async fn updates(database: &Client, expected: usize) -> (i64, i64) {
     let column = |name| format!("select {name} from pg_stat_user_tables where relname = 'grants'");

@@ -248,7 +248,7 @@ impl Store {
         self.database.sql(&delete).await;
     }
 
-    /// How many guests and grants there are.
+    /// Counts guests and grants.
     async fn counts(&self) -> (u64, u64) {
         let report = self.upkeep.check().await.unwrap();
         assert_eq!(report.problems, Vec::<String>::new());
@@ -273,7 +273,7 @@ impl Clock for Stopped {
 /// A time at which a clock panics, as a defect in a decision would.
 const BROKEN: Timestamp = Timestamp::from_millis(-1);
 
-/// When everything here begins.
+/// The time at which everything here begins.
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
 fn at(millis_after: i64) -> Timestamp {

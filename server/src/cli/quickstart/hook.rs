@@ -29,7 +29,7 @@ pub(super) struct Hook {
     events: mpsc::UnboundedReceiver<Heard>,
 }
 
-/// What it was sent.
+/// Lists what it was sent.
 pub(super) struct Heard {
     pub(super) id: String,
     pub(super) event: Value,

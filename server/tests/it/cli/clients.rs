@@ -400,7 +400,7 @@ fn a_server_whose_defaults_have_changed_starts_and_names_the_client() {
     assert!(server.stop().success());
 }
 
-/// What the JSON of a client says of one choice.
+/// Returns what the JSON of a client says of one choice.
 fn choice<'a>(client: &'a Value, name: &str) -> &'a Value {
     let mut choices = client["policy"].as_array().unwrap().iter();
     choices.find(|choice| choice["name"] == name).unwrap()
@@ -522,7 +522,7 @@ fn followed(server: &Server, status: StatusCode, api_key: Option<&str>, what: &s
     eventually(what, || server.send(&request).status == status);
 }
 
-/// What `client set` refuses: the client, the flags, and what is said.
+/// Lists what `client set` refuses: the client, the flags, and what is said.
 const REFUSED: &[(&str, &[&str], &str)] = &[
     (
         "api",

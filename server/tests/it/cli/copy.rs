@@ -358,7 +358,7 @@ impl Moving {
     }
 }
 
-/// What clients know of guests that a real server has served.
+/// Holds what clients know of guests that a real server has served.
 struct Known {
     alive: Vec<Tokens>,
     code: String,

@@ -1,4 +1,4 @@
-//! What becomes of guests is recorded, once each, in the statement that makes it so.
+//! Tests that what becomes of guests is recorded, once each, in the statement that makes it so.
 
 use axum::http::StatusCode;
 use guestpass::clock::Clock as _;

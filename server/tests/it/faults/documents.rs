@@ -1,4 +1,4 @@
-//! What the documents, the crate and the tests promise.
+//! Tests what the documents, the crate and the tests promise.
 
 use axum::http::StatusCode;
 use guestpass::config::{Config, Issuer};

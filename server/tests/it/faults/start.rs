@@ -1,4 +1,4 @@
-//! What is there at a start, and what a start may do to it.
+//! Tests what a start may do to what is there.
 
 mod files;
 mod found;

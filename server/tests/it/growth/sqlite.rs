@@ -121,7 +121,7 @@ async fn a_grant_lies_under_its_guest_however_it_came() {
 /// Some 600 MiB of log, of which 256 are as many as should be.
 const MOST_ROUNDS: u32 = 2000;
 
-/// How often the log has started over: a number in its header (SQLite, "WAL Format", "Checkpoint sequence number").
+/// Returns how often the log has started over: a number in its header (SQLite, "WAL Format", "Checkpoint sequence number").
 fn starts(log: &Path) -> u32 {
     let mut number = [0; 4];
     let log = File::open(log).unwrap();

@@ -1,4 +1,4 @@
-//! What the cookies of a page are called, whom browsers send them to, and how long.
+//! Tests what the cookies of a page are called, whom browsers send them to, and how long.
 
 use super::*;
 

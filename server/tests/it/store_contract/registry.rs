@@ -62,7 +62,7 @@ fn settings(change: impl FnOnce(&mut ClientSettings)) -> ClientSettings {
     settings
 }
 
-/// What a client may do, in words, and its origins in the order of the alphabet.
+/// Says what a client may do, in words, and its origins in the order of the alphabet.
 fn described(client: &Client) -> String {
     let switches = [
         (client.confidential, "confidential"),

@@ -1,4 +1,4 @@
-//! What ended before its time: [`guestpass::store::Revoked`], and the writes that it reads of.
+//! Tests what ended before its time: [`guestpass::store::Revoked`], and the writes that it reads of.
 
 use guestpass::store::{Outcome, RevokedAccessToken, RevokedId, RevokedList, Tombstone, Write};
 use guestpass_core::grant::{GrantId, Revocation, RevocationReason};

@@ -46,7 +46,7 @@ pub(crate) struct Faults {
     control: File,
 }
 
-/// Where the members of `struct control` lie.
+/// Tells where the members of `struct control` lie.
 const ARMED: u64 = 0;
 const NTH: u64 = 4;
 const ROOM: u64 = 16;

@@ -14,7 +14,7 @@ pub(crate) struct Statement {
     pub(crate) sql: String,
     /// The values of its parameters, in the binary format; `None` is null.
     pub(crate) values: Vec<Option<Vec<u8>>>,
-    /// Whether it shares a transaction with another statement.
+    /// Tells whether it shares a transaction with another statement.
     pub(crate) in_transaction: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What is printed, and what becomes of it when nobody can read it.
+//! Tests what is printed, and what becomes of it when nobody can read it.
 
 use std::fs::{self, File};
 use std::io::pipe;

@@ -1,4 +1,4 @@
-//! What leaves the memory of the process, and how.
+//! Tests what leaves the memory of the process, and how.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -1,4 +1,4 @@
-//! What a gateway could take for a yes is one; and it can say whom it asks for.
+//! Tests that what a gateway could take for a yes is one, and that it can say whom it asks for.
 
 use axum::http::StatusCode;
 use guestpass::store::ChangeFailed;
