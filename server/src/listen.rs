@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -36,6 +36,7 @@ use crate::timing::DRAIN;
 mod connections;
 mod guarded;
 mod handed_over;
+mod http1;
 mod requests;
 mod socket;
 mod strict_transport;
@@ -255,17 +256,6 @@ impl Connection {
         } else {
             self.http1(StrictTransport::new(stream)).await;
         }
-    }
-
-    async fn http1<S: AsyncRead + AsyncWrite + Transport + Unpin>(self, stream: S) {
-        let stream = Guarded::http1(stream, &self.admitted, self.deadlines.clone());
-        let requests = Requests::of(self, S::IS_TLS);
-        let _ = http1::Builder::new()
-            // Above our own limits (`http::limits`), so that those answer, in JSON; this is only what bounds memory.
-            .max_headers(256)
-            .max_buf_size(BUFFER)
-            .serve_connection(TokioIo::new(stream), requests)
-            .await;
     }
 
     async fn http2<S: AsyncRead + AsyncWrite + Transport + Unpin + Send + 'static>(

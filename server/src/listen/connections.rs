@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -184,8 +184,17 @@ pub(super) struct Activity {
     /// The time at which the last request ended, in microseconds since `opened`.
     idle_since: AtomicU64,
     evicted: AtomicBool,
+    /// One of the constants below.
+    quiet: AtomicU8,
     waker: AtomicWaker,
 }
+
+/// Something was read or written, or was to be.
+const IN_USE: u8 = 0;
+/// The peer is silent between two requests, and nothing was done since that was found.
+const SILENT: u8 = 1;
+/// The same, and the connection is to be parked.
+const PARKED: u8 = 2;
 
 impl Activity {
     fn new() -> Self {
@@ -196,6 +205,7 @@ impl Activity {
             begun: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             evicted: AtomicBool::new(false),
+            quiet: AtomicU8::new(IN_USE),
             waker: AtomicWaker::new(),
         }
     }
@@ -218,6 +228,29 @@ impl Activity {
             let since = u64::try_from(self.age().as_micros()).unwrap_or(u64::MAX);
             self.idle_since.store(since, Ordering::Release);
         }
+    }
+
+    /// Notes that the stream is asked to read or to write.
+    pub(super) fn stir(&self) {
+        self.quiet.store(IN_USE, Ordering::Relaxed);
+    }
+
+    /// Notes that the peer is silent between two requests.
+    pub(super) fn fall_silent(&self) {
+        self.quiet.store(SILENT, Ordering::Relaxed);
+    }
+
+    /// Parks the connection, if all that was done last was to find that the peer is silent.
+    pub(super) fn park(&self) -> bool {
+        let (from, to) = (SILENT, PARKED);
+        self.quiet
+            .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Tells whether the stream was left alone since [`Activity::park`].
+    pub(super) fn is_parked(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed) == PARKED
     }
 
     /// Returns the number of requests that have begun.

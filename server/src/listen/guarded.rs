@@ -1,11 +1,13 @@
 //! A connection that waits for its peer in bounded time only.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, watch};
@@ -31,6 +33,8 @@ pub(super) struct Deadlines {
 /// knows of, and when it fires it is armed anew for what then holds.
 pub(super) struct Guarded<S> {
     stream: S,
+    /// What was read and given back.
+    unread: Bytes,
     activity: Arc<Activity>,
     deadlines: Deadlines,
     reads_headers: bool,
@@ -85,6 +89,7 @@ impl<S> Guarded<S> {
         let begun = Instant::now();
         Self {
             stream,
+            unread: Bytes::new(),
             activity: Arc::clone(admitted.activity()),
             deadlines,
             reads_headers,
@@ -131,6 +136,82 @@ impl<S> Guarded<S> {
         Poll::Ready(())
     }
 
+    /// Gives back what was read and isn't used yet: it is read once more.
+    pub(super) fn unread(&mut self, bytes: Bytes) {
+        self.unread = bytes;
+    }
+
+    /// Reads what was given back, and then the stream.
+    fn poll_stream(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>>
+    where
+        S: AsyncRead + Unpin,
+    {
+        if self.unread.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let next = self.unread.len().min(buffer.remaining());
+        buffer.put_slice(&self.unread.split_to(next));
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until there may be something to read.
+    ///
+    /// # Errors
+    /// If the peer is silent for too long, or must make room.
+    pub(super) async fn readable(&mut self) -> io::Result<()>
+    where
+        S: Transport,
+    {
+        if !self.unread.is_empty() {
+            return Ok(());
+        }
+        poll_fn(|context| match self.stream.poll_readable(context) {
+            Poll::Ready(readable) => Poll::Ready(readable),
+            Poll::Pending => self.poll_silence(context).map(Err),
+        })
+        .await
+    }
+
+    /// Ready when the peer has been silent for too long, or must make room. Otherwise the task is woken by then.
+    fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        let is_evicted = self.activity.poll_evicted(context).is_ready();
+        let Some(deadline) = self.read_deadline() else {
+            // The end of the request wakes nobody who reads, so this looks again by the time that matters then.
+            let again = Instant::now() + self.deadlines.keep_alive;
+            let _ = self.poll_deadline(context, again);
+            return Poll::Pending;
+        };
+        if !is_evicted {
+            if let Some(parked_at) = self.parked_at() {
+                ready!(self.poll_deadline(context, parked_at.min(deadline)));
+                self.activity.fall_silent();
+            }
+            ready!(self.poll_deadline(context, deadline));
+        }
+        match &mut self.farewell {
+            Some(Farewell { due, until }) if !is_evicted && until.is_none() => {
+                let last = Instant::now() + LAST_REQUEST;
+                *until = Some(last);
+                due.notify_one();
+                let _ = self.poll_deadline(context, last);
+                Poll::Pending
+            }
+            _ => Poll::Ready(late("the peer asks for nothing")),
+        }
+    }
+
+    /// Returns the time at which an HTTP/1.1 connection is parked. `None` while a request is under way or its header is.
+    fn parked_at(&self) -> Option<Instant> {
+        let before = self.activity.begun();
+        let is_between = self.reads_headers && self.header.is_none_or(|(_, at)| at != before);
+        let idle_since = self.activity.idle_since().filter(|_| is_between)?;
+        Some(idle_since + PARKED_AFTER)
+    }
+
     /// Bounds the waiting of a write, a flush or a shutdown that has returned `polled`.
     fn bound<T>(
         &mut self,
@@ -162,12 +243,19 @@ pub(super) trait Transport {
     /// Tells whether TLS is spoken on it.
     const IS_TLS: bool;
 
+    /// Ready when there may be something to read. Otherwise the task is woken then.
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+
     /// Has the end of the stream throw away what the peer hasn't taken, which the operating system would keep otherwise.
     fn reset_when_closed(&self);
 }
 
 impl Transport for TcpStream {
     const IS_TLS: bool = false;
+
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(context)
+    }
 
     fn reset_when_closed(&self) {
         let _ = self.set_zero_linger();
@@ -177,12 +265,25 @@ impl Transport for TcpStream {
 impl Transport for UnixStream {
     const IS_TLS: bool = false;
 
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(context)
+    }
+
     /// Does nothing: what the peer hasn't taken is kept until it goes, and it is on this machine.
     fn reset_when_closed(&self) {}
 }
 
 impl Transport for TlsStream<TcpStream> {
     const IS_TLS: bool = true;
+
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (stream, session) = self.get_ref();
+        // What has come with the end of the handshake is in the session.
+        match session.wants_read() {
+            true => stream.poll_read_ready(context),
+            false => Poll::Ready(Ok(())),
+        }
+    }
 
     fn reset_when_closed(&self) {
         self.get_ref().0.reset_when_closed();
@@ -196,7 +297,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        this.activity.stir();
+        let read = this.poll_stream(context, buffer);
         if read.is_ready() {
             if this.reads_headers && this.activity.idle_since().is_some() {
                 let begun = this.activity.begun();
@@ -206,26 +308,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             }
             return read;
         }
-        let is_evicted = this.activity.poll_evicted(context).is_ready();
-        let Some(deadline) = this.read_deadline() else {
-            // The end of the request wakes nobody who reads, so this looks again by the time that matters then.
-            let again = Instant::now() + this.deadlines.keep_alive;
-            let _ = this.poll_deadline(context, again);
-            return Poll::Pending;
-        };
-        if !is_evicted && this.poll_deadline(context, deadline).is_pending() {
-            return Poll::Pending;
-        }
-        match &mut this.farewell {
-            Some(Farewell { due, until }) if !is_evicted && until.is_none() => {
-                let last = Instant::now() + LAST_REQUEST;
-                *until = Some(last);
-                due.notify_one();
-                let _ = this.poll_deadline(context, last);
-                Poll::Pending
-            }
-            _ => Poll::Ready(Err(late("the peer asks for nothing"))),
-        }
+        this.poll_silence(context).map(Err)
     }
 }
 
@@ -236,6 +319,7 @@ impl<S: AsyncWrite + Transport + Unpin> AsyncWrite for Guarded<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.activity.stir();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
         this.note_progress(&written);
         this.bound(context, written)
@@ -247,6 +331,7 @@ impl<S: AsyncWrite + Transport + Unpin> AsyncWrite for Guarded<S> {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.activity.stir();
         let written = Pin::new(&mut this.stream).poll_write_vectored(context, parts);
         this.note_progress(&written);
         this.bound(context, written)
@@ -268,6 +353,7 @@ impl<S: AsyncWrite + Transport + Unpin> AsyncWrite for Guarded<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.activity.stir();
         let shut_down = Pin::new(&mut this.stream).poll_shutdown(context);
         this.bound(context, shut_down)
     }
@@ -289,6 +375,8 @@ fn late(what: &'static str) -> io::Error {
 
 /// The time in which the header of a request must be whole, from its first byte or from the start of the connection.
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// The silence between two requests after which a connection is parked.
+const PARKED_AFTER: Duration = Duration::from_millis(100);
 /// The longest that a write may wait without any progress.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest that the peer may take to take all that is written: whoever takes a byte a minute makes progress, too.

@@ -32,6 +32,10 @@ impl<S> StrictTransport<S> {
 impl<S: Transport> Transport for StrictTransport<S> {
     const IS_TLS: bool = S::IS_TLS;
 
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_readable(context)
+    }
+
     fn reset_when_closed(&self) {
         self.stream.reset_when_closed();
     }

@@ -99,6 +99,55 @@ async fn f48_the_keep_alive_time_can_be_set() {
 }
 
 #[tokio::test]
+async fn a_connection_that_was_parked_goes_on_where_it_was() {
+    let test = TestApp::new().await;
+    let address = test.listen().await;
+    tokio::time::pause();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    sleep(A_WHILE).await;
+    // The beginning of the second request comes with the first.
+    let (begun, rest) = LIVE.split_at(7);
+    stream.write_all(&[LIVE, begun].concat()).await.unwrap();
+    is_live(&mut stream).await;
+    sleep(A_WHILE).await;
+    stream.write_all(rest).await.unwrap();
+    is_live(&mut stream).await;
+    for _ in 0..3 {
+        sleep(A_WHILE).await;
+        live(&mut stream).await;
+    }
+    // It has no more time than any other header.
+    let start = Instant::now();
+    stream.write_all(&[LIVE, begun].concat()).await.unwrap();
+    is_live(&mut stream).await;
+    is_closed(stream).await;
+    assert_eq!(start.elapsed().as_secs(), 10);
+}
+
+#[tokio::test]
+async fn the_rest_of_a_body_is_no_request_however_late_it_comes() {
+    let test = TestApp::new().await;
+    let address = test.listen().await;
+    tokio::time::pause();
+    for head in [
+        "POST /livez HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n",
+        "DELETE /oauth/token HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3e8\r\n",
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let (mut reads, mut writes) = stream.into_split();
+        sleep(A_WHILE).await;
+        // A reset, if the server has closed by now.
+        let _ = writes.write_all(LIVE).await;
+        let mut answers = Vec::new();
+        let _ = reads.read_to_end(&mut answers).await;
+        let answers = String::from_utf8(answers).unwrap();
+        assert_eq!(answers.matches("HTTP/1.1 405 ").count(), 1, "{answers}");
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
+    }
+}
+
+#[tokio::test]
 async fn c126_a_body_without_end_is_let_go_at_its_deadline() {
     let test = TestApp::new().await;
     let address = test.listen().await;
@@ -403,11 +452,18 @@ async fn refused(address: SocketAddr) -> std::io::Error {
     panic!("somebody listens on {address}");
 }
 
+/// Long enough for a connection to be parked, and no header's deadline.
+const A_WHILE: Duration = Duration::from_secs(5);
+
 const LIVE: &[u8] = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
 
 /// Asks for `/livez` on a connection that stays.
 async fn live(stream: &mut TcpStream) {
     stream.write_all(LIVE).await.unwrap();
+    is_live(stream).await;
+}
+
+async fn is_live(stream: &mut TcpStream) {
     let mut answer = [0; 4096];
     let length = stream.read(&mut answer).await.unwrap();
     assert!(answer[..length].starts_with(b"HTTP/1.1 200 "), "{length}");

@@ -10,10 +10,11 @@ use guestpass::listen::Settings;
 use rustls::version::{TLS12, TLS13};
 use rustls::{AlertDescription, ClientConfig, HandshakeKind, ProtocolVersion};
 use serde_json::json;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
 
 use crate::support::binary::{Binary, PATIENCE, eventually};
 use crate::support::certified::{Certified, shake_hands};
@@ -138,6 +139,25 @@ async fn tls_1_2_is_spoken_too_and_whoever_names_no_protocol_gets_http_1_1() {
     let refused = shake_hands(address, &Arc::new(client)).err().unwrap();
     let alert = rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol);
     assert_eq!(refused.to_string(), alert.to_string());
+}
+
+#[tokio::test]
+async fn a_connection_that_was_parked_goes_on() {
+    let (test, certified) = (TestApp::new().await, Certified::new());
+    let (address, _serving) = serve(&test, &certified, std::future::pending()).await;
+    tokio::time::pause();
+    let client = TlsConnector::from(http_1_1(certified.client(&[&TLS13])));
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let name = address.ip().into();
+    let mut stream = client.connect(name, stream).await.unwrap();
+    for _ in 0..3 {
+        let live = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
+        stream.write_all(live).await.unwrap();
+        let mut answer = [0; 4096];
+        let length = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..length].starts_with(b"HTTP/1.1 200 "), "{length}");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
