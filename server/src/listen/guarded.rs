@@ -254,7 +254,9 @@ impl Transport for TcpStream {
     const IS_TLS: bool = false;
 
     fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_read_ready(context)
+        // The runtime takes a new connection for readable until it has looked.
+        self.poll_peek(context, &mut ReadBuf::new(&mut [0]))
+            .map_ok(drop)
     }
 
     fn reset_when_closed(&self) {
