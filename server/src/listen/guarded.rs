@@ -137,8 +137,9 @@ impl<S> Guarded<S> {
     }
 
     /// Gives back what was read and isn't used yet: it is read once more.
-    pub(super) fn unread(&mut self, bytes: Bytes) {
-        self.unread = bytes;
+    pub(super) fn unread(&mut self, bytes: &[u8]) {
+        // A copy, for the buffer that they were read into is larger.
+        self.unread = Bytes::copy_from_slice(bytes);
     }
 
     /// Reads what was given back, and then the stream.
@@ -181,8 +182,11 @@ impl<S> Guarded<S> {
         let is_evicted = self.activity.poll_evicted(context).is_ready();
         let Some(deadline) = self.read_deadline() else {
             // The end of the request wakes nobody who reads, so this looks again by the time that matters then.
-            let again = Instant::now() + self.deadlines.keep_alive;
-            let _ = self.poll_deadline(context, again);
+            let after = match self.reads_headers {
+                true => PARKED_AFTER,
+                false => self.deadlines.keep_alive,
+            };
+            let _ = self.poll_deadline(context, Instant::now() + after);
             return Poll::Pending;
         };
         if !is_evicted {
@@ -378,7 +382,7 @@ fn late(what: &'static str) -> io::Error {
 /// The time in which the header of a request must be whole, from its first byte or from the start of the connection.
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// The silence between two requests after which a connection is parked.
-const PARKED_AFTER: Duration = Duration::from_millis(100);
+pub(super) const PARKED_AFTER: Duration = Duration::from_millis(100);
 /// The longest that a write may wait without any progress.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest that the peer may take to take all that is written: whoever takes a byte a minute makes progress, too.
