@@ -117,19 +117,19 @@ mod tests {
             "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\na",
             "GET / HTTP/1.1\r\nhost: x\r\n\r\n",
         ] {
-            let answered = async {
-                peer.write_all(ask.as_bytes()).await.unwrap();
-                let mut answer = [0; 1024];
-                let length = peer.read(&mut answer).await.unwrap();
-                assert!(answer[..length].ends_with(b"\r\n\r\na"));
-                Instant::now()
-            };
-            let parked = async {
+            let activity = activity.clone();
+            // A task of its own, or it would look at the connection whenever the peer does.
+            let parked = tokio::spawn(async move {
                 stream.readable().await.unwrap();
                 let parts = until_silent(serve(stream, requests), &activity).await;
                 (parts.expect("it is parked"), Instant::now())
-            };
-            let (answered, (parts, parked)) = tokio::join!(answered, parked);
+            });
+            peer.write_all(ask.as_bytes()).await.unwrap();
+            let mut answer = [0; 1024];
+            let length = peer.read(&mut answer).await.unwrap();
+            assert!(answer[..length].ends_with(b"\r\n\r\na"));
+            let answered = Instant::now();
+            let (parts, parked) = parked.await.unwrap();
             let silence = parked - answered;
             assert!(silence <= 2 * PARKED_AFTER, "{silence:?}");
             stream = parts.io.into_inner();
