@@ -62,7 +62,7 @@ pub(crate) struct Held {
     pub(crate) connections: usize,
 }
 
-/// The connections that are held, all in all more than the server has room for.
+/// The connections that are held.
 pub(crate) const HELD: [Held; 4] = [
     Held {
         kind: Kind::SlowHeaders,
