@@ -184,8 +184,8 @@ pub(super) struct Activity {
     /// The time at which the last request ended, in microseconds since `opened`.
     idle_since: AtomicU64,
     evicted: AtomicBool,
-    /// One of the constants below.
-    quiet: AtomicU8,
+    /// Says whether it can be parked: one of the constants below.
+    parking: AtomicU8,
     waker: AtomicWaker,
 }
 
@@ -205,7 +205,7 @@ impl Activity {
             begun: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             evicted: AtomicBool::new(false),
-            quiet: AtomicU8::new(IN_USE),
+            parking: AtomicU8::new(IN_USE),
             waker: AtomicWaker::new(),
         }
     }
@@ -231,26 +231,26 @@ impl Activity {
     }
 
     /// Notes that the stream is asked to read or to write.
-    pub(super) fn stir(&self) {
-        self.quiet.store(IN_USE, Ordering::Relaxed);
+    pub(super) fn note_use(&self) {
+        self.parking.store(IN_USE, Ordering::Relaxed);
     }
 
     /// Notes that the peer is silent between two requests.
-    pub(super) fn fall_silent(&self) {
-        self.quiet.store(SILENT, Ordering::Relaxed);
+    pub(super) fn note_silence(&self) {
+        self.parking.store(SILENT, Ordering::Relaxed);
     }
 
     /// Parks the connection, if all that was done last was to find that the peer is silent.
     pub(super) fn park(&self) -> bool {
         let (from, to) = (SILENT, PARKED);
-        self.quiet
+        self.parking
             .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
     }
 
     /// Tells whether the stream was left alone since [`Activity::park`].
     pub(super) fn is_parked(&self) -> bool {
-        self.quiet.load(Ordering::Relaxed) == PARKED
+        self.parking.load(Ordering::Relaxed) == PARKED
     }
 
     /// Returns the number of requests that have begun.

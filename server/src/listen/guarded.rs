@@ -29,8 +29,8 @@ pub(super) struct Deadlines {
 /// A stream whose reads fail when the peer has been silent for too long with no request under way, or when the
 /// connection was asked to make room; and whose writes fail when the peer takes too long to take them.
 ///
-/// There is one timer for each connection, and a request doesn't touch it: it is armed for the earliest deadline that it
-/// knows of, and when it fires it is armed anew for what then holds.
+/// There is one timer for each connection, and few requests touch it: it is armed for the earliest deadline that it knows of, and
+/// when it fires it is armed anew for what then holds.
 pub(super) struct Guarded<S> {
     stream: S,
     /// What was read and given back.
@@ -192,7 +192,7 @@ impl<S> Guarded<S> {
         if !is_evicted {
             if let Some(parked_at) = self.parked_at() {
                 ready!(self.poll_deadline(context, parked_at.min(deadline)));
-                self.activity.fall_silent();
+                self.activity.note_silence();
             }
             ready!(self.poll_deadline(context, deadline));
         }
@@ -303,7 +303,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.activity.stir();
+        this.activity.note_use();
         let read = this.poll_stream(context, buffer);
         if read.is_ready() {
             if this.reads_headers && this.activity.idle_since().is_some() {
@@ -325,7 +325,7 @@ impl<S: AsyncWrite + Transport + Unpin> AsyncWrite for Guarded<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.activity.stir();
+        this.activity.note_use();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
         this.note_progress(&written);
         this.bound(context, written)
@@ -337,7 +337,7 @@ impl<S: AsyncWrite + Transport + Unpin> AsyncWrite for Guarded<S> {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.activity.stir();
+        this.activity.note_use();
         let written = Pin::new(&mut this.stream).poll_write_vectored(context, parts);
         this.note_progress(&written);
         this.bound(context, written)
@@ -359,7 +359,7 @@ impl<S: AsyncWrite + Transport + Unpin> AsyncWrite for Guarded<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.activity.stir();
+        this.activity.note_use();
         let shut_down = Pin::new(&mut this.stream).poll_shutdown(context);
         this.bound(context, shut_down)
     }

@@ -34,6 +34,7 @@ impl Connection {
     }
 }
 
+/// Gives the stream to the HTTP library.
 fn serve<S: AsyncRead + AsyncWrite + Transport + Unpin>(
     stream: Guarded<S>,
     requests: Requests,
