@@ -7,6 +7,12 @@ export async function isLoaded(page) {
   await until(() => page.run(() => document.readyState === 'complete' && window.loaded !== false), 'loaded');
 }
 
+// Waits until a page has gone to where its form or link led.
+export async function hasArrived(page, url) {
+  const arrived = (url) => location.href === url && document.readyState === 'complete';
+  await until(() => page.run(arrived, url).catch(() => false), url);
+}
+
 export function pause(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

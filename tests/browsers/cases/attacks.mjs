@@ -1,7 +1,7 @@
 // What pages of other hosts try with a visitor's browser.
 import assert from 'node:assert/strict';
-import { until } from '../waiting.mjs';
-import { ensure, follow, path, sendBlindly, sendsSession, submitForm, text, withdraw } from './pages.mjs';
+import { hasArrived } from '../waiting.mjs';
+import { ensure, follow, sendBlindly, sendsSession, submitForm, text, withdraw } from './pages.mjs';
 
 const SHOP = 'www.shop.localhost';
 const SIBLING = 'id.shop.localhost';
@@ -33,11 +33,6 @@ async function unharmed({ shop, page, sub, cookies }, rows) {
   assert.deepEqual([status, guest.sub, guest.new], [200, sub, false]);
 }
 
-// Waits until the page has gone to where its form or link led.
-async function arrive(page, host, pathname) {
-  await until(() => page.run(path).then((at) => at === host + pathname, () => false), `${host}${pathname}`);
-}
-
 export async function c328_a_form_of_a_foreign_site_changes_nothing({ shop, jar }) {
   const visitor = await visit({ shop, jar });
   const { page } = visitor;
@@ -47,7 +42,7 @@ export async function c328_a_form_of_a_foreign_site_changes_nothing({ shop, jar 
     const seen = shop.answered(sendsSession('POST'));
     await page.run(submitForm, shop.url('/oauth/session'), { client_id: 'shop-web', ...fields });
     const request = await seen;
-    await arrive(page, `${SHOP}:${shop.port}`, '/oauth/session');
+    await hasArrived(page, shop.url('/oauth/session'));
     assert.equal(request.headers.origin, shop.origin(OTHER));
     assert.equal(JSON.parse(request.answer.body).error, 'unauthorized_client');
     await refused({ shop, ...visitor }, request, rows, 'unauthorized_client');
@@ -265,7 +260,7 @@ export async function c337_only_the_shops_own_requests_are_the_guests({ shop, ja
   // Without a cookie it is nobody.
   const form = await asked(OTHER, 'POST', () => page.run(submitForm, whoami, {}));
   assert.deepEqual(form, { cookie: '', origin: shop.origin(OTHER), sub: '' });
-  await arrive(page, `${SHOP}:${shop.port}`, '/whoami');
+  await hasArrived(page, whoami);
 
   // With the cookies and an origin that isn't the client's, too.
   const fetched = await asked(EVIL, 'POST', () =>
@@ -277,12 +272,12 @@ export async function c337_only_the_shops_own_requests_are_the_guests({ shop, ja
   const linked = await asked(OTHER, 'GET', () => page.run(follow, whoami));
   assert.ok(linked.cookie.includes('__Host-guest='));
   assert.equal(linked.sub, sub);
-  await arrive(page, `${SHOP}:${shop.port}`, '/whoami');
+  await hasArrived(page, whoami);
   assert.equal(await page.run(text), sub);
 
   const posted = await asked(SHOP, 'POST', () => page.run(submitForm, whoami, {}));
   assert.equal(posted.sub, sub);
-  await arrive(page, `${SHOP}:${shop.port}`, '/whoami');
+  await hasArrived(page, whoami);
 }
 
 // Sends a request from a frame that has no origin of its own.

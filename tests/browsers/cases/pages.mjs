@@ -45,10 +45,6 @@ export function follow(href) {
   setTimeout(() => link.click(), 0);
 }
 
-export function path() {
-  return document.readyState === 'complete' && location.host + location.pathname;
-}
-
 export function text() {
   return document.body.innerText;
 }
