@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use guestpass::listen::Settings;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::version::{TLS12, TLS13};
-use rustls::{AlertDescription, ClientConfig, HandshakeKind, ProtocolVersion};
+use rustls::{AlertDescription, CipherSuite, ClientConfig, HandshakeKind, ProtocolVersion};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
@@ -139,6 +140,23 @@ async fn tls_1_2_is_spoken_too_and_whoever_names_no_protocol_gets_http_1_1() {
     let refused = shake_hands(address, &Arc::new(client)).err().unwrap();
     let alert = rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol);
     assert_eq!(refused.to_string(), alert.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_chooses_the_cipher_suite() {
+    let (test, certified) = (TestApp::new().await, Certified::new());
+    let (address, _serving) = serve(&test, &certified, std::future::pending()).await;
+    for (version, chosen) in [
+        (&TLS13, CipherSuite::TLS13_AES_256_GCM_SHA384),
+        (&TLS12, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384),
+    ] {
+        let mut provider = default_provider();
+        provider.cipher_suites.reverse();
+        let client = Arc::new(certified.client_with(provider, &[version]));
+        let stream = shake_hands(address, &client).unwrap();
+        let suite = stream.conn.negotiated_cipher_suite().unwrap();
+        assert_eq!(suite.suite(), chosen);
+    }
 }
 
 #[tokio::test]

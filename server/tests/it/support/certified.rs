@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use guestpass::config::Tls;
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -62,10 +63,19 @@ impl Certified {
 
     /// Configures a client that trusts the root, and speaks these versions.
     pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+        self.client_with(default_provider(), versions)
+    }
+
+    /// Configures a client that offers the cipher suites of `provider`.
+    pub(crate) fn client_with(
+        &self,
+        provider: CryptoProvider,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_file(self.file("root.crt")).unwrap();
         roots.add(root).unwrap();
-        ClientConfig::builder_with_provider(default_provider().into())
+        ClientConfig::builder_with_provider(provider.into())
             .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots)
