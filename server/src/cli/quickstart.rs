@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use self::hook::{Heard, Hook};
 use super::client::explain;
 use super::database::{self, Opened};
-use super::serve::{Server, stop_signal};
+use super::serve::{Server, StopSignals};
 use super::{Failure, Output};
 use crate::clients;
 use crate::config::{Config, Listen};
@@ -88,10 +88,7 @@ pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Resu
     let Listen::Address(address) = server.place else {
         return Err(Failure("it doesn't listen on an address".to_owned()));
     };
-    let (stop, stopped) = oneshot::channel::<()>();
-    let stopped = async {
-        let _ = stopped.await;
-    };
+    let (stop, stopped) = oneshot::channel();
     let serving = tokio::spawn(server.run(stopped));
 
     output.tell(|| {
@@ -122,7 +119,7 @@ pub(super) async fn run(args: &Args, mut config: Config, output: Output) -> Resu
         false => what_next(address, &another),
     })?;
     if !args.once {
-        stop_signal(1)?.await;
+        StopSignals::new()?.next().await;
     }
     let _ = stop.send(());
     let _ = serving.await;

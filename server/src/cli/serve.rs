@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::database::{self, Opened, make_directories};
 use super::descriptors;
@@ -62,9 +63,8 @@ pub(super) async fn run(
     output: Output,
 ) -> Result<(), Failure> {
     let log = telemetry::start(config.log_level, config.log_format, config.log_repeats);
-    let mut stop = Box::pin(stop_signal(1)?);
-    let forced = stop_signal(2)?;
-    let Some(server) = starting::start(&config, &mut stop).await? else {
+    let mut stop_signals = StopSignals::new()?;
+    let Some(server) = starting::start(&config, stop_signals.next()).await? else {
         drop(log);
         // At once: the start is still at work on its thread, and would panic if the runtime ended under it.
         std::process::exit(0);
@@ -89,8 +89,15 @@ pub(super) async fn run(
         level: log.level(),
     };
     let renewing = tokio::spawn(renewal.run(hangup));
+    let (stop, stopped) = oneshot::channel();
+    // The server hears of the first signal when that has been taken, lest a second that comes as it leaves counts as the same.
+    let forced = async {
+        stop_signals.next().await;
+        let _ = stop.send(());
+        stop_signals.next().await;
+    };
     let ended = tokio::select! {
-        ended = server.run(stop) => ended,
+        ended = server.run(stopped) => ended,
         () = forced => {
             tracing::warn!("told to end a second time: ended at once");
             Ok(())
@@ -202,7 +209,7 @@ impl Server {
     }
 
     /// Serves until `stop` is done and the connections have drained. Fails if the store can't be gone on with.
-    pub(super) async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+    pub(super) async fn run(self, stop: impl Future) -> Result<(), Failure> {
         let following = tokio::spawn(follow(Arc::clone(&self.app)));
         let tending = tokio::spawn(tend_storage(Arc::clone(&self.app)));
         let marking = tokio::spawn(marks::make(Arc::clone(&self.app)));
@@ -233,7 +240,7 @@ impl Server {
         let failed = OnceLock::new();
         let stop = async {
             tokio::select! {
-                () = stop => {}
+                _ = stop => {}
                 failure = self.store.failure() => {
                     let _ = failed.set(failure);
                 }
@@ -392,20 +399,27 @@ fn cannot_listen(place: &Listen, error: &io::Error, setting: &str) -> Failure {
     ))
 }
 
-/// Returns a future that ends when SIGTERM or SIGINT has come so many times.
-pub(super) fn stop_signal(times: u32) -> Result<impl Future<Output = ()>, Failure> {
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    Ok(async move {
-        for _ in 0..times {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+/// The signals that tell a process to end: SIGTERM and SIGINT.
+pub(super) struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    pub(super) fn new() -> Result<Self, Failure> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one. Those that have come since the last call count as one.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    })
+    }
 }
 
 /// Looks after what the store keeps on disks, for ever. Apart from [`follow`], which must not wait for a slow disk.

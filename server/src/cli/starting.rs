@@ -1,7 +1,5 @@
 //! A start that can be interrupted at any moment.
 
-use std::pin::Pin;
-
 use tokio::runtime::Handle;
 
 use super::Failure;
@@ -12,7 +10,7 @@ use crate::config::Config;
 /// a file that blocks. Nothing is half done then, since each step is durable as a whole or repeated by the next start.
 pub(super) async fn start(
     config: &Config,
-    stop: &mut Pin<Box<impl Future<Output = ()>>>,
+    stop: impl Future<Output = ()>,
 ) -> Result<Option<Server>, Failure> {
     let config = config.clone();
     // On a thread of its own, since it may wait without giving way to anything else.
