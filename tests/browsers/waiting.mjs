@@ -7,10 +7,10 @@ export async function isLoaded(page) {
   await until(() => page.run(() => document.readyState === 'complete' && window.loaded !== false), 'loaded');
 }
 
-// Waits until a page has gone to where its form or link led.
+// Waits until a page has gone to where its form or link led. While it goes there, nothing can be asked of it.
 export async function hasArrived(page, url) {
-  const arrived = (url) => location.href === url && document.readyState === 'complete';
-  await until(() => page.run(arrived, url).catch(() => false), url);
+  await until(() => page.run((url) => location.href === url, url).catch(() => false), url);
+  await isLoaded(page);
 }
 
 export function pause(milliseconds) {
