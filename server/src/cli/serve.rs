@@ -413,7 +413,7 @@ impl StopSignals {
         })
     }
 
-    /// Waits for the next one. Those that have come since the last call count as one.
+    /// Waits for the next one. Those of one kind that have come since the last call count as one.
     pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
